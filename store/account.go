@@ -1,0 +1,61 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// AccountID is an account's identity for ever. It is never reused, so that what belongs to a deleted
+// account cannot pass to a later one of the same name. Zero is no account, such as an address of another domain.
+type AccountID uint64
+
+// Account is somebody who can log in.
+type Account struct {
+	ID AccountID
+	// Name is the prepared localpart (RFC 7622 §3.3).
+	Name    string
+	Created time.Time
+	// Disabled accounts keep their data and cannot log in.
+	Disabled bool
+	// Credentials holds salted, iterated keys, one for each SCRAM hash. Passwords are never stored.
+	Credentials []Credential
+}
+
+// Credential is what RFC 5802 §3 lets a server keep of a password.
+type Credential struct {
+	// Hash is "SHA-1" or "SHA-256".
+	Hash       string
+	Salt       []byte
+	Iterations int
+	StoredKey  []byte
+	ServerKey  []byte
+}
+
+// AccountReader finds accounts.
+type AccountReader interface {
+	// Account returns the account of that prepared name, or ErrNotFound.
+	Account(ctx context.Context, name string) (Account, error)
+	// ListAccounts returns up to limit accounts whose names sort after the given one, by name, without credentials.
+	ListAccounts(ctx context.Context, after string, limit int) ([]Account, error)
+}
+
+// AccountWriter changes accounts.
+type AccountWriter interface {
+	// CreateAccount stores a new account and returns its identity; ErrExists when the name is taken or was
+	// deleted less than a year ago. ID and Created are set by the store.
+	CreateAccount(ctx context.Context, a Account) (AccountID, error)
+	// CreateAccounts stores many in one transaction. It returns an identity for each, 0 where the name exists already.
+	CreateAccounts(ctx context.Context, accounts []Account) ([]AccountID, error)
+	// SetCredentials replaces all credentials of the account.
+	SetCredentials(ctx context.Context, name string, c []Credential) error
+	// SetDisabled disables or enables the account.
+	SetDisabled(ctx context.Context, name string, disabled bool) error
+	// DeleteAccount removes the account with its roster and preferences, and reserves its name for a year.
+	DeleteAccount(ctx context.Context, name string) error
+}
+
+// Accounts is both halves.
+type Accounts interface {
+	AccountReader
+	AccountWriter
+}

@@ -1,0 +1,146 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/posthouse-im/posthouse/wire/jid"
+)
+
+// Party is one side of a conversation: a bare address, with the account behind it when it is one of this domain.
+// A conversation belongs to the pair of parties, so that a deleted and recreated account begins new ones.
+type Party struct {
+	JID     jid.JID
+	Account AccountID
+}
+
+// MessageID is a message's place in the log: unique, rising in commit order, never reused.
+// Its upper 43 bits are the time of acceptance in Unix milliseconds, its lower 20 bits a counter,
+// so that a point in time is also a point in the log. Zero is no message.
+type MessageID uint64
+
+// idCounterBits is how many low bits of a MessageID count within a millisecond.
+const idCounterBits = 20
+
+// Time returns when the message was accepted, to the millisecond, in UTC.
+func (id MessageID) Time() time.Time { return time.UnixMilli(int64(id >> idCounterBits)).UTC() }
+
+// FirstMessageID returns the smallest identity that a message accepted at t or later can have.
+func FirstMessageID(t time.Time) MessageID {
+	ms := t.UnixMilli()
+	if t.After(time.UnixMilli(ms)) {
+		ms++
+	}
+	if ms <= 0 {
+		return 0
+	}
+	return MessageID(ms) << idCounterBits
+}
+
+// NextMessageID returns the identity for a message accepted now that follows last: it rises even when the clock does not.
+func NextMessageID(last MessageID, now time.Time) MessageID {
+	return max(last+1, MessageID(now.UnixMilli())<<idCounterBits)
+}
+
+// ConversationID names a conversation inside one store. Zero is none.
+type ConversationID uint64
+
+// MessageFlags say in whose archive a stored message is seen.
+type MessageFlags uint8
+
+const (
+	// InSenderArchive: seen in the history of the account that sent it.
+	InSenderArchive MessageFlags = 1 << iota
+	// InRecipientArchive: seen in the history of the account that it was sent to.
+	InRecipientArchive
+	// ForOffline: to be replayed to the recipient when it was not delivered to any device (XEP-0160).
+	ForOffline
+)
+
+// Message is a stored message. It is kept once for both parties.
+type Message struct {
+	ID           MessageID
+	Conversation ConversationID
+	// Seq is the message's number in its conversation: 1, 2, 3, … without holes.
+	Seq   uint64
+	Flags MessageFlags
+	// Sender and Recipient are the two parties; for a note to oneself they are equal.
+	Sender, Recipient Party
+	// OriginID is the globally unique identity that the sender's device gave it (XEP-0359 origin-id), "" for none.
+	OriginID string
+	// Stanza is the whole stanza as canonical XML.
+	Stanza []byte
+}
+
+// Append asks for one message to be stored. The store fills the result fields.
+type Append struct {
+	Message // ID, Conversation and Seq are results
+
+	// Duplicate: the sender's OriginID is known with the same content; ID, Conversation and Seq are those of the first.
+	Duplicate bool
+	// Conflict: the sender's OriginID is known with another content; nothing was stored.
+	Conflict bool
+	// ContentHash identifies the content for the comparison of duplicates; computed by the caller, stored with the message.
+	ContentHash [16]byte
+}
+
+// Mark is how far an account's messages were delivered to at least one of its devices.
+type Mark struct {
+	Account AccountID
+	// Through: everything up to and including it was delivered, but for Missed.
+	Through MessageID
+	// Missed lists earlier messages that a device lost, oldest first.
+	Missed []MessageID
+}
+
+// MessageWriter is the writing half of the log. It has one caller at a time: the committer.
+type MessageWriter interface {
+	// Append stores all messages of the batch, and the marks, in one transaction, and returns after it was
+	// flushed to disk. Within the batch, order is kept and later entries see earlier ones as stored.
+	// Any error means that it is not known what was stored: the caller must stop for good.
+	Append(ctx context.Context, now time.Time, batch []*Append, marks []Mark) error
+}
+
+// HistoryQuery selects messages of one account's history (XEP-0313 §4.1).
+type HistoryQuery struct {
+	Owner AccountID
+	// With limits the answer to the conversation with that party; the zero Party means all conversations.
+	With Party
+	// After and Before are exclusive bounds; 0 means unbounded.
+	After, Before MessageID
+	// Backward returns the last Limit messages of the range instead of the first. The answer is in rising order either way.
+	Backward bool
+	// Limit is at least 1.
+	Limit int
+}
+
+// MessageReader is the reading half of the log. It may be called from any goroutine, during Append too.
+// Every call costs as much in a large archive as in a small one.
+type MessageReader interface {
+	// Message returns one message, or ErrNotFound.
+	Message(ctx context.Context, id MessageID) (Message, error)
+	// History returns the messages that are in the owner's archive and match, in rising order of ID.
+	// more tells whether the range holds others beyond the limit.
+	History(ctx context.Context, q HistoryQuery) (found []Message, more bool, err error)
+	// InHistory reports whether the message is in the owner's archive.
+	InHistory(ctx context.Context, owner AccountID, id MessageID) (bool, error)
+	// Undelivered returns messages to the owner with ForOffline set that come after its mark, or were missed,
+	// in rising order of ID, beginning after the given one.
+	Undelivered(ctx context.Context, owner AccountID, after MessageID, limit int) ([]Message, error)
+	// Conversation returns the identity of the conversation between two parties and its last number, or ErrNotFound.
+	Conversation(ctx context.Context, a, b Party) (id ConversationID, last uint64, err error)
+	// Numbered returns up to limit messages of a conversation from number first on, in order, whatever their flags.
+	Numbered(ctx context.Context, conversation ConversationID, first uint64, limit int) ([]Message, error)
+	// Bounds returns the oldest and newest message of the owner's archive, or ErrNotFound when it is empty.
+	Bounds(ctx context.Context, owner AccountID) (first, last MessageID, err error)
+	// Since returns messages of the whole log in commit order after the given one: the feed's source.
+	Since(ctx context.Context, after MessageID, limit int) ([]Message, error)
+	// Mark returns the account's mark, the zero Mark when it never had one.
+	Mark(ctx context.Context, owner AccountID) (Mark, error)
+}
+
+// MessageLog is both halves.
+type MessageLog interface {
+	MessageWriter
+	MessageReader
+}

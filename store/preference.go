@@ -1,0 +1,30 @@
+package store
+
+import (
+	"context"
+
+	"github.com/posthouse-im/posthouse/wire/jid"
+)
+
+// ArchivePreference is what an account wants kept of its messages (XEP-0441).
+type ArchivePreference struct {
+	// Default is "always", "never" or "roster"; "" means always.
+	Default string
+	// Always and Never list addresses that are exceptions; a bare address covers its resources.
+	Always, Never []jid.JID
+}
+
+// ArchivePreferences keeps them.
+type ArchivePreferences interface {
+	// ArchivePreference returns the account's choice, the zero value when it made none.
+	ArchivePreference(ctx context.Context, owner AccountID) (ArchivePreference, error)
+	// SetArchivePreference replaces it.
+	SetArchivePreference(ctx context.Context, owner AccountID, p ArchivePreference) error
+}
+
+// LastActivity keeps when an account was last online (XEP-0012 §4, RFC 6121 §4.5.2 status text).
+type LastActivity interface {
+	// LastActivity returns the Unix time in seconds of the last logout and its status text, or ErrNotFound.
+	LastActivity(ctx context.Context, owner AccountID) (seconds int64, status string, err error)
+	SetLastActivity(ctx context.Context, owner AccountID, seconds int64, status string) error
+}

@@ -1,0 +1,21 @@
+// Package store says what is remembered: record types and small interfaces, one file per noun.
+//
+// Implementations live in the folders below and pass the suite in store/storetest. Every call takes a
+// context with a deadline. The package knows no driver and no SQL, and starts no goroutine.
+package store
+
+import "errors"
+
+// The closed set of ways in which a store refuses. Anything else is a fault of the storage itself.
+var (
+	// ErrNotFound: there is no such record.
+	ErrNotFound = errors.New("not found")
+	// ErrExists: a record of that name is there already, or its name is reserved after a deletion.
+	ErrExists = errors.New("exists already")
+	// ErrLimit: the record would pass a configured limit.
+	ErrLimit = errors.New("limit reached")
+	// ErrDamaged: a stored record does not match its checksum; it is not served.
+	ErrDamaged = errors.New("stored record is damaged")
+	// ErrFull: the storage is below its reserve; reading goes on, writing does not.
+	ErrFull = errors.New("storage is full")
+)
