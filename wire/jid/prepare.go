@@ -1,0 +1,88 @@
+package jid
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/secure/precis"
+)
+
+const (
+	// maxRawPart bounds a part before preparation, so that the work is bounded. No allowed part needs
+	// more: folding shortens a character from three bytes to one at most, composition does no better.
+	maxRawPart = 4 * MaxPart
+	// maxRaw bounds an address before it is cut.
+	maxRaw = 3*maxRawPart + 2
+	// maxRounds is how often a profile is applied until its result is stable (RFC 8264 §7: up to
+	// three more times after the first).
+	maxRounds = 4
+)
+
+// PrepareLocal returns the canonical form of a localpart: UsernameCaseMapped (RFC 8265 §3.3), then without
+// the characters of RFC 7622 §3.3.1, which the profile does not exclude and which width folding can produce.
+// The error is an *Error. A canonical ASCII string is returned as it is, without allocation.
+func PrepareLocal(s string) (string, error) {
+	if all(s, classLocal) && len(s) <= MaxPart && s != "" {
+		return s, nil
+	}
+	if err := checkRaw(PartLocal, s); err != nil {
+		return "", err
+	}
+	s, err := enforce(PartLocal, precis.UsernameCaseMapped, s)
+	if err != nil {
+		return "", err
+	}
+	if strings.ContainsAny(s, localExcluded) {
+		return "", &Error{Part: PartLocal, Reason: ReasonCharacter}
+	}
+	return s, nil
+}
+
+// PrepareResource returns the canonical form of a resourcepart: OpaqueString (RFC 8265 §4.2). Leading and
+// trailing spaces are kept: the profile allows them, against example 18 of RFC 7622 §3.5.
+// The error is an *Error. A canonical ASCII string is returned as it is, without allocation.
+func PrepareResource(s string) (string, error) {
+	if all(s, classResource) && len(s) <= MaxPart && s != "" {
+		return s, nil
+	}
+	if err := checkRaw(PartResource, s); err != nil {
+		return "", err
+	}
+	return enforce(PartResource, precis.OpaqueString, s)
+}
+
+// checkRaw refuses what must not reach normalisation: nothing, too much, and broken UTF-8, which has
+// sent x/text/unicode/norm into endless loops (CVE-2020-14040, CVE-2026-56852).
+func checkRaw(part Part, s string) error {
+	switch {
+	case s == "":
+		return &Error{Part: part, Reason: ReasonEmpty}
+	case len(s) > maxRawPart:
+		return &Error{Part: part, Reason: ReasonTooLong}
+	case !utf8.ValidString(s):
+		return &Error{Part: part, Reason: ReasonEncoding}
+	}
+	return nil
+}
+
+// enforce applies a profile until its result is stable, so that preparation is idempotent.
+func enforce(part Part, profile *precis.Profile, s string) (string, error) {
+	for range maxRounds {
+		prepared, err := profile.String(s)
+		if err != nil {
+			return "", &Error{Part: part, Reason: ReasonCharacter}
+		}
+		if prepared != s {
+			s = prepared
+			continue
+		}
+		switch {
+		case s == "":
+			return "", &Error{Part: part, Reason: ReasonEmpty}
+		case len(s) > MaxPart:
+			return "", &Error{Part: part, Reason: ReasonTooLong}
+		}
+		return s, nil
+	}
+	return "", &Error{Part: part, Reason: ReasonUnstable}
+}
