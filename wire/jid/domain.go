@@ -46,7 +46,7 @@ func PrepareDomain(s string) (string, error) {
 		return prepareIPv6(s)
 	}
 	if !needsIDNA(s) {
-		s = strings.ToLower(strings.TrimSuffix(s, "."))
+		s = lowerASCII(strings.TrimSuffix(s, "."))
 	} else {
 		var err error
 		if s, err = prepareIDN(strings.TrimSuffix(dots.Replace(s), ".")); err != nil {
@@ -66,7 +66,7 @@ func prepareIPv6(s string) (string, error) {
 			return "[" + ip.String() + "]", nil
 		}
 	}
-	return "", &Error{Part: PartDomain, Reason: ReasonIP}
+	return "", refuse(PartDomain, ReasonIP)
 }
 
 // needsIDNA reports whether a name has a character outside ASCII or a label that claims to be an A-label.
@@ -85,17 +85,16 @@ func hasACEPrefix(s string) bool { return len(s) >= 4 && strings.EqualFold(s[:4]
 
 // prepareIDN returns the name with all labels as U-labels or NR-LDH labels, mapped to lower case.
 func prepareIDN(s string) (string, error) {
-	malformed := &Error{Part: PartDomain, Reason: ReasonLabel}
 	// Punycode costs the square of a label's length. No label of more than 63 characters can be right; four times
 	// as much leaves room for what mapping drops.
 	for label := range strings.SplitSeq(s, ".") {
 		if utf8.RuneCountInString(label) > 4*maxLabel {
-			return "", malformed
+			return "", refuse(PartDomain, ReasonLabel)
 		}
 	}
 	unicode, err := profile.ToUnicode(s)
 	if err != nil {
-		return "", malformed
+		return "", refuse(PartDomain, ReasonLabel)
 	}
 	for label := range strings.SplitSeq(unicode, ".") {
 		if err := checkULabel(label); err != nil {
@@ -105,23 +104,23 @@ func prepareIDN(s string) (string, error) {
 	// Stable: the way to ASCII and back, and mapping again, must end where they began.
 	ascii, err := profile.ToASCII(unicode)
 	if err != nil {
-		return "", malformed
+		return "", refuse(PartDomain, ReasonLabel)
 	}
 	back, err := profile.ToUnicode(ascii)
 	if err != nil || back != unicode {
-		return "", malformed
+		return "", refuse(PartDomain, ReasonLabel)
 	}
 	if again, err := profile.ToUnicode(unicode); err != nil || again != unicode {
-		return "", &Error{Part: PartDomain, Reason: ReasonUnstable}
+		return "", refuse(PartDomain, ReasonUnstable)
 	}
 	// A-labels that were given must be what the U-labels give.
 	given, made := strings.Split(s, "."), strings.Split(ascii, ".")
 	if len(given) != len(made) {
-		return "", malformed
+		return "", refuse(PartDomain, ReasonLabel)
 	}
 	for i, label := range given {
 		if hasACEPrefix(label) && !strings.EqualFold(label, made[i]) {
-			return "", malformed
+			return "", refuse(PartDomain, ReasonLabel)
 		}
 	}
 	return unicode, nil
@@ -129,19 +128,18 @@ func prepareIDN(s string) (string, error) {
 
 // checkULabel refuses a label with code points that IDNA2008 does not have, or whose ASCII form is too long.
 func checkULabel(label string) error {
-	malformed := &Error{Part: PartDomain, Reason: ReasonLabel}
 	if all(label, classLabel) { // NR-LDH, or a mistake that checkDomain finds
 		return nil
 	}
 	if utf8.RuneCountInString(label) > maxLabel {
-		return malformed
+		return refuse(PartDomain, ReasonLabel)
 	}
 	if same, err := labelClass.String(label); err != nil || same != label {
-		return malformed
+		return refuse(PartDomain, ReasonLabel)
 	}
 	ascii, err := profile.ToASCII(label)
 	if err != nil || len(ascii) > maxLabel {
-		return malformed
+		return refuse(PartDomain, ReasonLabel)
 	}
 	return nil
 }
@@ -150,9 +148,9 @@ func checkULabel(label string) error {
 func checkDomain(s string) error {
 	switch {
 	case s == "":
-		return &Error{Part: PartDomain, Reason: ReasonEmpty}
+		return refuse(PartDomain, ReasonEmpty)
 	case len(s) > MaxPart:
-		return &Error{Part: PartDomain, Reason: ReasonTooLong}
+		return refuse(PartDomain, ReasonTooLong)
 	}
 	last := ""
 	for label := range strings.SplitSeq(s, ".") {
@@ -163,7 +161,7 @@ func checkDomain(s string) error {
 	}
 	if isNumber(last) {
 		if ip, err := netip.ParseAddr(s); err != nil || !ip.Is4() {
-			return &Error{Part: PartDomain, Reason: ReasonIP}
+			return refuse(PartDomain, ReasonIP)
 		}
 	}
 	return nil
@@ -171,22 +169,21 @@ func checkDomain(s string) error {
 
 // checkLabel checks one label in canonical form. Those outside ASCII have been validated.
 func checkLabel(label string) error {
-	malformed := &Error{Part: PartDomain, Reason: ReasonLabel}
 	ascii := true
 	for i := 0; i < len(label); i++ {
 		if label[i] >= utf8.RuneSelf {
 			ascii = false
 		} else if classes[label[i]]&classLabel == 0 {
-			return &Error{Part: PartDomain, Reason: ReasonCharacter}
+			return refuse(PartDomain, ReasonCharacter)
 		}
 	}
 	switch {
 	case label == "" || ascii && len(label) > maxLabel:
-		return malformed
+		return refuse(PartDomain, ReasonLabel)
 	case label[0] == '-' || label[len(label)-1] == '-':
-		return malformed
+		return refuse(PartDomain, ReasonLabel)
 	case len(label) >= 4 && label[2:4] == "--":
-		return malformed
+		return refuse(PartDomain, ReasonLabel)
 	}
 	return nil
 }

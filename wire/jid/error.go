@@ -53,3 +53,5 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return "jid: " + e.Part.String() + " " + string(e.Reason) }
+
+func refuse(p Part, r Reason) error { return &Error{Part: p, Reason: r} }

@@ -44,7 +44,7 @@ func Parse(s string) (JID, error) {
 // ParseBytes is Parse of bytes that the caller may use again. It allocates the text once.
 func ParseBytes(b []byte) (JID, error) {
 	if len(b) > maxRaw {
-		return JID{}, &Error{Part: PartAddress, Reason: ReasonTooLong}
+		return JID{}, refuse(PartAddress, ReasonTooLong)
 	}
 	return Parse(string(b))
 }
@@ -99,15 +99,15 @@ func join(local, domain, resource string) JID {
 // the localpart is what precedes the first at sign of the rest. A separator must have something at both sides.
 func split(s string) (local, domain, resource string, err error) {
 	if len(s) > maxRaw {
-		return "", "", "", &Error{Part: PartAddress, Reason: ReasonTooLong}
+		return "", "", "", refuse(PartAddress, ReasonTooLong)
 	}
 	domain, resource, found := strings.Cut(s, "/")
 	if found && resource == "" {
-		return "", "", "", &Error{Part: PartResource, Reason: ReasonEmpty}
+		return "", "", "", refuse(PartResource, ReasonEmpty)
 	}
 	if before, after, found := strings.Cut(domain, "@"); found {
 		if before == "" {
-			return "", "", "", &Error{Part: PartLocal, Reason: ReasonEmpty}
+			return "", "", "", refuse(PartLocal, ReasonEmpty)
 		}
 		local, domain = before, after
 	}
@@ -117,7 +117,7 @@ func split(s string) (local, domain, resource string, err error) {
 // WithResource returns j's bare form with that resourcepart, which must not be empty. It allocates the text once.
 func (j JID) WithResource(resource string) (JID, error) {
 	if j.IsZero() {
-		return JID{}, &Error{Part: PartDomain, Reason: ReasonEmpty}
+		return JID{}, refuse(PartDomain, ReasonEmpty)
 	}
 	resource, err := PrepareResource(resource)
 	if err != nil {

@@ -28,12 +28,15 @@ func PrepareLocal(s string) (string, error) {
 	if err := checkRaw(PartLocal, s); err != nil {
 		return "", err
 	}
+	if lower := lowerASCII(s); all(lower, classLocal) && len(lower) <= MaxPart {
+		return lower, nil
+	}
 	s, err := enforce(PartLocal, precis.UsernameCaseMapped, s)
 	if err != nil {
 		return "", err
 	}
 	if strings.ContainsAny(s, localExcluded) {
-		return "", &Error{Part: PartLocal, Reason: ReasonCharacter}
+		return "", refuse(PartLocal, ReasonCharacter)
 	}
 	return s, nil
 }
@@ -56,11 +59,11 @@ func PrepareResource(s string) (string, error) {
 func checkRaw(part Part, s string) error {
 	switch {
 	case s == "":
-		return &Error{Part: part, Reason: ReasonEmpty}
+		return refuse(part, ReasonEmpty)
 	case len(s) > maxRawPart:
-		return &Error{Part: part, Reason: ReasonTooLong}
+		return refuse(part, ReasonTooLong)
 	case !utf8.ValidString(s):
-		return &Error{Part: part, Reason: ReasonEncoding}
+		return refuse(part, ReasonEncoding)
 	}
 	return nil
 }
@@ -70,7 +73,7 @@ func enforce(part Part, profile *precis.Profile, s string) (string, error) {
 	for range maxRounds {
 		prepared, err := profile.String(s)
 		if err != nil {
-			return "", &Error{Part: part, Reason: ReasonCharacter}
+			return "", refuse(part, ReasonCharacter)
 		}
 		if prepared != s {
 			s = prepared
@@ -78,11 +81,25 @@ func enforce(part Part, profile *precis.Profile, s string) (string, error) {
 		}
 		switch {
 		case s == "":
-			return "", &Error{Part: part, Reason: ReasonEmpty}
+			return "", refuse(part, ReasonEmpty)
 		case len(s) > MaxPart:
-			return "", &Error{Part: part, Reason: ReasonTooLong}
+			return "", refuse(part, ReasonTooLong)
 		}
 		return s, nil
 	}
-	return "", &Error{Part: part, Reason: ReasonUnstable}
+	return "", refuse(part, ReasonUnstable)
+}
+
+// lowerASCII returns s with ASCII capitals made small, as every profile here does with them.
+func lowerASCII(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return 'A' <= r && r <= 'Z' }) {
+		return s
+	}
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
 }
