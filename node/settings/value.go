@@ -1,0 +1,209 @@
+package settings
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// setText sets a value from the form that environment variables, flags and default tags have.
+// Lists are separated by commas; the empty text is the empty list. v is not changed on error.
+func setText(v reflect.Value, text string) error {
+	if isList(v.Type()) {
+		var parts []string
+		if strings.TrimSpace(text) != "" {
+			parts = strings.Split(text, ",")
+		}
+		list := reflect.MakeSlice(v.Type(), len(parts), len(parts))
+		for i, part := range parts {
+			if err := setScalar(list.Index(i), strings.TrimSpace(part)); err != nil {
+				return err
+			}
+		}
+		v.Set(list)
+		return nil
+	}
+	return setScalar(v, text)
+}
+
+// isList reports whether a type is written as a list: a slice that does not read itself from text.
+func isList(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && !reflect.PointerTo(t).Implements(textUnmarshalerType)
+}
+
+// setScalar sets a value that is not a list. v is not changed on error.
+func setScalar(v reflect.Value, text string) error {
+	fresh := reflect.New(v.Type())
+	if u, ok := fresh.Interface().(encoding.TextUnmarshaler); ok {
+		if err := u.UnmarshalText([]byte(text)); err != nil {
+			return err
+		}
+		v.Set(fresh.Elem())
+		return nil
+	}
+	switch {
+	case v.Type() == durationType:
+		d, err := parseDuration(text)
+		if err != nil {
+			return err
+		}
+		v.SetInt(int64(d))
+	case v.Kind() == reflect.String:
+		if strings.ContainsRune(text, 0) {
+			return errors.New("it holds a NUL character")
+		}
+		v.SetString(text)
+	case v.Kind() == reflect.Bool:
+		switch text {
+		case "true":
+			v.SetBool(true)
+		case "false":
+			v.SetBool(false)
+		default:
+			return errors.New("it is neither true nor false")
+		}
+	case v.CanInt():
+		n, err := strconv.ParseInt(text, 10, v.Type().Bits())
+		if err != nil {
+			return numberError(err)
+		}
+		v.SetInt(n)
+	case v.CanUint():
+		n, err := strconv.ParseUint(text, 10, v.Type().Bits())
+		if err != nil {
+			return numberError(err)
+		}
+		v.SetUint(n)
+	default:
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil || n != n || n-n != 0 { // neither NaN nor infinite
+			return errors.New("it is not a number")
+		}
+		v.SetFloat(n)
+	}
+	return nil
+}
+
+// parseDuration reads a duration and asks for its unit, for a bare 30 leaves open of what. Negative ones have no use here.
+func parseDuration(text string) (time.Duration, error) {
+	if text == "0" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, errors.New("it is not a duration with a unit")
+	}
+	if d < 0 {
+		return 0, errors.New("it is negative")
+	}
+	return d, nil
+}
+
+func numberError(err error) error {
+	if errors.Is(err, strconv.ErrRange) {
+		return errors.New("it is out of range")
+	}
+	return errors.New("it is not a whole number")
+}
+
+// format is the reverse of setText.
+func format(v reflect.Value) string {
+	if isList(v.Type()) {
+		parts := make([]string, v.Len())
+		for i := range parts {
+			parts[i] = format(v.Index(i))
+		}
+		return strings.Join(parts, ",")
+	}
+	if v.Type() == durationType {
+		return shortDuration(time.Duration(v.Int()))
+	}
+	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
+		text, err := m.MarshalText()
+		if err != nil {
+			return fmt.Sprintf("(%v)", err)
+		}
+		return string(text)
+	}
+	return fmt.Sprint(v.Interface())
+}
+
+// shortDuration writes 5m0s as 5m.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// typeName says for people what the setting takes.
+func (f *leaf) typeName() string {
+	if isList(f.value.Type()) {
+		return "list of " + scalarName(f.value.Type().Elem())
+	}
+	return scalarName(f.value.Type())
+}
+
+func scalarName(t reflect.Type) string {
+	switch {
+	case t == durationType:
+		return "duration"
+	case reflect.PointerTo(t).Implements(textUnmarshalerType):
+		return strings.ToLower(t.Name())
+	case t.Kind() == reflect.Bool:
+		return "true or false"
+	case t.Kind() == reflect.Float64:
+		return "number"
+	case t.Kind() == reflect.String:
+		return "text"
+	}
+	return "whole number"
+}
+
+// describe says what is wrong with a value. Secrets are not repeated.
+func (f *leaf) describe(err error, text string) string {
+	if f.secret == secretValue {
+		return "the value cannot be used: " + err.Error()
+	}
+	return fmt.Sprintf("%q cannot be used: %v", clip(text), err)
+}
+
+// clip keeps messages readable when somebody points the configuration at the wrong file.
+func clip(s string) string {
+	const most = 60
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// expectation says what the setting takes, as a remedy.
+func (f *leaf) expectation() string {
+	switch {
+	case f.enum != nil:
+		return "use one of: " + strings.Join(f.enum, ", ")
+	case f.value.Type() == durationType:
+		return "write a number with its unit, such as 30s, 5m or 2h" + f.bounds()
+	}
+	return "give a " + f.typeName() + f.bounds()
+}
+
+func (f *leaf) bounds() string {
+	switch {
+	case f.min != "" && f.max != "":
+		return ", from " + f.min + " to " + f.max
+	case f.min != "":
+		return ", " + f.min + " or more"
+	case f.max != "":
+		return ", " + f.max + " or less"
+	}
+	return ""
+}
