@@ -124,6 +124,10 @@ func (r *Router) Refuse(ctx context.Context, e *Envelope, refusal *stanza.Error)
 	e.finish()
 }
 
+// Finish ends the chain without forwarding anything: e.Done is called with the receipt as it stands. It is for a
+// stage that held the envelope and then found that nothing is left to do, such as a message that is known already.
+func (r *Router) Finish(e *Envelope) { e.finish() }
+
 func (e *Envelope) finish() {
 	if e.Done != nil {
 		e.Done(e)
