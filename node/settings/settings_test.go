@@ -2,6 +2,7 @@ package settings_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -336,6 +337,9 @@ func FuzzConfig(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
 		var r root
+		// An input that never ends would otherwise look like a fuzzer that finds nothing.
+		stuck := time.AfterFunc(3*time.Second, func() { panic(fmt.Sprintf("stuck on %q", content)) })
+		defer stuck.Stop()
 		loaded, problems := settings.Load(&r, settings.Sources{File: "fuzz.yaml", Content: content, Prefix: "POSTHOUSE_"})
 		for _, p := range problems {
 			if p.At.Name != "fuzz.yaml" || p.What == "" || p.Remedy == "" {
