@@ -9,6 +9,7 @@ import (
 
 // Party is one side of a conversation: a bare address, with the account behind it when it is one of this domain.
 // A conversation belongs to the pair of parties, so that a deleted and recreated account begins new ones.
+// A party of this domain is known by its account, whatever its address is spelled like now; any other by its address.
 type Party struct {
 	JID     jid.JID
 	Account AccountID
@@ -98,6 +99,7 @@ type MessageWriter interface {
 	// Append stores all messages of the batch, and the marks, in one transaction, and returns after it was
 	// flushed to disk. Within the batch, order is kept and later entries see earlier ones as stored.
 	// Any error means that it is not known what was stored: the caller must stop for good.
+	// ErrFull is the one exception: nothing was stored, and a later call may succeed.
 	Append(ctx context.Context, now time.Time, batch []*Append, marks []Mark) error
 }
 
@@ -115,7 +117,11 @@ type HistoryQuery struct {
 }
 
 // MessageReader is the reading half of the log. It may be called from any goroutine, during Append too.
-// Every call costs as much in a large archive as in a small one.
+// Every call costs as much in a large archive as in a small one. Nothing is seen before it is as durable as
+// Append promises, so that what was read once cannot be gone after a crash.
+//
+// A record that does not match its checksum is not served: the calls that return several messages leave it out and
+// return the others together with a *DamagedError; Message returns only the error.
 type MessageReader interface {
 	// Message returns one message, or ErrNotFound.
 	Message(ctx context.Context, id MessageID) (Message, error)

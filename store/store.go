@@ -4,7 +4,10 @@
 // context with a deadline. The package knows no driver and no SQL, and starts no goroutine.
 package store
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // The closed set of ways in which a store refuses. Anything else is a fault of the storage itself.
 var (
@@ -19,3 +22,22 @@ var (
 	// ErrFull: the storage is below its reserve; reading goes on, writing does not.
 	ErrFull = errors.New("storage is full")
 )
+
+// DamagedError names the messages of one answer that do not match their checksums (ErrDamaged).
+type DamagedError struct {
+	// IDs are the damaged messages in rising order; empty when it cannot be told which.
+	IDs []MessageID
+	// Cause says what was wrong with the first of them.
+	Cause error
+}
+
+// Error names the messages by number, so that they can be looked for in a backup.
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("%v: messages %d: %v", ErrDamaged, e.IDs, e.Cause)
+}
+
+// Is makes errors.Is(err, ErrDamaged) true.
+func (e *DamagedError) Is(target error) bool { return target == ErrDamaged }
+
+// Unwrap returns the cause.
+func (e *DamagedError) Unwrap() error { return e.Cause }

@@ -1,0 +1,207 @@
+package pebble
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	engine "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// engineOptions are the engine's settings. They were chosen by measurement, see docs/design/message-log.md.
+func engineOptions(o Options, e *events) *engine.Options {
+	opts := &engine.Options{
+		FS:        o.files,
+		CacheSize: o.CacheBytes,
+		// A fixed format: a newer engine must not raise it behind our back. It has checksums that tell a damaged
+		// write-ahead log from one that simply ends.
+		FormatMajorVersion:          engine.FormatValueSeparation,
+		MemTableSize:                o.MemTableBytes,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       40,
+		LBaseMaxBytes:               256 << 20,
+		MaxOpenFiles:                1000,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)/2) },
+		Logger:                      e,
+		EventListener:               e.listener(),
+	}
+	for i := range opts.Levels {
+		// Most lookups of an origin-id find nothing; a filter answers them without reading a block.
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		opts.Levels[i].BlockSize = 16 << 10
+		opts.Levels[i].IndexBlockSize = 64 << 10
+	}
+	opts.TargetFileSizes[0] = 4 << 20
+	return opts
+}
+
+// events is what the engine tells: its log, its failures and its faults in the background.
+type events struct {
+	log *slog.Logger
+
+	// opened tells running from opening and closing. While running, a goroutine of the engine that reports
+	// something fatal is never let go on.
+	opened atomic.Bool
+	// full: the last try to write a table failed for want of space.
+	full atomic.Bool
+	// lastWarned is when a repeated fault was last logged, in Unix nanoseconds.
+	lastWarned atomic.Int64
+
+	failed chan struct{}
+	// mu guards failure, which is set before failed is closed.
+	mu      sync.Mutex
+	failure error
+
+	registerer prometheus.Registerer
+	collectors []prometheus.Collector
+	damaged    prometheus.Counter
+	faults     prometheus.Counter
+	stalls     prometheus.Counter
+}
+
+func newEvents(log *slog.Logger, r prometheus.Registerer) *events {
+	e := &events{log: log, failed: make(chan struct{}), registerer: r}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_pebble_" + name, Help: help})
+		e.register(c)
+		return c
+	}
+	e.damaged = counter("damaged_total", "Stored records and blocks found damaged when read.")
+	e.faults = counter("background_errors_total", "Errors of background work on the message log.")
+	e.stalls = counter("write_stalls_total", "Times that a write had to wait for background work.")
+	return e
+}
+
+func (e *events) register(c prometheus.Collector) {
+	if e.registerer == nil {
+		return
+	}
+	if err := e.registerer.Register(c); err != nil {
+		e.log.Warn("metric is not registered", "err", err)
+		return
+	}
+	e.collectors = append(e.collectors, c)
+}
+
+func (e *events) registerDisk(bytes func() float64) {
+	e.register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "posthouse_pebble_disk_bytes", Help: "Disk space taken by the message log.",
+	}, bytes))
+}
+
+func (e *events) unregister() {
+	for _, c := range e.collectors {
+		e.registerer.Unregister(c)
+	}
+	e.collectors = nil
+}
+
+// fail records the first failure and tells everybody who waits for it.
+func (e *events) fail(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.failure != nil {
+		return
+	}
+	e.failure = fmt.Errorf("message log failed: %w", err)
+	e.log.Error("the message log failed and takes no more messages", "err", err)
+	close(e.failed)
+}
+
+func (e *events) err() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.failure
+}
+
+// Infof takes the engine's chatter.
+func (e *events) Infof(format string, args ...any) { e.log.Debug(fmt.Sprintf(format, args...)) }
+
+// Errorf takes what the engine thinks worth a look.
+func (e *events) Errorf(format string, args ...any) { e.log.Error(fmt.Sprintf(format, args...)) }
+
+// Fatalf is where the engine expects the process to end. A failed commit is reported here by the goroutine that
+// commits, after which the engine would report success: Append looks at the failure afterwards. Anything else comes from inside
+// the engine, which must not go on with what it holds; its goroutine stays here, with its locks, until the process ends.
+func (e *events) Fatalf(format string, args ...any) {
+	e.fail(fmt.Errorf(format, args...))
+	if !e.opened.Load() || strings.HasPrefix(format, "pebble: fatal commit error") {
+		return
+	}
+	select {}
+}
+
+func (e *events) listener() *engine.EventListener {
+	return &engine.EventListener{
+		BackgroundError: e.backgroundError,
+		DataCorruption: func(info engine.DataCorruptionInfo) {
+			e.damaged.Inc()
+			e.warn("a file of the message log is damaged", info.Details, "file", info.Path)
+		},
+		DiskSlow: func(info engine.DiskSlowInfo) {
+			e.warn("the disk is slow", nil, "file", info.Path, "op", info.OpType.String(), "duration", info.Duration)
+		},
+		WriteStallBegin: func(info engine.WriteStallBeginInfo) {
+			e.stalls.Inc()
+			e.warn("writing waits for background work", nil, "reason", info.Reason)
+		},
+		FlushEnd: func(info engine.FlushInfo) {
+			if info.Err == nil {
+				e.full.Store(false)
+			}
+		},
+		CompactionEnd: func(info engine.CompactionInfo) {
+			if info.Err == nil {
+				e.full.Store(false)
+			}
+		},
+	}
+}
+
+// retryPause is how long background work rests after an error. The engine tries again at once, for ever.
+const retryPause = 50 * time.Millisecond
+
+// backgroundError judges an error of a flush or compaction. The write-ahead log still has what a flush could not write, so a full
+// disk is waited for, and Append refuses meanwhile. A damaged table cannot be compacted and is left for reads, which name what
+// they miss. After any other error it is unknown what the disk still keeps of what was written to it: that is a failure.
+func (e *events) backgroundError(err error) {
+	e.faults.Inc()
+	switch {
+	case isFull(err):
+		e.full.Store(true)
+		e.warn("the disk is full: the message log takes no messages until there is space", err)
+	case engine.IsCorruptionError(err):
+		e.warn("background work met damaged data", err)
+	case !e.opened.Load():
+		e.warn("background work was cut off", err)
+	default:
+		e.fail(fmt.Errorf("background work: %w", err))
+	}
+	time.Sleep(retryPause)
+}
+
+// warn logs at most once a second, since what it is for repeats.
+func (e *events) warn(msg string, err error, args ...any) {
+	now := time.Now().UnixNano()
+	last := e.lastWarned.Load()
+	if now-last < int64(time.Second) || !e.lastWarned.CompareAndSwap(last, now) {
+		return
+	}
+	if err != nil {
+		args = append(args, "err", err)
+	}
+	e.log.Warn(msg, args...)
+}
+
+func isNoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}

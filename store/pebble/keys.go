@@ -1,0 +1,127 @@
+package pebble
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
+
+	"github.com/posthouse-im/posthouse/store"
+)
+
+// The first byte of a key says what it holds. All numbers in keys are big-endian, so that keys sort as the numbers do.
+//
+//	V                                       → schema version, uvarint
+//	L | id                                  → the message, see record.go
+//	C | conversation | number               → id, flags; the order of a conversation
+//	R | account | id                        → view; messages to the account
+//	S | account | id                        → view; messages from the account to somebody else
+//	D | account | digest                    → what was sent under an origin-id, see originEntry
+//	P | party | party                       → conversation, the lesser party first
+//	M | account                             → mark
+//
+// R and S are two indexes because a device that comes online looks for what was sent to it: a bot that
+// has sent a million messages and received none must not read through them. C, R, S and D entries live as long as
+// their message. A conversation is named by the id of its first message.
+const (
+	keyVersion      = 'V'
+	keyMessage      = 'L'
+	keyConversation = 'C'
+	keyReceived     = 'R'
+	keySent         = 'S'
+	keyOrigin       = 'D'
+	keyParties      = 'P'
+	keyMark         = 'M'
+)
+
+// schemaVersion is the newest layout of keys and values that this code writes and reads.
+const schemaVersion = 1
+
+// Sizes of the keys of fixed length, in bytes.
+const (
+	idKeySize     = 1 + 8     // L, M
+	pairKeySize   = 1 + 8 + 8 // C, R, S
+	originKeySize = 1 + 8 + 16
+)
+
+// maxMessageID is greater than every message's identity: NextMessageID cannot reach it before the year 280,000.
+const maxMessageID = store.MessageID(math.MaxUint64)
+
+// idKey writes an L or M key.
+func idKey(dst []byte, prefix byte, id uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, prefix), id)
+}
+
+// pairKey writes a C, R or S key.
+func pairKey(dst []byte, prefix byte, a, b uint64) []byte {
+	return binary.BigEndian.AppendUint64(idKey(dst, prefix, a), b)
+}
+
+// bounds returns the range [lower, upper) of the C, R or S keys whose first number is a.
+func bounds(prefix byte, a uint64) (lower, upper []byte) {
+	lower = idKey(make([]byte, 0, idKeySize), prefix, a)
+	if a == math.MaxUint64 {
+		return lower, []byte{prefix + 1}
+	}
+	return lower, idKey(make([]byte, 0, idKeySize), prefix, a+1)
+}
+
+// secondNumber returns the second number of a C, R or S key.
+func secondNumber(key []byte) uint64 { return binary.BigEndian.Uint64(key[9:pairKeySize]) }
+
+// originKey identifies the sender's origin-id. An account's devices share one space of identities. A party of another domain
+// has no account; its address is part of the digest, which is a cryptographic one so that nobody can make another's
+// message look like a repetition.
+func originKey(sender store.Party, originID string) (key [originKeySize]byte) {
+	key[0] = keyOrigin
+	binary.BigEndian.PutUint64(key[1:], uint64(sender.Account))
+	var buf [256]byte
+	text := buf[:0]
+	if sender.Account == 0 {
+		text = append(append(text, sender.JID.String()...), 0)
+	}
+	digest := sha256.Sum256(append(text, originID...))
+	copy(key[9:], digest[:16])
+	return key
+}
+
+// side is what a party is known by: its account or, without one, its address.
+type side struct {
+	account store.AccountID
+	address string
+}
+
+func sideOf(p store.Party) side {
+	if p.Account != 0 {
+		return side{account: p.Account}
+	}
+	return side{address: p.JID.String()}
+}
+
+func (s side) less(t side) bool {
+	if s.account != t.account {
+		return s.account < t.account
+	}
+	return s.address < t.address
+}
+
+// pair is an unordered pair of parties: first is never greater than second.
+type pair struct{ first, second side }
+
+// pairOf returns the pair, and whether a is its second party.
+func pairOf(a, b side) (p pair, swapped bool) {
+	if b.less(a) {
+		return pair{b, a}, true
+	}
+	return pair{a, b}, false
+}
+
+// partiesKey writes the P key of a pair.
+func partiesKey(dst []byte, p pair) []byte {
+	dst = append(dst, keyParties)
+	for _, s := range [2]side{p.first, p.second} {
+		dst = binary.BigEndian.AppendUint64(dst, uint64(s.account))
+		dst = binary.BigEndian.AppendUint16(dst, uint16(len(s.address)))
+		dst = append(dst, s.address...)
+	}
+	return dst
+}

@@ -1,0 +1,289 @@
+// Package pebble is the message log on an embedded ordered key-value engine (github.com/cockroachdb/pebble).
+//
+// It owns one folder, which one process at a time has open. Append is called by one goroutine, the committer; reads may
+// come from any. The engine's own goroutines flush and compact; Close stops them. There is no other goroutine
+// than the one that Append starts and waits for around each flush to disk.
+//
+// The package never retries a failed write and never ends the process: after the first failure Failed is closed, every
+// Append returns an error, reads go on as well as they can, and the owner must stop the process.
+// The layout of keys is described in keys.go, that of values in record.go, and the reasons for this engine in
+// docs/design/message-log.md.
+package pebble
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	engine "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/posthouse-im/posthouse/store"
+)
+
+// Values of Options.Durability.
+const (
+	// DurabilityFull: Append returns after the batch was flushed to disk. The default.
+	DurabilityFull = "full"
+	// DurabilityRelaxed: Append returns when the engine has the batch; a crash may lose the last moments.
+	DurabilityRelaxed = "relaxed"
+)
+
+// Options are the settings of a log. The zero value is what production uses.
+type Options struct {
+	// Durability is "full" or "relaxed"; "" means full.
+	Durability string `yaml:"durability"`
+	// CacheBytes is the memory for blocks read from disk; 0 means 64 MiB.
+	CacheBytes int64 `yaml:"cache_bytes"`
+	// MemTableBytes is how much is gathered in memory before a table is written; 0 means 32 MiB. Up to four may
+	// exist at a time. A restart after a crash reads back as much.
+	MemTableBytes uint64 `yaml:"memtable_bytes"`
+	// ReserveBytes of free disk are not touched: below, Append returns store.ErrFull. 0 means 5 % of the disk but
+	// at most 1 GiB; negative means no reserve.
+	ReserveBytes int64 `yaml:"reserve_bytes"`
+	// Conversations is for how many conversations the last number is kept in memory; 0 means 65,536, of
+	// about 200 bytes each.
+	Conversations int `yaml:"conversations"`
+
+	// Logger receives what the engine has to say; nil means slog.Default().
+	Logger *slog.Logger `yaml:"-"`
+	// Metrics receives posthouse_pebble_*; nil means none.
+	Metrics prometheus.Registerer `yaml:"-"`
+
+	// files replaces the disk in tests; nil means the real one.
+	files vfs.FS
+}
+
+func (o Options) withDefaults() (Options, error) {
+	switch o.Durability {
+	case "":
+		o.Durability = DurabilityFull
+	case DurabilityFull, DurabilityRelaxed:
+	default:
+		return o, fmt.Errorf("durability is %q: it must be %q or %q", o.Durability, DurabilityFull, DurabilityRelaxed)
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 64 << 20
+	}
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = 32 << 20
+	}
+	if o.Conversations == 0 {
+		o.Conversations = 65536
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o, nil
+}
+
+// Log is an open message log. It implements store.MessageLog.
+type Log struct {
+	// Fixed after Open.
+	db     *engine.DB
+	path   string
+	opts   Options
+	log    *slog.Logger
+	events *events
+	space  *space
+
+	// visible is the last message that is as durable as was asked for. Reads stop there, because the
+	// engine shows a write before it is flushed.
+	visible atomic.Uint64
+
+	// writing is held by Append: it guards writer and space. It is taken before using.
+	writing sync.Mutex
+	writer  writer
+
+	// using is read-locked by every use of db, and locked by Close: it guards closed.
+	using  sync.RWMutex
+	closed bool
+}
+
+var _ store.MessageLog = (*Log)(nil)
+
+var (
+	errClosed = errors.New("message log is closed")
+	// errNewer is what a log of a later program is refused with.
+	errNewer = errors.New("the message log was written by a newer program")
+)
+
+// Open opens or creates the log in the folder path, which is created with mode 0700. It fails when another process has it open,
+// when a newer program wrote it, or when the engine finds its files damaged.
+func Open(path string, o Options) (*Log, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("message log: %w", err)
+	}
+	if o.files == nil {
+		o.files = vfs.Default
+		if err := privateFolder(path); err != nil {
+			return nil, fmt.Errorf("message log: %w", err)
+		}
+	}
+	l := &Log{path: path, opts: o, log: o.Logger.With("part", "message log")}
+	l.events = newEvents(l.log, o.Metrics)
+	l.space = &space{files: o.files, path: path, reserve: o.ReserveBytes, events: l.events}
+	l.writer = newWriter(o.Conversations)
+	l.db, err = engine.Open(path, engineOptions(o, l.events))
+	if err != nil {
+		l.events.unregister()
+		return nil, fmt.Errorf("message log: open %s: %w", path, err)
+	}
+	l.events.opened.Store(true)
+	if err := l.recover(); err != nil {
+		l.events.unregister()
+		return nil, errors.Join(fmt.Errorf("message log: open %s: %w", path, err), l.db.Close())
+	}
+	l.events.registerDisk(l.diskBytes)
+	return l, nil
+}
+
+// privateFolder makes sure that the folder exists and is nobody else's to read.
+func privateFolder(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return os.Chmod(path, 0o700)
+	}
+	return nil
+}
+
+// recover checks the schema version, or sets it in a new log, and finds the last message.
+func (l *Log) recover() error {
+	value, closer, err := l.db.Get([]byte{keyVersion})
+	switch {
+	case errors.Is(err, engine.ErrNotFound):
+		if err := l.begin(); err != nil {
+			return err
+		}
+	case err != nil:
+		return fmt.Errorf("read schema version: %w", err)
+	default:
+		version, _, err := uvarint(value)
+		closer.Close()
+		if err != nil {
+			return fmt.Errorf("read schema version: %w", err)
+		}
+		if version > schemaVersion {
+			return fmt.Errorf("%w: its schema is %d, this one knows %d", errNewer, version, schemaVersion)
+		}
+	}
+	last, err := l.lastMessage()
+	if err != nil {
+		return fmt.Errorf("find the last message: %w", err)
+	}
+	l.writer.last = last
+	l.visible.Store(uint64(last))
+	return nil
+}
+
+// begin writes the schema version into an empty store, and refuses any other.
+func (l *Log) begin() error {
+	it, err := l.db.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	foreign := it.First()
+	if err := it.Close(); err != nil {
+		return err
+	}
+	if foreign {
+		return errors.New("there is data without a schema version: it is no message log")
+	}
+	if err := l.db.Set([]byte{keyVersion}, binary.AppendUvarint(nil, schemaVersion), engine.Sync); err != nil {
+		return err
+	}
+	return l.Err()
+}
+
+func (l *Log) lastMessage() (store.MessageID, error) {
+	it, err := l.db.NewIter(&engine.IterOptions{LowerBound: []byte{keyMessage}, UpperBound: []byte{keyMessage + 1}})
+	if err != nil {
+		return 0, err
+	}
+	var last store.MessageID
+	if it.Last() {
+		last = store.MessageID(binary.BigEndian.Uint64(it.Key()[1:]))
+	}
+	return last, it.Close()
+}
+
+// Failed is closed when the log has failed and takes no more messages: the process must be stopped.
+func (l *Log) Failed() <-chan struct{} { return l.events.failed }
+
+// Err returns why the log failed, nil while it has not.
+func (l *Log) Err() error { return l.events.err() }
+
+// Durability returns "full" or "relaxed": what Append promises.
+func (l *Log) Durability() string { return l.opts.Durability }
+
+// Close waits for running calls and closes the files. What Append has returned stays. After a failure the engine is left as it is:
+// it may hold locks for ever, and its files are what the next start recovers from.
+func (l *Log) Close() error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	l.using.Lock()
+	defer l.using.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	l.events.unregister()
+	if err := l.Err(); err != nil {
+		return err
+	}
+	l.events.opened.Store(false)
+	if err := l.db.Close(); err != nil {
+		return fmt.Errorf("close message log: %w", err)
+	}
+	return nil
+}
+
+// use begins a use of the engine; done must be called at its end.
+func (l *Log) use(ctx context.Context) (done func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	l.using.RLock()
+	if l.closed {
+		l.using.RUnlock()
+		return nil, errClosed
+	}
+	return l.using.RUnlock, nil
+}
+
+// diskBytes is the space that the log's files take.
+func (l *Log) diskBytes() float64 {
+	done, err := l.use(context.Background())
+	if err != nil {
+		return 0
+	}
+	defer done()
+	// After a failure the engine's locks may never be released.
+	if l.Err() != nil {
+		return 0
+	}
+	return float64(l.db.Metrics().DiskSpaceUsage())
+}
+
+// isFull reports whether err says that the disk, or its owner's share of it, is full.
+func isFull(err error) bool {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return isNoSpace(err)
+}

@@ -1,0 +1,330 @@
+package pebble
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	engine "github.com/cockroachdb/pebble/v2"
+
+	"github.com/posthouse-im/posthouse/store"
+)
+
+// Message implements store.MessageReader.
+func (l *Log) Message(ctx context.Context, id store.MessageID) (store.Message, error) {
+	done, err := l.use(ctx)
+	if err != nil {
+		return store.Message{}, fmt.Errorf("read message: %w", err)
+	}
+	defer done()
+	if uint64(id) > l.visible.Load() {
+		return store.Message{}, fmt.Errorf("message %d: %w", id, store.ErrNotFound)
+	}
+	var d decoder
+	m, err := l.message(id, &d)
+	if errors.Is(err, errMissing) {
+		return store.Message{}, fmt.Errorf("message %d: %w", id, store.ErrNotFound)
+	}
+	if err != nil {
+		return store.Message{}, l.damage(err, id)
+	}
+	return m, nil
+}
+
+// message reads one record. Its error is errMissing, or says how the record is damaged, or is the disk's.
+func (l *Log) message(id store.MessageID, d *decoder) (store.Message, error) {
+	var key [idKeySize]byte
+	value, closer, err := l.db.Get(idKey(key[:0], keyMessage, uint64(id)))
+	if errors.Is(err, engine.ErrNotFound) {
+		return store.Message{}, errMissing
+	}
+	if err != nil {
+		return store.Message{}, &readError{err}
+	}
+	m, err := d.decode(id, value)
+	if e := closer.Close(); err == nil && e != nil {
+		err = &readError{e}
+	}
+	return m, err
+}
+
+// readError is an error of the engine, as against one of a record's content.
+type readError struct{ error }
+
+func (e *readError) Unwrap() error { return e.error }
+
+// damage turns the error of one record into one for the caller and counts it.
+func (l *Log) damage(err error, ids ...store.MessageID) error {
+	var read *readError
+	if errors.As(err, &read) && !engine.IsCorruptionError(err) {
+		return fmt.Errorf("read message %d: %w", ids, err)
+	}
+	d := &store.DamagedError{IDs: ids, Cause: err}
+	l.events.damaged.Add(float64(len(ids)))
+	l.log.Error("stored messages are damaged", "ids", ids, "err", err)
+	return d
+}
+
+// messages reads the given messages in their order. Damaged ones are left out, and named by the error.
+func (l *Log) messages(ctx context.Context, ids []store.MessageID) ([]store.Message, error) {
+	var (
+		d       decoder
+		found   = make([]store.Message, 0, len(ids))
+		damaged []store.MessageID
+		cause   error
+	)
+	for _, id := range ids {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		m, err := l.message(id, &d)
+		if err == nil {
+			found = append(found, m)
+			continue
+		}
+		var read *readError
+		if errors.As(err, &read) && !engine.IsCorruptionError(err) {
+			return nil, fmt.Errorf("message %d: %w", id, err)
+		}
+		if damaged = append(damaged, id); cause == nil {
+			cause = err
+		}
+	}
+	if damaged != nil {
+		return found, l.damage(cause, damaged...)
+	}
+	return found, nil
+}
+
+// Since implements store.MessageReader.
+func (l *Log) Since(ctx context.Context, after store.MessageID, limit int) ([]store.Message, error) {
+	done, err := l.use(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read log: %w", err)
+	}
+	defer done()
+	visible := l.visible.Load()
+	if uint64(after) >= visible {
+		return nil, nil
+	}
+	it, err := l.db.NewIter(&engine.IterOptions{
+		LowerBound: idKey(nil, keyMessage, uint64(after)+1),
+		UpperBound: idKey(nil, keyMessage, visible+1),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read log: %w", err)
+	}
+	defer it.Close()
+	var (
+		d       decoder
+		found   []store.Message
+		damaged []store.MessageID
+		cause   error
+	)
+	for ok := it.First(); ok && len(found)+len(damaged) < limit; ok = it.Next() {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("read log: %w", err)
+		}
+		id := store.MessageID(binary.BigEndian.Uint64(it.Key()[1:]))
+		m, err := d.decode(id, it.Value())
+		if err == nil {
+			found = append(found, m)
+			continue
+		}
+		if damaged = append(damaged, id); cause == nil {
+			cause = err
+		}
+	}
+	if err := it.Error(); err != nil {
+		return found, l.damage(&readError{err}, damaged...)
+	}
+	if damaged != nil {
+		return found, l.damage(cause, damaged...)
+	}
+	return found, nil
+}
+
+// InHistory implements store.MessageReader.
+func (l *Log) InHistory(ctx context.Context, owner store.AccountID, id store.MessageID) (bool, error) {
+	done, err := l.use(ctx)
+	if err != nil {
+		return false, fmt.Errorf("look up history: %w", err)
+	}
+	defer done()
+	if owner == 0 || uint64(id) > l.visible.Load() {
+		return false, nil
+	}
+	for _, prefix := range [2]byte{keyReceived, keySent} {
+		var key [pairKeySize]byte
+		value, closer, err := l.db.Get(pairKey(key[:0], prefix, uint64(owner), uint64(id)))
+		if errors.Is(err, engine.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return false, fmt.Errorf("look up history: %w", err)
+		}
+		in := len(value) > 0 && value[0]&viewArchive != 0
+		closer.Close()
+		if in {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Mark implements store.MessageReader.
+func (l *Log) Mark(ctx context.Context, owner store.AccountID) (store.Mark, error) {
+	done, err := l.use(ctx)
+	if err != nil {
+		return store.Mark{}, fmt.Errorf("read mark: %w", err)
+	}
+	defer done()
+	return l.mark(owner)
+}
+
+func (l *Log) mark(owner store.AccountID) (store.Mark, error) {
+	value, closer, err := l.db.Get(idKey(make([]byte, 0, idKeySize), keyMark, uint64(owner)))
+	if errors.Is(err, engine.ErrNotFound) {
+		return store.Mark{}, nil
+	}
+	if err != nil {
+		return store.Mark{}, fmt.Errorf("read mark: %w", err)
+	}
+	defer closer.Close()
+	m, err := decodeMark(owner, value)
+	if err != nil {
+		return store.Mark{}, fmt.Errorf("read mark of account %d: %w", owner, err)
+	}
+	return m, nil
+}
+
+// Undelivered implements store.MessageReader.
+func (l *Log) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID, limit int) ([]store.Message, error) {
+	done, err := l.use(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read undelivered messages: %w", err)
+	}
+	defer done()
+	visible := store.MessageID(l.visible.Load())
+	mark, err := l.mark(owner)
+	if err != nil {
+		return nil, err
+	}
+	v, err := l.openView(keyReceived, owner, 0, visible)
+	if err != nil {
+		return nil, fmt.Errorf("read undelivered messages: %w", err)
+	}
+	var ids []store.MessageID
+	for _, id := range mark.Missed {
+		if id > after && id <= mark.Through && v.seek(id) && v.id == id && v.view&viewOffline != 0 {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	for ok := v.seek(max(after, mark.Through) + 1); ok && len(ids) < limit; ok = v.next() {
+		if v.view&viewOffline != 0 {
+			ids = append(ids, v.id)
+		}
+	}
+	if err := v.close(); err != nil {
+		return nil, fmt.Errorf("read undelivered messages: %w", err)
+	}
+	return l.messages(ctx, ids[:min(len(ids), limit)])
+}
+
+// Bounds implements store.MessageReader.
+func (l *Log) Bounds(ctx context.Context, owner store.AccountID) (first, last store.MessageID, err error) {
+	done, err := l.use(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("find the bounds of an archive: %w", err)
+	}
+	defer done()
+	visible := store.MessageID(l.visible.Load())
+	for _, prefix := range [2]byte{keyReceived, keySent} {
+		v, err := l.openView(prefix, owner, 0, visible)
+		if err != nil {
+			return 0, 0, fmt.Errorf("find the bounds of an archive: %w", err)
+		}
+		if v.firstArchived() && (first == 0 || v.id < first) {
+			first = v.id
+		}
+		if v.lastArchived() {
+			last = max(last, v.id)
+		}
+		if err := v.close(); err != nil {
+			return 0, 0, fmt.Errorf("find the bounds of an archive: %w", err)
+		}
+	}
+	if first == 0 {
+		return 0, 0, fmt.Errorf("archive of account %d: %w", owner, store.ErrNotFound)
+	}
+	return first, last, nil
+}
+
+// Conversation implements store.MessageReader.
+func (l *Log) Conversation(ctx context.Context, a, b store.Party) (store.ConversationID, uint64, error) {
+	done, err := l.use(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("find a conversation: %w", err)
+	}
+	defer done()
+	p, _ := pairOf(sideOf(a), sideOf(b))
+	id, err := l.conversation(p)
+	if err != nil {
+		return 0, 0, err
+	}
+	c, err := l.openConversation(id, store.MessageID(l.visible.Load()))
+	if err != nil {
+		return 0, 0, fmt.Errorf("find a conversation: %w", err)
+	}
+	found := c.last()
+	last := c.seq
+	if err := c.close(); err != nil {
+		return 0, 0, fmt.Errorf("find a conversation: %w", err)
+	}
+	if !found {
+		return 0, 0, fmt.Errorf("conversation: %w", store.ErrNotFound)
+	}
+	return id, last, nil
+}
+
+// conversation looks a pair up, or returns store.ErrNotFound.
+func (l *Log) conversation(p pair) (store.ConversationID, error) {
+	var buf [128]byte
+	value, closer, err := l.db.Get(partiesKey(buf[:0], p))
+	if errors.Is(err, engine.ErrNotFound) {
+		return 0, fmt.Errorf("conversation: %w", store.ErrNotFound)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("find a conversation: %w", err)
+	}
+	defer closer.Close()
+	if len(value) != 8 {
+		return 0, fmt.Errorf("find a conversation: %w", errShort)
+	}
+	return store.ConversationID(binary.BigEndian.Uint64(value)), nil
+}
+
+// Numbered implements store.MessageReader.
+func (l *Log) Numbered(ctx context.Context, conversation store.ConversationID, first uint64, limit int) ([]store.Message, error) {
+	done, err := l.use(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read a conversation: %w", err)
+	}
+	defer done()
+	c, err := l.openConversation(conversation, store.MessageID(l.visible.Load()))
+	if err != nil {
+		return nil, fmt.Errorf("read a conversation: %w", err)
+	}
+	var ids []store.MessageID
+	for ok := c.seekNumber(first); ok && len(ids) < limit; ok = c.next() {
+		ids = append(ids, c.id)
+	}
+	if err := c.close(); err != nil {
+		return nil, fmt.Errorf("read a conversation: %w", err)
+	}
+	return l.messages(ctx, ids)
+}

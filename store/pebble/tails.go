@@ -1,0 +1,42 @@
+package pebble
+
+import "github.com/posthouse-im/posthouse/store"
+
+// tail is where a conversation goes on.
+type tail struct {
+	conversation store.ConversationID
+	last         uint64 // number of the last message
+}
+
+// tails remembers the ends of the conversations that were written to lately, so that a message of a live conversation
+// costs no read. It holds two generations: when a batch begins and the young one has reached half the limit, it becomes
+// the old one; what is used again moves back. Inside a batch nothing is forgotten, since it is not in the store yet.
+// Owned by Append.
+type tails struct {
+	young, old map[pair]*tail
+	half       int
+}
+
+func newTails(limit int) tails {
+	return tails{young: make(map[pair]*tail), half: max(1, limit/2)}
+}
+
+// age begins a batch.
+func (t *tails) age() {
+	if len(t.young) >= t.half {
+		t.old, t.young = t.young, make(map[pair]*tail)
+	}
+}
+
+func (t *tails) get(p pair) *tail {
+	if e := t.young[p]; e != nil {
+		return e
+	}
+	e := t.old[p]
+	if e != nil {
+		t.young[p] = e
+	}
+	return e
+}
+
+func (t *tails) put(p pair, e *tail) { t.young[p] = e }

@@ -1,0 +1,154 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/posthouse-im/posthouse/store"
+)
+
+// MessageLogModel compares an implementation with Memory under random batches, clocks, restarts and questions.
+func MessageLogModel(t *testing.T, logs Logs) {
+	parent := t.TempDir()
+	runs := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		runs++
+		m := &model{t: t, logs: logs, folder: fmt.Sprintf("%s/%d", parent, runs), now: noon(), want: NewMemory()}
+		m.got = logs.Open(t, m.folder)
+		defer func() {
+			require.NoError(t, m.got.Close())
+			require.NoError(t, os.RemoveAll(m.folder))
+		}()
+		rt.Repeat(map[string]func(*rapid.T){
+			"append": m.append,
+			"mark":   m.mark,
+			"reopen": m.reopen,
+			"clock":  m.clock,
+			"":       m.ask,
+		})
+	})
+}
+
+// model is a log and what it should be.
+type model struct {
+	t      testing.TB
+	logs   Logs
+	folder string
+	now    time.Time
+	got    Log
+	want   *Memory
+	// known are identities to ask about: those given out, and their neighbours.
+	known []store.MessageID
+}
+
+func (m *model) parties() []store.Party {
+	return []store.Party{alice(), bob(), carol(), newAlice(), romeo(), juliet()}
+}
+
+func (m *model) party(t *rapid.T, label string) store.Party {
+	return rapid.SampledFrom(m.parties()).Draw(t, label)
+}
+
+func (m *model) append(t *rapid.T) {
+	size := rapid.IntRange(1, 6).Draw(t, "size")
+	var got, want []*store.Append
+	for range size {
+		from, to := m.party(t, "from"), m.party(t, "to")
+		text := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "text")
+		flags := store.MessageFlags(rapid.IntRange(0, 7).Draw(t, "flags"))
+		id := rapid.SampledFrom([]string{"", "", "o1", "o2"}).Draw(t, "origin")
+		got = append(got, withOrigin(message(from, to, text, flags), id))
+		want = append(want, withOrigin(message(from, to, text, flags), id))
+	}
+	require.NoError(t, m.got.Append(context.Background(), m.now, got, nil))
+	require.NoError(t, m.want.Append(context.Background(), m.now, want, nil))
+	for i := range got {
+		m.known = append(m.known, want[i].ID, want[i].ID+1)
+		require.Equal(t, want[i].ID, got[i].ID)
+		require.Equal(t, want[i].Seq, got[i].Seq)
+		require.Equal(t, want[i].Duplicate, got[i].Duplicate)
+		require.Equal(t, want[i].Conflict, got[i].Conflict)
+	}
+}
+
+func (m *model) id(t *rapid.T, label string) store.MessageID {
+	return rapid.SampledFrom(append([]store.MessageID{0}, m.known...)).Draw(t, label)
+}
+
+func (m *model) account(t *rapid.T) store.AccountID {
+	return store.AccountID(rapid.IntRange(0, 5).Draw(t, "account"))
+}
+
+func (m *model) mark(t *rapid.T) {
+	mark := store.Mark{Account: m.account(t), Through: m.id(t, "through")}
+	for _, id := range rapid.SliceOfNDistinct(rapid.SampledFrom(append([]store.MessageID{0}, m.known...)), 0, 3, rapid.ID).Draw(t, "missed") {
+		if id != 0 && id <= mark.Through {
+			mark.Missed = append(mark.Missed, id)
+		}
+	}
+	for _, l := range []store.MessageLog{m.got, m.want} {
+		require.NoError(t, l.Append(context.Background(), m.now, nil, []store.Mark{mark}))
+	}
+}
+
+func (m *model) reopen(*rapid.T) {
+	require.NoError(m.t, m.got.Close())
+	m.got = m.logs.Open(m.t, m.folder)
+}
+
+func (m *model) clock(t *rapid.T) {
+	step := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, -time.Hour, 24 * time.Hour}).Draw(t, "step")
+	m.now = m.now.Add(step)
+}
+
+// ask puts one random question of each kind to both.
+func (m *model) ask(t *rapid.T) {
+	ctx := context.Background()
+	owner, limit := m.account(t), rapid.IntRange(1, 5).Draw(t, "limit")
+	q := store.HistoryQuery{
+		Owner: owner, Limit: limit, After: m.id(t, "after"), Before: m.id(t, "before"),
+		Backward: rapid.Bool().Draw(t, "backward"),
+		With:     rapid.SampledFrom(append(m.parties(), store.Party{})).Draw(t, "with"),
+	}
+	a, b := m.party(t, "a"), m.party(t, "b")
+	first := uint64(rapid.IntRange(0, 10).Draw(t, "first"))
+	answers := func(l store.MessageLog) []any {
+		var all []any
+		add := func(err error, values ...any) {
+			if err != nil {
+				// Only the kind of a refusal is part of the contract.
+				require.True(t, errors.Is(err, store.ErrNotFound), "%v", err)
+				values = []any{store.ErrNotFound}
+			}
+			all = append(all, values...)
+		}
+		found, more, err := l.History(ctx, q)
+		add(err, ids(found), more)
+		found, err = l.Undelivered(ctx, owner, q.After, limit)
+		add(err, ids(found))
+		found, err = l.Since(ctx, q.After, limit)
+		add(err, ids(found))
+		one, err := l.Message(ctx, q.After)
+		one.Conversation = 0
+		add(err, one)
+		in, err := l.InHistory(ctx, owner, q.After)
+		add(err, in)
+		from, to, err := l.Bounds(ctx, owner)
+		add(err, from, to)
+		mark, err := l.Mark(ctx, owner)
+		add(err, mark)
+		conversation, last, err := l.Conversation(ctx, a, b)
+		add(err, last)
+		found, err = l.Numbered(ctx, conversation, first, limit)
+		add(err, ids(found))
+		return all
+	}
+	require.Equal(t, answers(m.want), answers(m.got), "%+v", q)
+}

@@ -1,0 +1,113 @@
+// Package storetest is the suite that every implementation of the store interfaces passes, with a naive
+// implementation in memory that says what is right, and the workload that implementations are measured by.
+//
+// It is imported by tests only. It starts goroutines in the tests that say so, and waits for them.
+package storetest
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+)
+
+// Log is a message log that can be closed and opened again.
+type Log interface {
+	store.MessageLog
+	Close() error
+}
+
+// Logs says how to make the message logs of one implementation.
+type Logs struct {
+	// Open opens the log in the folder, or creates it.
+	Open func(t testing.TB, folder string) Log
+	// Damage changes one bit of a stored message while the log is closed; nil when the implementation keeps no checksums.
+	Damage func(t testing.TB, folder string, id store.MessageID)
+}
+
+// noon is where the tests' clock begins.
+func noon() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
+
+// Some parties. Accounts 1 and 4 have the same address: one was deleted, the other created later.
+func alice() store.Party    { return party("alice@example.org", 1) }
+func bob() store.Party      { return party("bob@example.org", 2) }
+func carol() store.Party    { return party("carol@example.org", 3) }
+func newAlice() store.Party { return party("alice@example.org", 4) }
+func romeo() store.Party    { return party("romeo@montague.example", 0) }
+func juliet() store.Party   { return party("juliet@capulet.example", 0) }
+
+func party(address string, account store.AccountID) store.Party {
+	return store.Party{JID: jid.MustParse(address), Account: account}
+}
+
+const (
+	inBoth   = store.InSenderArchive | store.InRecipientArchive
+	stored   = inBoth | store.ForOffline
+	offline  = store.ForOffline
+	forsaken = store.MessageFlags(0)
+)
+
+// message makes a message to append. Its content hash is that of its text.
+func message(from, to store.Party, text string, flags store.MessageFlags) *store.Append {
+	a := &store.Append{Message: store.Message{
+		Flags: flags, Sender: from, Recipient: to,
+		Stanza: []byte("<message xmlns='jabber:client' type='chat'><body>" + text + "</body></message>"),
+	}}
+	sum := sha256.Sum256(a.Stanza)
+	copy(a.ContentHash[:], sum[:])
+	return a
+}
+
+func withOrigin(a *store.Append, id string) *store.Append {
+	a.OriginID = id
+	return a
+}
+
+// mustAppend appends at one time and returns the batch.
+func mustAppend(t testing.TB, l store.MessageWriter, now time.Time, batch ...*store.Append) []*store.Append {
+	t.Helper()
+	require.NoError(t, l.Append(context.Background(), now, batch, nil))
+	return batch
+}
+
+// texts shows messages by what they say.
+func texts(messages []store.Message) []string {
+	said := []string{}
+	for _, m := range messages {
+		body := string(m.Stanza)
+		said = append(said, body[len("<message xmlns='jabber:client' type='chat'><body>"):len(body)-len("</body></message>")])
+	}
+	return said
+}
+
+func ids(messages []store.Message) []store.MessageID {
+	found := []store.MessageID{}
+	for _, m := range messages {
+		found = append(found, m.ID)
+	}
+	return found
+}
+
+// numbered makes n texts: name 1, name 2, …
+func numbered(name string, first, last int) []string {
+	made := []string{}
+	for i := first; i <= last; i++ {
+		made = append(made, fmt.Sprint(name, i))
+	}
+	return made
+}
+
+func requireDamaged(t testing.TB, err error, want ...store.MessageID) {
+	t.Helper()
+	require.ErrorIs(t, err, store.ErrDamaged)
+	var d *store.DamagedError
+	require.True(t, errors.As(err, &d), "%v", err)
+	require.Equal(t, want, d.IDs)
+}
