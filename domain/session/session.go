@@ -1,23 +1,35 @@
 // Package session owns who is connected: the resources of each account of this domain, their priorities,
 // presence and carbons, on this node or on a peer node.
 //
-// It starts no goroutines. Each user's entry has one mutex; nothing is called under it but Outbox.Send, which never blocks.
+// It starts no goroutines. Each user's entry has one mutex; nothing is called under it but Outbox.Send, which never
+// blocks, and the callback of Visit, which must not either. Locks are taken in this order and never the other way:
+// Session.Broadcasting, the shard of the table of users, the user. The package decides nothing: which resource gets
+// what is said by domain/local, and who may see whose presence by domain/roster.
 package session
 
 import (
+	"context"
 	"sync"
+	"time"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-// Outbox is the sending half of a bound connection.
+// Outbox is the sending half of a bound connection. It may also implement Pacer.
 type Outbox interface {
 	// Send queues a packet. It never blocks; a full queue ends the connection under the outbox's own written policy.
+	// It is called under the lock of the user: it must not call back into this package.
 	Send(p *stream.Packet)
 	// Close ends the stream with the given error after what is queued was written; nil for an orderly close.
 	Close(e *stream.Error)
+}
+
+// Pacer is an Outbox that can say when it has room for more, so that many packets in a row, a replay, do not overflow it.
+type Pacer interface {
+	// WaitRoom returns when the queue is well below its bound. It fails when ctx ends or the connection has ended.
+	WaitRoom(ctx context.Context) error
 }
 
 // Binding asks for a resource.
@@ -30,12 +42,72 @@ type Binding struct {
 	Outbox   Outbox
 }
 
-// Session is one bound resource. It is a router.Source. The fields below mu are guarded by the mutex of its user.
+// Session is one bound resource. It is a router.Source.
 type Session struct {
+	// Fixed after Bind.
 	address jid.JID
 	account uint64
 	outbox  Outbox
+	user    *User
+	bound   int64 // Unix seconds
+
+	// Broadcasting is held while this session's presence is told to others, so that what they are told last is what was
+	// said last, even when the session is replaced or ended by somebody else meanwhile.
+	Broadcasting sync.Mutex
+	// Budget limits how often this session may broadcast. It is guarded by Broadcasting.
+	Budget Budget
+
+	// Guarded by user.mu.
+	presence    *stanza.Stanza // the last undirected available presence; nil when unavailable
+	first, last uint64         // ArchiveIDs given to it since what it is entitled to last changed; see span
+	extra       *extra         // what few sessions need; may be nil
+	priority    int8
+	interested  bool
+	carbons     bool
+	gone        bool // unbound or replaced
+	failed      bool // its side queue overflowed: it is about to be ended and gets nothing more
 }
+
+// Budget is a token bucket. The zero Budget is full.
+type Budget struct {
+	spent float32
+	at    int64 // Unix nanoseconds
+}
+
+// Take takes one token of burst, which come back at rate a second, and reports whether there was one.
+// over is how many were asked for beyond the burst.
+func (b *Budget) Take(now time.Time, rate, burst float32) (ok bool, over float32) {
+	if t := now.UnixNano(); b.at != 0 && t > b.at {
+		b.spent = max(0, b.spent-float32(float64(t-b.at)/1e9)*rate)
+		b.at = t
+	} else if b.at == 0 {
+		b.at = t
+	}
+	b.spent++
+	return b.spent <= burst, max(0, b.spent-burst)
+}
+
+// extra holds what few sessions need, so that the many do not pay for it. Guarded by user.mu.
+type extra struct {
+	directed []jid.JID // who got directed presence (RFC 6121 §4.6), in order; at most Config.MaxDirected
+	past     []span    // earlier spans, oldest first; at most maxSpans
+	seen     []uint64  // ArchiveIDs that a replay gave to it, rising; at most maxSeen, the newest
+	replay   *Replay   // not nil while messages wait aside until a replay is over
+}
+
+// span says what a session was entitled to while it was given the messages first … last.
+type span struct {
+	first, last   uint64
+	live, carbons bool
+}
+
+const (
+	// maxSpans bounds extra.past. What is forgotten may be delivered to the same stream twice after a session went offline
+	// and back that often while messages waited for its acknowledgement; it is never lost.
+	maxSpans = 8
+	// maxSeen bounds extra.seen, with the same consequence.
+	maxSeen = 4096
+)
 
 // JID returns the bound full address.
 func (s *Session) JID() jid.JID { return s.address }
@@ -43,15 +115,13 @@ func (s *Session) JID() jid.JID { return s.address }
 // Account returns the identity of the account behind it.
 func (s *Session) Account() uint64 { return s.account }
 
-// Manager knows every session of this node.
-type Manager struct {
-	mu sync.Mutex // guards users
+// live reports whether messages to the bare address reach it (RFC 6121 §8.5.2.1.1). Guarded by user.mu.
+func (s *Session) live() bool { return s.presence != nil && s.priority >= 0 && !s.gone && !s.failed }
+
+// more returns the session's extra, making it when there is none. Guarded by user.mu.
+func (s *Session) more() *extra {
+	if s.extra == nil {
+		s.extra = &extra{}
+	}
+	return s.extra
 }
-
-// Bind makes a session. An older one with the same address is ended with <conflict/> (RFC 6120 §7.7.2.2, the newest wins);
-// too many resources are refused with resource-constraint.
-func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) { panic("being written") }
-
-// Unbind ends a session: its contacts are told that it is unavailable, and nothing is delivered to it any more.
-// It does nothing for a session that was replaced or ended before.
-func (m *Manager) Unbind(s *Session) {}

@@ -1,0 +1,234 @@
+package session
+
+import (
+	"slices"
+
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// Visit calls f with the user of that bare address, under its lock, and reports whether it has any session.
+// Whatever f decides and sends is one step: no session comes or goes meanwhile, and order is that of the visits.
+// f must not block, nor call anything of this package but the methods of User. A full address names its user too.
+func (m *Manager) Visit(address jid.JID, f func(u *User)) bool {
+	bare := address.Bare().String()
+	sh := m.shard(bare)
+	for {
+		sh.mu.RLock()
+		u := sh.users[bare]
+		sh.mu.RUnlock()
+		if u == nil {
+			return false
+		}
+		if u.visit(f) {
+			return true
+		}
+	}
+}
+
+// visit reports false when the user has left the table meanwhile: another one of that name may stand there.
+func (u *User) visit(f func(u *User)) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock() // deferred: a panic in f must not leave the account locked
+	if u.gone {
+		return false
+	}
+	f(u)
+	return true
+}
+
+// Account returns the identity of the account.
+func (u *User) Account() uint64 { return u.account }
+
+// Bare returns the account's address.
+func (u *User) Bare() jid.JID { return u.bare }
+
+// All calls yield for each session in the order of binding until it returns false; it is a range function.
+func (u *User) All(yield func(s *Session) bool) {
+	for _, s := range u.sessions {
+		if !yield(s) {
+			return
+		}
+	}
+}
+
+// Match returns the session with that resourcepart, available or merely connected, or nil.
+func (u *User) Match(resource string) *Session { return u.match(resource) }
+
+func (u *User) match(resource string) *Session {
+	for _, s := range u.sessions {
+		if !s.failed && s.address.Resource() == resource {
+			return s
+		}
+	}
+	return nil
+}
+
+// Live reports whether a session is available with a priority that is not negative.
+func (u *User) Live() bool {
+	for _, s := range u.sessions {
+		if s.live() {
+			return true
+		}
+	}
+	return false
+}
+
+// Send gives a packet to a session. While older messages are being replayed to it, messages wait aside.
+func (u *User) Send(s *Session, p *stream.Packet) {
+	if s.gone || s.failed {
+		return
+	}
+	if id := p.ArchiveID; id != 0 {
+		if s.first == 0 {
+			s.first = id
+		}
+		s.last = max(s.last, id)
+		if x := s.extra; x != nil && x.replayed(id) {
+			return // it was committed when the replay read the log, and only now comes this way
+		}
+	}
+	s.queue(p)
+}
+
+// Give gives a stored message to a session out of its turn: one that another session was given and did not get.
+func (u *User) Give(s *Session, p *stream.Packet) {
+	if s.gone || s.failed || s.extra != nil && s.extra.replayed(p.ArchiveID) {
+		return
+	}
+	s.noteReplayed(p.ArchiveID) // not part of a span: the messages around it were not given to this session
+	s.queue(p)
+}
+
+// queue sends a packet, or holds it aside while a replay runs.
+func (s *Session) queue(p *stream.Packet) {
+	if x := s.extra; x != nil && x.replay != nil && p.Stanza.Kind == stanza.Message {
+		x.replay.hold(p)
+		return
+	}
+	s.outbox.Send(p)
+}
+
+// SendLive gives a packet to every session that is available with a priority that is not negative, and returns how many there were.
+func (u *User) SendLive(p *stream.Packet) (n int) {
+	for _, s := range u.sessions {
+		if s.live() {
+			u.Send(s, p)
+			n++
+		}
+	}
+	return n
+}
+
+// SendAvailable gives a packet to every available session, whatever its priority, and returns how many there were.
+func (u *User) SendAvailable(p *stream.Packet) (n int) {
+	for _, s := range u.sessions {
+		if s.presence != nil {
+			u.Send(s, p)
+			n++
+		}
+	}
+	return n
+}
+
+// IsLive reports whether the session is available with a priority that is not negative.
+func (u *User) IsLive(s *Session) bool { return s.live() }
+
+// Presence returns the session's last available presence, nil when it is unavailable.
+func (u *User) Presence(s *Session) *stanza.Stanza { return s.presence }
+
+// Priority returns the priority of the session's presence.
+func (u *User) Priority(s *Session) int8 { return s.priority }
+
+// Carbons reports whether the session gets carbons (XEP-0280).
+func (u *User) Carbons(s *Session) bool { return s.carbons && !s.failed }
+
+// Interested reports whether the session gets roster pushes (RFC 6121 §2.2).
+func (u *User) Interested(s *Session) bool { return s.interested && !s.failed }
+
+// Had reports whether the stored message was given to the session already, by delivery or replay. copied says whether
+// it is of the kind that those who want carbons get a copy of.
+func (u *User) Had(s *Session, p *stream.Packet, copied bool) bool { return s.had(p, copied) }
+
+// had relies on ArchiveIDs rising in the order in which an account's messages are routed: a session was given every
+// message since the first one that it got, as far as it was entitled to it.
+func (s *Session) had(p *stream.Packet, copied bool) bool {
+	id := p.ArchiveID
+	if id == 0 {
+		return false
+	}
+	if s.covers(span{s.first, s.last, s.live(), s.carbons}, p, copied) {
+		return true
+	}
+	x := s.extra
+	if x == nil {
+		return false
+	}
+	for _, past := range x.past {
+		if s.covers(past, p, copied) {
+			return true
+		}
+	}
+	return x.replayed(id)
+}
+
+func (s *Session) covers(sp span, p *stream.Packet, copied bool) bool {
+	if sp.first == 0 || p.ArchiveID < sp.first || p.ArchiveID > sp.last {
+		return false
+	}
+	to := p.Stanza.To
+	return to == s.address || sp.live && !to.IsFull() || sp.carbons && copied
+}
+
+// replayed reports whether a replay gave that message to the session.
+func (x *extra) replayed(id uint64) bool {
+	if n := len(x.seen); n == 0 || id > x.seen[n-1] {
+		return false
+	}
+	_, found := slices.BinarySearch(x.seen, id)
+	return found
+}
+
+// newSpan is called before what the session is entitled to changes.
+func (s *Session) newSpan() {
+	if s.first == 0 {
+		return
+	}
+	x := s.more()
+	if len(x.past) == maxSpans {
+		x.past = append(x.past[:0], x.past[1:]...)
+	}
+	x.past = append(x.past, span{s.first, s.last, s.live(), s.carbons})
+	s.first, s.last = 0, 0
+}
+
+// Send gives a packet to the resource of a full address and reports whether it is there, available or merely connected.
+func (m *Manager) Send(to jid.JID, p *stream.Packet) bool {
+	sent := false
+	m.Visit(to, func(u *User) {
+		if s := u.match(to.Resource()); s != nil {
+			u.Send(s, p)
+			sent = true
+		}
+	})
+	return sent
+}
+
+// SendAvailable gives a packet to every available resource of an account and returns how many there were.
+func (m *Manager) SendAvailable(bare jid.JID, p *stream.Packet) (n int) {
+	m.Visit(bare, func(u *User) { n = u.SendAvailable(p) })
+	return n
+}
+
+// Lookup returns the session of a full address, or nil.
+func (m *Manager) Lookup(full jid.JID) (found *Session) {
+	m.Visit(full, func(u *User) { found = u.match(full.Resource()) })
+	return found
+}
+
+// Connected returns the account's identity when it has a session, available or not, and 0 when it has none.
+func (m *Manager) Connected(bare jid.JID) (account uint64) {
+	m.Visit(bare, func(u *User) { account = u.account })
+	return account
+}

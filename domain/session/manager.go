@@ -1,0 +1,234 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// Config configures a Manager. Every field may be zero.
+type Config struct {
+	// MaxResources is how many resources one account may have bound at once; default 10.
+	MaxResources int `yaml:"max_resources"`
+	// MaxDirected is how many addresses a session may have sent directed presence to, rooms included; default 1,000.
+	MaxDirected int `yaml:"max_directed"`
+	// MaxHeld is how many packets wait aside while older messages are replayed; default 1,000. Beyond it the stream ends
+	// with <resource-constraint/>, and what is stored is replayed to the next one.
+	MaxHeld int `yaml:"max_held"`
+
+	// Departed is told of a session that ended while others believed it available: last is its last presence, nil when it
+	// was unavailable and had only sent directed presence. s.Broadcasting is held. It runs on the goroutine of Unbind or Bind.
+	Departed func(ctx context.Context, s *Session, last *stanza.Stanza) `yaml:"-"`
+	// Metrics receives the package's metrics; nil leaves them unregistered.
+	Metrics prometheus.Registerer `yaml:"-"`
+	// Log receives what an operator can act on; nil discards it.
+	Log *slog.Logger `yaml:"-"`
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time `yaml:"-"`
+}
+
+// departTime bounds telling others that a session has ended.
+const departTime = 10 * time.Second
+
+// shardCount spreads the table of users, so that logins do not wait for each other.
+const shardCount = 128
+
+// Manager knows every session of this node. The zero Manager is ready to use, with the defaults of Config.
+type Manager struct {
+	config  Config
+	metrics *metrics
+	once    sync.Once // makes seed
+	seed    maphash.Seed
+	shards  [shardCount]shard
+}
+
+type shard struct {
+	mu    sync.RWMutex     // guards users
+	users map[string]*User // by bare address; each has at least one session
+}
+
+// User is an account with at least one session. Its methods may only be called in the callback of Visit.
+type User struct {
+	mu       sync.Mutex // guards the rest but bare and account, and the guarded fields of its sessions
+	bare     jid.JID
+	account  uint64
+	sessions []*Session // in the order of binding
+	inline   [1]*Session
+	gone     bool // not in the table any more: whoever got here by pointer looks again
+}
+
+// New returns a manager without sessions.
+func New(c Config) *Manager {
+	m := &Manager{config: c}
+	m.metrics = newMetrics(c.Metrics)
+	return m
+}
+
+func (m *Manager) maxResources() int { return orDefault(m.config.MaxResources, 10) }
+func (m *Manager) maxDirected() int  { return orDefault(m.config.MaxDirected, 1000) }
+func (m *Manager) maxHeld() int      { return orDefault(m.config.MaxHeld, 1000) }
+
+func orDefault(v, def int) int {
+	if v > 0 {
+		return v
+	}
+	return def
+}
+
+func (m *Manager) now() time.Time {
+	if m.config.Now != nil {
+		return m.config.Now()
+	}
+	return time.Now()
+}
+
+func (m *Manager) shard(bare string) *shard {
+	m.once.Do(func() { m.seed = maphash.MakeSeed() })
+	return &m.shards[maphash.String(m.seed, bare)%shardCount]
+}
+
+// limitReached is the answer to one resource too many (RFC 6120 §7.6.2.1, XEP-0205 §4).
+var limitReached = func() *stanza.Error {
+	app := stanza.New("urn:xmpp:errors", "resource-limit-exceeded")
+	return &stanza.Error{Condition: stanza.ResourceConstraint, App: &app, Text: "This account has as many connections as it may have."}
+}()
+
+// Bind makes a session. An older one with the same address is ended with <conflict/> (RFC 6120 §7.7.2.2, the newest wins);
+// too many resources are refused with resource-constraint. The session gets nothing but what is addressed to its full
+// address until it sends presence.
+func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
+	resource := b.Resource
+	if resource == "" {
+		resource = rand.Text() // 128 bits or more: nobody can address it before it shows itself (RFC 6120 §13.10.2)
+	}
+	address, err := b.Bare.WithResource(resource)
+	if err != nil {
+		return nil, stanza.Refuse(stanza.BadRequest, "The resource is not valid.")
+	}
+	s := &Session{address: address, account: b.Account, outbox: b.Outbox, bound: m.now().Unix()}
+	ended, refusal := m.insert(s)
+	if refusal != nil {
+		m.metrics.refuse()
+		return nil, refusal
+	}
+	m.metrics.bind()
+	for _, old := range ended {
+		condition := stream.Conflict
+		if old.s.account != s.account {
+			condition = stream.NotAuthorized // the account was deleted and its name given to another
+		}
+		old.s.outbox.Close(stream.Fail(condition, ""))
+		m.metrics.replace()
+		m.depart(old)
+	}
+	return s, nil
+}
+
+// departure is a session taken from the table, and what others believed of it.
+type departure struct {
+	s        *Session
+	last     *stanza.Stanza
+	directed bool
+}
+
+// insert puts s into the table and returns what it replaced.
+func (m *Manager) insert(s *Session) (ended []departure, refusal *stanza.Error) {
+	bare := s.address.Bare()
+	sh := m.shard(bare.String())
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	u := sh.users[bare.String()]
+	if u != nil {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if u.account != s.account {
+			for len(u.sessions) > 0 {
+				ended = append(ended, u.remove(u.sessions[0]))
+			}
+			u.gone = true
+			u = nil
+		}
+	}
+	if u == nil {
+		// The bare address shares the memory of the full one. Nobody else knows u until the shard is unlocked.
+		u = &User{bare: bare, account: s.account}
+		u.sessions = u.inline[:0]
+		if sh.users == nil {
+			sh.users = map[string]*User{}
+		}
+		delete(sh.users, bare.String()) // so that the key's memory is ours too, not that of a session that has ended
+		sh.users[bare.String()] = u
+	} else if old := u.match(s.address.Resource()); old != nil {
+		ended = append(ended, u.remove(old))
+	} else if len(u.sessions) >= m.maxResources() {
+		return nil, limitReached
+	}
+	s.user = u
+	u.sessions = append(u.sessions, s)
+	return ended, nil
+}
+
+// Unbind ends a session: its contacts are told that it is unavailable, and nothing is delivered to it any more.
+// It does nothing for a session that was replaced or ended before.
+func (m *Manager) Unbind(s *Session) {
+	bare := s.user.bare.String()
+	sh := m.shard(bare)
+	sh.mu.Lock()
+	s.user.mu.Lock()
+	if s.gone {
+		s.user.mu.Unlock()
+		sh.mu.Unlock()
+		return
+	}
+	d := s.user.remove(s)
+	if len(s.user.sessions) == 0 {
+		s.user.gone = true
+		delete(sh.users, bare)
+	}
+	s.user.mu.Unlock()
+	sh.mu.Unlock()
+	m.metrics.unbind()
+	m.depart(d)
+}
+
+// remove takes s from its user. The caller holds the lock of the user, and removes it from the table when it was the last.
+func (u *User) remove(s *Session) departure {
+	for i, have := range u.sessions {
+		if have == s {
+			u.sessions = append(u.sessions[:i], u.sessions[i+1:]...)
+			u.sessions[:len(u.sessions)+1][len(u.sessions)] = nil
+			break
+		}
+	}
+	d := departure{s: s, last: s.presence}
+	s.gone = true
+	s.presence = nil
+	if x := s.extra; x != nil {
+		d.directed = len(x.directed) > 0
+		if x.replay != nil {
+			x.replay.stop()
+		}
+	}
+	return d
+}
+
+// depart has others told that a session has ended.
+func (m *Manager) depart(d departure) {
+	if m.config.Departed == nil || d.last == nil && !d.directed {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), departTime)
+	defer cancel()
+	d.s.Broadcasting.Lock()
+	defer d.s.Broadcasting.Unlock()
+	m.config.Departed(ctx, d.s, d.last)
+}

@@ -1,0 +1,133 @@
+package session
+
+import (
+	"context"
+	"slices"
+
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// Replay brings messages that waited for an account to one session, while messages that come in meanwhile wait aside
+// so that they follow. Its owner, one goroutine, calls Yield for each waiting message in order, then Finish.
+//
+// Nothing is doubled: what was held aside, or delivered before, is not yielded once more; and what was yielded is not
+// delivered when it comes by the ordinary way later, as a message does that was committed but not yet routed when the
+// log was read. Nothing is lost: what a session that ended did not get is handed back by Finish.
+type Replay struct {
+	m *Manager
+	s *Session
+
+	ctx  context.Context // ends when the session does
+	stop context.CancelFunc
+
+	// Guarded by the user's mutex.
+	held  []*stream.Packet // messages that came in meanwhile, in order; at most Config.MaxHeld
+	again bool             // the session went and came back: what was kept in between is due too
+}
+
+// begin starts a replay to s. The caller holds the lock of the user.
+func (m *Manager) begin(u *User, s *Session) *Replay {
+	r := &Replay{m: m, s: s}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	s.more().replay = r
+	m.metrics.replay()
+	return r
+}
+
+// hold queues a message aside. Under the user's lock. The queue's overflow policy: the session gets nothing more and
+// is ended by Finish; what is stored goes to the next session of the account.
+func (r *Replay) hold(p *stream.Packet) {
+	r.held = append(r.held, p)
+	if len(r.held) > r.m.maxHeld() {
+		r.s.failed = true // after this one, which is handed back with the others
+		r.m.metrics.overflow()
+		r.stop()
+	}
+}
+
+// Account returns the account whose messages are replayed.
+func (r *Replay) Account() uint64 { return r.s.account }
+
+// Session returns the session that they are replayed to.
+func (r *Replay) Session() *Session { return r.s }
+
+// Context ends when the session does; it is what reading the log should be bound to, beside the owner's own context.
+func (r *Replay) Context() context.Context { return r.ctx }
+
+// Yield gives the next waiting message to the session, after waiting for room. It returns false when the session
+// cannot take more: it has ended, or does not want messages to the bare address any more. copied is as in User.Had.
+func (r *Replay) Yield(p *stream.Packet, copied bool) bool {
+	if pacer, ok := r.s.outbox.(Pacer); ok && pacer.WaitRoom(r.ctx) != nil {
+		return false
+	}
+	u := r.s.user
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !r.s.live() {
+		return false
+	}
+	if r.s.had(p, copied) {
+		return true
+	}
+	r.s.noteReplayed(p.ArchiveID)
+	r.s.outbox.Send(p)
+	return true
+}
+
+// noteReplayed remembers that a replay gave the message to the session.
+func (s *Session) noteReplayed(id uint64) {
+	x := s.more()
+	i, _ := slices.BinarySearch(x.seen, id)
+	x.seen = slices.Insert(x.seen, i, id)
+	if len(x.seen) > maxSeen {
+		x.seen = append(x.seen[:0], x.seen[len(x.seen)-maxSeen:]...)
+	}
+}
+
+// releaseChunk is how many held messages are sent before waiting for room once more.
+const releaseChunk = 64
+
+// Finish sends what was held aside and ends the replay. left is what could not be sent because the session has ended:
+// it must be given to the account's other resources, or kept. next is a replay that must be run now: to the same
+// session when it went and came back meanwhile, or to another one when this one could not take it all.
+func (r *Replay) Finish() (left []*stream.Packet, next *Replay) {
+	u := r.s.user
+	for {
+		u.mu.Lock()
+		if r.s.gone || r.s.failed {
+			break
+		}
+		n := min(len(r.held), releaseChunk)
+		for _, p := range r.held[:n] {
+			r.s.outbox.Send(p)
+		}
+		r.held = r.held[n:]
+		if len(r.held) == 0 {
+			break
+		}
+		u.mu.Unlock()
+		if pacer, ok := r.s.outbox.(Pacer); ok {
+			_ = pacer.WaitRoom(r.ctx) // it fails when the session ends, which the loop sees, or lets the outbox's own policy decide
+		}
+	}
+	left, r.held = r.held, nil
+	r.s.extra.replay = nil
+	r.stop()
+	switch {
+	case r.s.live() && r.again:
+		next = r.m.begin(u, r.s)
+	case !r.s.live():
+		for _, other := range u.sessions {
+			if other.live() {
+				next = r.m.begin(u, other)
+				break
+			}
+		}
+	}
+	failed := r.s.failed && !r.s.gone
+	u.mu.Unlock()
+	if failed {
+		r.s.outbox.Close(stream.Fail(stream.ResourceConstraint, "Messages came in faster than they could be delivered."))
+	}
+	return left, next
+}
