@@ -1,0 +1,169 @@
+// Package archive stores messages, numbers them and says so: it is the stage of the acceptance chain after which an
+// acknowledgement means durable, and it serves what was stored as history (XEP-0313) and as catch-up for accounts
+// that were away (XEP-0160).
+//
+// What it owns: the committer's queue, the marks of how far each account's messages were delivered, the keys and text
+// of stanza-ids (XEP-0359), archive preferences (XEP-0441) and the budget of history queries.
+//
+// Goroutines: one, the committer, which is the caller of Run. It is the only writer of the message log. Everything
+// else runs on the goroutine of whoever calls: the stage on a connection's reader, IQ handlers on the requester's,
+// Delivered on a connection's writer, Replay on that of whoever became available.
+//
+// What it never does: acknowledge, deliver or refuse anything after the log has failed once; deliver a message before
+// it is durable; write to the log from any goroutine but the committer's; change a stanza that was handed on.
+package archive
+
+import (
+	"context"
+	"crypto/cipher"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// Directory knows the accounts of this domain. It is asked once for every message, so it answers from memory
+// where it can.
+type Directory interface {
+	// Lookup returns the identity of the account with that prepared localpart, ok false when there is none.
+	Lookup(ctx context.Context, name string) (account store.AccountID, ok bool, err error)
+}
+
+// Contacts knows rosters, for accounts that keep only the messages of their contacts.
+type Contacts interface {
+	// Contact reports whether the bare address is in the account's roster.
+	Contact(ctx context.Context, account store.AccountID, contact jid.JID) (bool, error)
+}
+
+// Router is what the committer does with an envelope, and how results and replies are sent: *router.Router.
+type Router interface {
+	Resume(ctx context.Context, e *router.Envelope)
+	Refuse(ctx context.Context, e *router.Envelope, refusal *stanza.Error)
+	Finish(e *router.Envelope)
+	Forward(ctx context.Context, p *stream.Packet)
+}
+
+// Config is what an archive is made of. Log, Preferences, Directory, Domain and Key are required; the rest may be
+// zero, which means the defaults named. The fields with a yaml name are the operator's.
+type Config struct {
+	Log         store.MessageLog         `yaml:"-"`
+	Preferences store.ArchivePreferences `yaml:"-"`
+	Directory   Directory                `yaml:"-"`
+	// Contacts is asked for accounts whose preference is "roster"; nil counts nobody as a contact.
+	Contacts Contacts `yaml:"-"`
+	// Domain is the domain of this node's accounts.
+	Domain jid.JID `yaml:"-"`
+	// Key is the store's secret for stanza-ids: 16 or 32 bytes that never change while the archive lives.
+	Key []byte `yaml:"-"`
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time `yaml:"-"`
+	// Metrics receives the package's metrics; nil leaves them unregistered.
+	Metrics prometheus.Registerer `yaml:"-"`
+	// Logger receives what an operator can act on; nil discards it.
+	Logger *slog.Logger `yaml:"-"`
+
+	// QueueMessages bounds the messages that wait for the disk; default 16,384. A full queue makes those who send wait:
+	// nothing is dropped, and the wait reaches the sender as back pressure on its connection.
+	QueueMessages int `yaml:"queue_messages" default:"16384" min:"1"`
+	// QueueBytes bounds the same in bytes of stored text; default 64 MiB.
+	QueueBytes int `yaml:"queue_bytes" default:"67108864" min:"1"`
+	// BatchMessages bounds one transaction; default 2,048.
+	BatchMessages int `yaml:"batch_messages" default:"2048" min:"1"`
+	// BatchBytes bounds the same in bytes of stored text; default 4 MiB. One message always fits.
+	BatchBytes int `yaml:"batch_bytes" default:"4194304" min:"1"`
+	// CommitTimeout is how long one transaction may take before the log counts as failed; default 60 s.
+	CommitTimeout time.Duration `yaml:"commit_timeout" default:"60s" min:"1ms"`
+	// MarkInterval is how long a mark of delivery may stay unwritten, and so how much a crash may repeat; default 200 ms.
+	MarkInterval time.Duration `yaml:"mark_interval" default:"200ms" min:"1ms"`
+	// MarkAccounts bounds the accounts whose marks are held in memory; default 100,000. See marks.
+	MarkAccounts int `yaml:"mark_accounts" default:"100000" min:"1"`
+	// QueryRate and QueryBurst are each account's budget for history queries: tokens a second, and the most that is
+	// saved up. A query costs one token and one more for every 100 messages read. Defaults 10 and 100.
+	QueryRate  float64 `yaml:"query_rate" default:"10"`
+	QueryBurst float64 `yaml:"query_burst" default:"100"`
+	// PageBytes bounds the stored text of one page of history; default 512 KiB. A page ends early rather than pass it.
+	PageBytes int `yaml:"page_bytes" default:"524288" min:"1"`
+}
+
+func (c *Config) defaults() {
+	orDefault(&c.QueueMessages, 16384)
+	orDefault(&c.QueueBytes, 64<<20)
+	orDefault(&c.BatchMessages, 2048)
+	orDefault(&c.BatchBytes, 4<<20)
+	orDefault(&c.CommitTimeout, 60*time.Second)
+	orDefault(&c.MarkInterval, 200*time.Millisecond)
+	orDefault(&c.MarkAccounts, 100000)
+	orDefault(&c.QueryRate, 10)
+	orDefault(&c.QueryBurst, 100)
+	orDefault(&c.PageBytes, 512<<10)
+}
+
+// orDefault sets a number or duration that was not configured.
+func orDefault[T int | float64 | time.Duration](field *T, value T) {
+	if *field <= 0 {
+		*field = value
+	}
+}
+
+// Archive is the archive of a domain's accounts. All methods may be called from any goroutine, but for Connect and Run.
+type Archive struct {
+	// Fixed after construction, and Connect.
+	config      Config
+	log         store.MessageLog
+	preferences *preferences
+	directory   Directory
+	domain      jid.JID
+	block       cipher.Block
+	now         func() time.Time
+	router      Router
+	logger      *slog.Logger
+	metrics     *metrics
+
+	queue  *queue
+	marks  *marks
+	budget *budget
+
+	// Owned by the committer.
+	batch     []*store.Append
+	markTimer *time.Timer
+	markArmed bool
+	lastMarks time.Time
+}
+
+// New returns an archive. It fails when a required part is missing or the key has the wrong length.
+func New(c Config) (*Archive, error) {
+	c.defaults()
+	if c.Log == nil || c.Preferences == nil || c.Directory == nil || c.Domain.IsZero() {
+		return nil, errors.New("archive: Log, Preferences, Directory and Domain are required")
+	}
+	block, err := newBlock(c.Key)
+	if err != nil {
+		return nil, err
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	a := &Archive{
+		config: c, log: c.Log, directory: c.Directory, domain: c.Domain, block: block, now: c.Now, logger: c.Logger,
+		preferences: newPreferences(c.Preferences, c.Contacts),
+		queue:       newQueue(c.QueueMessages, c.QueueBytes),
+		budget:      newBudget(c.QueryRate, c.QueryBurst),
+	}
+	a.metrics = newMetrics(c.Metrics, a.queue.depth)
+	a.marks = newMarks(c.Log, c.MarkAccounts, a.metrics, c.Logger)
+	return a, nil
+}
+
+// Connect gives the archive the router that its stage is part of. It must be called once, before Run and before the
+// stage or an IQ handler is used: the two are made of each other, so one of them has to come second.
+func (a *Archive) Connect(r Router) { a.router = r }

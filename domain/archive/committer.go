@@ -1,0 +1,197 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+)
+
+// Refusals of the committer.
+var (
+	conflicting = stanza.Refuse(stanza.Conflict, "Another message was sent under this origin-id.")
+	storageFull = stanza.Refuse(stanza.ResourceConstraint, "The server's storage is full. Try again later.")
+)
+
+// Run is the committer. It must be called once; its goroutine is the only writer of the log.
+//
+// It gathers what arrived, stores it in one transaction, and then acknowledges and delivers in order. When ctx ends it
+// takes nothing more in, finishes everything that was put before, writes the marks and returns nil. It returns an
+// error after the first failed transaction: nothing of that transaction nor of what came later is acknowledged,
+// delivered or refused, because nobody knows what of it is stored. The caller must end the process.
+func (a *Archive) Run(ctx context.Context) error {
+	defer a.queue.end() // whoever waits for room is released
+	work := context.WithoutCancel(ctx)
+	a.markTimer = time.NewTimer(a.config.MarkInterval)
+	defer a.markTimer.Stop()
+	a.markTimer.Stop()
+	var spare []entry
+	for ctx.Err() == nil {
+		entries := a.queue.take(spare)
+		if len(entries) == 0 {
+			spare = entries
+			if err := a.wait(ctx, work); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := a.commitAll(work, entries); err != nil {
+			return err
+		}
+		spare = a.reuse(entries)
+	}
+	a.queue.end()
+	if err := a.commitAll(work, a.queue.take(nil)); err != nil {
+		return err
+	}
+	return a.writeMarks(work)
+}
+
+// wait returns when there may be something to do, and writes the marks when they are due.
+func (a *Archive) wait(ctx, work context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-a.queue.wake:
+	case <-a.marks.wake:
+		if !a.markArmed {
+			a.markArmed = true
+			a.markTimer.Reset(a.config.MarkInterval)
+		}
+	case <-a.markTimer.C:
+		a.markArmed = false
+		return a.writeMarks(work)
+	}
+	return nil
+}
+
+// reuse empties a slice of entries for the next swap. One that a burst made large is left to the garbage collector.
+func (a *Archive) reuse(entries []entry) []entry {
+	if cap(entries) > 2*a.config.BatchMessages {
+		return nil
+	}
+	clear(entries)
+	return entries[:0]
+}
+
+// commitAll commits entries in batches within the configured bounds.
+func (a *Archive) commitAll(ctx context.Context, entries []entry) error {
+	for len(entries) > 0 {
+		n, bytes := 1, entries[0].size()
+		for n < len(entries) && n < a.config.BatchMessages && bytes+entries[n].size() <= a.config.BatchBytes {
+			bytes += entries[n].size()
+			n++
+		}
+		if err := a.commit(ctx, entries[:n]); err != nil {
+			return err
+		}
+		entries = entries[n:]
+	}
+	return nil
+}
+
+// commit stores one batch and then lets each of its messages go on, in order.
+func (a *Archive) commit(ctx context.Context, entries []entry) error {
+	batch := a.batch[:0]
+	for i := range entries {
+		if entries[i].stored {
+			batch = append(batch, &entries[i].message)
+		}
+	}
+	a.batch = batch
+	full := false
+	if len(batch) > 0 {
+		var due []store.Mark
+		if a.now().Sub(a.lastMarks) >= a.config.MarkInterval {
+			due = a.marks.collect()
+		}
+		err := a.append(ctx, batch, due)
+		if full = errors.Is(err, store.ErrFull); err != nil && !full {
+			return err
+		}
+	}
+	durable := a.now()
+	for i := range entries {
+		a.release(ctx, &entries[i], durable, full)
+	}
+	clear(batch)
+	return nil
+}
+
+// append is the one call that writes to the log. Marks that could not be written because the storage is full stay due.
+func (a *Archive) append(ctx context.Context, batch []*store.Append, due []store.Mark) error {
+	ctx, cancel := context.WithTimeout(ctx, a.config.CommitTimeout)
+	defer cancel()
+	began := a.now()
+	if err := a.log.Append(ctx, began, batch, due); err != nil {
+		if errors.Is(err, store.ErrFull) {
+			a.marks.restore(due)
+		}
+		return fmt.Errorf("append %d messages and %d marks to the log: %w", len(batch), len(due), err)
+	}
+	if due != nil {
+		a.lastMarks = began
+		a.metrics.marks.Add(float64(len(due)))
+	}
+	a.metrics.commits.Inc()
+	a.metrics.batchMessages.Observe(float64(len(batch)))
+	a.metrics.commitSeconds.Observe(a.now().Sub(began).Seconds())
+	return nil
+}
+
+// release lets one message go on after its batch is durable, or was found not to fit.
+func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, full bool) {
+	e, m := next.envelope, &next.message
+	switch {
+	case next.refusal != nil:
+		a.metrics.refused.Inc()
+		a.router.Refuse(ctx, e, next.refusal)
+		return
+	case !next.stored:
+		a.metrics.transient.Inc()
+		a.router.Resume(ctx, e)
+		return
+	case full:
+		a.metrics.full.Inc()
+		a.router.Refuse(ctx, e, storageFull)
+		return
+	case m.Conflict:
+		a.metrics.conflict.Inc()
+		a.router.Refuse(ctx, e, conflicting)
+		return
+	}
+	a.metrics.durable.Observe(durable.Sub(next.accepted).Seconds())
+	e.Receipt.ID, e.Receipt.Seq, e.Receipt.Time = uint64(m.ID), m.Seq, m.ID.Time()
+	if m.Duplicate {
+		// It was delivered, or waits to be, under its first number.
+		e.Receipt.Duplicate = true
+		a.metrics.duplicate.Inc()
+		a.router.Finish(e)
+		return
+	}
+	a.metrics.stored.Inc()
+	if m.Flags&store.ForOffline != 0 {
+		a.marks.note(m.Recipient.Account, m.ID)
+	}
+	if m.Flags&store.InRecipientArchive != 0 {
+		e.Stanza = a.Stamp(e.Stanza, m.Recipient.JID, uint64(m.ID))
+	}
+	a.router.Resume(ctx, e)
+}
+
+// writeMarks writes the marks that are due, without messages. A full storage is no reason to stop: they stay due.
+func (a *Archive) writeMarks(ctx context.Context) error {
+	due := a.marks.collect()
+	if len(due) == 0 {
+		return nil
+	}
+	err := a.append(ctx, nil, due)
+	if errors.Is(err, store.ErrFull) {
+		a.markArmed = true
+		a.markTimer.Reset(10 * a.config.MarkInterval)
+		return nil
+	}
+	return err
+}

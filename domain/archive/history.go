@@ -1,0 +1,317 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
+)
+
+const (
+	// filterChunk is how many messages are read at once to be filtered here rather than in the store.
+	filterChunk = 250
+	// filterReach is how many messages one query may read to find those that match.
+	filterReach = 2000
+	// messagesPerToken is how many messages read cost as much as one query.
+	messagesPerToken = 100
+)
+
+// page is one page of history.
+type page struct {
+	items []item
+	// first and last bound what the page is about, 0 when nothing was read: the items themselves, or, when none
+	// of what was read matched, what was read. They are where the next page begins, so that a page on which nothing
+	// matches is never taken for the end.
+	first, last store.MessageID
+	// complete: there is nothing more in the direction of the query.
+	complete bool
+	// read counts the messages read from the store.
+	read int
+}
+
+// item is a message with its stanza, nil when it cannot be read back.
+type item struct {
+	message *store.Message
+	stanza  *stanza.Stanza
+}
+
+// answerQuery sends the matching messages to the requester and then returns the end of the results (XEP-0313 §4).
+func (a *Archive) answerQuery(ctx context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+	owner := store.AccountID(account)
+	request := iq.Child(nsMAM, "query")
+	if account == 0 || request == nil {
+		return nil, notYours
+	}
+	if !a.budget.allow(owner, a.now()) {
+		a.metrics.queries.WithLabelValues("too_many").Inc()
+		return nil, tooMany
+	}
+	q, refusal := parseQuery(request, a.ParseStanzaID)
+	if refusal != nil {
+		a.metrics.queries.WithLabelValues("refused").Inc()
+		return nil, refusal
+	}
+	p, err := a.page(ctx, owner, iq.From.Bare(), &q)
+	a.budget.spend(owner, float64(p.read+len(q.named))/messagesPerToken, a.now())
+	a.metrics.queryMessages.Add(float64(p.read))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		a.metrics.queries.WithLabelValues("refused").Inc()
+		return nil, unknownID
+	case err != nil:
+		a.metrics.queries.WithLabelValues("failed").Inc()
+		return nil, a.failed("answer a history query", account, err)
+	}
+	a.metrics.queries.WithLabelValues("ok").Inc()
+	a.send(ctx, iq.From, &q, &p)
+	return []stanza.Element{a.fin(&p)}, nil
+}
+
+// page finds the page that a query asks for. store.ErrNotFound means that it names a message that is not in the archive.
+func (a *Archive) page(ctx context.Context, owner store.AccountID, self jid.JID, q *query) (p page, err error) {
+	for _, id := range q.named {
+		ok, err := a.log.InHistory(ctx, owner, id)
+		if err != nil {
+			return p, fmt.Errorf("look for a message: %w", err)
+		}
+		if !ok {
+			return p, store.ErrNotFound
+		}
+	}
+	with, err := a.filter(ctx, owner, self, q.with)
+	if err != nil {
+		return p, err
+	}
+	switch {
+	case q.empty:
+		p.complete = true
+	case q.ids != nil:
+		err = a.listed(ctx, q, with, &p)
+	default:
+		err = a.scan(ctx, owner, q, with, &p)
+	}
+	if q.limit == 0 { // XEP-0059 §2.6: nobody asked for a place in the archive
+		p.first, p.last = 0, 0
+	}
+	if err == nil && q.backward {
+		slices.Reverse(p.items)
+		p.first, p.last = p.last, p.first
+	}
+	return p, err
+}
+
+// filter is what the with field comes to (XEP-0313 §4.1.1).
+type filter struct {
+	// party limits the search in the store; the zero Party does not.
+	party store.Party
+	// note: the party is the owner, and both sides must be it.
+	note bool
+	// full, when it is not zero, must be in to or from.
+	full jid.JID
+}
+
+func (a *Archive) filter(ctx context.Context, owner store.AccountID, self, with jid.JID) (f filter, err error) {
+	if with.IsZero() {
+		return f, nil
+	}
+	if with.IsFull() {
+		f.full = with
+	}
+	bare := with.Bare()
+	switch {
+	case bare == self && with.IsFull():
+		// What one of the owner's own devices sent or got: that is in every conversation.
+	case bare == self:
+		f.party, f.note = store.Party{JID: bare, Account: owner}, true
+	default:
+		f.party.JID = bare
+		if bare.Domain() == a.domain.Domain() && bare.Local() != "" {
+			if f.party.Account, _, err = a.directory.Lookup(ctx, bare.Local()); err != nil {
+				return f, fmt.Errorf("look for an account: %w", err)
+			}
+		}
+	}
+	return f, nil
+}
+
+// between reports what the store does by itself in a range: whether the message is one with the party.
+func (f *filter) between(m *store.Message) bool {
+	switch {
+	case f.party.JID.IsZero():
+		return true
+	case f.note:
+		return m.Sender == f.party && m.Recipient == f.party
+	}
+	return m.Sender == f.party || m.Recipient == f.party
+}
+
+// matches reports what the store cannot tell: whether the full address is in to or from.
+func (f *filter) matches(it *item) bool {
+	if it.stanza == nil {
+		return f.full.IsZero()
+	}
+	return f.full.IsZero() || it.stanza.From == f.full || it.stanza.To == f.full
+}
+
+// scan reads a page from a range of the archive. Items are in the order of reading.
+func (a *Archive) scan(ctx context.Context, owner store.AccountID, q *query, with filter, p *page) error {
+	h := store.HistoryQuery{Owner: owner, With: with.party, After: q.after, Before: q.before, Backward: q.backward, Limit: max(1, q.limit)}
+	if !with.full.IsZero() {
+		h.Limit = filterChunk
+	}
+	bytes := 0
+	for {
+		found, more, err := a.log.History(ctx, h)
+		if err != nil {
+			return fmt.Errorf("read history: %w", err)
+		}
+		p.read += len(found)
+		if h.Backward {
+			slices.Reverse(found)
+		}
+		for i := range found {
+			it := a.item(&found[i])
+			if with.matches(&it) {
+				bytes += len(found[i].Stanza)
+				if len(p.items) >= q.limit || bytes > a.config.PageBytes && len(p.items) > 0 {
+					return nil
+				}
+				p.add(it)
+			} else {
+				p.reach(found[i].ID)
+			}
+		}
+		switch {
+		case !more:
+			p.complete = true
+			return nil
+		case len(p.items) >= q.limit || p.read >= filterReach || len(found) == 0:
+			return nil
+		}
+		if last := found[len(found)-1].ID; h.Backward {
+			h.Before = last
+		} else {
+			h.After = last
+		}
+	}
+}
+
+// listed reads the messages of the ids field that are within the other bounds.
+func (a *Archive) listed(ctx context.Context, q *query, with filter, p *page) error {
+	ids := slices.Clone(q.ids)
+	if q.backward {
+		slices.Reverse(ids)
+	}
+	bytes := 0
+	for _, id := range ids {
+		if id <= q.after || q.before != 0 && id >= q.before {
+			continue
+		}
+		m, err := a.log.Message(ctx, id)
+		if err != nil {
+			return fmt.Errorf("read a message: %w", err)
+		}
+		p.read++
+		it := a.item(&m)
+		if !with.between(&m) || !with.matches(&it) {
+			continue
+		}
+		bytes += len(m.Stanza)
+		if len(p.items) >= q.limit || bytes > a.config.PageBytes && len(p.items) > 0 {
+			return nil
+		}
+		p.add(it)
+	}
+	p.complete = true
+	return nil
+}
+
+func (a *Archive) item(m *store.Message) item {
+	s, err := xmlstream.Unmarshal(m.Stanza)
+	if err != nil {
+		a.unreadable(m, err)
+		s = nil
+	}
+	return item{m, s}
+}
+
+// add puts an item on the page; the page's bounds are its items' from the first one on.
+func (p *page) add(it item) {
+	if len(p.items) == 0 {
+		p.first = it.message.ID
+	}
+	p.items = append(p.items, it)
+	p.last = it.message.ID
+}
+
+// reach says that a message was read and did not match.
+func (p *page) reach(id store.MessageID) {
+	if len(p.items) > 0 {
+		return
+	}
+	if p.first == 0 {
+		p.first = id
+	}
+	p.last = id
+}
+
+// send sends the page as messages to the requester, before the IQ result, which goes the same way (XEP-0313 §4.2).
+func (a *Archive) send(ctx context.Context, to jid.JID, q *query, p *page) {
+	owner := to.Bare()
+	for i := range p.items {
+		it := &p.items[i]
+		if q.flip { // §4.3.3: only the order of sending
+			it = &p.items[len(p.items)-1-i]
+		}
+		id := a.StanzaID(uint64(it.message.ID))
+		result := stanza.New(nsMAM, "result", "id", id)
+		if q.queryID != "" {
+			result.Attrs = append(result.Attrs, stanza.Attr{Local: "queryid", Value: q.queryID})
+		}
+		forwarded := stanza.New(nsForward, "forwarded").With(stanza.New(nsDelay, "delay", "stamp", stampOf(it.message.ID.Time())))
+		if it.stanza != nil { // §3.2: without it, the place of a message that is gone
+			forwarded = forwarded.With(messageElement(a.Stamp(it.stanza, owner, uint64(it.message.ID))))
+		}
+		// Client libraries look at from before they believe a result (§8.2).
+		s := &stanza.Stanza{Kind: stanza.Message, From: owner, To: to, Payload: []stanza.Element{result.With(forwarded)}}
+		a.router.Forward(ctx, &stream.Packet{Stanza: s, Copy: true})
+	}
+}
+
+// messageElement is a message as an element inside another one (XEP-0297 §3.1).
+func messageElement(s *stanza.Stanza) stanza.Element {
+	e := stanza.Element{Space: stanza.NSClient, Local: s.Kind.String()}
+	attr := func(space, local, value string) {
+		if value != "" {
+			e.Attrs = append(e.Attrs, stanza.Attr{Space: space, Local: local, Value: value})
+		}
+	}
+	attr("", "type", s.Type)
+	attr("", "id", s.ID)
+	attr("", "from", s.From.String())
+	attr("", "to", s.To.String())
+	attr(stanza.NSXML, "lang", s.Lang)
+	return e.With(s.Payload...)
+}
+
+// fin is the end of the results with the page's bounds (XEP-0313 §4.3, XEP-0059 §2.2). The number of all messages that
+// match is left out: it would cost a scan.
+func (a *Archive) fin(p *page) stanza.Element {
+	set := stanza.New(nsRSM, "set")
+	if p.first != 0 {
+		set = set.With(
+			stanza.New(nsRSM, "first").WithText(a.StanzaID(uint64(p.first))),
+			stanza.New(nsRSM, "last").WithText(a.StanzaID(uint64(p.last))))
+	}
+	fin := stanza.New(nsMAM, "fin")
+	if p.complete {
+		fin.Attrs = append(fin.Attrs, stanza.Attr{Local: "complete", Value: "true"})
+	}
+	return fin.With(set)
+}

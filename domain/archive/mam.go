@@ -1,0 +1,167 @@
+package archive
+
+import (
+	"context"
+	"errors"
+
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+)
+
+// Routes returns the lines of the IQ table that the archive answers: history queries and metadata (XEP-0313) and
+// archive preferences (XEP-0441), each to the requester's own account only. Asking for somebody else's is forbidden
+// (XEP-0313 §8.1).
+func (a *Archive) Routes() []router.IQRoute {
+	own := func(kind, local, feature string, handle router.IQHandler) router.IQRoute {
+		return router.IQRoute{Target: router.ToOwnAccount, Type: kind, Space: nsMAM, Local: local, Feature: feature, Handle: handle}
+	}
+	other := func(local string) router.IQRoute {
+		return router.IQRoute{Target: router.ToOtherAccount, Space: nsMAM, Local: local, Feature: "-", Handle: forbid}
+	}
+	return []router.IQRoute{
+		own(stanza.TypeSet, "query", nsMAM, a.answerQuery),
+		own(stanza.TypeGet, "query", "-", answerForm),
+		own(stanza.TypeGet, "metadata", nsMAMExtended, a.answerMetadata),
+		own(stanza.TypeGet, "prefs", "-", a.answerPreferences),
+		own(stanza.TypeSet, "prefs", "-", a.setPreferences),
+		other("query"), other("metadata"), other("prefs"),
+	}
+}
+
+// Refusals of IQ requests.
+var (
+	notYours   = stanza.Refuse(stanza.Forbidden, "An archive is open to its owner only.")
+	tooMany    = stanza.Refuse(stanza.ResourceConstraint, "Too many history queries. Try again later.")
+	unreadable = &stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError, Text: "The archive cannot be read now."}
+)
+
+func forbid(context.Context, uint64, *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+	return nil, notYours
+}
+
+// answerForm tells which fields a query may have (XEP-0313 §4.1.5).
+func answerForm(_ context.Context, account uint64, _ *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+	if account == 0 {
+		return nil, notYours
+	}
+	field := func(name, kind string) stanza.Element { return stanza.New(nsForm, "field", "type", kind, "var", name) }
+	open := stanza.New(nsValidate, "validate", "datatype", "xs:string").With(stanza.New(nsValidate, "open"))
+	form := stanza.New(nsForm, "x", "type", "form").With(
+		field("FORM_TYPE", "hidden").With(stanza.New(nsForm, "value").WithText(nsMAM)),
+		field("with", "jid-single"),
+		field("start", "text-single"),
+		field("end", "text-single"),
+		field("before-id", "text-single"),
+		field("after-id", "text-single"),
+		field("ids", "list-multi").With(open),
+	)
+	return []stanza.Element{stanza.New(nsMAM, "query").With(form)}, nil
+}
+
+// answerMetadata tells the first and last message (XEP-0313 §5). An empty archive has neither.
+func (a *Archive) answerMetadata(ctx context.Context, account uint64, _ *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+	if account == 0 {
+		return nil, notYours
+	}
+	if !a.budget.allow(store.AccountID(account), a.now()) {
+		return nil, tooMany
+	}
+	out := stanza.New(nsMAM, "metadata")
+	first, last, err := a.log.Bounds(ctx, store.AccountID(account))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return []stanza.Element{out}, nil
+	case err != nil:
+		return nil, a.failed("read the bounds of an archive", account, err)
+	}
+	bound := func(local string, id store.MessageID) stanza.Element {
+		return stanza.New(nsMAM, local, "id", a.StanzaID(uint64(id)), "timestamp", stampOf(id.Time()))
+	}
+	return []stanza.Element{out.With(bound("start", first), bound("end", last))}, nil
+}
+
+// failed logs what went wrong and returns what the requester is told of it.
+func (a *Archive) failed(doing string, account uint64, err error) *stanza.Error {
+	a.logger.Error("could not "+doing, "account", account, "error", err)
+	return unreadable
+}
+
+// maxPreferences is how many addresses an account's lists may have in all.
+const maxPreferences = 1000
+
+// answerPreferences tells what the account wants kept (XEP-0441 §2.1).
+func (a *Archive) answerPreferences(ctx context.Context, account uint64, _ *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+	if account == 0 {
+		return nil, notYours
+	}
+	p, err := a.config.Preferences.ArchivePreference(ctx, store.AccountID(account))
+	if err != nil {
+		return nil, a.failed("read an archive preference", account, err)
+	}
+	return []stanza.Element{preferenceElement(p)}, nil
+}
+
+// setPreferences replaces them and answers with what applies from now on.
+func (a *Archive) setPreferences(ctx context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+	if account == 0 {
+		return nil, notYours
+	}
+	p, refusal := parsePreference(iq.Child(nsMAM, "prefs"))
+	if refusal != nil {
+		return nil, refusal
+	}
+	if err := a.preferences.set(ctx, store.AccountID(account), p); err != nil {
+		return nil, a.failed("store an archive preference", account, err)
+	}
+	return []stanza.Element{preferenceElement(p)}, nil
+}
+
+func parsePreference(e *stanza.Element) (p store.ArchivePreference, refusal *stanza.Error) {
+	if e == nil {
+		return p, badQuery("There are no preferences.")
+	}
+	switch p.Default = e.Attr("default"); p.Default {
+	case keepAlways, keepNever, keepRoster:
+	default:
+		return p, badQuery("default is one of always, never and roster.")
+	}
+	read := func(local string) (list []jid.JID) {
+		listed := e.Child(nsMAM, local)
+		if listed == nil {
+			return nil // XEP-0441 §2.1.2: as if it were empty
+		}
+		for item := range listed.Elements {
+			if item.Space != nsMAM || item.Local != "jid" {
+				continue
+			}
+			address, err := jid.Parse(item.Text())
+			if err != nil {
+				refusal = stanza.Refuse(stanza.JIDMalformed, "A list has something that is not an address.")
+				return nil
+			}
+			list = append(list, address)
+		}
+		return list
+	}
+	p.Always, p.Never = read("always"), read("never")
+	if refusal == nil && len(p.Always)+len(p.Never) > maxPreferences {
+		refusal = stanza.Refuse(stanza.NotAcceptable, "The lists have too many addresses.")
+	}
+	return p, refusal
+}
+
+func preferenceElement(p store.ArchivePreference) stanza.Element {
+	if p.Default == "" {
+		p.Default = keepAlways
+	}
+	list := func(local string, addresses []jid.JID) stanza.Element {
+		out := stanza.New(nsMAM, local)
+		for _, address := range addresses {
+			out = out.With(stanza.New(nsMAM, "jid").WithText(address.String()))
+		}
+		return out
+	}
+	return stanza.New(nsMAM, "prefs", "default", p.Default).With(list("always", p.Always), list("never", p.Never))
+}

@@ -1,0 +1,49 @@
+package archive
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"sync"
+
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
+)
+
+// maxOriginID is the longest origin-id that is kept as it is. A longer one is kept as its hash, so that it
+// identifies a message as well as a short one and costs the store no more.
+const maxOriginID = 128
+
+// originID returns the message's globally unique identity as its sender gave it (XEP-0359 §3.2), "" for none.
+func originID(s *stanza.Stanza) string {
+	e := s.Child(nsStanzaID, "origin-id")
+	if e == nil {
+		return ""
+	}
+	id := e.Attr("id")
+	if len(id) <= maxOriginID {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// scratch holds buffers for text that is hashed and thrown away.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+// contentHash identifies what a message says and to whom. It is the same when the message comes again on another
+// connection: id, the sender's resource, the recipient's resource and a delay that the sender's device added on its
+// second attempt (XEP-0203 §3) have no part in it.
+func contentHash(s *stanza.Stanza) [16]byte {
+	content := stanza.Stanza{Kind: s.Kind, Type: s.MessageType(), To: s.To.Bare(), Lang: s.Lang, Payload: s.Payload}
+	if s.Child(nsDelay, "delay") != nil {
+		content = *content.Copy()
+		content.Remove(func(e *stanza.Element) bool { return e.Space == nsDelay && e.Local == "delay" })
+	}
+	buf := scratch.Get().(*[]byte)
+	*buf = xmlstream.Marshal((*buf)[:0], &content)
+	sum := sha256.Sum256(*buf)
+	if cap(*buf) <= 64<<10 {
+		scratch.Put(buf)
+	}
+	return [16]byte(sum[:16])
+}
