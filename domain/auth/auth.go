@@ -1,0 +1,159 @@
+// Package auth owns who may log in: accounts and their cached directory, SASL mechanisms, passwords, and the throttles that
+// keep guessing and connecting within bounds.
+//
+// It knows no streams and no XML: a connection is a [Channel], an authentication an [Exchange] that is stepped with bytes.
+// It keeps passwords nowhere; what it stores of one is what RFC 5802 §3 lets a server keep.
+//
+// Concurrency. [Authenticator], [Directory] and [Connections] may be called by any goroutine; an Exchange belongs to the goroutine that
+// reads its stream. The package starts no goroutine. Every map in it is bounded, and says what gives way.
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/posthouse-im/posthouse/store"
+)
+
+// Config is what an operator can set. The zero value works.
+type Config struct {
+	// Iterations of PBKDF2 for new passwords.
+	Iterations int `yaml:"iterations" default:"100000" min:"4096"`
+	// PasswordMin is the least length of a new password, in characters.
+	PasswordMin int `yaml:"password_min" default:"8" min:"1" max:"128"`
+	// AllowCommonPasswords turns the list of refused passwords off.
+	AllowCommonPasswords bool `yaml:"allow_common_passwords"`
+	// Mechanisms are those to offer; none means all of SCRAM-SHA-256-PLUS, SCRAM-SHA-1-PLUS, SCRAM-SHA-256, SCRAM-SHA-1 and PLAIN.
+	Mechanisms []string `yaml:"mechanisms" enum:"SCRAM-SHA-256-PLUS,SCRAM-SHA-1-PLUS,SCRAM-SHA-256,SCRAM-SHA-1,PLAIN"`
+	// PlainWithoutTLS offers PLAIN on connections in the clear from this machine.
+	PlainWithoutTLS bool `yaml:"plain_without_tls"`
+	// DowngradeProtectionOff leaves the attribute of XEP-0474 out, for clients that refuse what they do not know.
+	DowngradeProtectionOff bool `yaml:"downgrade_protection_off"`
+	// PlainCacheOff makes every PLAIN login pay for PBKDF2. See plainMemo for what the cache holds.
+	PlainCacheOff bool `yaml:"plain_cache_off"`
+	// PlainCacheTTL is how long a PLAIN login is remembered.
+	PlainCacheTTL time.Duration `yaml:"plain_cache_ttl" default:"1h" min:"1s"`
+	// ReservedNames are refused to strangers who register, beside those that are built in.
+	ReservedNames []string `yaml:"reserved_names"`
+
+	Directory   DirectoryConfig  `yaml:"directory"`
+	Failures    FailureConfig    `yaml:"failures"`
+	Connections ConnectionConfig `yaml:"connections"`
+
+	// Secret makes the answers for unknown names the same after a restart and on every node; 32 bytes that are
+	// kept with the data. Without it, a restart tells unknown names from accounts.
+	Secret []byte `yaml:"-"`
+	// Registerer takes the metrics; nil leaves them unregistered.
+	Registerer prometheus.Registerer `yaml:"-"`
+	// Log takes the audit events; nil discards them.
+	Log *slog.Logger `yaml:"-"`
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time `yaml:"-"`
+	// Random makes nonces; nil means crypto/rand.
+	Random io.Reader `yaml:"-"`
+}
+
+// Authenticator checks who logs in and keeps accounts. There is one for a domain.
+type Authenticator struct {
+	// Fixed after New.
+	config   Config
+	accounts store.Accounts
+	log      *slog.Logger
+	random   io.Reader
+	secret   []byte
+	reserved map[string]struct{}
+	enabled  func(mechanism string) bool
+	offers   map[offerKey]*offer
+	metrics  *metrics
+
+	// Safe for concurrent use.
+	directory   *Directory
+	bindings    bindings
+	failures    *failures
+	connections *Connections
+	hashing     gate
+	memo        *plainMemo
+	rates       *registrationRates
+}
+
+// New returns an authenticator over a store of accounts. The error names a mechanism that does not exist.
+func New(accounts store.Accounts, config Config) (*Authenticator, error) {
+	for _, name := range config.Mechanisms {
+		if findMechanism(name) == nil {
+			return nil, fmt.Errorf("mechanism %q is not known", name)
+		}
+	}
+	orDefault(&config.Iterations, DefaultIterations)
+	orDefault(&config.PasswordMin, 8)
+	orDefault(&config.PlainCacheTTL, time.Hour)
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	if config.Random == nil {
+		config.Random = rand.Reader
+	}
+	if len(config.Secret) == 0 {
+		config.Secret = make([]byte, 32)
+		if _, err := rand.Read(config.Secret); err != nil {
+			return nil, fmt.Errorf("making a secret: %w", err)
+		}
+	}
+	enabled := func(name string) bool {
+		return len(config.Mechanisms) == 0 || slices.Contains(config.Mechanisms, name)
+	}
+	clock := monotonic(config.Now)
+	a := &Authenticator{
+		config: config, accounts: accounts, log: config.Log, random: config.Random, secret: config.Secret,
+		reserved: reservedNameSet(config.ReservedNames), enabled: enabled, offers: newOffers(enabled),
+		directory:   NewDirectory(accounts, config.Directory, config.Now),
+		failures:    newFailures(config.Failures, clock),
+		connections: newConnections(config.Connections, clock),
+		hashing:     newGate(runtime.GOMAXPROCS(0), maxWaitingHashes),
+		rates:       newRegistrationRates(config.Failures, clock),
+	}
+	var err error
+	if !config.PlainCacheOff {
+		if a.memo, err = newPlainMemo(config.Directory.Records, config.PlainCacheTTL, clock); err != nil {
+			return nil, err
+		}
+	}
+	if a.metrics, err = newMetrics(config.Registerer, a); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Directory returns the cached view of the accounts.
+func (a *Authenticator) Directory() *Directory { return a.directory }
+
+// Connections returns the throttle for accept loops.
+func (a *Authenticator) Connections() *Connections { return a.connections }
+
+// Mechanisms returns the names of the mechanisms to offer on a channel, strongest first (RFC 6120 §6.3.3). It may be empty. The
+// list is shared and must not be changed. All of it must be advertised, or the hash of XEP-0474 will not fit.
+func (a *Authenticator) Mechanisms(ch *Channel) []string { return a.offer(ch).mechanisms }
+
+// ChannelBindings returns the channel binding types to advertise (XEP-0440), strongest first: none where no mechanism with
+// channel binding is offered. As Mechanisms.
+func (a *Authenticator) ChannelBindings(ch *Channel) []string { return a.offer(ch).bindings }
+
+// Verify checks a name and a password that came by another way than SASL, such as HTTP, with the throttles and the audit of a login.
+// The name need not be prepared. It costs as much for unknown names as for wrong passwords.
+func (a *Authenticator) Verify(ctx context.Context, ch *Channel, name, password string) (store.Account, *Failure) {
+	e := &Exchange{auth: a, channel: ch, mechanism: &mechanism{name: "password"}, offer: a.offer(ch)}
+	e.setName(name)
+	r := e.checkPassword(ctx, password)
+	e.finish(r)
+	if r != nil {
+		return store.Account{}, &r.Failure
+	}
+	return e.account, nil
+}

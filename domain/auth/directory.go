@@ -1,0 +1,142 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/posthouse-im/posthouse/store"
+)
+
+// DirectoryConfig bounds what is remembered of accounts. The zero value works.
+type DirectoryConfig struct {
+	// Accounts is how many names with their account ids are held, some 150 bytes each.
+	Accounts int `yaml:"accounts" default:"200000" min:"1"`
+	// Records is how many whole accounts with their credentials are held, some 600 bytes each: those that log in.
+	Records int `yaml:"records" default:"20000" min:"1"`
+	// Unknown is how many names without an account are held.
+	Unknown int `yaml:"unknown" default:"20000" min:"1"`
+	// TTL is how long an answer is good when another process may change accounts behind this one's back.
+	// Changes that go through this process are seen at once.
+	TTL time.Duration `yaml:"ttl" default:"30s" min:"0s"`
+	// UnknownTTL is the same for names without an account, shorter because a new user is waiting.
+	UnknownTTL time.Duration `yaml:"unknown_ttl" default:"2s" min:"0s"`
+}
+
+// storeTimeout bounds every call of the store that has no deadline of its own.
+const storeTimeout = 10 * time.Second
+
+// Directory answers from memory whether a name has an account. It is asked for every message.
+// Any goroutine may call it.
+type Directory struct {
+	accounts store.AccountReader
+	clock    func() time.Duration
+	config   DirectoryConfig
+
+	known   *cache[string, store.AccountID]
+	unknown *cache[string, struct{}]
+	records *cache[string, *store.Account]
+}
+
+// NewDirectory returns an empty directory over a store. now may be nil.
+func NewDirectory(accounts store.AccountReader, config DirectoryConfig, now func() time.Time) *Directory {
+	orDefault(&config.Accounts, 200_000)
+	orDefault(&config.Records, 20_000)
+	orDefault(&config.Unknown, 20_000)
+	orDefault(&config.TTL, 30*time.Second)
+	orDefault(&config.UnknownTTL, 2*time.Second)
+	return &Directory{
+		accounts: accounts, clock: monotonic(now), config: config,
+		known:   newCache[string, store.AccountID](config.Accounts),
+		unknown: newCache[string, struct{}](config.Unknown),
+		records: newCache[string, *store.Account](config.Records),
+	}
+}
+
+// Lookup returns the identity of the account with that prepared localpart, and whether there is one. A disabled account
+// is one: it goes on receiving. An error means that the store could not tell.
+func (d *Directory) Lookup(ctx context.Context, name string) (store.AccountID, bool, error) {
+	now := d.clock()
+	if id, ok := d.known.get(name, now); ok {
+		return id, true, nil
+	}
+	if _, ok := d.unknown.get(name, now); ok || name == "" {
+		return 0, false, nil
+	}
+	a, err := d.load(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	return a.ID, true, nil
+}
+
+// Account returns the whole account, or store.ErrNotFound. The credentials are shared: they must not be changed.
+func (d *Directory) Account(ctx context.Context, name string) (store.Account, error) {
+	now := d.clock()
+	if a, ok := d.records.get(name, now); ok {
+		return *a, nil
+	}
+	if _, ok := d.unknown.get(name, now); ok || name == "" {
+		return store.Account{}, store.ErrNotFound
+	}
+	a, err := d.load(ctx, name)
+	if err != nil {
+		return store.Account{}, err
+	}
+	return *a, nil
+}
+
+// load asks the store and remembers the answer, unless Invalidate was called meanwhile.
+func (d *Directory) load(ctx context.Context, name string) (*store.Account, error) {
+	known, unknown, records := d.known.token(name), d.unknown.token(name), d.records.token(name)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	a, err := d.accounts.Account(ctx, name)
+	now := d.clock()
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		d.unknown.put(name, struct{}{}, now, now+d.config.UnknownTTL, unknown)
+		return nil, store.ErrNotFound
+	case err != nil:
+		return nil, fmt.Errorf("reading an account: %w", err)
+	}
+	d.known.put(name, a.ID, now, now+d.config.TTL, known)
+	d.records.put(name, &a, now, now+d.config.TTL, records)
+	return &a, nil
+}
+
+// Invalidate forgets what is known of a name. It is called after every change of the account; answers that were on their
+// way from the store then are not remembered.
+func (d *Directory) Invalidate(name string) {
+	d.known.remove(name)
+	d.unknown.remove(name)
+	d.records.remove(name)
+}
+
+// InvalidateAll forgets everything, after changes of many accounts.
+func (d *Directory) InvalidateAll() {
+	d.known.clear()
+	d.unknown.clear()
+	d.records.clear()
+}
+
+// monotonic returns a clock that counts from now on. now may be nil.
+func monotonic(now func() time.Time) func() time.Duration {
+	if now == nil {
+		start := time.Now()
+		return func() time.Duration { return time.Since(start) }
+	}
+	start := now()
+	return func() time.Duration { return now().Sub(start) }
+}
+
+// orDefault sets a number or duration that was not configured.
+func orDefault[T int | time.Duration](value *T, fallback T) {
+	if *value == 0 {
+		*value = fallback
+	}
+}

@@ -1,0 +1,134 @@
+package auth
+
+import (
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha1"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/secure/precis"
+
+	"github.com/posthouse-im/posthouse/store"
+)
+
+const (
+	// maxField bounds every string that a stranger can make us prepare or hash, in bytes.
+	maxField = 1024
+	// maxPassword is the longest password, in characters after preparation (XEP-0438 §5).
+	maxPassword = 128
+	// saltSize is XEP-0438's minimum.
+	saltSize = 16
+	// DefaultIterations is XEP-0438's figure for higher security. The work falls on the client and on PLAIN; a SCRAM
+	// login costs the server the same with any count.
+	DefaultIterations = 100_000
+)
+
+// scramHash is a hash function that SCRAM is used with.
+type scramHash struct {
+	name string // as store.Credential.Hash
+	new  func() hash.Hash
+	size int
+}
+
+var (
+	hashSHA256 = &scramHash{name: "SHA-256", new: sha256.New, size: sha256.Size}
+	hashSHA1   = &scramHash{name: "SHA-1", new: sha1.New, size: sha1.Size}
+)
+
+// preparePassword applies OpaqueString (RFC 8265 §4.2). ok is false for what is no password at all.
+func preparePassword(password string) (prepared string, ok bool) {
+	if len(password) > maxField || !utf8.ValidString(password) {
+		return "", false
+	}
+	prepared, err := precis.OpaqueString.String(password)
+	return prepared, err == nil && utf8.RuneCountInString(prepared) <= maxPassword
+}
+
+// checkNewPassword applies the policy for new passwords and returns the prepared one. The error is a Refusal.
+func checkNewPassword(name, password string, shortest int, allowCommon bool) (string, error) {
+	prepared, ok := preparePassword(password)
+	length := utf8.RuneCountInString(prepared)
+	switch {
+	case password == "":
+		return "", RefusedPasswordShort
+	case length > maxPassword || len(password) > maxField:
+		return "", RefusedPasswordLong
+	case !ok:
+		return "", RefusedPasswordMalformed
+	case length < shortest:
+		return "", RefusedPasswordShort
+	case !allowCommon && isCommon(name, prepared):
+		return "", RefusedPasswordCommon
+	}
+	return prepared, nil
+}
+
+// isCommon reports whether a password is the user's name or among the first that anybody guesses.
+func isCommon(name, password string) bool {
+	lower := strings.ToLower(password)
+	if lower == name {
+		return true
+	}
+	_, common := commonPasswords[lower]
+	return common
+}
+
+// MakeCredentials derives what SCRAM-SHA-256 and SCRAM-SHA-1 keep of a password (RFC 5802 §3), each with a salt of its own.
+// It is slow by design: twice the iterations of HMAC. It applies no policy; iterations below 1 mean DefaultIterations.
+func MakeCredentials(password string, iterations int) ([]store.Credential, error) {
+	prepared, ok := preparePassword(password)
+	if !ok {
+		return nil, RefusedPasswordMalformed
+	}
+	orDefault(&iterations, DefaultIterations)
+	credentials := make([]store.Credential, 0, 2)
+	for _, h := range []*scramHash{hashSHA256, hashSHA1} {
+		salt := make([]byte, saltSize)
+		if _, err := rand.Read(salt); err != nil {
+			return nil, fmt.Errorf("making a salt: %w", err)
+		}
+		c, err := derive(h, prepared, salt, max(iterations, 1))
+		if err != nil {
+			return nil, err
+		}
+		credentials = append(credentials, c)
+	}
+	return credentials, nil
+}
+
+// derive computes the keys of RFC 5802 §3.
+func derive(h *scramHash, password string, salt []byte, iterations int) (store.Credential, error) {
+	salted, err := pbkdf2.Key(h.new, password, salt, iterations, h.size)
+	if err != nil {
+		return store.Credential{}, fmt.Errorf("deriving a key: %w", err)
+	}
+	clientKey := h.hmac(salted, []byte("Client Key"))
+	return store.Credential{
+		Hash: h.name, Salt: salt, Iterations: iterations,
+		StoredKey: h.sum(clientKey),
+		ServerKey: h.hmac(salted, []byte("Server Key")),
+	}, nil
+}
+
+// commonPasswords are those of eight characters and more that lead the published lists of leaked passwords, and ours. Shorter ones
+// fall to the minimum length.
+var commonPasswords = words(`
+	12345678 123456789 1234567890 12345678910 87654321 987654321 0987654321 11111111 00000000 88888888 66666666
+	12341234 123123123 12344321 11223344 1q2w3e4r 1q2w3e4r5t 1qaz2wsx q1w2e3r4 qwertyui qwertyuiop qwerty123 qwerty1234
+	qwerty12345 asdfghjk asdfghjkl zxcvbnm123 1qazxsw2 password password1 password12 password123 password1234 passw0rd p@ssw0rd
+	p@ssword pa55word changeme changeme123 letmein1 letmein123 welcome1 welcome123 admin123 admin1234 administrator root1234
+	iloveyou iloveyou1 princess sunshine football baseball superman batman123 trustno1 whatever starwars computer internet
+	michelle jennifer charlie1 dragon123 monkey123 abc12345 abcd1234 abcdefgh a1234567 aa123456 aaaaaaaa testtest test1234
+	secret123 default1 samsung1 google123 facebook posthouse posthouse1 jabber123 xmpp1234`)
+
+func words(list string) map[string]struct{} {
+	set := make(map[string]struct{})
+	for word := range strings.FieldsSeq(list) {
+		set[word] = struct{}{}
+	}
+	return set
+}

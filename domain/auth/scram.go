@@ -1,0 +1,234 @@
+package auth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"io"
+	"strconv"
+
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+)
+
+// SCRAM is our own, because github.com/xdg-go/scram v1.4.0 cannot do what is asked of a server here: its server-first-message
+// has no place for the attribute of XEP-0474, it takes an empty client nonce, ignores what stands between nonce and proof, and fails
+// unknown users at the first step. The tests use its client as the other side. It is also a third of the cost: see
+// BenchmarkSCRAM and BenchmarkSCRAMOfLibrary.
+
+// nonceSize is the server's part of the nonce, in random bytes.
+const nonceSize = 18
+
+func (h *scramHash) sum(data []byte) []byte {
+	d := h.new()
+	d.Write(data)
+	return d.Sum(nil)
+}
+
+func (h *scramHash) hmac(key, data []byte) []byte {
+	m := hmac.New(h.new, key)
+	m.Write(data)
+	return m.Sum(nil)
+}
+
+// scramFirst answers the client-first-message with the server-first-message.
+func (e *Exchange) scramFirst(ctx context.Context, message []byte) ([]byte, *refusal) {
+	first, value := parseClientFirst(string(message))
+	switch {
+	case value == "extensions-not-supported":
+		return nil, refuse(NotAuthorized, value, reasonMalformed)
+	case value != "":
+		return nil, refuse(MalformedRequest, value, reasonMalformed)
+	}
+	e.setName(first.name)
+	if r := e.checkBinding(first); r != nil {
+		return nil, r
+	}
+	if r := e.checkAuthzid(first.authzid); r != nil {
+		return nil, r
+	}
+	if r := e.checkThrottle(); r != nil {
+		return nil, r
+	}
+	credential, r := e.credential(ctx)
+	if r != nil {
+		return nil, r
+	}
+	e.header = first.header
+	nonce := make([]byte, nonceSize)
+	if _, err := io.ReadFull(e.auth.random, nonce); err != nil {
+		return nil, refuse(TemporaryAuthFailure, "", reasonStore)
+	}
+	e.nonce = first.nonce + base64.StdEncoding.EncodeToString(nonce)
+
+	// AuthMessage (RFC 5802 §3) grows in one buffer: client-first-message-bare, server-first-message, and
+	// at the last step the client-final-message-without-proof.
+	b := make([]byte, 0, 2*len(message)+256+len(e.header)*2)
+	b = append(append(b, first.bare...), ',')
+	start := len(b)
+	b = append(append(b, "r="...), e.nonce...)
+	b = base64.StdEncoding.AppendEncode(append(b, ",s="...), credential.Salt)
+	b = strconv.AppendInt(append(b, ",i="...), int64(credential.Iterations), 10)
+	if !e.auth.config.DowngradeProtectionOff {
+		// XEP-0474 §5.1
+		b = append(append(b, ",h="...), e.offer.downgradeHash(e.mechanism.hash)...)
+	}
+	e.authMessage = b
+	return b[start:len(b):len(b)], nil
+}
+
+// checkBinding checks the gs2-cbind-flag against the mechanism and against what was offered (RFC 5802 §6), and finds the channel's data.
+func (e *Exchange) checkBinding(first clientFirst) *refusal {
+	switch {
+	case e.mechanism.plus != (first.flag == 'p'):
+		return refuse(MalformedRequest, "other-error", reasonBinding)
+	case first.flag == 'y' && e.offer.plus:
+		// The client would have taken a -PLUS mechanism, had it seen the one that was offered.
+		return refuse(NotAuthorized, "server-does-support-channel-binding", reasonBinding)
+	case first.flag != 'p':
+		return nil
+	}
+	data, ok := e.auth.bindings.data(e.channel, first.binding)
+	if !ok {
+		return refuse(NotAuthorized, "unsupported-channel-binding-type", reasonBinding)
+	}
+	e.binding = data
+	return nil
+}
+
+// credential finds the keys to check against. For a name without an account, or without keys for this hash, they are made
+// up from the name: the same at every try, and no proof fits them.
+func (e *Exchange) credential(ctx context.Context) (*store.Credential, *refusal) {
+	a, r := e.auth.account(ctx, e.name)
+	if r != nil {
+		return nil, r
+	}
+	for i := range a.Credentials {
+		if a.Credentials[i].Hash == e.mechanism.hash.name {
+			e.account, e.key = a, &a.Credentials[i]
+			return e.key, nil
+		}
+	}
+	fake := e.auth.fakeCredential(e.mechanism.hash, e.claimed)
+	return &fake, nil
+}
+
+// scramFinal checks the client-final-message and answers with the server-final-message.
+func (e *Exchange) scramFinal(ctx context.Context, message []byte) ([]byte, *refusal) {
+	final, value := parseClientFinal(string(message))
+	if value != "" {
+		if len(message) > maxMessage {
+			return nil, refuse(MalformedRequest, value, reasonMalformed)
+		}
+		return nil, refuse(NotAuthorized, value, reasonMalformed)
+	}
+	if final.nonce != e.nonce {
+		return nil, refuse(NotAuthorized, "other-error", reasonMalformed)
+	}
+	expected := append([]byte(e.header), e.binding...)
+	if subtle.ConstantTimeCompare(final.binding, expected) != 1 {
+		return nil, refuse(NotAuthorized, "channel-bindings-dont-match", reasonBinding)
+	}
+	// Again, because many exchanges can have passed the first step together.
+	if r := e.checkThrottle(); r != nil {
+		return nil, r
+	}
+	hash := e.mechanism.hash
+	message = append(append(e.authMessage, ','), final.withoutProof...)
+	key := e.key
+	if key == nil {
+		fake := e.auth.fakeCredential(hash, e.claimed)
+		key = &fake
+	}
+	right := proves(hash, key.StoredKey, message, final.proof)
+	if e.key == nil {
+		return nil, refuse(NotAuthorized, "", reasonUnknown)
+	}
+	if !right {
+		return nil, refuse(NotAuthorized, "", reasonProof)
+	}
+	if r := e.admit(ctx); r != nil {
+		return nil, r
+	}
+	signature := hash.hmac(key.ServerKey, message)
+	return base64.StdEncoding.AppendEncode([]byte("v="), signature), nil
+}
+
+// proves recovers the client's key from its proof and compares its hash with the stored one (RFC 5802 §3).
+func proves(hash *scramHash, storedKey, message, proof []byte) bool {
+	clientKey := hash.hmac(storedKey, message)
+	if len(proof) != len(clientKey) {
+		return false
+	}
+	subtle.XORBytes(clientKey, clientKey, proof)
+	return subtle.ConstantTimeCompare(hash.sum(clientKey), storedKey) == 1
+}
+
+// admit has the last word after a right proof: the account must still be what it was when the exchange began,
+// and not be disabled.
+func (e *Exchange) admit(ctx context.Context) *refusal {
+	a, r := e.auth.account(ctx, e.name)
+	if r != nil {
+		return r
+	}
+	same := a.ID != 0 && a.ID == e.account.ID
+	if same && e.key != nil {
+		same = false
+		for _, c := range a.Credentials {
+			same = same || c.Hash == e.key.Hash && hmac.Equal(c.StoredKey, e.key.StoredKey)
+		}
+	}
+	if !same {
+		return refuse(NotAuthorized, "", reasonProof)
+	}
+	e.account = a
+	if a.Disabled {
+		return refuse(AccountDisabled, "", reasonDisabled)
+	}
+	return nil
+}
+
+// checkAuthzid decides for every mechanism who may act as whom: everybody as themselves and nobody else. The authorization identity
+// must be absent or the bare address of the account that logs in (RFC 6120 §6.3.8).
+func (e *Exchange) checkAuthzid(authzid string) *refusal {
+	if authzid == "" {
+		return nil
+	}
+	j, err := jid.Parse(authzid)
+	if err != nil || !j.IsBare() || e.name == "" || j.Local() != e.name || j.Domain() != e.channel.Domain {
+		return refuse(InvalidAuthzid, "", reasonAuthzid)
+	}
+	return nil
+}
+
+// account returns the account of a prepared name, the zero one when there is none, or a refusal when the store cannot tell.
+func (a *Authenticator) account(ctx context.Context, name string) (store.Account, *refusal) {
+	found, err := a.directory.Account(ctx, name)
+	switch {
+	case err == nil:
+		return found, nil
+	case errors.Is(err, store.ErrNotFound):
+		return store.Account{}, nil
+	case ctx.Err() != nil:
+		return store.Account{}, refuse(TemporaryAuthFailure, "", reasonInterrupted)
+	}
+	a.log.Error("account store failed", "event", "auth.store_failed", "err", err)
+	return store.Account{}, refuse(TemporaryAuthFailure, "", reasonStore)
+}
+
+// fakeCredential makes up what a name without an account answers: the salt depends on the name and a secret only,
+// so that asking twice, on any node with that secret, does not tell it from an account.
+func (a *Authenticator) fakeCredential(h *scramHash, name string) store.Credential {
+	make := func(what string, size int) []byte {
+		m := hmac.New(sha256.New, a.secret)
+		m.Write([]byte(what + "\x00" + h.name + "\x00" + name))
+		return m.Sum(nil)[:size]
+	}
+	return store.Credential{
+		Hash: h.name, Salt: make("salt", saltSize), Iterations: a.config.Iterations,
+		StoredKey: make("stored key", h.size), ServerKey: make("server key", h.size),
+	}
+}

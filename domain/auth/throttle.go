@@ -1,0 +1,272 @@
+package auth
+
+import (
+	"hash/maphash"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// FailureConfig bounds failed logins and registrations. The zero value works; a negative number means without limit.
+type FailureConfig struct {
+	// PerUser is how many failures a minute are free for one address with one name.
+	PerUser int `yaml:"per_user" default:"5"`
+	// PerAddress is how many failures a minute are free for one address over all names.
+	PerAddress int `yaml:"per_address" default:"30"`
+	// KnownPerUser takes the place of both for an address from which the user has logged in within KnownFor.
+	KnownPerUser int `yaml:"known_per_user" default:"30"`
+	// KnownFor is how long an address stays known after a login.
+	KnownFor time.Duration `yaml:"known_for" default:"720h" min:"1m"`
+	// MaxDelay is where the growing delay ends.
+	MaxDelay time.Duration `yaml:"max_delay" default:"15m" min:"1s"`
+	// Entries is how many addresses, and addresses with names, are held, some 100 bytes each.
+	Entries int `yaml:"entries" default:"65536" min:"64"`
+	// Registrations is how many accounts an address may register an hour.
+	Registrations int `yaml:"registrations" default:"20"`
+}
+
+// rate is a limit for the generic cell rate algorithm: burst events at once, one more every period. State is one point in time,
+// the theoretical arrival time, so that a key costs eight bytes.
+type rate struct {
+	burst  int // 0: no limit
+	period time.Duration
+}
+
+func perMinute(n int) rate { return per(n, time.Minute) }
+
+func per(n int, t time.Duration) rate {
+	if n <= 0 {
+		return rate{}
+	}
+	return rate{burst: n, period: t / time.Duration(n)}
+}
+
+// add counts one event and returns the new state, and whether there is no room for another one now.
+func (r rate) add(tat, now time.Duration) (next time.Duration, full bool) {
+	if r.burst == 0 {
+		return tat, false
+	}
+	next = max(tat, now) + r.period
+	return next, next > now+r.period*time.Duration(r.burst-1)
+}
+
+// take counts one event if there is room for it.
+func (r rate) take(tat, now time.Duration) (next time.Duration, ok bool) {
+	if r.burst == 0 {
+		return tat, true
+	}
+	if tat > now+r.period*time.Duration(r.burst-1) {
+		return tat, false
+	}
+	return max(tat, now) + r.period, true
+}
+
+// address is an IP address as it is counted: IPv6 by its /64, which is what one customer gets, and IPv4 in IPv6 as IPv4.
+type address [16]byte
+
+func countedAs(ip netip.Addr) address {
+	ip = ip.Unmap()
+	if !ip.IsValid() {
+		return address{}
+	}
+	a := address(ip.As16())
+	if ip.Is6() {
+		clear(a[8:])
+	}
+	return a
+}
+
+// failures counts failed logins for each address with each name, and for each address. When either has used up its free ones, further
+// tries are refused unseen for a time that doubles with every failure after that.
+//
+// A stranger cannot lock an owner out: nothing is counted for a name alone, and at an address from which the owner has
+// logged in lately, what others do with other names does not count, and what they do with this name costs seconds, not a quarter of an hour.
+// Known addresses are held in memory only.
+//
+// When the table is full, an entry that holds nobody up gives way, else the one that would end soonest.
+type failures struct {
+	seed       maphash.Seed
+	clock      func() time.Duration
+	perUser    rate
+	perAddress rate
+	knownUser  rate
+	maxDelay   time.Duration
+	knownFor   time.Duration
+	known      *cache[failureKey, struct{}]
+	limit      int // of entries in a shard
+	shards     [16]failureShard
+}
+
+type failureShard struct {
+	mu      sync.Mutex // guards entries
+	entries map[failureKey]failureEntry
+}
+
+// failureKey is an address with a name's hash, or with 0 for all names.
+type failureKey struct {
+	address address
+	name    uint64
+}
+
+// failureEntry is the state of a key.
+type failureEntry struct {
+	tat     time.Duration // of the rate
+	until   time.Duration // refused before
+	strikes uint8         // failures since the free ones were used up
+}
+
+// forgiveAfter is how long after its last failure a key begins anew with the smallest delay.
+const forgiveAfter = time.Hour
+
+func newFailures(c FailureConfig, clock func() time.Duration) *failures {
+	orDefault(&c.PerUser, 5)
+	orDefault(&c.PerAddress, 30)
+	orDefault(&c.KnownPerUser, 30)
+	orDefault(&c.KnownFor, 720*time.Hour)
+	orDefault(&c.MaxDelay, 15*time.Minute)
+	orDefault(&c.Entries, 65_536)
+	f := &failures{
+		seed: maphash.MakeSeed(), clock: clock,
+		perUser: perMinute(c.PerUser), perAddress: perMinute(c.PerAddress), knownUser: perMinute(c.KnownPerUser),
+		maxDelay: c.MaxDelay, knownFor: c.KnownFor,
+		known: newCache[failureKey, struct{}](c.Entries),
+	}
+	f.limit = max(1, c.Entries/len(f.shards))
+	return f
+}
+
+// keys returns the key of an address with a name, and of the address.
+func (f *failures) keys(ip netip.Addr, name string) (pair, all failureKey) {
+	all.address = countedAs(ip)
+	pair = failureKey{address: all.address, name: maphash.String(f.seed, name) | 1}
+	return pair, all
+}
+
+func (f *failures) shard(k failureKey) *failureShard {
+	return &f.shards[maphash.Comparable(f.seed, k)%uint64(len(f.shards))]
+}
+
+// allowed reports whether a login may be tried.
+func (f *failures) allowed(ip netip.Addr, name string) bool {
+	now := f.clock()
+	pair, all := f.keys(ip, name)
+	if f.blocked(pair, now) {
+		return false
+	}
+	if !f.blocked(all, now) {
+		return true
+	}
+	_, known := f.known.get(pair, now)
+	return known
+}
+
+func (f *failures) blocked(k failureKey, now time.Duration) bool {
+	s := f.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.entries[k]
+	return ok && now < e.until
+}
+
+// failed counts a failure and reports whether it used up what was free.
+func (f *failures) failed(ip netip.Addr, name string) (tripped bool) {
+	now := f.clock()
+	pair, all := f.keys(ip, name)
+	if _, known := f.known.get(pair, now); known {
+		return f.count(pair, f.knownUser, now, f.knownUser.period)
+	}
+	user := f.count(pair, f.perUser, now, f.maxDelay)
+	return f.count(all, f.perAddress, now, f.maxDelay) || user
+}
+
+// count adds a failure to a key. longest bounds the delay.
+func (f *failures) count(k failureKey, r rate, now, longest time.Duration) (full bool) {
+	if r.burst == 0 {
+		return false
+	}
+	s := f.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, known := s.entries[k]
+	if !known && len(s.entries) >= f.limit {
+		s.evict(now)
+	}
+	if e.tat+forgiveAfter < now {
+		e.strikes = 0
+	}
+	if e.tat, full = r.add(e.tat, now); full {
+		e.until = now + min(r.period<<e.strikes, longest)
+		e.strikes = min(e.strikes+1, 20)
+	}
+	if s.entries == nil {
+		s.entries = make(map[failureKey]failureEntry)
+	}
+	s.entries[k] = e
+	return full
+}
+
+func (s *failureShard) evict(now time.Duration) {
+	var victim failureKey
+	soonest, seen := time.Duration(-1), 0
+	for k, e := range s.entries {
+		end := max(e.until, e.tat)
+		if soonest < 0 || end < soonest {
+			victim, soonest = k, end
+		}
+		if seen++; seen == 16 || soonest <= now {
+			break
+		}
+	}
+	delete(s.entries, victim)
+}
+
+// succeeded makes the address known for the name, and forgives the pair. The address's own count stays: an
+// attacker with an account of their own must not be able to reset it.
+func (f *failures) succeeded(ip netip.Addr, name string) {
+	now := f.clock()
+	pair, _ := f.keys(ip, name)
+	f.known.set(pair, struct{}{}, now, now+f.knownFor)
+	s := f.shard(pair)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.entries, pair)
+}
+
+// registrationRates bounds how many accounts an address may make.
+type registrationRates struct {
+	clock func() time.Duration
+	rate  rate
+	limit int
+
+	mu   sync.Mutex // guards tats
+	tats map[address]time.Duration
+}
+
+func newRegistrationRates(c FailureConfig, clock func() time.Duration) *registrationRates {
+	orDefault(&c.Registrations, 20)
+	orDefault(&c.Entries, 65_536)
+	return &registrationRates{clock: clock, rate: per(c.Registrations, time.Hour), limit: c.Entries, tats: make(map[address]time.Duration)}
+}
+
+// take counts one registration if the address has one left. A full table makes room by forgetting any of a few that is due, else one of them.
+func (r *registrationRates) take(ip netip.Addr) bool {
+	now, key := r.clock(), countedAs(ip)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	tat, known := r.tats[key]
+	next, ok := r.rate.take(tat, now)
+	if !ok || r.rate.burst == 0 {
+		return ok
+	}
+	if !known && len(r.tats) >= r.limit {
+		seen := 0
+		for k, t := range r.tats {
+			if seen++; t <= now || seen == 8 {
+				delete(r.tats, k)
+				break
+			}
+		}
+	}
+	r.tats[key] = next
+	return true
+}
