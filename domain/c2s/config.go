@@ -1,0 +1,182 @@
+package c2s
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/link"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// Router takes a stanza into the domain. *router.Router is one.
+type Router interface {
+	Accept(ctx context.Context, e *router.Envelope)
+}
+
+// Sessions knows who is connected. *session.Manager is one.
+type Sessions interface {
+	Bind(b session.Binding) (*session.Session, *stanza.Error)
+	Unbind(s *session.Session)
+}
+
+// Marker is told which stored messages reached a device: they were written to the socket of a client without
+// stream management, or acknowledged by one with it. It must not block.
+type Marker interface {
+	Delivered(account, id uint64)
+}
+
+// Returner takes back what a session that has ended was never seen to receive, in order: messages, presence and
+// IQs, stored or not. A packet whose bytes were handed to the socket without an acknowledgement is among them, so that
+// it may come to the client twice and never not at all. It is called once for a session, after Unbind, with a deadline.
+type Returner interface {
+	Return(ctx context.Context, s *session.Session, unacked []*stream.Packet)
+}
+
+// Config configures a Server. The fields without a yaml name are its collaborators, given by the composition root.
+// Of the settings, zero means the default named; a negative rate or timeout means none.
+type Config struct {
+	// Domain is the one domain served here, in canonical form; required.
+	Domain string `yaml:"-"`
+	// GoneDomains were served here once: a stream to them is told <host-gone/> (RFC 6120 §4.9.3.5).
+	GoneDomains []string `yaml:"gone_domains"`
+
+	// LoginTimeout bounds the time from the first byte to a bound resource; default 30 s. It is absolute: no traffic extends it.
+	LoginTimeout time.Duration `yaml:"login_timeout"`
+	// IdleTimeout ends a bound connection that has not sent a byte for so long, white space included; default none.
+	// Dead peers are found by TCP keepalive and by <r/>. A value below ten minutes cuts off well-behaved mobile clients.
+	IdleTimeout time.Duration `yaml:"idle_timeout"`
+	// CloseTimeout is how long a closing connection may take to accept the server's last words; default 5 s.
+	CloseTimeout time.Duration `yaml:"close_timeout"`
+	// DrainTime is the time over which Drain spreads the ends of the streams; default 10 s.
+	DrainTime time.Duration `yaml:"drain_time"`
+
+	// MaxStanzaBytes and MaxElements bound one stanza of a logged-in client; defaults 256 KiB and 5,000.
+	// Before the login it is 10,000 bytes and 32 elements (RFC 6120 §13.12 forbids less than 10,000 bytes).
+	MaxStanzaBytes int `yaml:"max_stanza_bytes"`
+	MaxElements    int `yaml:"max_elements"`
+	// RateBytes and RateStanzas are what a client may send in a second, in the long run; the bursts are what it may send at
+	// once. Defaults 20,000 bytes with a burst of 256 KiB, and 20 stanzas with a burst of 100. Who sends more is
+	// read more slowly, so nothing is lost.
+	RateBytes    int `yaml:"rate_bytes"`
+	BurstBytes   int `yaml:"burst_bytes"`
+	RateStanzas  int `yaml:"rate_stanzas"`
+	BurstStanzas int `yaml:"burst_stanzas"`
+	// MaxInFlight is how many stanzas of one client may wait to be stored; default 256. Beyond that it is not read from.
+	MaxInFlight int `yaml:"max_in_flight"`
+
+	// QueueStanzas and QueueBytes bound what waits for one client, unacknowledged stanzas included; defaults 1,000 and 1 MiB.
+	// A client that makes no progress for a second with so much waiting is cut off; twice as much is never held,
+	// but for one single stanza that is larger. Bytes are estimated before encoding.
+	QueueStanzas int `yaml:"queue_stanzas"`
+	QueueBytes   int `yaml:"queue_bytes"`
+
+	// ResumeTimeout is how long a lost stream can be resumed (XEP-0198 §5); default 5 min, negative: never.
+	ResumeTimeout time.Duration `yaml:"resume_timeout"`
+	// AckEvery is after how many stanzas the server asks the client for an acknowledgement; default 10.
+	AckEvery int `yaml:"ack_every"`
+	// AckTimeout ends a connection whose client has not answered <r/> for so long; default 1 min.
+	AckTimeout time.Duration `yaml:"ack_timeout"`
+
+	// Registration is "open" when strangers may make themselves an account (XEP-0077); anything else means closed.
+	Registration string `yaml:"registration"`
+
+	// Codec returns a new decoder and the codec for a link; required.
+	Codec func(framed bool) (stream.Decoder, stream.Codec) `yaml:"-"`
+	// TLS returns the configuration for STARTTLS as it is now; nil: STARTTLS is not offered.
+	TLS func() *tls.Config `yaml:"-"`
+	// Secure reports whether what is said on a link is confidential; nil: when the link itself is TLS. A proxy
+	// that ends TLS in front of this node is what one would set it for.
+	Secure func(l link.Conn) bool `yaml:"-"`
+
+	// Auth, Sessions and Router are required.
+	Auth     Auth     `yaml:"-"`
+	Sessions Sessions `yaml:"-"`
+	Router   Router   `yaml:"-"`
+	// Marker and Returner may be nil: then nobody is told.
+	Marker   Marker   `yaml:"-"`
+	Returner Returner `yaml:"-"`
+	// Authenticated is told once a client has logged in, for what counts strangers apart; nil: nobody is.
+	Authenticated func(l link.Conn) `yaml:"-"`
+	// StanzaID turns a message's place in the log into the text of its stanza-id (XEP-0359); nil: none is shown.
+	StanzaID func(id uint64) string `yaml:"-"`
+	// Features are further stream features for a client that has logged in, such as the server's entity capabilities
+	// (XEP-0115 §6.3). It is called once for each login; nil: none.
+	Features func() []stanza.Element `yaml:"-"`
+
+	// Metrics receives the counters; nil leaves them unregistered.
+	Metrics prometheus.Registerer `yaml:"-"`
+	// Log receives what an operator can act on; nil discards it.
+	Log *slog.Logger `yaml:"-"`
+}
+
+// preAuthBytes and preAuthElements bound what a stranger can make the decoder hold.
+const (
+	preAuthBytes    = 10_000
+	preAuthElements = 32
+)
+
+// How long things take that nobody has a reason to configure.
+const (
+	// tlsTimeout bounds a handshake after <proceed/>.
+	tlsTimeout = 10 * time.Second
+	// lingerTime is how long a connection stays open for the peer to read a stream error and close from its side,
+	// since a socket that is closed with unread bytes in it may take the error with it.
+	lingerTime = time.Second
+	// returnTimeout bounds Returner.Return.
+	returnTimeout = 10 * time.Second
+	// sweepTime is how often the sweeper looks for what is due.
+	sweepTime = time.Second
+	// stallTime is how long a client with a full queue may make no progress.
+	stallTime = time.Second
+	// maxFailures is how often a client may fail to log in, to bind or to register on one stream (RFC 6120 §6.4.5).
+	maxFailures = 5
+	// maxTombstones is how many ended streams are remembered for the h of <failed/>.
+	maxTombstones = 4096
+)
+
+func orDefault[T int | time.Duration](v *T, def T) {
+	if *v == 0 {
+		*v = def
+	}
+}
+
+// complete checks what is required and puts the defaults in place.
+func (c *Config) complete() error {
+	switch {
+	case c.Domain == "":
+		return errors.New("c2s: no domain is configured")
+	case c.Codec == nil, c.Auth == nil, c.Sessions == nil, c.Router == nil:
+		return errors.New("c2s: Codec, Auth, Sessions and Router are required")
+	}
+	if d, err := jid.PrepareDomain(c.Domain); err != nil || d != c.Domain {
+		return errors.New("c2s: the domain is not in canonical form")
+	}
+	orDefault(&c.LoginTimeout, 30*time.Second)
+	orDefault(&c.CloseTimeout, 5*time.Second)
+	orDefault(&c.DrainTime, 10*time.Second)
+	orDefault(&c.MaxStanzaBytes, 256<<10)
+	orDefault(&c.MaxElements, 5000)
+	orDefault(&c.RateBytes, 20_000)
+	orDefault(&c.BurstBytes, 256<<10)
+	orDefault(&c.RateStanzas, 20)
+	orDefault(&c.BurstStanzas, 100)
+	orDefault(&c.MaxInFlight, 256)
+	orDefault(&c.QueueStanzas, 1000)
+	orDefault(&c.QueueBytes, 1<<20)
+	orDefault(&c.ResumeTimeout, 5*time.Minute)
+	orDefault(&c.AckEvery, 10)
+	orDefault(&c.AckTimeout, time.Minute)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}

@@ -1,0 +1,340 @@
+package c2s
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/posthouse-im/posthouse/link"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// phase is where a stream is in its negotiation (RFC 6120 §4.3).
+type phase uint8
+
+const (
+	awaitHeader phase = iota // the client's stream header is due
+	stranger                 // not authenticated
+	authentic                // authenticated, without a resource
+	settled                  // bound
+	over                     // what still comes is thrown away, until the link is closed
+)
+
+// conn is one connection: the state machine that is fed by its link. It belongs to the goroutine of Serve,
+// but for the fields that say otherwise.
+type conn struct {
+	// Fixed after newConn, but for dec, which belongs to the reader.
+	srv   *Server
+	link  link.Conn
+	dec   stream.Decoder
+	codec stream.Codec
+
+	// Owned by the reader.
+	bound     *bound       // nil before a resource is bound
+	neg       *negotiation // nil after that
+	rate      rate
+	phase     phase
+	transport transport
+	framed    bool
+	opened    bool // our stream header is out
+	startTLS  bool // to be done when Receive has returned
+	fatal     bool // the stream was closed: the session does not outlive it
+	reason    endReason
+	code      int16 // of the WebSocket's close frame; 0 for a normal one
+
+	lastRead atomic.Int64                // when bytes came in last, for bound connections with an idle timeout; 0 before
+	holds    atomic.Pointer[bound]       // as bound, for others to find
+	kicked   atomic.Pointer[kickMessage] // set by others: what a connection without a resource is to be ended with
+
+	prev, next *conn // guarded by srv.mu
+}
+
+type kickMessage struct {
+	err    *stream.Error
+	reason endReason
+}
+
+func (s *Server) newConn(ctx context.Context, l link.Conn) *conn {
+	c := &conn{srv: s, link: l, framed: l.Framed(), reason: endedByLink}
+	c.dec, c.codec = s.config.Codec(c.framed)
+	c.dec.SetLimits(stream.Limits{Bytes: preAuthBytes, Elements: preAuthElements})
+	switch {
+	case c.framed:
+		c.transport = overWebSocket
+	case l.TLS() != nil:
+		c.transport = overTLS
+	}
+	deadline := time.Now().Add(s.config.LoginTimeout)
+	c.neg = &negotiation{deadline: deadline}
+	if s.config.LoginTimeout > 0 {
+		c.neg.ctx, c.neg.cancel = context.WithDeadline(ctx, deadline)
+		_ = l.SetReadDeadline(deadline) // absolute: what comes in does not extend it
+	} else {
+		c.neg.ctx, c.neg.cancel = context.WithCancel(ctx)
+	}
+	return c
+}
+
+// run reads until the link has ended, and leaves the session hibernating or ended.
+func (c *conn) run(ctx context.Context) {
+	defer c.finish()
+	defer func() {
+		if p := recover(); p != nil {
+			c.srv.panicked("reader", p)
+			c.reason = endedByPanic
+			c.fail(stream.Fail(stream.InternalServerError, ""))
+			c.fatal = true
+		}
+	}()
+	use := func(p []byte) { c.feed(ctx, p) }
+	for {
+		err := c.link.Receive(use)
+		if c.startTLS && err == nil {
+			c.startTLS = false
+			c.upgrade()
+		}
+		if err == nil {
+			continue
+		}
+		if c.phase == over || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+		c.late()
+	}
+}
+
+// late is called when the read deadline has passed: the login took too long, or somebody wants the connection to end.
+func (c *conn) late() {
+	if k := c.kicked.Load(); k != nil {
+		c.reason = k.reason
+		c.fail(k.err)
+		return
+	}
+	c.reason = endedByTimeout
+	if c.phase == awaitHeader && !c.opened { // no stream: there is nobody to tell (A1)
+		c.phase = over
+		c.abort()
+		return
+	}
+	c.fail(stream.Fail(stream.ConnectionTimeout, "The login took too long."))
+}
+
+// kick ends the connection from outside the reader, with an error.
+func (c *conn) kick(e *stream.Error, reason endReason) {
+	c.kicked.Store(&kickMessage{e, reason})
+	_ = c.link.SetReadDeadline(time.Now().Add(-time.Second))
+}
+
+// finish closes the link and settles what becomes of the session.
+func (c *conn) finish() {
+	if c.neg != nil {
+		c.neg.cancel()
+	}
+	b := c.bound
+	if b == nil {
+		c.srv.metrics.ended[c.reason].Inc()
+		_ = c.link.Close(int(c.code))
+		return
+	}
+	b.lastWords(c)
+	_ = c.link.Abort()
+	b.gone(c)
+}
+
+// lastWords waits for a close that has begun: the client may have closed its half of the link and still read ours.
+func (b *bound) lastWords(c *conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.at == c && b.state == closing && !b.broken && (!b.finalSent || b.flushing) {
+		b.cond.Wait() // the timer of closeLocked ends it
+	}
+}
+
+func (c *conn) abort() { _ = c.link.Abort() }
+
+// feed takes what the link has received.
+func (c *conn) feed(ctx context.Context, p []byte) {
+	if c.phase == over {
+		return
+	}
+	now := c.srv.now()
+	if c.srv.config.IdleTimeout > 0 && c.phase == settled {
+		c.lastRead.Store(now)
+	}
+	c.dec.Feed(p)
+	for c.phase != over && !c.startTLS {
+		item, err := c.dec.Next()
+		if err == stream.ErrMore {
+			break
+		}
+		if err != nil {
+			c.failWith(err)
+			return
+		}
+		c.take(ctx, &item, now)
+		if wait := c.rate.charge(&c.srv.config, now, item.Size, item.Kind); wait > 0 {
+			now = c.throttle(ctx, wait)
+		}
+	}
+	if c.framed && c.phase != over {
+		if f, ok := c.dec.(frameEnder); ok {
+			if err := f.EndFrame(); err != nil {
+				c.failWith(err)
+			}
+		}
+	}
+}
+
+// frameEnder is a decoder that wants to know where a frame ends, since an element must not go on in the next one (RFC 7395 §3.3).
+type frameEnder interface {
+	EndFrame() error
+}
+
+// take handles one item.
+func (c *conn) take(ctx context.Context, item *stream.Item, now int64) {
+	switch item.Kind {
+	case stream.Keepalive:
+	case stream.Close:
+		c.closedByClient()
+	case stream.Open:
+		c.header(&item.Header)
+	default:
+		switch c.phase {
+		case awaitHeader: // only a framed link can get here
+			c.fail(stream.Fail(stream.NotAuthorized, "The stream was not opened."))
+		case stranger:
+			c.takeFromStranger(item)
+		case authentic:
+			c.takeFromAuthentic(item)
+		case settled:
+			if item.Kind == stream.Stanza {
+				c.stanza(ctx, item, now)
+			} else {
+				c.element(ctx, item.Element)
+			}
+		}
+	}
+}
+
+// element handles what is not a stanza on a bound stream.
+func (c *conn) element(ctx context.Context, e *stanza.Element) {
+	switch {
+	case e.Space == nsSM:
+		c.manage(ctx, e)
+	case e.Space == nsTLS || e.Space == nsSASL:
+		c.fail(stream.Fail(stream.PolicyViolation, "The negotiation is over."))
+	default:
+		c.fail(stream.Fail(stream.UnsupportedStanzaType, ""))
+	}
+}
+
+// closedByClient answers the end of the stream (RFC 6120 §4.4). The session does not outlive it (XEP-0198 §7).
+func (c *conn) closedByClient() {
+	c.phase, c.fatal, c.reason = over, true, endedByClient
+	if c.bound != nil {
+		c.bound.shut(nil, endedByClient, false)
+		return
+	}
+	c.send(c.codec.AppendClose(nil))
+	_ = c.link.Close(0)
+}
+
+func (c *conn) failWith(err error) {
+	var e *stream.Error
+	if !errors.As(err, &e) {
+		c.srv.config.Log.Error("a decoder failed", "error", err.Error())
+		e = stream.Fail(stream.InternalServerError, "")
+	}
+	c.fail(e)
+}
+
+// fail ends the stream with an error. The reader then throws away what comes until the link is closed.
+func (c *conn) fail(e *stream.Error) {
+	if c.phase == over {
+		return
+	}
+	c.failing(e)
+	if c.bound != nil {
+		c.bound.shut(e, c.reason, false)
+		return
+	}
+	var bufs [][]byte
+	if !c.opened { // RFC 6120 §4.9.1.2: an error needs a stream
+		bufs = append(bufs, c.codec.AppendOpen(nil, c.answer(&stream.Header{})))
+	}
+	c.send(append(bufs, c.codec.AppendError(nil, e), c.codec.AppendClose(nil))...)
+	c.said(e)
+}
+
+// failLocked is fail for who holds the mutex of c.bound.
+func (c *conn) failLocked(e *stream.Error) {
+	c.failing(e)
+	if c.bound.state == live {
+		c.bound.closeLocked(e, c.reason, false)
+	}
+}
+
+func (c *conn) failing(e *stream.Error) {
+	c.phase, c.fatal = over, true
+	if c.reason == endedByLink {
+		c.reason = endedByError
+	}
+	c.code = closeCode(e)
+}
+
+// closeCode is the WebSocket close code that goes with a stream error (RFC 6455 §7.4.1).
+func closeCode(e *stream.Error) int16 {
+	switch {
+	case e == nil:
+		return 1000
+	case e.Condition == stream.SystemShutdown:
+		return 1001
+	case e.Condition == stream.InternalServerError:
+		return 1011
+	}
+	return 1008
+}
+
+// said is called when the last words were written. After an error the link stays open for a moment, so that the
+// peer can read it; see lingerTime.
+func (c *conn) said(e *stream.Error) {
+	if e == nil || c.framed {
+		_ = c.link.Close(int(closeCode(e)))
+		return
+	}
+	_ = c.link.SetReadDeadline(time.Now().Add(lingerTime))
+}
+
+// refuseDraining tells a connection that came too late.
+func (c *conn) refuseDraining() {
+	c.fail(stream.Fail(stream.SystemShutdown, "The server stops."))
+	c.neg.cancel()
+	_ = c.link.Close(int(c.code))
+}
+
+// send writes to a link that has no writer yet. An error shows at the next Receive.
+func (c *conn) send(bufs ...[]byte) {
+	if err := c.link.Send(bufs); err != nil {
+		c.phase = over
+		c.abort()
+	}
+}
+
+// say sends an element, through the writer when there is one.
+func (c *conn) say(e stanza.Element) {
+	bytes := c.codec.AppendElement(nil, &e)
+	if c.bound == nil {
+		c.send(bytes)
+		return
+	}
+	b := c.bound
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.at == c {
+		b.control = append(b.control, bytes)
+		b.kick()
+	}
+}

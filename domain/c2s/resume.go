@@ -1,0 +1,169 @@
+package c2s
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// tombstone remembers a stream that can be resumed no more, so that a late <resume/> can be told what was handled
+// (XEP-0198 §5). The state of streams lives in this process only: after a restart nothing can be resumed, and
+// clients catch up from the archive.
+type tombstone struct {
+	account uint64
+	handled uint32
+}
+
+// hibernate keeps the session for its client to resume. b.mu is held and b has no connection.
+func (b *bound) hibernate() {
+	b.sm.expires = b.srv.now() + int64(b.sm.max)
+	b.srv.metrics.sessions[hibernating].Inc()
+	b.srv.sleep(b)
+}
+
+// wake ends hibernation. b.mu is held.
+func (b *bound) wake() {
+	if b.srv.awake(b) {
+		b.srv.metrics.sessions[hibernating].Dec()
+	}
+}
+
+// expired is the sweeper's: whether a hibernating session is over; if so it is closing and must be ended.
+func (b *bound) expired(now int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state != live || b.at != nil || b.sm.claimed || now < b.sm.expires {
+		return false
+	}
+	b.state, b.reason = closing, endedByExpiry
+	return true
+}
+
+// resume handles <resume/> on a stream that is authenticated and not bound (XEP-0198 §5).
+func (c *conn) resume(ctx context.Context, e *stanza.Element) {
+	id, okID := parseStreamID(e.Attr("previd"))
+	h, okH := parseH(e)
+	if !okH {
+		c.refuseResume(failed(stanza.BadRequest))
+		return
+	}
+	b, grave, foreign := c.srv.stream(id, uint64(c.neg.account.ID))
+	if foreign {
+		c.srv.config.Log.Warn("a client tried to resume the stream of another account", "event", "resume_foreign",
+			"account", uint64(c.neg.account.ID), "remote", c.link.Remote().Addr().String())
+	}
+	if !okID || b == nil {
+		answer := failed(stanza.ItemNotFound)
+		if grave != nil {
+			answer.Attrs = []stanza.Attr{{Local: "h", Value: strconv.FormatUint(uint64(grave.handled), 10)}}
+		}
+		c.refuseResume(answer)
+		return
+	}
+	ok, failure := b.claim(h)
+	if failure != nil {
+		c.fail(failure)
+		return
+	}
+	if !ok || !b.takeOver(ctx, c, id) {
+		c.refuseResume(failed(stanza.ItemNotFound))
+		return
+	}
+	c.srv.metrics.resumed.Inc()
+	c.settle(b)
+}
+
+// refuseResume answers that there is nothing to resume; the client may bind a resource instead.
+func (c *conn) refuseResume(answer stanza.Element) {
+	c.srv.metrics.refused.Inc()
+	if c.failure() {
+		return
+	}
+	c.send(c.codec.AppendElement(nil, &answer))
+}
+
+// claim reserves the session for one of those who want to resume it, takes it from its old connection and drops what h acknowledges.
+func (b *bound) claim(h uint32) (ok bool, failure *stream.Error) {
+	var buf [32]uint64
+	b.mu.Lock()
+	if b.state != live || b.sm.claimed {
+		b.mu.Unlock()
+		return false, nil
+	}
+	n, failure := b.newlyAcked(h)
+	if failure != nil {
+		b.mu.Unlock()
+		return false, failure
+	}
+	b.sm.claimed = true
+	old, busy := b.at, b.flushing
+	if old != nil {
+		b.detach()
+		b.hibernate()
+	}
+	ids := b.take(n, h, buf[:0])
+	b.mu.Unlock()
+	if old != nil {
+		old.supersede(busy)
+	}
+	b.report(ids)
+	return true, nil
+}
+
+// takeOver attaches a claimed session to c, when all that its old connection has sent is handled, so that h is exact.
+func (b *bound) takeOver(ctx context.Context, c *conn, id streamID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err := b.wait(ctx, func() bool { return b.flight.len() == 0 || b.state != live })
+	b.sm.claimed = false
+	if err != nil || b.state != live {
+		return false
+	}
+	b.wake()
+	b.sent, b.sm.askedAt, b.sm.unasked = 0, 0, 0 // what is left is sent again, in order, and then what came meanwhile
+	resumed := stanza.New(nsSM, "resumed", "previd", id.String(), "h", strconv.FormatUint(uint64(b.handled), 10))
+	b.attachLocked(c, c.codec.AppendElement(nil, &resumed))
+	return true
+}
+
+// supersede ends a connection whose session was resumed over another one (XEP-0198 §5: conflict). busy says that
+// a write on it is under way, so that nothing more can be said there.
+func (c *conn) supersede(busy bool) {
+	if busy {
+		c.srv.spawn(c.abort)
+		return
+	}
+	c.srv.spawn(func() {
+		t := time.AfterFunc(c.srv.config.CloseTimeout, c.abort)
+		defer t.Stop()
+		e := stream.Fail(stream.Conflict, "The stream was resumed over another connection.")
+		if err := c.link.Send([][]byte{c.codec.AppendError(nil, e), c.codec.AppendClose(nil)}); err != nil {
+			c.abort()
+			return
+		}
+		c.said(e)
+	})
+}
+
+// giveBack returns packets to whoever can still do something with them.
+func (b *bound) giveBack(packets []*stream.Packet) {
+	s := b.srv
+	if len(packets) == 0 {
+		return
+	}
+	s.metrics.returned.Add(float64(len(packets)))
+	if s.config.Returner == nil {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked("return", p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(s.background, returnTimeout)
+	defer cancel()
+	s.config.Returner.Return(ctx, b.session, packets)
+}

@@ -1,0 +1,359 @@
+package c2s
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/link"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// Server serves client connections. Its methods may be called from any goroutine.
+type Server struct {
+	config  Config
+	metrics *metrics
+	epoch   time.Time // what now counts from
+	// background outlives a connection's context: for what must be done when a session has ended.
+	background context.Context
+	draining   atomic.Bool
+
+	mu      sync.Mutex // guards the rest; nothing is locked or called under it
+	changed sync.Cond  // on mu: a connection, a sleeping session or a task has gone
+	conns   connList
+	tasks   int // short goroutines of spawn that run
+	streams map[streamID]*bound
+	asleep  map[*bound]struct{} // hibernating
+	watched []*bound            // with unacknowledged stanzas; see bound.look
+	graves  map[streamID]tombstone
+	buried  []streamID // the keys of graves, a ring
+	oldest  int
+}
+
+// New returns a server. Run must be running for idle, unacknowledged and hibernating sessions to be dealt with.
+func New(c Config) (*Server, error) {
+	if err := c.complete(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		config: c, metrics: newMetrics(c.Metrics), epoch: time.Now(), background: context.Background(),
+		streams: map[streamID]*bound{}, asleep: map[*bound]struct{}{}, graves: map[streamID]tombstone{},
+	}
+	s.changed.L = &s.mu
+	return s, nil
+}
+
+// now is the monotonic time in nanoseconds since the server was made, never 0.
+func (s *Server) now() int64 { return int64(time.Since(s.epoch)) + 1 }
+
+// Run is the sweeper: once a second it asks clients for acknowledgements that are due, ends sessions that nobody has resumed
+// and, where that is configured, connections that are idle. It returns when ctx is done.
+func (s *Server) Run(ctx context.Context) {
+	tick := time.NewTicker(sweepTime)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.sweep()
+		}
+	}
+}
+
+func (s *Server) sweep() {
+	now := s.now()
+	s.mu.Lock()
+	watched := s.watched
+	s.watched = nil
+	var sleeping []*bound
+	for b := range s.asleep {
+		sleeping = append(sleeping, b)
+	}
+	s.mu.Unlock()
+	kept := watched[:0]
+	for _, b := range watched {
+		if b.look(now) {
+			kept = append(kept, b)
+		}
+	}
+	clear(watched[len(kept):])
+	var over []*bound
+	for _, b := range sleeping {
+		if b.expired(now) {
+			over = append(over, b)
+		}
+	}
+	s.mu.Lock()
+	s.watched = append(kept, s.watched...)
+	s.mu.Unlock()
+	if len(over) > 0 {
+		s.spawn(func() { // one after the other, so that a fallen network is not a flood of presence
+			for _, b := range over {
+				b.end()
+			}
+		})
+	}
+	if s.config.IdleTimeout > 0 {
+		s.sweepIdle(now)
+	}
+}
+
+// sweepIdle ends bound connections that have not sent anything for too long.
+func (s *Server) sweepIdle(now int64) {
+	var idle []*conn
+	s.mu.Lock()
+	for c := range s.conns.all {
+		if at := c.lastRead.Load(); at != 0 && now-at > int64(s.config.IdleTimeout) {
+			idle = append(idle, c)
+		}
+	}
+	s.mu.Unlock()
+	for _, c := range idle {
+		c.kick(stream.Fail(stream.ConnectionTimeout, "Nothing was heard for too long."), endedByTimeout)
+	}
+}
+
+// Serve runs one connection on the caller's goroutine until it has ended, and closes the link. ctx is given to
+// everything that is called for the connection; when it is done, waiting for others ends, but a parked connection only ends by Drain
+// or when the link is closed.
+func (s *Server) Serve(ctx context.Context, l link.Conn) {
+	c := s.newConn(ctx, l)
+	if !s.enter(c) {
+		c.refuseDraining()
+		return
+	}
+	defer s.leave(c)
+	c.run(ctx)
+}
+
+// Drain ends everything: new connections are refused, every client is told <system-shutdown/> over Config.DrainTime,
+// hibernating sessions end, and what was not delivered is given back. It returns when all is over; when ctx is done before
+// that, the remaining connections are cut, waited for and ctx's error returned.
+func (s *Server) Drain(ctx context.Context) error {
+	s.draining.Store(true)
+	conns, sleeping := s.everyone()
+	for _, b := range sleeping {
+		b.shut(nil, endedByShutdown, true)
+	}
+	s.tellShutdown(ctx, conns)
+	stop := context.AfterFunc(ctx, func() {
+		conns, _ := s.everyone()
+		for _, c := range conns {
+			c.abort()
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.changed.Broadcast()
+	})
+	defer stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.conns.len > 0 || len(s.asleep) > 0 || s.tasks > 0 {
+		s.changed.Wait()
+	}
+	return ctx.Err()
+}
+
+// tellShutdown tells all connections, spread over the drain time.
+func (s *Server) tellShutdown(ctx context.Context, conns []*conn) {
+	if len(conns) == 0 {
+		return
+	}
+	const steps = 100
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	per := (len(conns) + steps - 1) / steps
+	gap := s.config.DrainTime / time.Duration((len(conns)+per-1)/per)
+	for i, c := range conns {
+		c.kick(stream.Fail(stream.SystemShutdown, "The server stops."), endedByShutdown)
+		if (i+1)%per != 0 || i == len(conns)-1 {
+			continue
+		}
+		pause.Reset(gap)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Server) everyone() (conns []*conn, sleeping []*bound) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns.all {
+		conns = append(conns, c)
+	}
+	for b := range s.asleep {
+		sleeping = append(sleeping, b)
+	}
+	return conns, sleeping
+}
+
+// Disconnect ends all sessions of an account but one, which may be nil, and returns how many there were.
+func (s *Server) Disconnect(account uint64, but *session.Session, e *stream.Error) int {
+	conns, found := s.everyone()
+	for _, c := range conns {
+		if b := c.holds.Load(); b != nil {
+			found = append(found, b)
+		}
+	}
+	n := 0
+	for _, b := range found {
+		if b.session.Account() == account && b.session != but {
+			b.shut(e, endedByAdmin, false)
+			n++
+		}
+	}
+	return n
+}
+
+// spawn runs something short on a goroutine that Drain waits for.
+func (s *Server) spawn(f func()) {
+	s.mu.Lock()
+	s.tasks++
+	s.mu.Unlock()
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				s.panicked("task", p)
+			}
+			s.mu.Lock()
+			s.tasks--
+			s.changed.Broadcast()
+			s.mu.Unlock()
+		}()
+		f()
+	}()
+}
+
+func (s *Server) enter(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() {
+		return false
+	}
+	s.conns.add(c)
+	s.metrics.open.Inc()
+	return true
+}
+
+func (s *Server) leave(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns.remove(c)
+	s.metrics.open.Dec()
+	s.changed.Broadcast()
+}
+
+// register makes a stream known to those who want to resume it.
+func (s *Server) register(b *bound) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams[b.sm.id] = b
+}
+
+// stream finds what a client wants to resume: its own session, or what is remembered of it. foreign: it is another account's.
+func (s *Server) stream(id streamID, account uint64) (b *bound, grave *tombstone, foreign bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b = s.streams[id]; b != nil {
+		if b.session.Account() == account {
+			return b, nil, false
+		}
+		return nil, nil, true
+	}
+	if t, ok := s.graves[id]; ok && t.account == account {
+		return nil, &t, false
+	}
+	return nil, nil, false
+}
+
+// retire forgets a session's stream, but for its tombstone.
+func (s *Server) retire(b *bound) {
+	if b.sm == nil || b.sm.max == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.streams, b.sm.id)
+	if len(s.buried) < maxTombstones {
+		s.buried = append(s.buried, b.sm.id)
+	} else {
+		delete(s.graves, s.buried[s.oldest])
+		s.buried[s.oldest] = b.sm.id
+		s.oldest = (s.oldest + 1) % maxTombstones
+	}
+	s.graves[b.sm.id] = tombstone{account: b.session.Account(), handled: b.handled}
+}
+
+// watch has the sweeper look after a session with unacknowledged stanzas.
+func (s *Server) watch(b *bound) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watched = append(s.watched, b)
+}
+
+func (s *Server) sleep(b *bound) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asleep[b] = struct{}{}
+}
+
+// awake reports whether b was asleep.
+func (s *Server) awake(b *bound) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, was := s.asleep[b]
+	delete(s.asleep, b)
+	s.changed.Broadcast()
+	return was
+}
+
+func (s *Server) panicked(where string, v any) {
+	buf := make([]byte, 8<<10)
+	buf = buf[:runtime.Stack(buf, false)]
+	s.config.Log.Error("a panic ended a client's session", "where", where, "panic", fmt.Sprintf("%.200v", v), "stack", string(buf))
+}
+
+// connList is a doubly linked list of connections: it costs each of them two words.
+type connList struct {
+	first *conn
+	len   int
+}
+
+func (l *connList) add(c *conn) {
+	c.next, c.prev = l.first, nil
+	if l.first != nil {
+		l.first.prev = c
+	}
+	l.first = c
+	l.len++
+}
+
+func (l *connList) remove(c *conn) {
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		l.first = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	}
+	c.next, c.prev = nil, nil
+	l.len--
+}
+
+// all is a range function; the list must not change meanwhile.
+func (l *connList) all(yield func(*conn) bool) {
+	for c := l.first; c != nil; c = c.next {
+		if !yield(c) {
+			return
+		}
+	}
+}

@@ -1,0 +1,213 @@
+package c2s
+
+import (
+	"strconv"
+	"sync"
+
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// How much one write takes from the queue.
+const (
+	maxWriteEntries = 512
+	maxWriteBytes   = 256 << 10
+	maxWriteAcks    = 256
+	// ackCost is about the size of one <a/>, for the bound on what is owed to a client that does not read.
+	ackCost = 40
+)
+
+// writer is the scratch of a goroutine that writes. Writers are shared: an idle client has none.
+type writer struct {
+	entries []entry
+	bufs    [][]byte
+	text    []byte // what is said beside packets; the slices in bufs point into it or into an array that it has left
+	ids     []uint64
+	ack     stanza.Element
+}
+
+var writers = sync.Pool{New: func() any {
+	return &writer{ack: stanza.Element{Space: nsSM, Local: "a", Attrs: make([]stanza.Attr, 1)}}
+}}
+
+// free gives the scratch back without what it points to.
+func (w *writer) free() {
+	clear(w.entries[:cap(w.entries)])
+	clear(w.bufs[:cap(w.bufs)])
+	w.entries, w.bufs, w.text, w.ids = w.entries[:0], w.bufs[:0], w.text[:0], w.ids[:0]
+	if cap(w.text) <= 64<<10 {
+		writers.Put(w)
+	}
+}
+
+// turn is what one write consists of, decided under bound.mu.
+type turn struct {
+	to      *conn
+	control [][]byte
+	acks    int
+	handled uint32
+	ask     bool
+	final   bool
+	last    *stream.Error
+	sm      bool
+}
+
+// kick starts a writer when there is something to write and none is at work. b.mu is held.
+func (b *bound) kick() {
+	if b.flushing || b.at == nil || b.broken || b.state == ended {
+		return
+	}
+	b.flushing = true
+	go b.flush()
+}
+
+// flush writes until nothing is left and ends. Its connection's reader does not end before it.
+func (b *bound) flush() {
+	w := writers.Get().(*writer)
+	defer w.free()
+	defer func() {
+		if p := recover(); p != nil {
+			b.srv.panicked("writer", p)
+			b.mu.Lock()
+			b.flushing = false
+			if b.state == live {
+				b.state, b.reason = closing, endedByPanic // it is not resumed: it would meet the same packet again
+			}
+			b.sever()
+			b.cond.Broadcast()
+			b.mu.Unlock()
+		}
+	}()
+	for b.writeTurn(w) {
+	}
+}
+
+// writeTurn does one write. It returns false when the writer's work is done.
+func (b *bound) writeTurn(w *writer) bool {
+	b.mu.Lock()
+	t, more := b.takeTurn(w)
+	if !more {
+		b.flushing = false
+		b.cond.Broadcast()
+		b.mu.Unlock()
+		return false
+	}
+	b.mu.Unlock()
+
+	b.compose(w, &t)
+	err := t.to.link.Send(w.bufs)
+	b.srv.metrics.writes.Inc()
+
+	b.mu.Lock()
+	if b.at != t.to { // a resumption took over, and with it the question what has arrived
+		b.mu.Unlock()
+		return true
+	}
+	if err != nil {
+		b.flushing, b.broken = false, true
+		b.cond.Broadcast()
+		b.mu.Unlock()
+		t.to.abort()
+		return false
+	}
+	w.ids = b.written(t, w.ids[:0])
+	b.mu.Unlock()
+	b.report(w.ids)
+	if t.final {
+		t.to.said(t.last)
+	}
+	return true
+}
+
+// takeTurn decides what the next write consists of. b.mu is held.
+func (b *bound) takeTurn(w *writer) (t turn, more bool) {
+	w.entries, w.bufs, w.text = w.entries[:0], w.bufs[:0], w.text[:0]
+	if b.at == nil || b.broken || b.finalSent || b.state == ended {
+		return t, false
+	}
+	t = turn{to: b.at, control: b.control, handled: b.handled, sm: b.sm != nil}
+	b.control = nil
+	t.acks = min(b.acksOwed, maxWriteAcks)
+	b.acksOwed -= t.acks
+	if !b.urgent {
+		size := 0
+		for i := b.sent; i < b.queue.len() && len(w.entries) < maxWriteEntries && size < maxWriteBytes; i++ {
+			e := *b.queue.at(i)
+			w.entries = append(w.entries, e)
+			size += e.size
+		}
+		b.pending -= size
+	}
+	b.writing = len(w.entries)
+	rest := b.queue.len() > b.sent+b.writing || b.acksOwed > 0
+	if b.state == closing && (b.urgent || !rest && b.flight.len() == 0) {
+		t.final, t.last, b.finalSent = true, b.last, true
+	}
+	if b.sm != nil && !t.final {
+		t.ask = b.askDue(b.writing)
+	}
+	more = len(t.control) > 0 || t.acks > 0 || b.writing > 0 || t.ask || t.final
+	return t, more
+}
+
+// written accounts for a write that succeeded. b.mu is held. It appends what was delivered by it to ids.
+func (b *bound) written(t turn, ids []uint64) []uint64 {
+	n := b.writing
+	b.writing = 0
+	if b.sm != nil {
+		b.sent += n
+	} else if n > 0 {
+		ids = b.pop(n, ids)
+	}
+	b.cond.Broadcast()
+	return ids
+}
+
+// choked reports whether so much waits to be written that the client must read before it is read from. b.mu is held.
+func (b *bound) choked() bool {
+	c := &b.srv.config
+	return b.pending+b.acksOwed*ackCost > c.QueueBytes/2 || b.queue.len()-b.sent-b.writing > c.QueueStanzas/2
+}
+
+// compose fills w.bufs with the bytes of the turn: control elements, acknowledgements, stanzas, the request for an
+// acknowledgement, and the last words.
+func (b *bound) compose(w *writer, t *turn) {
+	codec := t.to.codec
+	w.bufs = append(w.bufs, t.control...)
+	if t.acks > 0 {
+		w.ack.Attrs[0] = stanza.Attr{Local: "h", Value: strconv.FormatUint(uint64(t.handled), 10)}
+		w.add(func(dst []byte) []byte { return codec.AppendElement(dst, &w.ack) })
+		for range t.acks - 1 {
+			w.bufs = append(w.bufs, w.bufs[len(w.bufs)-1])
+		}
+	}
+	m := b.srv.metrics
+	for i := range w.entries {
+		p := w.entries[i].packet
+		if p == nil {
+			p = b.confirmation(w.entries[i].receipt)
+		}
+		w.bufs = append(w.bufs, p.Encode(codec))
+		m.out[p.Stanza.Kind].Inc()
+	}
+	if t.ask {
+		w.add(func(dst []byte) []byte { return codec.AppendElement(dst, &requestAck) })
+	}
+	if t.final {
+		if t.sm { // XEP-0198 §7: what was handled is said before the stream is closed
+			w.ack.Attrs[0] = stanza.Attr{Local: "h", Value: strconv.FormatUint(uint64(t.handled), 10)}
+			w.add(func(dst []byte) []byte { return codec.AppendElement(dst, &w.ack) })
+		}
+		if t.last != nil {
+			w.add(func(dst []byte) []byte { return codec.AppendError(dst, t.last) })
+		}
+		w.add(codec.AppendClose)
+	}
+}
+
+// add appends a buffer with what f appends.
+func (w *writer) add(f func(dst []byte) []byte) {
+	start := len(w.text)
+	w.text = f(w.text)
+	w.bufs = append(w.bufs, w.text[start:len(w.text):len(w.text)])
+}
