@@ -12,8 +12,9 @@ import (
 // without content, escapes only where they are needed.
 //
 // Whatever is in the tree, the output is well-formed XML that says no more than the tree does: a character that XML
-// cannot carry is written as U+FFFD, a name that is no name as an underscore. Neither comes from the decoder, and
-// codecs that could let it in call Validate of package stanza.
+// cannot carry is written as U+FFFD, an element name that is no name as an underscore; an attribute that has no name,
+// or that is there twice, is left out. None of this comes from the decoder, and codecs that could let it in call
+// Validate of package stanza.
 
 // appendElement appends e where the namespace inherited is the default.
 func appendElement(dst []byte, e *stanza.Element, inherited string) []byte {
@@ -33,6 +34,9 @@ func appendStart(dst []byte, e *stanza.Element, inherited string) (string, []byt
 	if e.Space == inherited {
 		return inherited, dst
 	}
+	if e.Space == stanza.NSXMLNS { // nothing can be in it
+		return "", appendNamespace(dst, " xmlns='", "")
+	}
 	return e.Space, appendNamespace(dst, " xmlns='", e.Space)
 }
 
@@ -46,10 +50,12 @@ func appendNamespace(dst []byte, start, space string) []byte {
 // appendRest appends what follows the start of a start tag, up to the end of the element.
 func appendRest(dst []byte, e *stanza.Element, inherited, prefix string) []byte {
 	for i := range e.Attrs {
-		if a := &e.Attrs[i]; a.Space == "" {
-			if a.Local != "xmlns" {
-				dst = appendAttr(dst, a.Local, a.Value)
-			}
+		a := &e.Attrs[i]
+		if !writable(e.Attrs, i) {
+			continue
+		}
+		if a.Space == "" {
+			dst = appendAttr(dst, a.Local, a.Value)
 		} else {
 			dst = appendForeign(dst, e.Attrs, i)
 		}
@@ -74,10 +80,24 @@ func appendRest(dst []byte, e *stanza.Element, inherited, prefix string) []byte 
 	return append(dst, '>')
 }
 
-// appendAttr appends an attribute without namespace.
+// writable reports whether attrs[i] can be written: it has a name, which none before it has, and is no declaration.
+func writable(attrs []stanza.Attr, i int) bool {
+	a := &attrs[i]
+	for j := range i {
+		if b := &attrs[j]; b.Local == a.Local && b.Space == a.Space {
+			return false
+		}
+	}
+	if a.Space == "" {
+		return a.Local != "xmlns" && isName(a.Local)
+	}
+	return a.Space != stanza.NSXMLNS && isName(a.Local)
+}
+
+// appendAttr appends an attribute without namespace, whose name is a name.
 func appendAttr(dst []byte, local, value string) []byte {
 	dst = append(dst, ' ')
-	dst = appendName(dst, local)
+	dst = append(dst, local...)
 	dst = append(dst, "='"...)
 	dst = appendValue(dst, value)
 	return append(dst, '\'')
@@ -92,7 +112,7 @@ func appendForeign(dst []byte, attrs []stanza.Attr, i int) []byte {
 		dst = append(dst, "xml:"...)
 	default:
 		first := 0
-		for attrs[first].Space != a.Space {
+		for attrs[first].Space != a.Space || !writable(attrs, first) {
 			first++
 		}
 		if first == i {
@@ -105,26 +125,31 @@ func appendForeign(dst []byte, attrs []stanza.Attr, i int) []byte {
 		dst = strconv.AppendInt(dst, int64(first), 10)
 		dst = append(dst, ':')
 	}
-	dst = appendName(dst, a.Local)
+	dst = append(dst, a.Local...)
 	dst = append(dst, "='"...)
 	dst = appendValue(dst, a.Value)
 	return append(dst, '\'')
 }
 
-// appendName appends a name without colon.
+// appendName appends an element's local name.
 func appendName(dst []byte, name string) []byte {
-	for i := 0; i < len(name); i++ {
-		if class[name[i]]&inName == 0 || i == 0 && class[name[i]]&startName == 0 {
-			if !stanza.ValidName(name) {
-				return append(dst, '_')
-			}
-			break
-		}
-	}
-	if name == "" {
+	if !isName(name) {
 		return append(dst, '_')
 	}
 	return append(dst, name...)
+}
+
+// isName is stanza.ValidName, quicker for ASCII.
+func isName(name string) bool {
+	if name == "" || class[name[0]]&startName == 0 {
+		return stanza.ValidName(name)
+	}
+	for i := 1; i < len(name); i++ {
+		if class[name[i]]&inName == 0 {
+			return stanza.ValidName(name)
+		}
+	}
+	return true
 }
 
 // appendText appends character data. A ">" is escaped only where it could end "]]>".
