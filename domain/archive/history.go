@@ -146,9 +146,14 @@ func (f *filter) between(m *store.Message) bool {
 	case f.party.JID.IsZero():
 		return true
 	case f.note:
-		return m.Sender == f.party && m.Recipient == f.party
+		return same(m.Sender, f.party) && same(m.Recipient, f.party)
 	}
-	return m.Sender == f.party || m.Recipient == f.party
+	return same(m.Sender, f.party) || same(m.Recipient, f.party)
+}
+
+// same compares parties as store.Party says.
+func same(a, b store.Party) bool {
+	return a.Account == b.Account && (a.Account != 0 || a.JID == b.JID)
 }
 
 // matches reports what the store cannot tell: whether the full address is in to or from.
@@ -168,6 +173,7 @@ func (a *Archive) scan(ctx context.Context, owner store.AccountID, q *query, wit
 	bytes := 0
 	for {
 		found, more, err := a.log.History(ctx, h)
+		found, err = salvage(found, err, a.unreadable)
 		if err != nil {
 			return fmt.Errorf("read history: %w", err)
 		}
@@ -214,7 +220,10 @@ func (a *Archive) listed(ctx context.Context, q *query, with filter, p *page) er
 			continue
 		}
 		m, err := a.log.Message(ctx, id)
-		if err != nil {
+		if errors.Is(err, store.ErrDamaged) {
+			a.unreadable(&store.Message{ID: id}, err)
+			m = store.Message{ID: id}
+		} else if err != nil {
 			return fmt.Errorf("read a message: %w", err)
 		}
 		p.read++
@@ -233,6 +242,9 @@ func (a *Archive) listed(ctx context.Context, q *query, with filter, p *page) er
 }
 
 func (a *Archive) item(m *store.Message) item {
+	if m.Stanza == nil {
+		return item{m, nil}
+	}
 	s, err := xmlstream.Unmarshal(m.Stanza)
 	if err != nil {
 		a.unreadable(m, err)

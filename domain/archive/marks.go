@@ -240,6 +240,7 @@ func (m *marks) read(ctx context.Context, acc *account, first bool) (found []sto
 		}
 	}
 	found, err = m.log.Undelivered(ctx, acc.id, after, pendingBound)
+	found, err = salvage(found, err, func(*store.Message, error) {}) // told by the replay
 	return found, mark, err
 }
 
@@ -247,7 +248,9 @@ func (m *marks) read(ctx context.Context, acc *account, first bool) (found []sto
 func (m *marks) known(acc *account, found []store.Message) {
 	acc.deep = len(found) == pendingBound
 	for i := range found {
-		acc.pending = append(acc.pending, found[i].ID)
+		if found[i].Stanza != nil { // a damaged one can never be delivered, and holds nothing up
+			acc.pending = append(acc.pending, found[i].ID)
+		}
 		acc.horizon = max(acc.horizon, found[i].ID)
 	}
 	for _, id := range acc.noted {

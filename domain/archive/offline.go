@@ -44,14 +44,15 @@ func (a *Archive) Replay(ctx context.Context, account uint64, yield func(*stream
 	var after store.MessageID
 	for {
 		page, err := a.log.Undelivered(ctx, owner, after, replayPage)
+		page, err = salvage(page, err, a.unreadable)
 		if err != nil {
 			return uint64(after), fmt.Errorf("read undelivered messages: %w", err)
 		}
 		for i := range page {
 			m := &page[i]
 			after = m.ID
-			if before.delivered(m.ID) {
-				continue // the mark in the log is older than what is known here
+			if m.Stanza == nil || before.delivered(m.ID) {
+				continue // it is damaged, or the mark in the log is older than what is known here
 			}
 			s, err := a.replayed(m)
 			if err != nil {
@@ -80,12 +81,6 @@ func (a *Archive) replayed(m *store.Message) (*stanza.Stanza, error) {
 	// RFC 6120 leaves where among its siblings it stands open; XEP-0203 §4 asks for from as the entity that delayed it.
 	s.Payload = append(s.Payload, stanza.New(nsDelay, "delay", "from", a.domain.String(), "stamp", stampOf(m.ID.Time())))
 	return s, nil
-}
-
-// unreadable tells of a stored message that cannot be read back. It never stops anything: the others are sound.
-func (a *Archive) unreadable(m *store.Message, err error) {
-	a.metrics.damaged.Inc()
-	a.logger.Error("a stored message cannot be read back", "message", uint64(m.ID), "error", err)
 }
 
 // stampOf writes a time as XEP-0082 §3.2 has it, to the millisecond, which is what a message's identity knows.

@@ -1,0 +1,279 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/store/storetest"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	romeo  = 1
+	juliet = 2
+	nurse  = 3
+)
+
+// people are the accounts of verona.example.
+var people = map[string]store.AccountID{"romeo": romeo, "juliet": juliet, "nurse": nurse}
+
+type directory struct{ err error }
+
+func (d *directory) Lookup(_ context.Context, name string) (store.AccountID, bool, error) {
+	id, ok := people[name]
+	return id, ok, d.err
+}
+
+type contacts map[store.AccountID][]string
+
+func (c contacts) Contact(_ context.Context, account store.AccountID, contact jid.JID) (bool, error) {
+	for _, known := range c[account] {
+		if known == contact.String() {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// memoryPreferences is store.ArchivePreferences in memory; it counts reads.
+type memoryPreferences struct {
+	mu    sync.Mutex // guards kept
+	kept  map[store.AccountID]store.ArchivePreference
+	reads atomic.Int32
+	err   error
+}
+
+func (p *memoryPreferences) ArchivePreference(_ context.Context, owner store.AccountID) (store.ArchivePreference, error) {
+	p.reads.Add(1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.kept[owner], p.err
+}
+
+func (p *memoryPreferences) SetArchivePreference(_ context.Context, owner store.AccountID, v store.ArchivePreference) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.kept == nil {
+		p.kept = map[store.AccountID]store.ArchivePreference{}
+	}
+	p.kept[owner] = v
+	return p.err
+}
+
+// brittle is a log whose Append fails when it is told to, and that counts.
+type brittle struct {
+	store.MessageLog
+	// before is called with each batch; an error makes Append fail without storing.
+	before  func(batch []*store.Append, marks []store.Mark) error
+	commits atomic.Int32
+	largest atomic.Int32
+}
+
+func (b *brittle) Append(ctx context.Context, now time.Time, batch []*store.Append, marks []store.Mark) error {
+	if b.before != nil {
+		if err := b.before(batch, marks); err != nil {
+			return err
+		}
+	}
+	b.commits.Add(1)
+	if n := int32(len(batch)); n > b.largest.Load() {
+		b.largest.Store(n)
+	}
+	return b.MessageLog.Append(ctx, now, batch, marks)
+}
+
+var errDisk = errors.New("disk is broken")
+
+// source is who sends.
+type source struct {
+	address jid.JID
+	account uint64
+}
+
+func (s source) JID() jid.JID    { return s.address }
+func (s source) Account() uint64 { return s.account }
+
+func from(address string) source {
+	j := jid.MustParse(address)
+	account := store.AccountID(0)
+	if j.Domain() == "verona.example" {
+		account = people[j.Local()]
+	}
+	return source{j, uint64(account)}
+}
+
+// house is an archive with a router around it. Everything that is delivered is kept in order.
+type house struct {
+	*Archive
+	router    *router.Router
+	log       *brittle
+	prefs     *memoryPreferences
+	directory *directory
+
+	mu        sync.Mutex // guards the rest
+	delivered []*stream.Packet
+	receipts  []router.Receipt
+	onRoute   func(*stream.Packet)
+}
+
+type option func(*Config)
+
+func newHouse(t testing.TB, log store.MessageLog, options ...option) *house {
+	t.Helper()
+	h := &house{log: &brittle{MessageLog: log}, prefs: &memoryPreferences{}, directory: &directory{}}
+	c := Config{
+		Log: h.log, Preferences: h.prefs, Directory: h.directory, Domain: jid.MustParse("verona.example"),
+		Key: []byte("sixteen bytes or"),
+	}
+	for _, o := range options {
+		o(&c)
+	}
+	a, err := New(c)
+	require.NoError(t, err)
+	h.Archive = a
+	h.router = router.New(router.Config{Stages: []router.Stage{a.Stage()}})
+	h.router.Handle("verona.example", h)
+	h.router.Handle("mantua.example", h)
+	a.Connect(h.router)
+	return h
+}
+
+// Route implements router.Route: everybody's address is here, but for accounts that do not exist.
+func (h *house) Route(_ context.Context, p *stream.Packet) *stanza.Error {
+	to := p.Stanza.To
+	if to.Domain() == "verona.example" && people[to.Local()] == 0 && to.Local() != "" {
+		return stanza.Refuse(stanza.ServiceUnavailable, "")
+	}
+	h.mu.Lock()
+	h.delivered = append(h.delivered, p)
+	on := h.onRoute
+	h.mu.Unlock()
+	if on != nil {
+		on(p)
+	}
+	return nil
+}
+
+// run starts the committer and returns a function that ends it and returns what Run returned.
+func (h *house) run(t testing.TB) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Run(ctx) }()
+	var once sync.Once
+	var err error
+	stop = func() error {
+		once.Do(func() {
+			cancel()
+			err = <-ended
+		})
+		return err
+	}
+	t.Cleanup(func() { _ = stop() })
+	return stop
+}
+
+// accept hands a stanza in; its receipt is appended when it is done.
+func (h *house) accept(ctx context.Context, who source, s *stanza.Stanza) {
+	if s.From.IsZero() {
+		s.From = who.address
+	}
+	h.router.Accept(ctx, &router.Envelope{Stanza: s, Source: who, Done: func(e *router.Envelope) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.receipts = append(h.receipts, e.Receipt)
+	}})
+}
+
+// say accepts a message and waits for its receipt.
+func (h *house) say(t testing.TB, who string, s *stanza.Stanza) router.Receipt {
+	t.Helper()
+	done := make(chan router.Receipt, 1)
+	src := from(who)
+	s.From = src.address
+	h.router.Accept(t.Context(), &router.Envelope{Stanza: s, Source: src, Done: func(e *router.Envelope) { done <- e.Receipt }})
+	select {
+	case r := <-done:
+		return r
+	case <-time.After(20 * time.Second):
+		t.Fatal("no receipt")
+		panic("unreachable")
+	}
+}
+
+// seen returns what was delivered so far and forgets it.
+func (h *house) seen() []*stream.Packet {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := h.delivered
+	h.delivered = nil
+	return out
+}
+
+func chat(to, body string, more ...stanza.Element) *stanza.Stanza {
+	s := &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, To: jid.MustParse(to)}
+	if body != "" {
+		s.Payload = append(s.Payload, stanza.New(stanza.NSClient, "body").WithText(body))
+	}
+	s.Payload = append(s.Payload, more...)
+	return s
+}
+
+func origin(id string) stanza.Element { return stanza.New(nsStanzaID, "origin-id", "id", id) }
+
+func active() stanza.Element { return stanza.New("http://jabber.org/protocol/chatstates", "active") }
+
+// parse reads a stanza as somebody wrote it in XML.
+func parse(t testing.TB, text string) *stanza.Stanza {
+	t.Helper()
+	s, err := xmlstream.Unmarshal([]byte(text))
+	require.NoError(t, err, text)
+	return s
+}
+
+// fill stores n messages between romeo and others straight in the log, one a second, and returns them.
+func fill(t testing.TB, log store.MessageLog, start time.Time, n int, with func(i int) (from, to string)) []store.Message {
+	t.Helper()
+	var out []store.Message
+	for i := range n {
+		who, to := with(i)
+		a := stored(who, to, fmt.Sprintf("message %d", i))
+		require.NoError(t, log.Append(t.Context(), start.Add(time.Duration(i)*time.Second), []*store.Append{a}, nil))
+		out = append(out, a.Message)
+	}
+	return out
+}
+
+// stored is what the stage would make of a chat message.
+func stored(who, to, body string) *store.Append {
+	sender, recipient := from(who), from(to)
+	s := chat(to, body)
+	s.From = sender.address
+	a := &store.Append{}
+	a.Sender = store.Party{JID: sender.address.Bare(), Account: store.AccountID(sender.account)}
+	a.Recipient = store.Party{JID: recipient.address.Bare(), Account: store.AccountID(recipient.account)}
+	if sender.account != 0 {
+		a.Flags |= store.InSenderArchive
+	}
+	if recipient.account != 0 {
+		a.Flags |= store.InRecipientArchive | store.ForOffline
+	}
+	a.Stanza = xmlstream.Marshal(nil, s)
+	return a
+}
+
+func memory() store.MessageLog { return storetest.NewMemory() }
