@@ -80,9 +80,10 @@ func charLen(b []byte) (int, *stream.Error) {
 	return n, nil
 }
 
-// scanName reads a qualified name at b[i:] (Namespaces in XML production 7). It returns where the name ends and
-// where its colon is, -1 for none. The byte after the name must be there already.
-func scanName(b []byte, i, limit int) (end, colon int, err *stream.Error) {
+// scanName reads a qualified name at b[i:] (Namespaces in XML production 7), which has at most the given number of
+// colons. It returns where the name ends and where its colon is, -1 for none. The byte after the name must be there
+// already.
+func scanName(b []byte, i, limit, colons int) (end, colon int, err *stream.Error) {
 	start := i
 	colon = -1
 	// Nothing beyond the limit is looked at, so that the error does not depend on how the bytes arrived.
@@ -101,10 +102,11 @@ func scanName(b []byte, i, limit int) (end, colon int, err *stream.Error) {
 			first = false
 			i++
 		case c == ':':
-			if first || colon >= 0 {
+			if first || colons == 0 {
 				return 0, 0, malformed("name with a misplaced colon")
 			}
 			colon, first = i, true
+			colons--
 			i++
 		case c >= utf8.RuneSelf:
 			n, err := charLen(b[i:])
@@ -145,11 +147,11 @@ func reference(b []byte, limit int) (rune, int, *stream.Error) {
 	if b[1] == '#' {
 		return charReference(b)
 	}
-	end, colon, err := scanName(b, 1, limit)
+	end, _, err := scanName(b, 1, limit, 0)
 	if err != nil {
 		return 0, 0, err
 	}
-	if b[end] != ';' || colon >= 0 {
+	if b[end] != ';' {
 		return 0, 0, malformed("reference without a semicolon")
 	}
 	switch string(b[1:end]) {
@@ -221,7 +223,7 @@ func noMarkup(b []byte) *stream.Error {
 	if b[1] == '?' {
 		return noInstruction(b[2:])
 	}
-	for _, want := range [...]string{"<!--", "<!DOCTYPE"} {
+	for _, want := range [...]string{"<!--", "<!D"} { // the latter can only become <!DOCTYPE
 		yes, maybe := starts(b, want)
 		if yes {
 			return restricted("comment or document type declaration")

@@ -44,6 +44,8 @@ func seeds() [][]byte {
 	add("<p:a xmlns:p='u' xmlns:q='v' p:x='1' q:x='2' x='3'><p:b xmlns:p='w'><p:c/></p:b>t<q:d xmlns='x'><e/></q:d></p:a>")
 	add("<xml:a xml:b='c'><d xmlns='e'><xml:f/></d></xml:a>")
 	add("<a>]]<![CDATA[>]]>]]<b/>></a>")
+	add("<!D")
+	add("<a b=\"&c:") // no colon in the name of an entity, even before it is finished
 	return out
 }
 

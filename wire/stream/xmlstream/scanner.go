@@ -280,7 +280,7 @@ func (s *scanner) markup(b []byte, d *Decoder) *stream.Error {
 		}
 		return noMarkup(b[i:])
 	}
-	end, colon, err := scanName(b, i+1, s.limits.Name)
+	end, colon, err := scanName(b, i+1, s.limits.Name, 1)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func (s *scanner) tag(b []byte, d *Decoder) *stream.Error {
 	if class[b[i-1]]&space == 0 {
 		return malformed("white space expected in a tag")
 	}
-	end, colon, err := scanName(b, i, s.limits.Name)
+	end, colon, err := scanName(b, i, s.limits.Name, 1)
 	if err != nil {
 		return err
 	}
