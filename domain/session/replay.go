@@ -55,9 +55,10 @@ func (r *Replay) Session() *Session { return r.s }
 func (r *Replay) Context() context.Context { return r.ctx }
 
 // Yield gives the next waiting message to the session, after waiting for room. It returns false when the session
-// cannot take more: it has ended, or does not want messages to the bare address any more. copied is as in User.Had.
-func (r *Replay) Yield(p *stream.Packet, copied bool) bool {
-	if pacer, ok := r.s.outbox.(Pacer); ok && pacer.WaitRoom(r.ctx) != nil {
+// cannot take more: it has ended, or does not want messages to the bare address any more. ctx should be derived from
+// Context. copied is as in User.Had.
+func (r *Replay) Yield(ctx context.Context, p *stream.Packet, copied bool) bool {
+	if pacer, ok := r.s.outbox.(Pacer); ok && pacer.WaitRoom(ctx) != nil {
 		return false
 	}
 	u := r.s.user
@@ -90,7 +91,10 @@ const releaseChunk = 64
 // Finish sends what was held aside and ends the replay. left is what could not be sent because the session has ended:
 // it must be given to the account's other resources, or kept. next is a replay that must be run now: to the same
 // session when it went and came back meanwhile, or to another one when this one could not take it all.
-func (r *Replay) Finish() (left []*stream.Packet, next *Replay) {
+func (r *Replay) Finish(ctx context.Context) (left []*stream.Packet, next *Replay) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.ctx, cancel)()
 	u := r.s.user
 	for {
 		u.mu.Lock()
@@ -107,7 +111,7 @@ func (r *Replay) Finish() (left []*stream.Packet, next *Replay) {
 		}
 		u.mu.Unlock()
 		if pacer, ok := r.s.outbox.(Pacer); ok {
-			_ = pacer.WaitRoom(r.ctx) // it fails when the session ends, which the loop sees, or lets the outbox's own policy decide
+			_ = pacer.WaitRoom(ctx) // it fails when the session ends, which the loop sees, or the owner, which leaves it to the outbox's policy
 		}
 	}
 	left, r.held = r.held, nil

@@ -1,0 +1,176 @@
+package local
+
+import (
+	"context"
+
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+const (
+	nsCarbons = "urn:xmpp:carbons:2"
+	nsForward = "urn:xmpp:forward:0"
+	nsHints   = "urn:xmpp:hints"
+)
+
+// noCopy is the hint that a message is not to be copied (XEP-0334 §4.3).
+var noCopy = stanza.New(nsHints, "no-copy")
+
+// Carbons is the stage that copies what a client sends to the other devices of its account (XEP-0280 §8).
+func (d *Domain) Carbons() router.Stage {
+	return router.Stage{
+		Name: "carbons",
+		Why:  "after the archive: a copy must not show what was not stored, and carries the stanza-id of the sender's archive",
+		Run:  d.carbons,
+	}
+}
+
+func (d *Domain) carbons(_ context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
+	s := e.Stanza
+	if s.Kind != stanza.Message || s.To.Bare() == s.From.Bare() || !eligible(s) {
+		return router.Continue, nil // what goes to the own account reaches its devices by Route
+	}
+	var wrapper *stanza.Element
+	d.sessions.Visit(s.From, func(u *session.User) {
+		for other := range u.All {
+			if !u.Carbons(other) || other.JID() == s.From {
+				continue
+			}
+			if wrapper == nil {
+				inner := s
+				if d.config.Stamp != nil && e.Receipt.ID != 0 {
+					inner = d.config.Stamp(s, s.From.Bare(), e.Receipt.ID)
+				}
+				wrapper = wrap("sent", inner)
+			}
+			u.Send(other, carbon(other, s, wrapper, 0))
+		}
+	})
+	return router.Continue, nil
+}
+
+// sendReceived copies a message to the sessions that want carbons and did not get it by the delivery rules
+// (XEP-0280 §7). addressed is the session that it was delivered to, nil when it went to all that are live.
+func (d *Domain) sendReceived(u *session.User, p *stream.Packet, addressed *session.Session) {
+	var wrapper *stanza.Element
+	for other := range u.All {
+		if !u.Carbons(other) || other == addressed || addressed == nil && u.IsLive(other) || other.JID() == p.Stanza.From {
+			continue
+		}
+		if wrapper == nil {
+			if !eligible(p.Stanza) {
+				return
+			}
+			wrapper = wrap("received", p.Stanza)
+		}
+		u.Send(other, carbon(other, p.Stanza, wrapper, p.ArchiveID))
+	}
+}
+
+// carbon returns the copy for one session. That it arrived counts as arrival of the message itself when id is not 0.
+func carbon(to *session.Session, s *stanza.Stanza, wrapper *stanza.Element, id uint64) *stream.Packet {
+	return &stream.Packet{
+		Stanza: &stanza.Stanza{
+			Kind: stanza.Message, Type: s.Type, ID: s.ID, From: to.JID().Bare(), To: to.JID(), Payload: []stanza.Element{*wrapper},
+		},
+		ArchiveID: id,
+		Copy:      true,
+	}
+}
+
+// wrap forwards a message inside a carbon element (XEP-0297 §3).
+func wrap(name string, s *stanza.Stanza) *stanza.Element {
+	inner := stanza.Element{Space: stanza.NSClient, Local: "message"}
+	for _, a := range [...]stanza.Attr{
+		{Local: "from", Value: s.From.String()}, {Local: "to", Value: s.To.String()},
+		{Local: "type", Value: s.Type}, {Local: "id", Value: s.ID}, {Space: stanza.NSXML, Local: "lang", Value: s.Lang},
+	} {
+		if a.Value != "" {
+			inner.Attrs = append(inner.Attrs, a)
+		}
+	}
+	for i := range s.Payload {
+		inner.Nodes = append(inner.Nodes, stanza.Node{Element: &s.Payload[i]})
+	}
+	out := stanza.New(nsCarbons, name).With(stanza.New(nsForward, "forwarded").With(inner))
+	return &out
+}
+
+// unwrap is the inverse of wrap, nil when there is no message inside.
+func unwrap(wrapper *stanza.Element) *stanza.Stanza {
+	forwarded := wrapper.Child(nsForward, "forwarded")
+	if forwarded == nil {
+		return nil
+	}
+	inner := forwarded.Child(stanza.NSClient, "message")
+	if inner == nil {
+		return nil
+	}
+	s := &stanza.Stanza{Kind: stanza.Message, Type: inner.Attr("type"), ID: inner.Attr("id")}
+	s.From, _ = jid.Parse(inner.Attr("from"))
+	s.To, _ = jid.Parse(inner.Attr("to"))
+	if s.To.IsZero() {
+		return nil
+	}
+	for _, a := range inner.Attrs {
+		if a.Space == stanza.NSXML && a.Local == "lang" {
+			s.Lang = a.Value
+		}
+	}
+	for e := range inner.Elements {
+		s.Payload = append(s.Payload, *e)
+	}
+	return s
+}
+
+// eligible reports whether a message is one of those that all devices of an account should see (XEP-0280 §6).
+func eligible(s *stanza.Stanza) bool {
+	kind := s.MessageType()
+	if s.Kind != stanza.Message || kind != stanza.TypeChat && kind != stanza.TypeNormal {
+		return false // groupchat comes to each device that joined; errors cannot be told to belong to what was copied
+	}
+	talk := kind == stanza.TypeChat
+	for i := range s.Payload {
+		e := &s.Payload[i]
+		switch e.Space {
+		case stanza.NSClient:
+			talk = talk || e.Local == "body"
+		case nsCarbons: // <private/>, or a carbon itself
+			return false
+		case nsHints:
+			if e.Local == "no-copy" {
+				return false
+			}
+		case nsMUCUser: // from a room, or to one of its occupants: only an invitation concerns the account
+			if e.Child(nsMUCUser, "invite") == nil {
+				return false
+			}
+			talk = true
+		case "urn:xmpp:receipts", "http://jabber.org/protocol/chatstates", "urn:xmpp:chat-markers:0", "jabber:x:conference",
+			"urn:xmpp:message-retract:1", "urn:xmpp:reactions:0", "urn:xmpp:jingle-message:0":
+			talk = true
+		}
+	}
+	return talk
+}
+
+// CarbonsRoutes lets a client turn carbons on and off (XEP-0280 §4, §5).
+func (d *Domain) CarbonsRoutes() []router.IQRoute {
+	set := func(on bool) router.IQHandler {
+		return func(_ context.Context, _ uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+			s := d.sessions.Lookup(iq.From)
+			if s == nil || !d.ours(iq.From) || !d.sessions.SetCarbons(s, on) {
+				return nil, stanza.Refuse(stanza.NotAllowed, "")
+			}
+			return nil, nil
+		}
+	}
+	target := router.ToServer | router.ToOwnAccount
+	return []router.IQRoute{
+		{Target: target, Type: stanza.TypeSet, Space: nsCarbons, Local: "enable", Handle: set(true)},
+		{Target: target, Type: stanza.TypeSet, Space: nsCarbons, Local: "disable", Handle: set(false)},
+	}
+}

@@ -1,0 +1,213 @@
+// Package local owns the addresses of this domain: what becomes of a stanza that is addressed to the domain itself,
+// to an account or to one of its resources (RFC 6121 §8), and the small extensions that need no state of their own.
+//
+// The delivery rules are one table (rules.go), which docs/delivery.md repeats line by line. The table decides; the
+// rest of the package looks up what it asks for and does what it says. The package also provides the stages of the
+// acceptance chain that concern the sender: addressing, stripping, presence and carbons.
+//
+// Goroutines: one for each replay of waiting messages, at most Config.Replays reading at once, owned by the Domain and
+// ended by Close. Everything else runs on the caller's goroutine.
+//
+// What it never does: change a stanza that was handed on, keep a message itself, or deliver to a session by any other
+// way than package session.
+package local
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// Accounts knows the accounts of this domain. It answers from memory where it can; Directory is one.
+type Accounts interface {
+	// Lookup returns the identity of the account with that prepared localpart, ok false when there is none.
+	Lookup(ctx context.Context, name string) (account store.AccountID, ok bool, err error)
+}
+
+// Contacts knows rosters and tells presence to those who may see it. Package roster implements it.
+type Contacts interface {
+	// Announce tells the change of a session's undirected presence to all who are due it. s.Broadcasting is held.
+	Announce(ctx context.Context, s *session.Session, c *session.Change)
+	// Subscribe takes a presence stanza of type subscribe, subscribed, unsubscribe or unsubscribed that a session sent.
+	Subscribe(ctx context.Context, s *session.Session, p *stanza.Stanza) *stanza.Error
+	// Receive takes one that was sent to an account of this domain, and probes.
+	Receive(ctx context.Context, account uint64, p *stanza.Stanza)
+	// Sees reports whether the address is subscribed to the account's presence.
+	Sees(ctx context.Context, account uint64, peer jid.JID) (bool, error)
+}
+
+// Offline is where messages wait for an account that has no device to take them. The archive implements it.
+type Offline interface {
+	// Kept says that no session of the account was given the stored message. It must not block, nor call the Domain.
+	Kept(account, id uint64)
+	// Replay yields the messages that no device of the account is known to have got, in order, until yield returns
+	// false. through is the last one that was considered.
+	Replay(ctx context.Context, account uint64, yield func(*stream.Packet) bool) (through uint64, err error)
+}
+
+// Config configures a Domain. The fields of the first group are required.
+type Config struct {
+	// Domain is the domain served, as an address without localpart.
+	Domain   jid.JID          `yaml:"-"`
+	Sessions *session.Manager `yaml:"-"`
+	Accounts Accounts         `yaml:"-"`
+	Contacts Contacts         `yaml:"-"`
+	// Forward sends a packet to the domain of its address: router.Forward.
+	Forward func(ctx context.Context, p *stream.Packet) `yaml:"-"`
+
+	// Offline keeps messages for accounts without a device; nil refuses them with <service-unavailable/>.
+	Offline Offline `yaml:"-"`
+	// Stamp returns a copy of a stored message that tells the owner of the archive by its identity there (XEP-0359), for
+	// carbons of sent messages; nil leaves them as they are.
+	Stamp func(s *stanza.Stanza, by jid.JID, id uint64) *stanza.Stanza `yaml:"-"`
+	// Activity answers when an account was last online (XEP-0012); nil answers only for those that are online.
+	Activity store.LastActivity `yaml:"-"`
+	// Features are announced by the domain beside those of the IQ table, AccountFeatures by every account.
+	Features        []string `yaml:"-"`
+	AccountFeatures []string `yaml:"-"`
+	// Items are the services of this domain (XEP-0030 §4): rooms, uploads and so on.
+	Items []Item `yaml:"-"`
+	// Assertions are further elements that only servers may say, removed from what clients send.
+	Assertions []Name `yaml:"-"`
+	// ClientElements are the local names in Posthouse's own namespaces that clients may say; nil means "request" and "origin".
+	ClientElements []string `yaml:"-"`
+	// Version of the software, shown by XEP-0092; "" shows none.
+	Version string `yaml:"-"`
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time `yaml:"-"`
+	// Metrics receives the package's metrics; nil leaves them unregistered.
+	Metrics prometheus.Registerer `yaml:"-"`
+	// Log receives what an operator can act on; nil discards it.
+	Log *slog.Logger `yaml:"-"`
+
+	// OpenRequests delivers IQ requests to a resource also from those whom its account shows no presence to.
+	// The default follows RFC 6121 §8.5.3.1: they are answered as if the resource were not there.
+	OpenRequests bool `yaml:"open_requests"`
+	// PresenceRate and PresenceBurst limit how often a session may change its broadcast presence: so many a second, and so
+	// many at once. Defaults 0.5 and 20. Beyond them it is refused with <policy-violation/>, and a session that goes on
+	// regardless, 200 times, is ended.
+	PresenceRate  float64 `yaml:"presence_rate"`
+	PresenceBurst int     `yaml:"presence_burst"`
+	// Replays is how many accounts' waiting messages are read at once; default 64. Others wait their turn.
+	Replays int `yaml:"replays"`
+	// Contact holds addresses of those who run the domain, by field of XEP-0157 ("abuse-addresses", …); shown in service discovery.
+	Contact map[string][]string `yaml:"contact"`
+	// HideVersion answers XEP-0092 without the version.
+	HideVersion bool `yaml:"hide_version"`
+}
+
+// Domain delivers to the addresses of one domain. It is a router.Route. All methods may be called from any goroutine,
+// but Answer, which comes before the first stanza.
+type Domain struct {
+	config   Config
+	domain   string
+	sessions *session.Manager
+	accounts Accounts
+	contacts Contacts
+	offline  Offline // may be nil
+	log      *slog.Logger
+	metrics  *metrics
+	started  time.Time
+	table    iqTable
+	disco    discovery
+
+	keeping [keepLocks]sync.RWMutex // see keep
+
+	ctx       context.Context // ends with Close
+	cancel    context.CancelFunc
+	replaying chan struct{} // a place for each replay that reads at once
+	replays   sync.WaitGroup
+	mu        sync.Mutex // guards closed
+	closed    bool       // no replay starts any more
+}
+
+// New returns a domain that answers no IQ yet: see Answer.
+func New(c Config) (*Domain, error) {
+	if c.Domain.IsZero() || c.Domain.Local() != "" || c.Domain.IsFull() {
+		return nil, errors.New("local: Domain must be the address of a domain")
+	}
+	if c.Sessions == nil || c.Accounts == nil || c.Contacts == nil || c.Forward == nil {
+		return nil, errors.New("local: Sessions, Accounts, Contacts and Forward are required")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.PresenceRate <= 0 {
+		c.PresenceRate = 0.5
+	}
+	if c.PresenceBurst <= 0 {
+		c.PresenceBurst = 20
+	}
+	if c.Replays <= 0 {
+		c.Replays = 64
+	}
+	if c.ClientElements == nil {
+		c.ClientElements = []string{"request", "origin"}
+	}
+	d := &Domain{
+		config: c, domain: c.Domain.Domain(), sessions: c.Sessions, accounts: c.Accounts, contacts: c.Contacts,
+		offline: c.Offline, log: c.Log, metrics: newMetrics(c.Metrics), started: c.Now(),
+		replaying: make(chan struct{}, c.Replays),
+	}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	return d, nil
+}
+
+// Close stops the replays that run and waits for them, or for ctx. Sessions should have ended before.
+func (d *Domain) Close(ctx context.Context) error {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.cancel()
+	done := make(chan struct{})
+	go func() { // ends with the last replay, each of which ends by the cancellation
+		d.replays.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ours reports whether the address belongs to this domain.
+func (d *Domain) ours(j jid.JID) bool { return j.Domain() == d.domain }
+
+// metrics counts what the table decided, by action.
+type metrics struct {
+	actions [actionCount]prometheus.Counter
+	replays prometheus.Counter
+	failed  prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	actions := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "posthouse_local_stanzas_total", Help: "Stanzas to addresses of this domain, by what was done with them.",
+	}, []string{"action"})
+	m := &metrics{
+		replays: prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_local_replayed_total", Help: "Waiting messages that were replayed."}),
+		failed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_local_replay_failures_total", Help: "Replays that ended because the archive could not be read."}),
+	}
+	for a := range m.actions {
+		m.actions[a] = actions.WithLabelValues(Action(a).label())
+	}
+	if reg != nil {
+		reg.MustRegister(actions, m.replays, m.failed)
+	}
+	return m
+}
