@@ -1,13 +1,16 @@
 package jid_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/idna"
+	"golang.org/x/text/secure/bidirule"
 	"golang.org/x/text/secure/precis"
+	"golang.org/x/text/unicode/bidi"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
@@ -73,6 +76,9 @@ func FuzzPrepare(f *testing.F) {
 		}
 		local, err := jid.PrepareLocal(s)
 		want, oracleErr := precis.UsernameCaseMapped.String(s)
+		if errors.Is(oracleErr, bidirule.ErrInvalid) && bidirule.DirectionString(s) == bidi.LeftToRight {
+			return // x/text applies the rule to every string
+		}
 		if err == nil {
 			require.NoError(t, oracleErr, "%+q", s)
 			require.False(t, strings.ContainsAny(local, "\"&'/:<>@"))

@@ -72,6 +72,8 @@ func TestParseLocal(t *testing.T) {
 		"\u0628\u0627\u0628":       "\u0628\u0627\u0628",
 		"\u043f\u0451\u0442\u0440": "\u043f\u0451\u0442\u0440",
 		"\u041f\u0401\u0422\u0420": "\u043f\u0451\u0442\u0440",
+		"1m\u00fcller":             "1m\u00fcller", // no right-to-left character, so no Bidi Rule
+		"_\u00e9-":                 "_\u00e9-",
 		"l\u00b7l":                 "l\u00b7l", // context rule: middle dot between two l
 		"\u0915\u094d\u200d\u0937": "\u0915\u094d\u200d\u0937",
 	} {
@@ -81,16 +83,16 @@ func TestParseLocal(t *testing.T) {
 		require.Equal(t, want+"@example.com", j.String())
 	}
 	for _, in := range []string{
-		"\u017f",          // long s: compatibility
-		"\ufb01x",         // fi ligature
-		"\u00b5",          // micro sign: compatibility
-		"\u2460",          // circled one
-		"a\u200db",        // ZWJ out of its context
-		"a\u200cb",        // ZWNJ out of its context
-		"a\u200bb",        // ZWSP
-		"a\u00adb",        // soft hyphen
-		"\u202eabc",       // RTL override
-		"\u05d0a",         // bidi rule
+		"\u017f",                        // long s: compatibility
+		"\ufb01x",                       // fi ligature
+		"\u00b5",                        // micro sign: compatibility
+		"\u2460",                        // circled one
+		"a\u200db",                      // ZWJ out of its context
+		"a\u200cb",                      // ZWNJ out of its context
+		"a\u200bb",                      // ZWSP
+		"a\u00adb",                      // soft hyphen
+		"\u202eabc",                     // RTL override
+		"\u05d0a", "1\u05d0", "a\u0661", // bidi rule
 		"a\u00b7b",        // middle dot out of its context
 		"\u0660\u06f0",    // two kinds of Arabic digits
 		"a b", "a\u00a0b", // spaces

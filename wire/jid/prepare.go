@@ -4,8 +4,21 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"golang.org/x/text/secure/bidirule"
 	"golang.org/x/text/secure/precis"
+	"golang.org/x/text/unicode/bidi"
+	"golang.org/x/text/unicode/norm"
 )
+
+// usernameCaseMapped is the profile of RFC 8265 §3.3 but for its directionality rule, see followsBidiRule. The one of
+// x/text applies that rule to every string, and so refuses "1m\u00fcller" for its digit, which the RFC does not.
+var usernameCaseMapped = precis.NewIdentifier(precis.FoldWidth, precis.LowerCase(), precis.Norm(norm.NFC))
+
+// followsBidiRule applies the Bidi Rule (RFC 5893 §2) to a string with right-to-left code points, as RFC 8265 §3.3.2
+// step 5 says; others have no direction to check.
+func followsBidiRule(s string) bool {
+	return bidirule.DirectionString(s) != bidi.RightToLeft || bidirule.ValidString(s)
+}
 
 const (
 	// maxRawPart bounds a part before preparation, so that the work is bounded. No allowed part needs
@@ -31,11 +44,11 @@ func PrepareLocal(s string) (string, error) {
 	if lower := lowerASCII(s); all(lower, classLocal) && len(lower) <= MaxPart {
 		return lower, nil
 	}
-	s, err := enforce(PartLocal, precis.UsernameCaseMapped, s)
+	s, err := enforce(PartLocal, usernameCaseMapped, s)
 	if err != nil {
 		return "", err
 	}
-	if strings.ContainsAny(s, localExcluded) {
+	if strings.ContainsAny(s, localExcluded) || !followsBidiRule(s) {
 		return "", refuse(PartLocal, ReasonCharacter)
 	}
 	return s, nil
