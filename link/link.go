@@ -2,12 +2,19 @@
 //
 // It moves bytes and knows nothing of XMPP. An idle connection holds no buffers: the goroutine in Receive is parked
 // on readability and takes a buffer from a shared pool only when there is something to read.
+//
+// Goroutines. A [Listener], a [WebSocket] or a [Memory] starts one goroutine for each connection, which runs the handler and
+// belongs to the owner: Shutdown waits for it. Receive parks that goroutine; what has arrived is worked on (decrypted, unframed, handed to
+// use) on a borrowed stack, a coroutine out of a small pool of the owner's, so that the stack of a parked goroutine
+// stays at its first 2 KiB however deep the work went. Work that is done outside of use, on the handler's own goroutine, should be shallow.
+// Nobody else starts goroutines here, and an idle connection has no timer unless a read deadline is set.
 package link
 
 import (
 	"context"
 	"crypto/tls"
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -17,6 +24,8 @@ type Conn interface {
 	// Receive waits for bytes, without holding a buffer, and calls use with them. On a framed link it calls use once for each
 	// whole text message. p is only valid during the call. It returns nil after use was called at least once; io.EOF when the peer has closed;
 	// os.ErrDeadlineExceeded; or *FrameError when the peer broke the WebSocket protocol.
+	// After Close or Abort it returns net.ErrClosed. use may run on another goroutine while Receive waits for it to return, and may call every other
+	// method; a panic in it comes out of Receive as a [PanicError].
 	Receive(use func(p []byte)) error
 	// Send writes all of bufs, in one system call where it can. On a framed link each buf becomes one text message.
 	// It fails when it cannot be written within the write timeout of the listener.
@@ -38,4 +47,31 @@ type Conn interface {
 	Close(code int) error
 	// Abort closes the socket at once.
 	Abort() error
+}
+
+// Limiter is implemented by framed connections: their messages are held until they are whole, so they need a bound of their own.
+// Connections that are not framed do not implement it usefully: SetMaxMessage does nothing there.
+type Limiter interface {
+	// SetMaxMessage bounds the bytes of one message from now on; a longer one ends the connection with [FrameError] 1009, when its header is
+	// read and before memory is taken for it. It may be called at any time, also inside use; n < 1 means the default (256 KiB).
+	SetMaxMessage(n int)
+}
+
+// Peeker tells whether bytes have arrived that Receive has not read yet. Before it answers STARTTLS with <proceed/>, the server
+// asks this: whatever came before the handshake in the clear must not be taken for protected (RFC 6120 §5.4.3.3, §5.3.5).
+type Peeker interface {
+	// Pending reports whether unread bytes are waiting. It is called by the goroutine of Receive, also inside use; there it does not count p.
+	Pending() (bool, error)
+}
+
+// FrameError says that the peer broke the WebSocket protocol, or a limit on it. The connection is of no more use but for Close, which sends Code
+// to the peer when it is called with 0.
+type FrameError struct {
+	Code   int    // close code to answer with, RFC 6455 §7.4.1
+	Reason string // for the log; never holds bytes of the peer
+}
+
+// Error returns the code and the reason.
+func (e *FrameError) Error() string {
+	return "websocket: " + e.Reason + " (close code " + strconv.Itoa(e.Code) + ")"
 }

@@ -1,0 +1,109 @@
+package link
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// origins decides which web pages may open a WebSocket (RFC 6455 §10.2; a page of a stranger must not use what its visitor's browser may reach).
+type origins struct {
+	any     bool
+	require bool
+	list    map[string]struct{} // in the form of canonicalOrigin
+}
+
+func newOrigins(allowed []string, require bool) (*origins, error) {
+	o := &origins{require: require, list: make(map[string]struct{}, len(allowed))}
+	for _, s := range allowed {
+		if s == "*" {
+			o.any = true
+			continue
+		}
+		c, ok := canonicalOrigin(s)
+		if !ok {
+			return nil, fmt.Errorf("allowed origin %q: want https://host or https://host:port", s)
+		}
+		o.list[c] = struct{}{}
+	}
+	return o, nil
+}
+
+// allow reports whether a request with these headers may go on.
+func (o *origins) allow(h http.Header) bool {
+	values := h["Origin"]
+	switch len(values) {
+	case 0:
+		return !o.require
+	case 1:
+	default:
+		return false
+	}
+	c, ok := canonicalOrigin(values[0])
+	if !ok {
+		return false // also "null", the origin of pages that have none
+	}
+	if o.any {
+		return true
+	}
+	_, ok = o.list[c]
+	return ok
+}
+
+// canonicalOrigin returns scheme, host and port of an origin in one spelling (RFC 6454 §6.2): lower case, without the port that the scheme implies.
+func canonicalOrigin(s string) (string, bool) {
+	u, err := url.Parse(s)
+	if err != nil || u.Opaque != "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(s, "?#@\\") {
+		return "", false
+	}
+	scheme, host, port := strings.ToLower(u.Scheme), strings.ToLower(u.Hostname()), u.Port()
+	if host == "" || strings.HasSuffix(u.Host, ":") {
+		return "", false
+	}
+	switch scheme {
+	case "https":
+		if port == "443" {
+			port = ""
+		}
+	case "http":
+		if port == "80" {
+			port = ""
+		}
+	default:
+		return "", false
+	}
+	if port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+			return "", false
+		}
+		port = ":" + port
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return scheme + "://" + host + port, true
+}
+
+// forwarded returns the address of the client behind the proxies that are trusted: in X-Forwarded-For every proxy has added, on the
+// right, whom it was called by, so the last address that is not a trusted proxy's is the last that somebody trusted has seen. The port is known only without a proxy.
+func forwarded(peer netip.AddrPort, h http.Header, trusted []netip.Prefix) netip.AddrPort {
+	if !contains(trusted, peer.Addr()) {
+		return peer
+	}
+	last := peer
+	list := strings.Split(strings.Join(h["X-Forwarded-For"], ","), ",")
+	for i := len(list) - 1; i >= 0; i-- {
+		a, err := netip.ParseAddr(strings.TrimSpace(list[i]))
+		if err != nil || a.Zone() != "" {
+			return last
+		}
+		last = netip.AddrPortFrom(a.Unmap(), 0)
+		if !contains(trusted, last.Addr()) {
+			return last
+		}
+	}
+	return last
+}

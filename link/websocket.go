@@ -1,0 +1,206 @@
+package link
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// subprotocol is a protocol inside WebSocket messages, and the frames it uses. There is one; a binary one would be another row here, and
+// readers of its messages would learn the name from an additional method of the connection.
+type subprotocol struct {
+	name string
+	op   ws.OpCode
+}
+
+// xmppProtocol is RFC 7395: one element in each text message.
+var xmppProtocol = subprotocol{name: "xmpp", op: ws.OpText}
+
+// WebSocketConfig is what a WebSocket is made of. The zero value is usable: it takes clients that are not browsers.
+type WebSocketConfig struct {
+	// Origins are the web sites whose pages may connect, as "https://chat.example.com"; "*" stands for all. None by default.
+	Origins []string `yaml:"origins"`
+	// RequireOrigin refuses requests without an Origin header, which browsers always send and other clients do not.
+	RequireOrigin bool `yaml:"require_origin"`
+	// TrustedProxies are the HTTP proxies whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
+	// MaxMessage bounds the bytes of one message until SetMaxMessage is called; 0 means 256 KiB.
+	MaxMessage int `yaml:"max_message"`
+	// WriteTimeout bounds one Send; 0 means 30 s.
+	WriteTimeout time.Duration `yaml:"write_timeout"`
+
+	// Name is the label of the metrics; "websocket" by default.
+	Name string `yaml:"-"`
+	// Admit is asked about clients whose address comes from X-Forwarded-For; all others were admitted by the listener. See Config.Admit.
+	Admit func(netip.Addr) (release func(), ok bool) `yaml:"-"`
+	// Registerer takes the metrics; nil leaves them unregistered.
+	Registerer prometheus.Registerer `yaml:"-"`
+	// Log; nil discards.
+	Log *slog.Logger `yaml:"-"`
+}
+
+// WebSocket is the HTTP handler that makes WebSockets of requests (RFC 6455 §4.2, RFC 7395 §3.1) and hands them on as Conn. It works behind HTTP/1.1,
+// plain or TLS. Under a Listener of this package, and under plain TCP of any other, an idle WebSocket holds no buffer; TLS of another
+// listener works but keeps one for each connection.
+type WebSocket struct {
+	cfg     WebSocketConfig
+	owner   *owner
+	origins *origins
+}
+
+// NewWebSocket returns a handler that calls handler for each connection, on a goroutine of its own, as Listener.Serve does.
+func NewWebSocket(cfg WebSocketConfig, handler func(Conn)) (*WebSocket, error) {
+	o, err := newOrigins(cfg.Origins, cfg.RequireOrigin)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Name == "" {
+		cfg.Name = "websocket"
+	}
+	m, err := newMetrics(cfg.Registerer, cfg.Name)
+	if err != nil {
+		return nil, err
+	}
+	w := &WebSocket{cfg: cfg, owner: newOwner(m, nil, cfg.Log, cfg.WriteTimeout, 0), origins: o}
+	w.owner.handler = handler
+	return w, nil
+}
+
+// Shutdown refuses new connections and waits for the handlers, as Listener.Shutdown does.
+func (w *WebSocket) Shutdown(ctx context.Context) error { return w.owner.wait(ctx) }
+
+// ServeHTTP answers 403 to an origin that is not allowed, 400 to a request that does not offer the sub-protocol "xmpp", 429 when the throttle
+// refuses and otherwise 101. The connection leaves net/http at once: the goroutine of the request ends and its buffers are free.
+func (w *WebSocket) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.ProtoMajor != 1:
+		w.refuse(rw, http.StatusHTTPVersionNotSupported, "protocol", "WebSocket needs HTTP/1.1")
+		return
+	case !w.origins.allow(r.Header):
+		w.refuse(rw, http.StatusForbidden, "origin", "origin not allowed")
+		return
+	case !offers(r.Header, xmppProtocol.name):
+		w.refuse(rw, http.StatusBadRequest, "protocol", `the WebSocket sub-protocol "xmpp" is required`)
+		return
+	}
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // not valid on a connection that is no TCP
+	peer = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
+	remote := forwarded(peer, r.Header, w.cfg.TrustedProxies)
+	release, ok := w.admit(peer, remote)
+	if !ok {
+		w.refuse(rw, http.StatusTooManyRequests, "throttle", "too many connections")
+		return
+	}
+	c, ok := w.upgrade(rw, r, remote, release)
+	if ok {
+		go w.owner.serve(c)
+	}
+}
+
+func (w *WebSocket) refuse(rw http.ResponseWriter, status int, reason, text string) {
+	w.owner.metrics.refused(reason)
+	http.Error(rw, text, status)
+}
+
+func (w *WebSocket) admit(peer, remote netip.AddrPort) (release func(), ok bool) {
+	if w.cfg.Admit == nil || remote == peer {
+		return nil, true
+	}
+	return w.cfg.Admit(remote.Addr())
+}
+
+// offers reports whether the client names the sub-protocol (RFC 6455 §11.3.4: a list, possibly over several headers).
+func offers(h http.Header, name string) bool {
+	for _, line := range h["Sec-Websocket-Protocol"] {
+		if slices.ContainsFunc(strings.Split(line, ","), func(s string) bool { return strings.TrimSpace(s) == name }) {
+			return true
+		}
+	}
+	return false
+}
+
+// upgrade answers 101, or what the request deserves, and takes the connection from net/http. The answer bears no extension: none is supported, compression
+// least of all.
+func (w *WebSocket) upgrade(rw http.ResponseWriter, r *http.Request, remote netip.AddrPort, release func()) (*conn, bool) {
+	u := ws.HTTPUpgrader{Timeout: w.owner.writeTimeout, Protocol: func(s string) bool { return s == xmppProtocol.name }}
+	nc, buf, _, err := u.Upgrade(r, rw)
+	var c *conn
+	if err == nil {
+		c, err = w.takeOver(nc, buf.Reader, remote, release)
+	}
+	if err == nil {
+		return c, true
+	}
+	w.owner.log.Debug("no WebSocket", "remote", remote.Addr(), "err", err)
+	w.owner.metrics.refused("protocol")
+	if nc != nil {
+		_ = nc.Close() // whether refused or not usable
+	}
+	if release != nil {
+		release()
+	}
+	return nil, false
+}
+
+// takeOver makes a connection of one that net/http has let go; what it has read too much is in rest.
+func (w *WebSocket) takeOver(nc net.Conn, rest *bufio.Reader, remote netip.AddrPort, release func()) (*conn, error) {
+	c, t, err := w.unwrap(nc)
+	if err != nil {
+		return nil, err
+	}
+	l := newWSLayer()
+	if w.cfg.MaxMessage > 0 {
+		l.limit.Store(int64(w.cfg.MaxMessage))
+	}
+	if n := rest.Buffered(); n > 0 {
+		p, _ := rest.Peek(n) // cannot fail
+		l.early = slices.Clone(p)
+	}
+	c.owner, c.ws, c.remote, c.fresh = w.owner, l, remote, false
+	if t != nil {
+		c.tls.Store(t)
+	}
+	if !w.owner.adopt(c) {
+		return nil, net.ErrClosed
+	}
+	c.mu.Lock()
+	c.release = joinRelease(release, c.release)
+	c.mu.Unlock()
+	return c, nil
+}
+
+// unwrap finds the socket below what net/http has had.
+func (w *WebSocket) unwrap(nc net.Conn) (*conn, *tlsLayer, error) {
+	switch v := nc.(type) {
+	case *shim:
+		c := v.c
+		if len(v.in) > 0 {
+			rest := slices.Clone(v.in)
+			c.early = &rest
+		}
+		v.drop()
+		return c, nil, nil
+	case *net.TCPConn:
+		src, err := newTCPSource(v, w.owner.pools)
+		if err != nil {
+			return nil, nil, err
+		}
+		return newConn(w.owner, src, netip.AddrPort{}), nil, nil
+	case *tls.Conn:
+		if s, ok := v.NetConn().(*shim); ok {
+			s.mode = shimFed
+			return s.c, &tlsLayer{conn: v, shim: s, local: s.local}, nil
+		}
+	}
+	return newConn(w.owner, &anySource{conn: nc}, netip.AddrPort{}), nil, nil
+}
