@@ -1,0 +1,205 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/posthouse-im/posthouse/store"
+)
+
+// reservation is how long the name of a deleted account is kept from others.
+const reservation = 365 * 24 * time.Hour
+
+// Account implements store.AccountReader.
+func (s *Store) Account(ctx context.Context, name string) (store.Account, error) {
+	rows, err := s.read.QueryContext(ctx, `
+		SELECT a.id, a.created, a.disabled, c.hash, c.salt, c.iterations, c.stored_key, c.server_key
+		FROM account a LEFT JOIN credential c ON c.account = a.id WHERE a.name = ? ORDER BY c.hash`, name)
+	if err != nil {
+		return store.Account{}, fmt.Errorf("read account: %w", translate(err))
+	}
+	defer rows.Close()
+	a := store.Account{Name: name}
+	for rows.Next() {
+		var created int64
+		var hash sql.NullString
+		var iterations sql.NullInt64
+		var c store.Credential
+		if err := rows.Scan(&a.ID, &created, &a.Disabled, &hash, &c.Salt, &iterations, &c.StoredKey, &c.ServerKey); err != nil {
+			return store.Account{}, fmt.Errorf("read account: %w", err)
+		}
+		a.Created = time.UnixMilli(created).UTC()
+		if hash.Valid {
+			c.Hash, c.Iterations = hash.String, int(iterations.Int64)
+			a.Credentials = append(a.Credentials, c)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return store.Account{}, fmt.Errorf("read account: %w", translate(err))
+	}
+	if a.ID == 0 {
+		return store.Account{}, store.ErrNotFound
+	}
+	return a, nil
+}
+
+// ListAccounts implements store.AccountReader.
+func (s *Store) ListAccounts(ctx context.Context, after string, limit int) ([]store.Account, error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT id, name, created, disabled FROM account WHERE name > ? ORDER BY name LIMIT ?`, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", translate(err))
+	}
+	defer rows.Close()
+	var all []store.Account
+	for rows.Next() {
+		var a store.Account
+		var created int64
+		if err := rows.Scan(&a.ID, &a.Name, &created, &a.Disabled); err != nil {
+			return nil, fmt.Errorf("list accounts: %w", err)
+		}
+		a.Created = time.UnixMilli(created).UTC()
+		all = append(all, a)
+	}
+	return all, translate(rows.Err())
+}
+
+// CreateAccount implements store.AccountWriter.
+func (s *Store) CreateAccount(ctx context.Context, a store.Account) (id store.AccountID, err error) {
+	err = s.change(ctx, func(tx *sql.Tx) error {
+		id, err = s.create(ctx, tx, a)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("create account: %w", err)
+	}
+	return id, nil
+}
+
+// CreateAccounts implements store.AccountWriter.
+func (s *Store) CreateAccounts(ctx context.Context, accounts []store.Account) ([]store.AccountID, error) {
+	ids := make([]store.AccountID, len(accounts))
+	err := s.change(ctx, func(tx *sql.Tx) error {
+		for i, a := range accounts {
+			id, err := s.create(ctx, tx, a)
+			if err != nil && !errors.Is(err, store.ErrExists) {
+				return err
+			}
+			ids[i] = id
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create %d accounts: %w", len(accounts), err)
+	}
+	return ids, nil
+}
+
+// create inserts one account; ErrExists leaves the transaction usable.
+func (s *Store) create(ctx context.Context, tx *sql.Tx, a store.Account) (store.AccountID, error) {
+	now := s.now().UnixMilli()
+	var taken int
+	err := tx.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM account WHERE name = ?1)
+		+ (SELECT count(*) FROM reserved_name WHERE name = ?1 AND until > ?2)`, a.Name, now).Scan(&taken)
+	if err != nil {
+		return 0, translate(err)
+	}
+	if taken > 0 {
+		return 0, store.ErrExists
+	}
+	result, err := tx.ExecContext(ctx, `INSERT INTO account (name, created, disabled) VALUES (?, ?, ?)`, a.Name, now, a.Disabled)
+	if err != nil {
+		return 0, translate(err)
+	}
+	id, err := result.LastInsertId()
+	if err != nil {
+		return 0, err
+	}
+	return store.AccountID(id), insertCredentials(ctx, tx, id, a.Credentials)
+}
+
+func insertCredentials(ctx context.Context, tx *sql.Tx, account int64, all []store.Credential) error {
+	for _, c := range all {
+		_, err := tx.ExecContext(ctx, `INSERT INTO credential (account, hash, salt, iterations, stored_key, server_key) VALUES (?, ?, ?, ?, ?, ?)`,
+			account, c.Hash, c.Salt, c.Iterations, c.StoredKey, c.ServerKey)
+		if err != nil {
+			return translate(err)
+		}
+	}
+	return nil
+}
+
+// SetCredentials implements store.AccountWriter.
+func (s *Store) SetCredentials(ctx context.Context, name string, c []store.Credential) error {
+	err := s.change(ctx, func(tx *sql.Tx) error {
+		id, err := accountID(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM credential WHERE account = ?`, id); err != nil {
+			return err
+		}
+		return insertCredentials(ctx, tx, id, c)
+	})
+	if err != nil {
+		return fmt.Errorf("set credentials: %w", err)
+	}
+	return nil
+}
+
+func accountID(ctx context.Context, tx *sql.Tx, name string) (id int64, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT id FROM account WHERE name = ?`, name).Scan(&id)
+	return id, translate(err)
+}
+
+// SetDisabled implements store.AccountWriter.
+func (s *Store) SetDisabled(ctx context.Context, name string, disabled bool) error {
+	err := s.change(ctx, func(tx *sql.Tx) error {
+		return affected(tx.ExecContext(ctx, `UPDATE account SET disabled = ? WHERE name = ?`, disabled, name))
+	})
+	if err != nil {
+		return fmt.Errorf("disable or enable account: %w", err)
+	}
+	return nil
+}
+
+// DeleteAccount implements store.AccountWriter.
+func (s *Store) DeleteAccount(ctx context.Context, name string) error {
+	err := s.change(ctx, func(tx *sql.Tx) error {
+		if err := affected(tx.ExecContext(ctx, `DELETE FROM account WHERE name = ?`, name)); err != nil {
+			return err
+		}
+		now := s.now()
+		if _, err := tx.ExecContext(ctx, `DELETE FROM reserved_name WHERE until <= ?`, now.UnixMilli()); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO reserved_name (name, until) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET until = excluded.until`,
+			name, now.Add(reservation).UnixMilli())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("delete account: %w", err)
+	}
+	return nil
+}
+
+// Secret implements store.Secrets.
+func (s *Store) Secret(ctx context.Context, name string, size int) (secret []byte, err error) {
+	fresh := make([]byte, size)
+	if _, err := rand.Read(fresh); err != nil {
+		return nil, fmt.Errorf("make secret %s: %w", name, err)
+	}
+	err = s.change(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO secret (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING`, name, fresh); err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, `SELECT value FROM secret WHERE name = ?`, name).Scan(&secret)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read secret %s: %w", name, err)
+	}
+	return secret, nil
+}

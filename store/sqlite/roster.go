@@ -1,0 +1,230 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+)
+
+// Bits of roster_item.state.
+const (
+	stateTo = 1 << iota
+	stateFrom
+	statePendingOut
+	statePendingIn
+	stateApproved
+	stateListed
+)
+
+// Roster implements store.Rosters.
+func (s *Store) Roster(ctx context.Context, owner store.AccountID) ([]store.RosterItem, uint64, error) {
+	items, _, version, err := s.readRoster(ctx, owner, 0, false)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read roster: %w", err)
+	}
+	return items, version, nil
+}
+
+// RosterChanges implements store.Rosters. Removed contacts are remembered for ever, so that only a version from the future cannot be told.
+func (s *Store) RosterChanges(ctx context.Context, owner store.AccountID, since uint64) (items []store.RosterItem, removed []jid.JID, version uint64, ok bool, err error) {
+	items, removed, version, err = s.readRoster(ctx, owner, since, true)
+	if err != nil {
+		return nil, nil, 0, false, fmt.Errorf("read roster changes: %w", err)
+	}
+	if since > version {
+		return nil, nil, version, false, nil
+	}
+	return items, removed, version, true, nil
+}
+
+// readRoster reads items that were changed after a version, in one snapshot with the version.
+func (s *Store) readRoster(ctx context.Context, owner store.AccountID, since uint64, withRemoved bool) (items []store.RosterItem, removed []jid.JID, version uint64, err error) {
+	rows, err := s.read.QueryContext(ctx, `
+		SELECT r.version, i.contact, i.removed, i.name, i.state, i.request, i.groups
+		FROM roster r LEFT JOIN roster_item i ON i.account = r.account AND i.changed > ? AND i.removed <= ?
+		WHERE r.account = ?`, since, withRemoved, owner)
+	if err != nil {
+		return nil, nil, 0, translate(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var contact, name, groups sql.NullString
+		var gone, state sql.NullInt64
+		var item store.RosterItem
+		if err := rows.Scan(&version, &contact, &gone, &name, &state, &item.Request, &groups); err != nil {
+			return nil, nil, 0, err
+		}
+		if !contact.Valid {
+			continue
+		}
+		if item.JID, err = jid.Parse(contact.String); err != nil {
+			return nil, nil, 0, fmt.Errorf("%w: contact of account %d: %w", store.ErrDamaged, owner, err)
+		}
+		if gone.Int64 != 0 {
+			removed = append(removed, item.JID)
+			continue
+		}
+		item.Name = name.String
+		applyState(&item, state.Int64)
+		if groups.String != "[]" {
+			if err := json.Unmarshal([]byte(groups.String), &item.Groups); err != nil {
+				return nil, nil, 0, fmt.Errorf("%w: groups of a contact of account %d: %w", store.ErrDamaged, owner, err)
+			}
+		}
+		items = append(items, item)
+	}
+	return items, removed, version, translate(rows.Err())
+}
+
+func stateOf(i *store.RosterItem) (state int64) {
+	for bit, set := range map[int64]bool{
+		stateTo: i.To, stateFrom: i.From, statePendingOut: i.PendingOut, statePendingIn: i.PendingIn, stateApproved: i.Approved, stateListed: i.Listed,
+	} {
+		if set {
+			state |= bit
+		}
+	}
+	return state
+}
+
+func applyState(i *store.RosterItem, state int64) {
+	i.To, i.From = state&stateTo != 0, state&stateFrom != 0
+	i.PendingOut, i.PendingIn = state&statePendingOut != 0, state&statePendingIn != 0
+	i.Approved, i.Listed = state&stateApproved != 0, state&stateListed != 0
+}
+
+// SetRosterItem implements store.Rosters.
+func (s *Store) SetRosterItem(ctx context.Context, owner store.AccountID, item store.RosterItem, limit int) (version uint64, err error) {
+	groups, err := json.Marshal(append([]string{}, item.Groups...))
+	if err != nil {
+		return 0, fmt.Errorf("set roster item: %w", err)
+	}
+	err = s.change(ctx, func(tx *sql.Tx) error {
+		var have, others int
+		err := tx.QueryRowContext(ctx, `SELECT count(*) FILTER (WHERE contact = ?1), count(*) FILTER (WHERE contact <> ?1)
+			FROM roster_item WHERE account = ?2 AND removed = 0`, item.JID.String(), owner).Scan(&have, &others)
+		if err != nil {
+			return err
+		}
+		if have == 0 && limit > 0 && others >= limit {
+			return store.ErrLimit
+		}
+		if version, err = nextVersion(ctx, tx, owner); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO roster_item (account, contact, removed, changed, name, state, request, groups) VALUES (?, ?, 0, ?, ?, ?, ?, ?)
+			ON CONFLICT (account, contact) DO UPDATE SET removed = 0, changed = excluded.changed, name = excluded.name,
+				state = excluded.state, request = excluded.request, groups = excluded.groups`,
+			owner, item.JID.String(), version, item.Name, stateOf(&item), item.Request, string(groups))
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("set roster item: %w", err)
+	}
+	return version, nil
+}
+
+// RemoveRosterItem implements store.Rosters.
+func (s *Store) RemoveRosterItem(ctx context.Context, owner store.AccountID, contact jid.JID) (version uint64, err error) {
+	err = s.change(ctx, func(tx *sql.Tx) error {
+		if version, err = nextVersion(ctx, tx, owner); err != nil {
+			return err
+		}
+		return affected(tx.ExecContext(ctx, `UPDATE roster_item SET removed = 1, changed = ?, name = '', state = 0, request = NULL, groups = '[]'
+			WHERE account = ? AND contact = ? AND removed = 0`, version, owner, contact.String()))
+	})
+	if err != nil {
+		return 0, fmt.Errorf("remove roster item: %w", err)
+	}
+	return version, nil
+}
+
+func nextVersion(ctx context.Context, tx *sql.Tx, owner store.AccountID) (version uint64, err error) {
+	err = tx.QueryRowContext(ctx, `INSERT INTO roster (account, version) VALUES (?, 1)
+		ON CONFLICT (account) DO UPDATE SET version = version + 1 RETURNING version`, owner).Scan(&version)
+	return version, err
+}
+
+// ArchivePreference implements store.ArchivePreferences.
+func (s *Store) ArchivePreference(ctx context.Context, owner store.AccountID) (p store.ArchivePreference, err error) {
+	var always, never string
+	err = s.read.QueryRowContext(ctx, `SELECT fallback, always, never FROM archive_preference WHERE account = ?`, owner).Scan(&p.Default, &always, &never)
+	if errors.Is(err, sql.ErrNoRows) {
+		return store.ArchivePreference{}, nil
+	}
+	if err != nil {
+		return store.ArchivePreference{}, fmt.Errorf("read archive preference: %w", translate(err))
+	}
+	if p.Always, err = addresses(always); err == nil {
+		p.Never, err = addresses(never)
+	}
+	if err != nil {
+		return store.ArchivePreference{}, fmt.Errorf("%w: archive preference of account %d: %w", store.ErrDamaged, owner, err)
+	}
+	return p, nil
+}
+
+func addresses(text string) ([]jid.JID, error) {
+	var all []string
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		return nil, err
+	}
+	var out []jid.JID
+	for _, s := range all {
+		j, err := jid.Parse(s)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, j)
+	}
+	return out, nil
+}
+
+// SetArchivePreference implements store.ArchivePreferences.
+func (s *Store) SetArchivePreference(ctx context.Context, owner store.AccountID, p store.ArchivePreference) error {
+	list := func(all []jid.JID) string {
+		texts := make([]string, len(all))
+		for i, j := range all {
+			texts[i] = j.String()
+		}
+		text, _ := json.Marshal(texts) // strings always can be
+		return string(text)
+	}
+	err := s.change(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO archive_preference (account, fallback, always, never) VALUES (?, ?, ?, ?)
+			ON CONFLICT (account) DO UPDATE SET fallback = excluded.fallback, always = excluded.always, never = excluded.never`,
+			owner, p.Default, list(p.Always), list(p.Never))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("set archive preference: %w", err)
+	}
+	return nil
+}
+
+// LastActivity implements store.LastActivity.
+func (s *Store) LastActivity(ctx context.Context, owner store.AccountID) (seconds int64, status string, err error) {
+	err = s.read.QueryRowContext(ctx, `SELECT seconds, status FROM last_activity WHERE account = ?`, owner).Scan(&seconds, &status)
+	if err != nil {
+		return 0, "", fmt.Errorf("read last activity: %w", translate(err))
+	}
+	return seconds, status, nil
+}
+
+// SetLastActivity implements store.LastActivity.
+func (s *Store) SetLastActivity(ctx context.Context, owner store.AccountID, seconds int64, status string) error {
+	err := s.change(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO last_activity (account, seconds, status) VALUES (?, ?, ?)
+			ON CONFLICT (account) DO UPDATE SET seconds = excluded.seconds, status = excluded.status`, owner, seconds, status)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("set last activity: %w", err)
+	}
+	return nil
+}

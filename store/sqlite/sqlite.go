@@ -1,0 +1,223 @@
+// Package sqlite keeps accounts, rosters, preferences and secrets in one SQLite file: the embedded store.
+//
+// Writes go through one connection, each in a transaction that is on disk when the call returns (synchronous=FULL); reads go
+// through a pool beside it. The file may be opened by several processes at once, so that the command line works while a node runs.
+// The package starts no goroutines of its own and never keeps what it read.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	driver "modernc.org/sqlite"
+	code "modernc.org/sqlite/lib"
+
+	"github.com/posthouse-im/posthouse/store"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Options configure a store. The zero value is durable.
+type Options struct {
+	// Relaxed leaves the flush of each write to the system: a power cut may lose the last ones.
+	Relaxed bool
+	// Readers is how many reads run at a time; 0 means 4.
+	Readers int
+	// BusyTimeout is how long a write waits for another process; 0 means 5 s.
+	BusyTimeout time.Duration
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Store implements store.Accounts, store.Rosters, store.ArchivePreferences, store.LastActivity and store.Secrets.
+type Store struct {
+	write *sql.DB // of one connection
+	read  *sql.DB
+	now   func() time.Time
+}
+
+// Open opens the file, makes it when it is missing, and brings its tables up to date. A file that a newer version has
+// written is refused.
+func Open(ctx context.Context, path string, o Options) (*Store, error) {
+	if o.Readers <= 0 {
+		o.Readers = 4
+	}
+	if o.BusyTimeout <= 0 {
+		o.BusyTimeout = 5 * time.Second
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	// SQLite gives new files, and those beside it, the mode of the database: make it before anybody else can read it.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	s := &Store{now: o.Now}
+	if s.write, err = sql.Open("sqlite", dsn(path, o, true)); err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	s.write.SetMaxOpenConns(1)
+	if s.read, err = sql.Open("sqlite", dsn(path, o, false)); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.write.Close())
+	}
+	s.read.SetMaxOpenConns(o.Readers)
+	s.read.SetMaxIdleConns(o.Readers)
+	if err := errors.Join(s.migrate(ctx), s.checkDurability(ctx, o)); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.Close())
+	}
+	return s, nil
+}
+
+// dsn returns the data source. Every connection gets the same pragmas.
+func dsn(path string, o Options, write bool) string {
+	synchronous := "FULL"
+	if o.Relaxed {
+		synchronous = "NORMAL"
+	}
+	q := url.Values{"_pragma": {
+		fmt.Sprintf("busy_timeout(%d)", o.BusyTimeout.Milliseconds()),
+		"journal_mode(WAL)", "synchronous(" + synchronous + ")", "foreign_keys(1)", "trusted_schema(0)",
+	}}
+	if write {
+		q.Set("_txlock", "immediate")
+	} else {
+		q.Add("_pragma", "query_only(1)")
+	}
+	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}).String()
+}
+
+func (s *Store) migrate(ctx context.Context) error {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, s.write, sub)
+	if err != nil {
+		return fmt.Errorf("read the migrations: %w", err)
+	}
+	have, err := provider.GetDBVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("read the schema version: %w", err)
+	}
+	sources := provider.ListSources()
+	if newest := sources[len(sources)-1].Version; have > newest {
+		return fmt.Errorf("the file has schema version %d, and this program knows up to %d: it was written by a newer version, start that one", have, newest)
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("bring the tables up to date: %w", err)
+	}
+	return nil
+}
+
+// checkDurability asks the engine what it really does.
+func (s *Store) checkDurability(ctx context.Context, o Options) error {
+	var journal string
+	var synchronous int
+	if err := s.write.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&journal); err != nil {
+		return fmt.Errorf("ask for the journal mode: %w", err)
+	}
+	if err := s.write.QueryRowContext(ctx, "PRAGMA synchronous").Scan(&synchronous); err != nil {
+		return fmt.Errorf("ask for the synchronous mode: %w", err)
+	}
+	if full := 2; synchronous < full && !o.Relaxed || !strings.EqualFold(journal, "wal") {
+		return fmt.Errorf("the database runs with synchronous=%d and journal_mode=%s: it would not keep what it acknowledges", synchronous, journal)
+	}
+	return nil
+}
+
+// Close closes the file.
+func (s *Store) Close() error {
+	var err error
+	if s.read != nil {
+		err = s.read.Close()
+	}
+	return errors.Join(err, s.write.Close())
+}
+
+// Watcher tells whether anything in the file has changed. It is cheap: a node
+// asks every second whether the command line changed accounts. Only answers of the same Watcher can be compared.
+type Watcher struct{ conn *sql.Conn }
+
+// Watch returns a watcher of the file. It holds one reading connection until it is closed.
+func (s *Store) Watch(ctx context.Context) (*Watcher, error) {
+	conn, err := s.read.Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("watch the database: %w", err)
+	}
+	return &Watcher{conn}, nil
+}
+
+// Version returns a number that is different after a change by any connection, of this process or another.
+func (w *Watcher) Version(ctx context.Context) (version int64, err error) {
+	err = w.conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
+	return version, err
+}
+
+// Close ends the watching.
+func (w *Watcher) Close() error { return w.conn.Close() }
+
+// change runs do in a transaction that is on disk when it returns.
+func (s *Store) change(ctx context.Context, do func(tx *sql.Tx) error) error {
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return translate(err)
+	}
+	if err := do(tx); err != nil {
+		return errors.Join(translate(err), ignoreDone(tx.Rollback()))
+	}
+	return translate(tx.Commit())
+}
+
+func ignoreDone(err error) error {
+	if errors.Is(err, sql.ErrTxDone) {
+		return nil
+	}
+	return err
+}
+
+// translate gives the engine's errors the store's kinds.
+func translate(err error) error {
+	var e *driver.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sql.ErrNoRows):
+		return store.ErrNotFound
+	case errors.As(err, &e):
+		switch e.Code() {
+		case code.SQLITE_CONSTRAINT_UNIQUE, code.SQLITE_CONSTRAINT_PRIMARYKEY:
+			return store.ErrExists
+		case code.SQLITE_FULL:
+			return fmt.Errorf("%w: %w", store.ErrFull, err)
+		case code.SQLITE_CORRUPT:
+			return fmt.Errorf("%w: %w", store.ErrDamaged, err)
+		}
+	}
+	return err
+}
+
+// affected turns "no row was changed" into ErrNotFound.
+func affected(r sql.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	n, err := r.RowsAffected()
+	if err == nil && n == 0 {
+		return store.ErrNotFound
+	}
+	return err
+}
