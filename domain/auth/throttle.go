@@ -194,7 +194,9 @@ func (f *failures) count(k failureKey, r rate, now, longest time.Duration) (full
 	if e.tat+forgiveAfter < now {
 		e.strikes = 0
 	}
-	if e.tat, full = r.add(e.tat, now); full {
+	// Once the free ones are used up, every failure costs a longer delay, until the key is forgiven.
+	if e.tat, full = r.add(e.tat, now); full || e.strikes > 0 {
+		full = true
 		e.until = now + min(r.period<<e.strikes, longest)
 		e.strikes = min(e.strikes+1, 20)
 	}
