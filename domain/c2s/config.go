@@ -128,9 +128,6 @@ const (
 const (
 	// tlsTimeout bounds a handshake after <proceed/>.
 	tlsTimeout = 10 * time.Second
-	// lingerTime is how long a connection stays open for the peer to read a stream error and close from its side,
-	// since a socket that is closed with unread bytes in it may take the error with it.
-	lingerTime = time.Second
 	// returnTimeout bounds Returner.Return.
 	returnTimeout = 10 * time.Second
 	// sweepTime is how often the sweeper looks for what is due.

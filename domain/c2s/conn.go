@@ -59,8 +59,8 @@ type kickMessage struct {
 
 func (s *Server) newConn(ctx context.Context, l link.Conn) *conn {
 	c := &conn{srv: s, link: l, framed: l.Framed(), reason: endedByLink}
-	c.dec, c.codec = s.config.Codec(c.framed)
-	c.dec.SetLimits(stream.Limits{Bytes: preAuthBytes, Elements: preAuthElements})
+	c.newStream()
+	c.limit(preAuthBytes, preAuthElements)
 	switch {
 	case c.framed:
 		c.transport = overWebSocket
@@ -76,6 +76,17 @@ func (s *Server) newConn(ctx context.Context, l link.Conn) *conn {
 		c.neg.ctx, c.neg.cancel = context.WithCancel(ctx)
 	}
 	return c
+}
+
+// newStream begins with a decoder that has seen nothing.
+func (c *conn) newStream() { c.dec, c.codec = c.srv.config.Codec(c.framed) }
+
+// limit bounds what the client can make us hold from now on.
+func (c *conn) limit(bytes, elements int) {
+	c.dec.SetLimits(stream.Limits{Bytes: bytes, Elements: elements})
+	if l, ok := c.link.(link.Limiter); ok && c.framed {
+		l.SetMaxMessage(bytes)
+	}
 }
 
 // run reads until the link has ended, and leaves the session hibernating or ended.
@@ -98,6 +109,12 @@ func (c *conn) run(ctx context.Context) {
 		}
 		if err == nil {
 			continue
+		}
+		var broken *link.FrameError
+		if errors.As(err, &broken) { // the WebSocket itself is not sound: there is no stream left to say so on
+			c.reason = endedByError
+			_ = c.link.Close(0)
+			return
 		}
 		if c.phase == over || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return
@@ -139,18 +156,23 @@ func (c *conn) finish() {
 		_ = c.link.Close(int(c.code))
 		return
 	}
-	b.lastWords(c)
-	_ = c.link.Abort()
+	if b.lastWords(c) {
+		_ = c.link.Close(0)
+	} else {
+		c.abort()
+	}
 	b.gone(c)
 }
 
 // lastWords waits for a close that has begun: the client may have closed its half of the link and still read ours.
-func (b *bound) lastWords(c *conn) {
+// It reports whether the last words were written.
+func (b *bound) lastWords(c *conn) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for b.at == c && b.state == closing && !b.broken && (!b.finalSent || b.flushing) {
 		b.cond.Wait() // the timer of closeLocked ends it
 	}
+	return b.at == c && b.finalSent && !b.broken
 }
 
 func (c *conn) abort() { _ = c.link.Abort() }
@@ -298,15 +320,8 @@ func closeCode(e *stream.Error) int16 {
 	return 1008
 }
 
-// said is called when the last words were written. After an error the link stays open for a moment, so that the
-// peer can read it; see lingerTime.
-func (c *conn) said(e *stream.Error) {
-	if e == nil || c.framed {
-		_ = c.link.Close(int(closeCode(e)))
-		return
-	}
-	_ = c.link.SetReadDeadline(time.Now().Add(lingerTime))
-}
+// said is called when the last words were written: the link closes its half and lets the peer read them.
+func (c *conn) said(e *stream.Error) { _ = c.link.Close(int(closeCode(e))) }
 
 // refuseDraining tells a connection that came too late.
 func (c *conn) refuseDraining() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/domain/auth"
+	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -268,11 +269,21 @@ func (c *conn) starttls() {
 		c.said(stream.Fail(stream.PolicyViolation, ""))
 		return
 	}
-	if c.dec.Buffered() > 0 {
+	if c.dec.Buffered() > 0 || c.unread() {
 		c.fail(stream.Fail(stream.PolicyViolation, "Nothing may follow <starttls/> in the clear."))
 		return
 	}
 	c.startTLS = true
+}
+
+// unread reports whether bytes wait that the decoder has not been given.
+func (c *conn) unread() bool {
+	p, ok := c.link.(link.Peeker)
+	if !ok {
+		return false
+	}
+	pending, err := p.Pending()
+	return pending || err != nil
 }
 
 // upgrade makes the link a TLS link. It runs outside Receive. The stream starts anew, and so does the decoder.
@@ -289,8 +300,8 @@ func (c *conn) upgrade() {
 		c.abort()
 		return
 	}
-	c.dec, c.codec = c.srv.config.Codec(false)
-	c.dec.SetLimits(stream.Limits{Bytes: preAuthBytes, Elements: preAuthElements})
+	c.newStream()
+	c.limit(preAuthBytes, preAuthElements)
 	c.transport, c.neg.tls = overTLS, true
 	c.phase, c.opened = awaitHeader, false
 }

@@ -151,5 +151,5 @@ func (c *conn) loggedIn() {
 	c.neg.failures = 0
 	c.phase, c.opened = awaitHeader, false
 	c.dec.Restart()
-	c.dec.SetLimits(stream.Limits{Bytes: c.srv.config.MaxStanzaBytes, Elements: c.srv.config.MaxElements})
+	c.limit(c.srv.config.MaxStanzaBytes, c.srv.config.MaxElements)
 }

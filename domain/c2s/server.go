@@ -318,6 +318,9 @@ func (s *Server) awake(b *bound) bool {
 func (s *Server) panicked(where string, v any) {
 	buf := make([]byte, 8<<10)
 	buf = buf[:runtime.Stack(buf, false)]
+	if p, ok := v.(*link.PanicError); ok { // it happened on a stack that the link lent
+		v, buf = p.Value, p.Stack
+	}
 	s.config.Log.Error("a panic ended a client's session", "where", where, "panic", fmt.Sprintf("%.200v", v), "stack", string(buf))
 }
 
