@@ -28,3 +28,15 @@ type LastActivity interface {
 	LastActivity(ctx context.Context, owner AccountID) (seconds int64, status string, err error)
 	SetLastActivity(ctx context.Context, owner AccountID, seconds int64, status string) error
 }
+
+// Activity is one account's last activity.
+type Activity struct {
+	Seconds int64
+	Status  string
+}
+
+// Activities writes many at once.
+type Activities interface {
+	// SetActivities stores all in one transaction; accounts that are gone are passed over.
+	SetActivities(ctx context.Context, all map[AccountID]Activity) error
+}

@@ -118,7 +118,10 @@ func (s *Store) create(ctx context.Context, tx *sql.Tx, a store.Account) (store.
 	if err != nil {
 		return 0, err
 	}
-	return store.AccountID(id), insertCredentials(ctx, tx, id, a.Credentials)
+	if err := insertCredentials(ctx, tx, id, a.Credentials); err != nil {
+		return 0, err
+	}
+	return store.AccountID(id), s.note(ctx, tx, id, a.Name)
 }
 
 func insertCredentials(ctx context.Context, tx *sql.Tx, account int64, all []store.Credential) error {
@@ -142,7 +145,10 @@ func (s *Store) SetCredentials(ctx context.Context, name string, c []store.Crede
 		if _, err := tx.ExecContext(ctx, `DELETE FROM credential WHERE account = ?`, id); err != nil {
 			return err
 		}
-		return insertCredentials(ctx, tx, id, c)
+		if err := insertCredentials(ctx, tx, id, c); err != nil {
+			return err
+		}
+		return s.note(ctx, tx, id, name)
 	})
 	if err != nil {
 		return fmt.Errorf("set credentials: %w", err)
@@ -158,7 +164,14 @@ func accountID(ctx context.Context, tx *sql.Tx, name string) (id int64, err erro
 // SetDisabled implements store.AccountWriter.
 func (s *Store) SetDisabled(ctx context.Context, name string, disabled bool) error {
 	err := s.change(ctx, func(tx *sql.Tx) error {
-		return affected(tx.ExecContext(ctx, `UPDATE account SET disabled = ? WHERE name = ?`, disabled, name))
+		id, err := accountID(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE account SET disabled = ? WHERE id = ?`, disabled, id); err != nil {
+			return err
+		}
+		return s.note(ctx, tx, id, name)
 	})
 	if err != nil {
 		return fmt.Errorf("disable or enable account: %w", err)
@@ -169,14 +182,21 @@ func (s *Store) SetDisabled(ctx context.Context, name string, disabled bool) err
 // DeleteAccount implements store.AccountWriter.
 func (s *Store) DeleteAccount(ctx context.Context, name string) error {
 	err := s.change(ctx, func(tx *sql.Tx) error {
-		if err := affected(tx.ExecContext(ctx, `DELETE FROM account WHERE name = ?`, name)); err != nil {
+		id, err := accountID(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM account WHERE id = ?`, id); err != nil {
+			return err
+		}
+		if err := s.note(ctx, tx, id, name); err != nil {
 			return err
 		}
 		now := s.now()
 		if _, err := tx.ExecContext(ctx, `DELETE FROM reserved_name WHERE until <= ?`, now.UnixMilli()); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO reserved_name (name, until) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET until = excluded.until`,
+		_, err = tx.ExecContext(ctx, `INSERT INTO reserved_name (name, until) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET until = excluded.until`,
 			name, now.Add(reservation).UnixMilli())
 		return err
 	})
@@ -184,6 +204,43 @@ func (s *Store) DeleteAccount(ctx context.Context, name string) error {
 		return fmt.Errorf("delete account: %w", err)
 	}
 	return nil
+}
+
+// changesKept is for how long a change of an account can be noticed.
+const changesKept = 24 * time.Hour
+
+// note records a change of an account for other processes.
+func (s *Store) note(ctx context.Context, tx *sql.Tx, account int64, name string) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO account_change (at, origin, account, name) VALUES (?, ?, ?, ?)`,
+		s.now().UnixMilli(), s.origin, account, name)
+	return err
+}
+
+// AccountChanges implements store.AccountChanges.
+func (s *Store) AccountChanges(ctx context.Context, after int64, limit int) ([]store.AccountChange, error) {
+	if after < 0 {
+		var newest store.AccountChange
+		err := s.read.QueryRowContext(ctx, `SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'account_change'), 0)`).Scan(&newest.Number)
+		if err != nil {
+			return nil, fmt.Errorf("read account changes: %w", translate(err))
+		}
+		return []store.AccountChange{newest}, nil
+	}
+	rows, err := s.read.QueryContext(ctx, `SELECT number, account, name FROM account_change WHERE number > ? AND origin <> ? ORDER BY number LIMIT ?`,
+		after, s.origin, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read account changes: %w", translate(err))
+	}
+	defer rows.Close()
+	var all []store.AccountChange
+	for rows.Next() {
+		var c store.AccountChange
+		if err := rows.Scan(&c.Number, &c.ID, &c.Name); err != nil {
+			return nil, fmt.Errorf("read account changes: %w", err)
+		}
+		all = append(all, c)
+	}
+	return all, translate(rows.Err())
 }
 
 // Secret implements store.Secrets.

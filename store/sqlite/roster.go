@@ -218,13 +218,27 @@ func (s *Store) LastActivity(ctx context.Context, owner store.AccountID) (second
 
 // SetLastActivity implements store.LastActivity.
 func (s *Store) SetLastActivity(ctx context.Context, owner store.AccountID, seconds int64, status string) error {
+	return s.SetActivities(ctx, map[store.AccountID]store.Activity{owner: {Seconds: seconds, Status: status}})
+}
+
+// SetActivities implements store.Activities.
+func (s *Store) SetActivities(ctx context.Context, all map[store.AccountID]store.Activity) error {
 	err := s.change(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO last_activity (account, seconds, status) VALUES (?, ?, ?)
-			ON CONFLICT (account) DO UPDATE SET seconds = excluded.seconds, status = excluded.status`, owner, seconds, status)
-		return err
+		insert, err := tx.PrepareContext(ctx, `INSERT INTO last_activity (account, seconds, status)
+			SELECT id, ?, ? FROM account WHERE id = ? ON CONFLICT (account) DO UPDATE SET seconds = excluded.seconds, status = excluded.status`)
+		if err != nil {
+			return err
+		}
+		defer insert.Close()
+		for owner, a := range all {
+			if _, err := insert.ExecContext(ctx, a.Seconds, a.Status, owner); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("set last activity: %w", err)
+		return fmt.Errorf("set last activity of %d accounts: %w", len(all), err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ package sqlite
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"embed"
 	"errors"
@@ -44,6 +45,8 @@ type Store struct {
 	write *sql.DB // of one connection
 	read  *sql.DB
 	now   func() time.Time
+	// origin names this store among all that have the file open.
+	origin string
 }
 
 // Open opens the file, makes it when it is missing, and brings its tables up to date. A file that a newer version has
@@ -66,7 +69,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	s := &Store{now: o.Now}
+	s := &Store{now: o.Now, origin: rand.Text()}
 	if s.write, err = sql.Open("sqlite", dsn(path, o, true)); err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -120,7 +123,8 @@ func (s *Store) migrate(ctx context.Context) error {
 	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("bring the tables up to date: %w", err)
 	}
-	return nil
+	_, err = s.write.ExecContext(ctx, `DELETE FROM account_change WHERE at < ?`, s.now().Add(-changesKept).UnixMilli())
+	return err
 }
 
 // checkDurability asks the engine what it really does.
@@ -147,28 +151,6 @@ func (s *Store) Close() error {
 	}
 	return errors.Join(err, s.write.Close())
 }
-
-// Watcher tells whether anything in the file has changed. It is cheap: a node
-// asks every second whether the command line changed accounts. Only answers of the same Watcher can be compared.
-type Watcher struct{ conn *sql.Conn }
-
-// Watch returns a watcher of the file. It holds one reading connection until it is closed.
-func (s *Store) Watch(ctx context.Context) (*Watcher, error) {
-	conn, err := s.read.Conn(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("watch the database: %w", err)
-	}
-	return &Watcher{conn}, nil
-}
-
-// Version returns a number that is different after a change by any connection, of this process or another.
-func (w *Watcher) Version(ctx context.Context) (version int64, err error) {
-	err = w.conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
-	return version, err
-}
-
-// Close ends the watching.
-func (w *Watcher) Close() error { return w.conn.Close() }
 
 // change runs do in a transaction that is on disk when it returns.
 func (s *Store) change(ctx context.Context, do func(tx *sql.Tx) error) error {

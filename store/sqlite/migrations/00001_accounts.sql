@@ -50,3 +50,11 @@ CREATE TABLE secret (
     name  TEXT PRIMARY KEY,
     value BLOB NOT NULL
 ) WITHOUT ROWID;
+-- What happened to accounts in the last day, so that a running node notices what another process did.
+CREATE TABLE account_change (
+    number  INTEGER PRIMARY KEY AUTOINCREMENT,
+    at      INTEGER NOT NULL, -- Unix milliseconds
+    origin  TEXT NOT NULL,    -- the process
+    account INTEGER NOT NULL,
+    name    TEXT NOT NULL
+);
