@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -172,9 +173,10 @@ func TestFailedLogIsFatal(t *testing.T) {
 // P17: a full storage refuses what is to be stored, passes the rest, and recovers by itself.
 func TestFullStorageRefusesAndRecovers(t *testing.T) {
 	h := newHouse(t, memory())
-	full := true
+	var full atomic.Bool
+	full.Store(true)
 	h.log.before = func([]*store.Append, []store.Mark) error {
-		if full {
+		if full.Load() {
 			return fmt.Errorf("appending: %w", store.ErrFull)
 		}
 		return nil
@@ -191,7 +193,7 @@ func TestFullStorageRefusesAndRecovers(t *testing.T) {
 	require.Nil(t, h.say(t, "romeo@verona.example/orchard", chat("juliet@verona.example", "", active())).Err)
 	require.Len(t, h.seen(), 1, "what needs no room passes")
 
-	full = false
+	full.Store(false)
 	r = h.say(t, "romeo@verona.example/orchard", chat("juliet@verona.example", "room"))
 	require.Nil(t, r.Err)
 	require.Equal(t, uint64(1), r.Seq, "nothing was half written")

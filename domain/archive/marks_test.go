@@ -1,0 +1,479 @@
+package archive
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// step commits what was accepted, as the committer would: the test is its goroutine.
+func (h *house) step(t require.TestingT) {
+	require.NoError(t, h.commitAll(context.Background(), h.queue.take(nil)))
+}
+
+// replay returns the messages that a replay to the account gives.
+func (h *house) replay(t require.TestingT, account uint64) (ids []uint64, through uint64) {
+	through, err := h.Replay(context.Background(), account, func(p *stream.Packet) bool {
+		ids = append(ids, p.ArchiveID)
+		return true
+	})
+	require.NoError(t, err)
+	return ids, through
+}
+
+func TestReplay(t *testing.T) {
+	h := newHouse(t, memory())
+	h.run(t)
+	for i, s := range []*stanza.Stanza{
+		chat("juliet@verona.example", "zero"),
+		chat("juliet@verona.example", "", active()),
+		chat("juliet@verona.example", "", stanza.New("urn:example:unknown", "thing")),
+		chat("nurse@verona.example", "not hers"),
+		chat("juliet@verona.example/gone", "three", stanza.New(nsDelay, "delay", "from", "romeo@verona.example", "stamp", "2020-01-01T00:00:00Z")),
+	} {
+		s.ID = fmt.Sprint(i)
+		h.say(t, "romeo@verona.example/orchard", s)
+	}
+	h.say(t, "juliet@verona.example/b", chat("romeo@verona.example", "she says"))
+	var got []*stream.Packet
+	through, err := h.Replay(t.Context(), juliet, func(p *stream.Packet) bool { got = append(got, p); return true })
+	require.NoError(t, err)
+	require.Len(t, got, 3)
+	for i, id := range []string{"0", "2", "4"} {
+		p := got[i]
+		require.Equal(t, id, p.Stanza.ID)
+		require.True(t, p.Copy)
+		require.NotZero(t, p.ArchiveID)
+		delay := p.Stanza.Payload[len(p.Stanza.Payload)-1]
+		require.Equal(t, nsDelay, delay.Space)
+		require.Equal(t, "verona.example", delay.Attr("from"))
+		require.Equal(t, stampOf(store.MessageID(p.ArchiveID).Time()), delay.Attr("stamp"))
+		sid := p.Stanza.Child(nsStanzaID, "stanza-id")
+		if id == "2" {
+			require.Nil(t, sid, "it is not in her history")
+			continue
+		}
+		require.Equal(t, h.StanzaID(p.ArchiveID), sid.Attr("id"))
+	}
+	require.Equal(t, got[2].ArchiveID, through)
+
+	// She reads two of them; the third comes again, and only that.
+	h.Delivered(juliet, got[0].ArchiveID)
+	h.Delivered(juliet, got[2].ArchiveID)
+	ids, _ := h.replay(t, juliet)
+	require.Equal(t, []uint64{got[1].ArchiveID}, ids)
+	h.Delivered(juliet, got[1].ArchiveID)
+	ids, _ = h.replay(t, juliet)
+	require.Empty(t, ids)
+
+	ids, through = h.replay(t, 99)
+	require.Empty(t, ids)
+	require.Zero(t, through)
+}
+
+func TestReplayStopsWhenToldTo(t *testing.T) {
+	h := newHouse(t, memory())
+	m := fill(t, h.log, noon, 250, func(int) (string, string) { return "romeo@verona.example/o", "juliet@verona.example" })
+	n := 0
+	through, err := h.Replay(t.Context(), juliet, func(*stream.Packet) bool { n++; return n < 120 })
+	require.NoError(t, err)
+	require.Equal(t, 120, n)
+	require.Equal(t, uint64(m[119].ID), through)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	h.Archive.log = cancelled{h.Archive.log}
+	_, err = h.Replay(ctx, juliet, func(*stream.Packet) bool { t.Error("yielded"); return true })
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+// cancelled is a log that heeds contexts.
+type cancelled struct{ store.MessageLog }
+
+func (c cancelled) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID, limit int) ([]store.Message, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return c.MessageLog.Undelivered(ctx, owner, after, limit)
+}
+
+// pass lets time go by in a bubble of synctest, and everything happen that is due.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// A mark is written with the next batch after the interval, or alone when nothing else is written.
+func TestMarksAreWrittenInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // guards written and batches
+		var written []store.Mark
+		var batches []int
+		h := newHouse(t, memory())
+		h.log.before = func(batch []*store.Append, marks []store.Mark) error {
+			mu.Lock()
+			defer mu.Unlock()
+			written = append(written, marks...)
+			batches = append(batches, len(batch))
+			return nil
+		}
+		take := func() (marks []store.Mark, sizes []int) {
+			mu.Lock()
+			defer mu.Unlock()
+			marks, sizes = written, batches
+			written, batches = nil, nil
+			return marks, sizes
+		}
+		stop := h.run(t)
+		who := from("romeo@verona.example/orchard")
+		h.accept(t.Context(), who, chat("juliet@verona.example", "1"))
+		synctest.Wait()
+		id := h.receipts[0].ID
+		h.Delivered(juliet, id)
+		pass(199 * time.Millisecond)
+		marks, sizes := take()
+		require.Empty(t, marks)
+		require.Equal(t, []int{1}, sizes)
+		pass(2 * time.Millisecond)
+		marks, sizes = take()
+		require.Equal(t, []store.Mark{{Account: juliet, Through: store.MessageID(id)}}, marks)
+		require.Equal(t, []int{0}, sizes)
+
+		// Busy: marks go with the messages, at most once in an interval.
+		for range 100 {
+			h.accept(t.Context(), who, chat("juliet@verona.example", "x"))
+			synctest.Wait()
+			h.Delivered(juliet, h.receipts[len(h.receipts)-1].ID)
+			pass(10 * time.Millisecond)
+		}
+		marks, _ = take()
+		require.GreaterOrEqual(t, len(marks), 4)
+		require.LessOrEqual(t, len(marks), 10)
+
+		// The last ones are written when the server stops.
+		h.Delivered(juliet, h.receipts[len(h.receipts)-1].ID)
+		require.NoError(t, stop())
+		mark, err := h.log.Mark(t.Context(), juliet)
+		require.NoError(t, err)
+		require.Equal(t, h.receipts[len(h.receipts)-1].ID, uint64(mark.Through))
+		require.Empty(t, mark.Missed)
+	})
+}
+
+func TestMarksSurviveAFullStorage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, memory())
+		var full atomic.Bool
+		h.log.before = func([]*store.Append, []store.Mark) error {
+			if full.Load() {
+				return store.ErrFull
+			}
+			return nil
+		}
+		stop := h.run(t)
+		who := from("romeo@verona.example/orchard")
+		h.accept(t.Context(), who, chat("juliet@verona.example", "1"))
+		synctest.Wait()
+		full.Store(true)
+		h.replay(t, juliet)
+		h.Delivered(juliet, h.receipts[0].ID)
+		pass(time.Second)
+		h.accept(t.Context(), who, chat("juliet@verona.example", "2"))
+		synctest.Wait()
+		require.Equal(t, stanza.ResourceConstraint, h.receipts[1].Err.Condition)
+		full.Store(false)
+		pass(5 * time.Second)
+		mark, err := h.log.Mark(t.Context(), juliet)
+		require.NoError(t, err)
+		require.Equal(t, h.receipts[0].ID, uint64(mark.Through))
+		require.NoError(t, stop())
+	})
+}
+
+// world is a model of one account's deliveries, beside the real thing.
+type world struct {
+	log   store.MessageLog
+	h     *house
+	tb    testing.TB
+	clock time.Time
+
+	all       []uint64        // stored for juliet, in order
+	delivered map[uint64]bool // reported
+	written   map[uint64]bool // reported before the last time that marks were written
+	forgot    bool            // a bound was passed: repetitions are allowed
+}
+
+func newWorld(tb testing.TB) *world {
+	w := &world{log: memory(), tb: tb, clock: noon, delivered: map[uint64]bool{}, written: map[uint64]bool{}}
+	w.start()
+	return w
+}
+
+func (w *world) start() {
+	w.h = newHouse(w.tb, w.log, func(c *Config) { c.Now = func() time.Time { return w.clock }; c.MarkAccounts = 64 })
+	w.h.lastMarks = w.clock
+}
+
+func (w *world) undelivered() (out []uint64) {
+	for _, id := range w.all {
+		if !w.delivered[id] {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+func (w *world) say(t *rapid.T) {
+	n := rapid.SampledFrom([]int{1, 1, 1, 2, 3, 3, 5, 8, 13, 20, 100, pendingBound + 50}).Draw(t, "messages")
+	for i := range n {
+		to := "juliet@verona.example"
+		if i%7 == 5 {
+			to = "nurse@verona.example"
+		}
+		w.h.accept(context.Background(), from("romeo@verona.example/o"), chat(to, "x"))
+	}
+	// What is seen of the log before the committer notes it: a replay or a report may come in between.
+	w.h.onRoute = func(p *stream.Packet) {
+		if p.Stanza.To.Local() == "juliet" {
+			w.all = append(w.all, p.ArchiveID)
+		}
+	}
+	w.h.step(t)
+	w.h.delivered = nil
+	if len(w.undelivered()) > missedBound {
+		w.forgot = true
+	}
+}
+
+// deliver reports some of the undelivered, oldest first mostly, or something that is none of hers.
+func (w *world) deliver(t *rapid.T) {
+	list := w.undelivered()
+	if len(list) == 0 {
+		w.h.Delivered(juliet, rapid.Uint64Range(1, 1<<62).Draw(t, "stranger"))
+		return
+	}
+	n := rapid.IntRange(1, len(list)).Draw(t, "count")
+	if rapid.Bool().Draw(t, "from the end") {
+		slices.Reverse(list)
+	}
+	skip := rapid.IntRange(2, 20).Draw(t, "skip")
+	for i, id := range list[:n] {
+		if i%skip == skip-1 {
+			continue
+		}
+		w.h.Delivered(juliet, id)
+		w.delivered[id] = true
+	}
+}
+
+func (w *world) write(t *rapid.T) {
+	require.NoError(t, w.h.writeMarks(context.Background()))
+	w.written = map[uint64]bool{}
+	for id := range w.delivered {
+		w.written[id] = true
+	}
+}
+
+func (w *world) crash(t *rapid.T) {
+	w.start()
+	w.check(t, w.written)
+	// Devices that got a message twice report it twice.
+	for id := range w.delivered {
+		if !w.written[id] {
+			w.h.Delivered(juliet, id)
+		}
+	}
+}
+
+// evict forgets the entry, as happens when there are too many accounts.
+func (w *world) evict(t *rapid.T) {
+	shard := w.h.marks.shard(juliet)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	if acc := shard.accounts[juliet]; acc != nil && !acc.dirty && acc.loading == nil {
+		delete(shard.accounts, juliet)
+	}
+}
+
+// check replays, and finds every message that was not delivered, in order, and nothing that is known to be.
+func (w *world) check(t *rapid.T, known map[uint64]bool) {
+	got, _ := w.h.replay(t, juliet)
+	require.True(t, slices.IsSorted(got))
+	have := map[uint64]bool{}
+	for _, id := range got {
+		require.False(t, have[id], "message %d twice in one replay", id)
+		have[id] = true
+		if !w.forgot {
+			require.False(t, known[id], "message %d comes again", id)
+		}
+	}
+	for _, id := range w.undelivered() {
+		require.True(t, have[id], "message %d is lost", id)
+	}
+}
+
+// Never lost, whatever happens: messages come, are delivered out of order, marks are written or not, the process
+// crashes, entries are forgotten.
+func TestMarksNeverLose(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		w := newWorld(t)
+		rt.Repeat(map[string]func(*rapid.T){
+			"say":     w.say,
+			"deliver": w.deliver,
+			"write":   w.write,
+			"crash":   w.crash,
+			"evict":   w.evict,
+			"wait":    func(*rapid.T) { w.clock = w.clock.Add(time.Second) },
+			"replay":  func(t *rapid.T) { w.check(t, w.delivered) },
+		})
+		w.crash(rt)
+	})
+}
+
+// Everything delivered and written: the mark is at the end, whatever the order was.
+func TestMarkReachesTheEnd(t *testing.T) {
+	for _, n := range []int{1, 10, pendingBound, pendingBound + 1, 3*pendingBound + 7} {
+		w := newWorld(t)
+		for range n {
+			w.h.accept(t.Context(), from("romeo@verona.example/o"), chat("juliet@verona.example", "x"))
+		}
+		w.h.step(t)
+		ids, _ := w.h.replay(t, juliet)
+		require.Len(t, ids, n)
+		for _, id := range ids {
+			w.h.Delivered(juliet, id)
+		}
+		require.NoError(t, w.h.writeMarks(t.Context()))
+		mark, err := w.log.Mark(t.Context(), juliet)
+		require.NoError(t, err)
+		require.Equal(t, store.Mark{Account: juliet, Through: store.MessageID(ids[n-1])}, mark, "%d messages", n)
+	}
+}
+
+// A message that one device does not acknowledge is listed as missed, and does not hold up the others' mark.
+func TestMissedMessages(t *testing.T) {
+	w := newWorld(t)
+	w.h.replay(t, juliet)
+	var ids []uint64
+	for i := range 200 {
+		w.h.accept(t.Context(), from("romeo@verona.example/o"), chat("juliet@verona.example", "x"))
+		w.h.step(t)
+		id := w.h.receipts[i].ID
+		ids = append(ids, id)
+		if i != 3 && i != 7 {
+			w.h.Delivered(juliet, id)
+		}
+	}
+	require.NoError(t, w.h.writeMarks(t.Context()))
+	mark, err := w.log.Mark(t.Context(), juliet)
+	require.NoError(t, err)
+	require.Equal(t, store.Mark{Account: juliet, Through: store.MessageID(ids[199]), Missed: []store.MessageID{store.MessageID(ids[3]), store.MessageID(ids[7])}}, mark)
+	w.start()
+	got, _ := w.h.replay(t, juliet)
+	require.Equal(t, []uint64{ids[3], ids[7]}, got)
+}
+
+// Accounts come and go by the thousand; the memory for them is bounded and nothing is lost.
+func TestMarksOfManyAccounts(t *testing.T) {
+	log := memory()
+	m := newMarks(log, markShards*4, newMetrics(nil, func() (int, int) { return 0, 0 }), newHouse(t, log).logger)
+	for account := store.AccountID(1); account <= 1500; account++ {
+		a := stored("romeo@verona.example/o", "juliet@verona.example", "x")
+		a.Recipient = store.Party{JID: jid.MustParse("x@verona.example"), Account: account}
+		require.NoError(t, log.Append(t.Context(), noon, []*store.Append{a}, nil))
+		m.note(account, a.ID)
+		m.delivered(account, a.ID)
+		if account%10 == 0 {
+			require.NoError(t, log.Append(t.Context(), noon, nil, m.collect()))
+		}
+	}
+	total := 0
+	for i := range m.shards {
+		total += len(m.shards[i].accounts)
+	}
+	require.LessOrEqual(t, total, markShards*5)
+	mark, err := log.Mark(t.Context(), 17)
+	require.NoError(t, err)
+	require.NotZero(t, mark.Through)
+}
+
+// Reports, replays, commits and writes at once, with the race detector.
+func TestMarksConcurrently(t *testing.T) {
+	h := newHouse(t, memory(), func(c *Config) { c.MarkInterval = time.Millisecond })
+	stop := h.run(t)
+	const n = 600
+	pending := make(chan uint64, n)
+	h.onRoute = func(p *stream.Packet) { pending <- p.ArchiveID }
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range n {
+			h.accept(t.Context(), from("romeo@verona.example/o"), chat("juliet@verona.example", "x"))
+		}
+	})
+	for range 3 {
+		wg.Go(func() {
+			for range n / 3 {
+				h.Delivered(juliet, <-pending)
+			}
+		})
+	}
+	wg.Go(func() {
+		for range 20 {
+			_, err := h.Replay(t.Context(), juliet, func(p *stream.Packet) bool { return true })
+			require.NoError(t, err)
+		}
+	})
+	wg.Wait()
+	require.NoError(t, stop())
+	ids, _ := h.replay(t, juliet)
+	require.Empty(t, ids)
+	mark, err := h.log.Mark(t.Context(), juliet)
+	require.NoError(t, err)
+	require.Empty(t, mark.Missed)
+	require.Equal(t, h.receipts[n-1].ID, uint64(mark.Through))
+}
+
+// A log that cannot be read for a moment costs a repetition, and no message.
+func TestMarksWhenTheLogCannotBeRead(t *testing.T) {
+	h := newHouse(t, memory())
+	m := fill(t, h.log, noon, 3, func(int) (string, string) { return "romeo@verona.example/o", "juliet@verona.example" })
+	whole := h.marks.log
+	h.marks.log = deadLog{}
+	h.Delivered(juliet, uint64(m[0].ID))
+	_, err := h.Replay(t.Context(), juliet, func(*stream.Packet) bool { return true })
+	require.ErrorIs(t, err, errDisk)
+	h.marks.log = whole
+	ids, _ := h.replay(t, juliet)
+	require.Len(t, ids, 3)
+}
+
+// A damaged message is passed over and holds up no mark.
+func TestReplayPassesOverDamage(t *testing.T) {
+	h := newHouse(t, memory())
+	m := fill(t, h.log, noon, replayPage+5, func(int) (string, string) { return "romeo@verona.example/o", "juliet@verona.example" })
+	log := &damagedLog{h.Archive.log, map[store.MessageID]bool{m[0].ID: true, m[50].ID: true}}
+	h.Archive.log, h.marks.log = log, log
+	ids, _ := h.replay(t, juliet)
+	require.Len(t, ids, replayPage+3)
+	for _, id := range ids {
+		h.Delivered(juliet, id)
+	}
+	require.Equal(t, []store.Mark{{Account: juliet, Through: m[replayPage+4].ID}}, h.marks.collect())
+}
+
+func (deadLog) Mark(context.Context, store.AccountID) (store.Mark, error) {
+	return store.Mark{}, errDisk
+}
