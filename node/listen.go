@@ -1,0 +1,162 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/posthouse-im/posthouse/domain/auth"
+	"github.com/posthouse-im/posthouse/link"
+)
+
+// webSocketPath is where WebSockets are opened (RFC 7395; the path is ours, and host-meta tells it).
+const webSocketPath = "/xmpp-websocket"
+
+// admissions connects the throttle's view of a connection with its login: strangers are counted apart from those who have logged in.
+type admissions struct {
+	connections *auth.Connections
+	strangers   sync.Map // netip.AddrPort of a connection that has not logged in → *auth.Admission
+}
+
+// admit is link.Config.Admit.
+func (d *admissions) admit(client netip.AddrPort) (release func(), ok bool) {
+	admission, ok := d.connections.Admit(client.Addr())
+	if !ok {
+		return nil, false
+	}
+	d.strangers.Store(client, admission)
+	return func() {
+		d.strangers.CompareAndDelete(client, admission)
+		admission.Release()
+	}, true
+}
+
+// settle is c2s.Config.LoggedIn.
+func (d *admissions) settle(l link.Conn) {
+	if admission, ok := d.strangers.LoadAndDelete(l.Remote()); ok {
+		admission.(*auth.Admission).Authenticated()
+	}
+}
+
+// addListeners opens all sockets. They are closed first when the node stops, and connections end with the clients part.
+func (a *assembly) addListeners(ctx context.Context) error {
+	a.admitted.connections = a.auth.Connections()
+	gate := link.NewGate(0, 0)
+	listen := a.Config.Listen
+	for _, kind := range []struct {
+		name      string
+		mode      link.Mode
+		addresses []string
+		proxies   []Prefixed
+	}{
+		{"xmpp", link.ModePlain, listen.XMPP.Address, listen.XMPP.ProxyFrom},
+		{"xmpp_tls", link.ModeTLS, listen.XMPPTLS.Address, listen.XMPPTLS.ProxyFrom},
+	} {
+		for _, address := range kind.addresses {
+			c := link.Config{
+				Address: address, Mode: kind.mode, Name: kind.name + " " + address, TrustedProxies: Networks(kind.proxies),
+				TLS: a.tls.Load, Gate: gate, Admit: a.admitted.admit, Registerer: a.Registry, Log: a.Log,
+			}
+			a.Group.Add(a.xmppPart(kind.name, c))
+		}
+	}
+	return a.addWeb(gate)
+}
+
+// xmppPart is one listener for XMPP.
+func (a *assembly) xmppPart(kind string, c link.Config) Part {
+	var l *link.Listener
+	ended := make(chan struct{})
+	return Part{
+		Name: kind + " listener",
+		Start: func(ctx context.Context, fail func(error)) (err error) {
+			if l, err = link.Listen(ctx, c); err != nil {
+				return ListenError(c.Address, err)
+			}
+			a.listeners = append(a.listeners, l)
+			a.Announce(Listening{Kind: kind, Address: l.Addr().String()})
+			go func() { // ends with Close
+				defer close(ended)
+				if err := l.Serve(context.Background(), func(conn link.Conn) { a.clients.Serve(context.Background(), conn) }); err != nil {
+					fail(err)
+				}
+			}()
+			return nil
+		},
+		Stop: func(context.Context) error {
+			_ = l.Close() // it may have failed before
+			<-ended
+			return nil
+		},
+	}
+}
+
+// addWeb adds the public HTTP listeners: WebSockets and host-meta.
+func (a *assembly) addWeb(gate *link.Gate) (err error) {
+	h := a.Config.Listen.HTTP
+	if len(h.Address) == 0 {
+		return nil
+	}
+	a.web, err = link.NewWebSocket(link.WebSocketConfig{
+		Origins: h.Origins, TrustedProxies: Networks(h.ProxyFrom), Admit: a.admitted.admit, Registerer: a.Registry, Log: a.Log,
+	}, func(conn link.Conn) { a.clients.Serve(context.Background(), conn) })
+	if err != nil {
+		return err
+	}
+	mode, scheme := link.ModePlain, "http"
+	if h.TLS {
+		mode, scheme = link.ModeTLS, "https"
+	}
+	base := h.BaseURL
+	if base == "" {
+		base = scheme + "://" + h.Address[0]
+	}
+	meta, err := link.HostMeta(link.HostMetaConfig{BaseURL: base, WebSocketPath: webSocketPath})
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET "+webSocketPath, a.web)
+	mux.Handle("/.well-known/", meta)
+	for _, address := range h.Address {
+		a.Group.Add(a.webPart(scheme, link.Config{
+			Address: address, Mode: mode, Name: "http " + address, TLS: a.webTLS.Load, Gate: gate, Admit: a.admitted.admit,
+			Registerer: a.Registry, Log: a.Log,
+		}, mux))
+	}
+	return nil
+}
+
+// webPart is one listener for HTTP.
+func (a *assembly) webPart(kind string, c link.Config, handler http.Handler) Part {
+	server := NewHTTPServer(handler, a.Log)
+	var l *link.Listener
+	return Part{
+		Name: kind + " listener",
+		Start: func(ctx context.Context, fail func(error)) (err error) {
+			if l, err = link.Listen(ctx, c); err != nil {
+				return ListenError(c.Address, err)
+			}
+			a.Announce(Listening{Kind: kind, Address: l.Addr().String()})
+			go func() { // ends with Shutdown or Close
+				if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+					fail(err)
+				}
+			}()
+			return nil
+		},
+		Stop: func(ctx context.Context) error {
+			if err := server.Shutdown(ctx); err != nil {
+				return errors.Join(err, server.Close())
+			}
+			return nil
+		},
+		Within: webShutdown,
+	}
+}
+
+// webShutdown bounds waiting for requests that are being answered; WebSockets have left net/http by then.
+const webShutdown = 5 * time.Second

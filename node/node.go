@@ -1,0 +1,254 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/posthouse-im/posthouse/domain/archive"
+	"github.com/posthouse-im/posthouse/domain/auth"
+	"github.com/posthouse-im/posthouse/domain/c2s"
+	"github.com/posthouse-im/posthouse/domain/local"
+	"github.com/posthouse-im/posthouse/domain/roster"
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/link"
+	"github.com/posthouse-im/posthouse/store/pebble"
+	"github.com/posthouse-im/posthouse/store/sqlite"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
+)
+
+// assembly is a node while it is put together, and what its parts share. Fixed once Assemble has returned.
+type assembly struct {
+	*Shell
+	domain jid.JID
+
+	database *sqlite.Store
+	log      *pebble.Log
+	activity *activityWriter
+
+	auth     *auth.Authenticator
+	sessions *session.Manager
+	contacts *roster.Contacts
+	local    *local.Domain
+	archive  *archive.Archive
+	router   *router.Router
+	clients  *c2s.Server
+
+	tls       atomic.Pointer[tls.Config] // for XMPP
+	webTLS    atomic.Pointer[tls.Config] // for HTTPS
+	listeners []*link.Listener
+	web       *link.WebSocket
+	admitted  admissions
+}
+
+// Assemble makes the parts of a node and adds them to the shell's group, in the order in which they start. It is for Options.Assemble.
+func Assemble(ctx context.Context, s *Shell) error {
+	domain, err := jid.Parse(s.Config.Domain)
+	if err != nil || domain != domain.DomainJID() {
+		return fmt.Errorf("domain %q is not a domain: %w", s.Config.Domain, err)
+	}
+	a := &assembly{Shell: s, domain: domain}
+	if err := a.openStores(ctx); err != nil {
+		return errors.Join(err, a.closeStores())
+	}
+	if err := a.wire(ctx); err != nil {
+		return errors.Join(err, a.closeStores())
+	}
+	s.Group.Add(Part{Name: "stores", Stop: func(context.Context) error { return a.closeStores() }})
+	s.Group.Add(Loop("last activity", a.activity.run))
+	s.Group.Add(Loop("archive", a.archive.Run))
+	s.Group.Add(Part{Name: "delivery", Stop: a.local.Close})
+	s.Group.Add(Loop("account changes", a.watchAccounts))
+	s.Group.Add(a.clientsPart())
+	if err := a.addListeners(ctx); err != nil {
+		return errors.Join(err, a.closeStores())
+	}
+	return nil
+}
+
+func (a *assembly) openStores(ctx context.Context) (err error) {
+	relaxed := a.Config.Durability == "relaxed"
+	a.database, err = sqlite.Open(ctx, filepath.Join(a.Folder.Path, Database), sqlite.Options{Relaxed: relaxed})
+	if err != nil {
+		return err
+	}
+	o := pebble.Options{Durability: pebble.DurabilityFull, Logger: a.Log, Metrics: a.Registry}
+	if relaxed {
+		o.Durability = pebble.DurabilityRelaxed
+	}
+	a.log, err = pebble.Open(filepath.Join(a.Folder.Path, MessageLog), o)
+	return err
+}
+
+func (a *assembly) closeStores() error {
+	var err error
+	if a.log != nil {
+		err = a.log.Close()
+	}
+	if a.database != nil {
+		err = errors.Join(err, a.database.Close())
+	}
+	return err
+}
+
+// wire makes the parts of the domain and hands them to each other. The circle of the message path is closed here and
+// nowhere else: the router gets the stages of the others, and they get the router's Forward.
+func (a *assembly) wire(ctx context.Context) error {
+	stanzaKey, err := a.database.Secret(ctx, "stanza-id", 16)
+	if err != nil {
+		return err
+	}
+	fakeKey, err := a.database.Secret(ctx, "unknown-names", 32)
+	if err != nil {
+		return err
+	}
+	forward := func(ctx context.Context, p *stream.Packet) { a.router.Forward(ctx, p) }
+	a.activity = newActivityWriter(a.database, a.Log)
+
+	c := a.Config.Auth
+	c.Secret, c.Registerer, c.Log = fakeKey, a.Registry, a.Log
+	if a.auth, err = auth.New(a.database, c); err != nil {
+		return err
+	}
+	a.sessions = session.New(a.sessionConfig())
+	rosterConfig := a.Config.Roster
+	rosterConfig.Domain, rosterConfig.Sessions, rosterConfig.Store, rosterConfig.Forward = a.domain, a.sessions, a.database, forward
+	rosterConfig.Activity, rosterConfig.Metrics, rosterConfig.Log = a.activity, a.Registry, a.Log
+	if a.contacts, err = roster.New(rosterConfig); err != nil {
+		return err
+	}
+	archiveConfig := a.Config.Archive
+	archiveConfig.Log, archiveConfig.Preferences, archiveConfig.Directory = a.log, a.database, a.auth.Directory()
+	archiveConfig.Contacts, archiveConfig.Domain, archiveConfig.Key = a.contacts, a.domain, stanzaKey
+	archiveConfig.Metrics, archiveConfig.Logger = a.Registry, a.Log
+	if a.archive, err = archive.New(archiveConfig); err != nil {
+		return err
+	}
+	localConfig := a.Config.Local
+	localConfig.Domain, localConfig.Sessions, localConfig.Accounts, localConfig.Contacts = a.domain, a.sessions, a.auth.Directory(), a.contacts
+	localConfig.Forward, localConfig.Offline, localConfig.Stamp, localConfig.Activity = forward, a.archive, a.archive.Stamp, a.activity
+	localConfig.AccountFeatures = []string{"urn:posthouse:confirm:1"}
+	localConfig.Version, localConfig.Metrics, localConfig.Log = a.Version, a.Registry, a.Log
+	if a.local, err = local.New(localConfig); err != nil {
+		return err
+	}
+	a.router = router.New(router.Config{Stages: a.chain(), Metrics: a.Registry, Log: a.Log})
+	a.router.Handle(a.domain.Domain(), a.local)
+	a.archive.Connect(a.router)
+	return a.makeClients()
+}
+
+func (a *assembly) sessionConfig() session.Config {
+	c := a.Config.Session
+	c.Metrics, c.Log = a.Registry, a.Log
+	c.Departed = func(ctx context.Context, s *session.Session, last *stanza.Stanza) { a.contacts.Departed(ctx, s, last) }
+	return c
+}
+
+func (a *assembly) makeClients() (err error) {
+	a.renewTLS()
+	a.OnCertificate(a.renewTLS)
+	c := a.Config.C2S
+	c.Domain, c.Registration = a.domain.Domain(), a.Config.Registration
+	c.Codec = func(framed bool) (stream.Decoder, stream.Codec) {
+		if framed {
+			return xmlstream.NewFramedDecoder(stream.Limits{}), xmlstream.Framed{}
+		}
+		return xmlstream.NewDecoder(stream.Limits{}), xmlstream.XML{}
+	}
+	c.TLS = a.tls.Load
+	c.Auth, c.Sessions, c.Router, c.Marker, c.Returner = a.auth, a.sessions, a.router, a.archive, a.local
+	c.StanzaID = a.archive.StanzaID
+	c.Features = func() []stanza.Element { return []stanza.Element{a.local.Caps()} }
+	c.Authenticated = a.admitted.settle
+	c.Metrics, c.Log = a.Registry, a.Log
+	if a.clients, err = c2s.New(c); err != nil {
+		return err
+	}
+	return a.local.Answer(a.requests()...)
+}
+
+// renewTLS makes a new configuration, and with it new keys for session tickets, so that nobody resumes a session of the old certificate.
+func (a *assembly) renewTLS() {
+	a.tls.Store(link.TLSConfig(a.Certificates.Get, link.ALPNClient))
+	a.webTLS.Store(link.TLSConfig(a.Certificates.Get, "http/1.1"))
+}
+
+// clientsPart runs the sweeper, and ends all client connections when it is stopped. When the archive has failed nothing can be
+// finished any more: connections are then cut at once.
+func (a *assembly) clientsPart() Part {
+	var cancel context.CancelFunc
+	done := make(chan struct{})
+	return Part{
+		Name: "clients",
+		Start: func(context.Context, func(error)) error {
+			ctx, stop := context.WithCancel(context.Background())
+			cancel = stop
+			go func() { // ends with Stop
+				defer close(done)
+				a.clients.Run(ctx)
+			}()
+			return nil
+		},
+		Stop: func(ctx context.Context) error {
+			if a.log.Err() != nil {
+				cut, stop := context.WithCancel(ctx)
+				stop()
+				ctx = cut
+			}
+			err := a.clients.Drain(ctx)
+			for _, l := range a.listeners {
+				err = errors.Join(err, l.Shutdown(ctx))
+			}
+			if a.web != nil {
+				err = errors.Join(err, a.web.Shutdown(ctx))
+			}
+			cancel()
+			<-done
+			return err
+		},
+	}
+}
+
+// watchInterval is how often the node looks for what another process did to accounts.
+const watchInterval = time.Second
+
+// watchAccounts ends the sessions of accounts whose password was changed, or that were disabled or deleted, from outside.
+func (a *assembly) watchAccounts(ctx context.Context) error {
+	last, err := a.database.AccountChanges(ctx, -1, 1)
+	if err != nil {
+		return err
+	}
+	seen := last[0].Number
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		changes, err := a.database.AccountChanges(ctx, seen, 1000)
+		if err != nil {
+			if ctx.Err() == nil {
+				a.Log.Error("cannot look for changed accounts; it is tried again", "error", err)
+			}
+			continue
+		}
+		for _, c := range changes {
+			seen = c.Number
+			a.auth.Directory().Invalidate(c.Name)
+			a.contacts.Forget(uint64(c.ID))
+			n := a.clients.Disconnect(uint64(c.ID), nil, stream.Fail(stream.NotAuthorized, "The account was changed. Log in again."))
+			a.Log.Info("an account was changed by another process", "account", uint64(c.ID), "sessions_ended", n)
+		}
+	}
+}

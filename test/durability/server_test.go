@@ -1,0 +1,204 @@
+package durability
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/test/play"
+)
+
+// patience bounds every wait for a process.
+const patience = 60 * time.Second
+
+// binary builds the server once for each set of build tags.
+var binaries sync.Map
+
+func binary(t *testing.T, tags string) string {
+	t.Helper()
+	build, _ := binaries.LoadOrStore(tags, sync.OnceValues(func() (string, error) {
+		path := filepath.Join(os.TempDir(), fmt.Sprintf("posthouse-durability-%d-%s", os.Getpid(), tags))
+		out, err := exec.Command("go", "build", "-tags", tags, "-o", path, "github.com/posthouse-im/posthouse/cmd/posthouse").CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("building the server: %w\n%s", err, out)
+		}
+		return path, nil
+	}))
+	path, err := build.(func() (string, error))()
+	require.NoError(t, err)
+	return path
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	binaries.Range(func(_, build any) bool {
+		if path, err := build.(func() (string, error))(); err == nil {
+			os.Remove(path)
+		}
+		return true
+	})
+	os.Exit(code)
+}
+
+// house is a data folder and how to run a node on it.
+type house struct {
+	bin, data, config string
+	place             play.Place
+}
+
+// newHouse writes a configuration for a node on free ports with its data in that folder.
+func newHouse(t *testing.T, bin, data, durability string) *house {
+	t.Helper()
+	port := freePort(t)
+	h := &house{bin: bin, data: data, config: filepath.Join(t.TempDir(), "node.yaml")}
+	h.place = play.Place{XMPP: port, Domain: "localhost"}
+	require.NoError(t, os.WriteFile(h.config, []byte(strings.Join([]string{
+		"data: " + data,
+		"durability: " + durability,
+		"listen:",
+		"  xmpp: {address: [\"" + port + "\"]}",
+		"  xmpp_tls: {address: []}",
+		"  http: {address: []}",
+		"  metrics: {address: []}",
+		"auth: {plain_without_tls: true, iterations: 4096}",
+		"c2s: {rate_bytes: -1, rate_stanzas: -1}",
+		"archive: {query_rate: 1e9, query_burst: 1e9}",
+		"log: {format: json}",
+	}, "\n")), 0o600))
+	return h
+}
+
+func freePort(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// addUsers makes the accounts p0, p1, …
+func (h *house) addUsers(t *testing.T, n int) {
+	t.Helper()
+	var csv strings.Builder
+	csv.WriteString("name,password\n")
+	for i := range n {
+		fmt.Fprintf(&csv, "%s,%s\n", user(i), password)
+	}
+	file := filepath.Join(t.TempDir(), "users.csv")
+	require.NoError(t, os.WriteFile(file, []byte(csv.String()), 0o600))
+	out, err := exec.Command(h.bin, "user", "import", "--config", h.config, file).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+const password = "by-any-other-word"
+
+func user(i int) string { return fmt.Sprintf("p%d", i) }
+
+// process is a running node.
+type process struct {
+	cmd   *exec.Cmd
+	ready chan struct{} // closed when it says that it is ready
+	ended chan struct{} // closed when it has ended
+	err   error         // how; valid when ended is closed
+	log   *tail
+}
+
+// start runs the node, under another program when wrapper is given, and waits until it is ready or has ended.
+func (h *house) start(t *testing.T, wrapper ...string) *process {
+	t.Helper()
+	args := append(wrapper, h.bin, "serve", "--config", h.config)
+	p := &process{cmd: exec.Command(args[0], args[1:]...), ready: make(chan struct{}), ended: make(chan struct{}), log: &tail{}}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	p.cmd.Stderr, p.cmd.Stdout = write, nil
+	require.NoError(t, p.cmd.Start())
+	write.Close()
+	go p.watch(read)
+	t.Cleanup(func() { p.kill(); <-p.ended })
+	select {
+	case <-p.ready:
+	case <-p.ended:
+	case <-time.After(patience):
+		require.Fail(t, "the node is not ready", "%s", p.log)
+	}
+	return p
+}
+
+// watch reads the log until the process and all its children have ended.
+func (p *process) watch(log *os.File) {
+	lines := bufio.NewReader(io.TeeReader(log, p.log))
+	once := sync.Once{}
+	for {
+		line, err := lines.ReadString('\n')
+		if strings.Contains(line, `"msg":"ready"`) {
+			once.Do(func() { close(p.ready) })
+		}
+		if err != nil {
+			break
+		}
+	}
+	log.Close()
+	p.err = p.cmd.Wait()
+	close(p.ended)
+}
+
+// kill ends the node, and what it runs under, at once.
+func (p *process) kill() { syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) }
+
+// wait waits for the end and returns the exit code, -1 after a signal.
+func (p *process) wait(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		require.Fail(t, "the node does not end", "%s", p.log)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// tail keeps the last part of a log for a failure's message.
+type tail struct {
+	mu   sync.Mutex // guards text
+	text []byte
+}
+
+func (l *tail) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, p...)
+	if len(l.text) > 16<<10 {
+		l.text = l.text[len(l.text)-8<<10:]
+	}
+	return len(p), nil
+}
+
+func (l *tail) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.text)
+}
+
+// connect logs a person in.
+func (h *house) connect(ctx context.Context, i int) (*play.Actor, error) {
+	a, err := play.Connect(ctx, h.place, play.TCP, user(i), password)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Bind("d"); err != nil {
+		a.Cut()
+		return nil, err
+	}
+	return a, nil
+}

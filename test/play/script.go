@@ -1,0 +1,266 @@
+package play
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Theatre is where plays are performed: a running system with people in it.
+type Theatre interface {
+	// Place returns where the system listens now.
+	Place() Place
+	// AddUser makes an account.
+	AddUser(name, password string) error
+	// Restart stops the system in order and starts it again on the same data.
+	Restart() error
+}
+
+// Script is a play. It is text, one direction a line; indented lines below a direction belong to it:
+//
+//	# A comment, or the play's title.
+//	people: romeo juliet
+//	romeo/orchard connects                  log in, bind, become available, and see the own presence come back
+//	romeo/orchard connects quietly          log in and bind
+//	romeo/orchard sends:                    what is below, as it stands
+//	juliet/balcony receives:                the next element received must match
+//	juliet/balcony receives in any order:   the next elements, as many as are below
+//	juliet/balcony receives nothing         nothing has come until the server answers a ping
+//	romeo/orchard leaves                    </stream:stream>
+//	romeo/orchard is cut off                the socket is closed without a word
+//	romeo/orchard is disconnected           the server ends the stream
+//	the node restarts
+//
+// In what is expected, {any} matches any text, another {name} is bound where it first occurs and must be the same after
+// that, also in what is sent; a child <etc/> allows more attributes and children than those shown.
+type Script struct {
+	Name  string
+	lines []direction
+}
+
+type direction struct {
+	number int
+	text   string
+	body   string
+}
+
+// Parse reads a script.
+func Parse(name, text string) (*Script, error) {
+	s := &Script{Name: name}
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		trimmed := strings.TrimRight(line, "\n")
+		switch {
+		case strings.TrimSpace(trimmed) == "" || strings.HasPrefix(trimmed, "#"):
+		case strings.HasPrefix(trimmed, " ") || strings.HasPrefix(trimmed, "\t"):
+			if len(s.lines) == 0 {
+				return nil, fmt.Errorf("%s:%d: indented line without a direction", name, number)
+			}
+			s.lines[len(s.lines)-1].body += strings.TrimSpace(trimmed) + "\n"
+		default:
+			s.lines = append(s.lines, direction{number: number, text: trimmed})
+		}
+	}
+	return s, nil
+}
+
+// performance is one run of a script.
+type performance struct {
+	theatre Theatre
+	how     Transport
+	actors  map[string]*Actor
+	bound   map[string]string
+	pings   int
+}
+
+// Perform runs the script with every actor on the given transport.
+func (s *Script) Perform(ctx context.Context, theatre Theatre, how Transport) error {
+	p := &performance{theatre: theatre, how: how, actors: map[string]*Actor{}, bound: map[string]string{}}
+	defer func() {
+		for _, a := range p.actors {
+			a.Cut()
+		}
+	}()
+	for _, d := range s.lines {
+		if err := p.direct(ctx, d); err != nil {
+			return fmt.Errorf("%s:%d: %s: %w", s.Name, d.number, d.text, err)
+		}
+	}
+	return nil
+}
+
+func (p *performance) direct(ctx context.Context, d direction) error {
+	if people, ok := strings.CutPrefix(d.text, "people:"); ok {
+		for _, name := range strings.Fields(people) {
+			if err := p.theatre.AddUser(name, password(name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if d.text == "the node restarts" {
+		return p.theatre.Restart()
+	}
+	who, verb, ok := strings.Cut(d.text, " ")
+	if !ok {
+		return errors.New("not a direction")
+	}
+	if rest, ok := strings.CutPrefix(verb, "connects"); ok {
+		return p.connect(ctx, who, strings.TrimSpace(rest))
+	}
+	actor := p.actors[who]
+	if actor == nil {
+		return fmt.Errorf("%s is not connected", who)
+	}
+	switch verb {
+	case "sends:":
+		return actor.Write(p.outgoing(actor, d.body))
+	case "receives:", "receives in any order:":
+		return p.receive(actor, d.body, verb == "receives in any order:")
+	case "receives nothing":
+		return p.nothing(actor)
+	case "leaves":
+		delete(p.actors, who)
+		return actor.Leave()
+	case "is cut off":
+		delete(p.actors, who)
+		actor.Cut()
+		return nil
+	case "is disconnected":
+		delete(p.actors, who)
+		n, err := actor.Next()
+		if err == nil {
+			actor.Cut()
+			return fmt.Errorf("the stream should have ended, but came:\n%v", n)
+		}
+		actor.Cut()
+		return nil
+	}
+	return errors.New("not a direction")
+}
+
+// password is every actor's: long enough for any policy, and different for each.
+func password(name string) string { return "wherefore-art-thou-" + name }
+
+func (p *performance) connect(ctx context.Context, who, how string) error {
+	name, resource, _ := strings.Cut(who, "/")
+	a, err := Connect(ctx, p.theatre.Place(), p.how, name, password(name))
+	if err != nil {
+		return err
+	}
+	if old := p.actors[who]; old != nil {
+		old.Cut()
+	}
+	p.actors[who] = a
+	if how == "unbound" {
+		return nil
+	}
+	if err := a.Bind(resource); err != nil {
+		return err
+	}
+	switch how {
+	case "quietly":
+		return nil
+	case "":
+		if err := a.Write("<presence xmlns='jabber:client'/>"); err != nil {
+			return err
+		}
+		n, err := a.Next()
+		if err != nil {
+			return err
+		}
+		if n.Name.Local != "presence" || n.Attr("from") != a.JID {
+			return fmt.Errorf("own presence should have come back first, but came:\n%v", n)
+		}
+		return nil
+	}
+	return fmt.Errorf("connects how? %q", how)
+}
+
+// outgoing fills placeholders in, and gives each element its namespace where the transport has no enclosing stream.
+func (p *performance) outgoing(a *Actor, body string) string {
+	for name, value := range p.bound {
+		body = strings.ReplaceAll(body, "{"+name+"}", value)
+	}
+	if a.ws == nil {
+		return body
+	}
+	for _, name := range []string{"message", "presence", "iq"} {
+		if rest, ok := strings.CutPrefix(body, "<"+name); ok && !strings.Contains(body[:strings.Index(body, ">")], " xmlns=") {
+			return "<" + name + " xmlns='jabber:client'" + rest
+		}
+	}
+	return body
+}
+
+func (p *performance) receive(a *Actor, body string, anyOrder bool) error {
+	wanted, err := parseAll(body)
+	if err != nil {
+		return fmt.Errorf("the expectation is not XML: %w", err)
+	}
+	for len(wanted) > 0 {
+		got, err := a.Next()
+		if err != nil {
+			return err
+		}
+		var last error
+		hit := -1
+		for i, w := range wanted {
+			trial := map[string]string{}
+			for k, v := range p.bound {
+				trial[k] = v
+			}
+			if last = match(w, got, trial); last == nil {
+				p.bound, hit = trial, i
+				break
+			}
+			if !anyOrder {
+				break
+			}
+		}
+		if hit < 0 {
+			return fmt.Errorf("%w\nreceived:\n%v", last, got)
+		}
+		wanted = append(wanted[:hit:hit], wanted[hit+1:]...)
+	}
+	return nil
+}
+
+// parseAll reads all elements of a text.
+func parseAll(text string) ([]*Node, error) {
+	d := xml.NewDecoder(strings.NewReader(text))
+	d.DefaultSpace = "jabber:client"
+	var out []*Node
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if start, ok := token.(xml.StartElement); ok {
+			n, err := readNode(d, start)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, n)
+		}
+	}
+}
+
+func (p *performance) nothing(a *Actor) error {
+	p.pings++
+	before, err := a.Barrier(fmt.Sprintf("play-ping-%d", p.pings))
+	if err != nil {
+		return err
+	}
+	if len(before) > 0 {
+		return fmt.Errorf("came nevertheless:\n%v", before[0])
+	}
+	return nil
+}
