@@ -8,9 +8,6 @@ import (
 	"strings"
 )
 
-// WebSocketPath is where WebSocket clients connect on the HTTP listener (RFC 7395).
-const WebSocketPath = "/xmpp-websocket"
-
 // phrases of the banner in one language.
 type phrases struct {
 	running, domain, startTLS, directTLS, webSocket, private, data      string
@@ -79,9 +76,9 @@ func writeBanner(w io.Writer, s *Shell, command, language string) {
 		case "xmpp_tls":
 			row(p.directTLS, l.Address)
 		case "http":
-			row(p.webSocket, "ws://"+l.Address+WebSocketPath)
+			row(p.webSocket, "ws://"+l.Address+webSocketPath)
 		case "https":
-			row(p.webSocket, "wss://"+l.Address+WebSocketPath)
+			row(p.webSocket, "wss://"+l.Address+webSocketPath)
 		case "metrics":
 			row(p.private, "http://"+l.Address+"/health/ready, /metrics")
 		}

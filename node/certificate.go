@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -260,5 +259,9 @@ func (c *Certificates) Run(ctx context.Context) error {
 	}
 }
 
-// errNoCertificate is for a configuration that validation should have refused.
-var errNoCertificate = errors.New("there is no certificate, and the node can be reached from other machines: set tls.certificate and tls.key")
+// CheckCertificate reports what is wrong with a configured certificate, as a node would find at a reload.
+func CheckCertificate(c TLSConfig, domain string) error {
+	one := &Certificates{options: CertificateOptions{Certificate: c.Certificate, Key: c.Key, Domain: domain, Now: time.Now}}
+	_, err := one.read(true)
+	return err
+}

@@ -9,6 +9,12 @@ package node
 import (
 	"time"
 
+	"github.com/posthouse-im/posthouse/domain/archive"
+	"github.com/posthouse-im/posthouse/domain/auth"
+	"github.com/posthouse-im/posthouse/domain/c2s"
+	"github.com/posthouse-im/posthouse/domain/local"
+	"github.com/posthouse-im/posthouse/domain/roster"
+	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/node/settings"
 )
 
@@ -31,6 +37,18 @@ type Config struct {
 	Listen ListenConfig `yaml:"listen"`
 	// TLS is the certificate of the domain.
 	TLS TLSConfig `yaml:"tls"`
+	// Auth says who may log in, and how.
+	Auth auth.Config `yaml:"auth"`
+	// C2S bounds what one client may do.
+	C2S c2s.Config `yaml:"c2s" hide:"registration"`
+	// Session bounds what is held for those who are connected.
+	Session session.Config `yaml:"session"`
+	// Roster bounds contact lists.
+	Roster roster.Config `yaml:"roster"`
+	// Local is how the domain answers for itself and for its accounts.
+	Local local.Config `yaml:"local"`
+	// Archive is how messages are stored and read.
+	Archive archive.Config `yaml:"archive"`
 	// Log says what is written to standard error, and how.
 	Log LogConfig `yaml:"log"`
 	// Shutdown bounds the orderly end of the node.
@@ -76,6 +94,9 @@ type HTTPListener struct {
 	ProxyFrom []Prefixed `yaml:"proxy_from"`
 	// Origins lists the web origins, such as https://chat.example.org, whose pages may open a WebSocket. Clients that are not browsers send no origin and need no entry.
 	Origins []string `yaml:"origins"`
+	// BaseURL is where clients reach this listener, such as https://chat.example.org, when that is not its address: behind a reverse proxy.
+	// Host-meta (XEP-0156) tells it to web clients.
+	BaseURL string `yaml:"base_url"`
 }
 
 // MetricsListener is the private listener.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"strings"
 
 	"github.com/posthouse-im/posthouse/node/settings"
@@ -127,7 +128,22 @@ func (c *Config) validateTLS() error {
 	return nil
 }
 
+// web reports whether text is the address of a web site and nothing more.
+func web(text string, path bool) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil &&
+		(path || u.Path == "") && u.RawQuery == "" && u.Fragment == ""
+}
+
 func (c *Config) validateHTTP() error {
+	for _, origin := range c.Listen.HTTP.Origins {
+		if origin != "*" && !web(origin, false) {
+			return invalid("listen.http.origins", fmt.Sprintf("%q is not a web origin", origin), "write scheme and host only, such as https://chat.example.org")
+		}
+	}
+	if base := c.Listen.HTTP.BaseURL; base != "" && !web(base, true) {
+		return invalid("listen.http.base_url", fmt.Sprintf("%q is not the address of a web site", base), "write it as https://chat.example.org")
+	}
 	if c.Listen.HTTP.TLS || len(c.Listen.HTTP.ProxyFrom) > 0 {
 		return nil
 	}

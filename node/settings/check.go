@@ -1,13 +1,13 @@
 package settings
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 )
 
 // checkBounds compares every value that somebody set with its enum, min and max tags. What nobody set is the default of the
@@ -15,6 +15,9 @@ import (
 func (l *loader) checkBounds() {
 	l.root.each(func(f *leaf) {
 		if _, set := l.origins[f.path]; !set {
+			return
+		}
+		if f.value.Kind() == reflect.Map {
 			return
 		}
 		values := []reflect.Value{f.value}
@@ -56,17 +59,12 @@ func compare(v reflect.Value, bound string) int {
 		panic(fmt.Sprintf("settings: bound %q: %v", bound, err))
 	}
 	switch {
-	case v.Type() == durationType:
-		return int(min(max(time.Duration(v.Int())-time.Duration(b.Int()), -1), 1))
 	case v.CanInt():
-		return int(min(max(v.Int()-b.Int(), -1), 1))
+		return cmp.Compare(v.Int(), b.Int())
 	case v.CanUint():
-		if v.Uint() < b.Uint() {
-			return -1
-		}
-		return int(min(v.Uint()-b.Uint(), 1))
+		return cmp.Compare(v.Uint(), b.Uint())
 	case v.CanFloat():
-		return int(min(max(v.Float()-b.Float(), -1), 1))
+		return cmp.Compare(v.Float(), b.Float())
 	}
 	panic("settings: a bound on something that is not a number")
 }

@@ -166,6 +166,14 @@ func (l *loader) readLeaf(f *leaf, n ast.Node) {
 		l.fail(at, f.path, "the value is missing", f.expectation()+"; or remove the line to use the default")
 		return
 	}
+	if f.value.Kind() == reflect.Map {
+		if err := setMapNode(f.value, n); err != nil {
+			l.fail(at, f.path, "the value cannot be used: "+err.Error(), f.expectation())
+			return
+		}
+		l.origins[f.path] = at
+		return
+	}
 	if !isList(f.value.Type()) {
 		if l.setNode(f, f.value, n) {
 			l.origins[f.path] = at

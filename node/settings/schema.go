@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,9 +25,11 @@ type group struct {
 
 // leaf is one setting. value is addressable.
 type leaf struct {
-	path, variable   string
-	value            reflect.Value
-	defaultText      string
+	path, variable string
+	value          reflect.Value
+	defaultText    string
+	// builtIn: there is no default tag and the value is a number, of which 0 stands for what the package thinks best.
+	builtIn          bool
 	enum             []string
 	min, max, secret string
 	owner            reflect.Type
@@ -45,7 +48,7 @@ func schemaOf(root any, prefix string) *group {
 		panic(fmt.Sprintf("settings: root is %T, not a pointer to a struct", root))
 	}
 	g := newGroup("", v.Elem())
-	g.read(v.Elem(), prefix)
+	g.read(v.Elem(), prefix, nil)
 	seen := make(map[string]string)
 	g.each(func(f *leaf) {
 		if other, ok := seen[f.variable]; ok {
@@ -60,8 +63,8 @@ func newGroup(path string, v reflect.Value) *group {
 	return &group{path: path, value: v, groups: make(map[string]*group), leaves: make(map[string]*leaf)}
 }
 
-// read adds the fields of a struct, those of inlined structs too.
-func (g *group) read(v reflect.Value, prefix string) {
+// read adds the fields of a struct, those of inlined structs too, but for the hidden ones.
+func (g *group) read(v reflect.Value, prefix string, hidden []string) {
 	t := v.Type()
 	for i := range t.NumField() {
 		field := t.Field(i)
@@ -71,11 +74,14 @@ func (g *group) read(v reflect.Value, prefix string) {
 		}
 		name, options, _ := strings.Cut(tag, ",")
 		if options == "inline" {
-			g.read(v.Field(i), prefix)
+			g.read(v.Field(i), prefix, hidden)
 			continue
 		}
 		if name == "" || name != strings.ToLower(name) {
 			panic(fmt.Sprintf("settings: %s.%s has the yaml name %q, which is not snake_case", t, field.Name, name))
+		}
+		if slices.Contains(hidden, name) {
+			continue
 		}
 		path := name
 		if g.path != "" {
@@ -84,7 +90,7 @@ func (g *group) read(v reflect.Value, prefix string) {
 		g.names = append(g.names, name)
 		if isGroup(field.Type) {
 			sub := newGroup(path, v.Field(i))
-			sub.read(v.Field(i), prefix)
+			sub.read(v.Field(i), prefix, strings.Split(field.Tag.Get("hide"), ","))
 			g.groups[name] = sub
 			continue
 		}
@@ -100,6 +106,7 @@ func newLeaf(path, prefix string, field reflect.StructField, v reflect.Value, ow
 		defaultText: field.Tag.Get("default"),
 		min:         field.Tag.Get("min"), max: field.Tag.Get("max"), secret: field.Tag.Get("secret"),
 	}
+	f.builtIn = f.defaultText == "" && (v.CanInt() || v.CanUint() || v.CanFloat())
 	if e := field.Tag.Get("enum"); e != "" {
 		f.enum = strings.Split(e, ",")
 	}
@@ -122,7 +129,12 @@ func mustBeKnown(t reflect.Type, path string) {
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return
 	case reflect.Slice:
-		if t.Elem().Kind() != reflect.Slice {
+		if t.Elem().Kind() != reflect.Slice && t.Elem().Kind() != reflect.Map {
+			mustBeKnown(t.Elem(), path)
+			return
+		}
+	case reflect.Map:
+		if t.Key().Kind() == reflect.String && t.Elem().Kind() != reflect.Map {
 			mustBeKnown(t.Elem(), path)
 			return
 		}

@@ -16,6 +16,7 @@
 //	min:"1" max:"4096"      bounds of a number or a duration, inclusive
 //	secret:"value"          never shown; a file that holds it must be readable by its owner only
 //	secret:"file"           the value is the path of a file that must be readable by its owner only
+//	hide:"a,b"              on a struct of settings: these of its settings are given by the program, and cannot be set
 //
 // A struct or value that has a method Validate() error is asked after everything was filled in. Its error may have the methods
 // Setting() string (path below the struct) and Remedy() string, and may be several joined by errors.Join.
@@ -51,6 +52,15 @@ type Assignment struct {
 	Path, Value string
 }
 
+// ParseAssignment takes a --set flag apart: path=value.
+func ParseAssignment(text string) (Assignment, error) {
+	path, value, ok := strings.Cut(text, "=")
+	if !ok || path == "" {
+		return Assignment{}, fmt.Errorf("--set %s: write it as --set path=value, such as --set log.level=debug", clip(text))
+	}
+	return Assignment{Flag: "--set", Path: path, Value: value}, nil
+}
+
 // Origin says where a value came from.
 type Origin struct {
 	// Kind is "default", "file", "environment" or "flag".
@@ -78,7 +88,8 @@ type Setting struct {
 	Path, Variable string
 	// Type in words for people: "duration", "list of addresses".
 	Type string
-	// Default and Value are in the form of an environment variable; the value of a secret is "(hidden)" when it is set.
+	// Default and Value are in the form of an environment variable; the value of a secret is "(hidden)" when it is set. "(built in)" stands
+	// for a number that the package chooses, and that the setting's description tells.
 	Default, Value string
 	// Enum lists the values allowed, nil for any.
 	Enum []string
@@ -90,6 +101,9 @@ type Setting struct {
 	Owner reflect.Type
 	Field string
 }
+
+// BuiltIn is shown for a default that is not in a tag.
+const BuiltIn = "(built in)"
 
 // Loaded is what Load found out beside the values.
 type Loaded struct {
@@ -126,6 +140,12 @@ func (l *Loaded) Settings() []Setting {
 			Path: f.path, Variable: f.variable, Type: f.typeName(), Default: f.defaultText,
 			Value: format(f.value), Enum: f.enum, Min: f.min, Max: f.max,
 			Origin: l.Origin(f.path), Owner: f.owner, Field: f.field,
+		}
+		if f.builtIn {
+			s.Default = BuiltIn
+			if s.Origin.Kind == "default" {
+				s.Value = BuiltIn
+			}
 		}
 		if f.secret == secretValue && s.Value != "" {
 			s.Value = "(hidden)"

@@ -22,7 +22,7 @@ type listener struct {
 
 type archive struct {
 	BatchSize int           `yaml:"batch_size" default:"512" min:"1" max:"4096"`
-	MaxWait   time.Duration `yaml:"max_wait" default:"5ms" max:"1s"`
+	MaxWait   time.Duration `yaml:"max_wait" default:"5ms" min:"0s" max:"1s"`
 	Sync      bool          `yaml:"sync" default:"true"`
 	Clock     func()        // not a setting
 	Ignored   string        `yaml:"-"`
@@ -41,11 +41,13 @@ type root struct {
 	Data    string `yaml:"data" default:"data"`
 	Mode    string `yaml:"mode" default:"closed" enum:"closed,open"`
 	Ratio   float64
-	Listen  listeners `yaml:"listen"`
-	Archive archive   `yaml:"archive"`
-	Weight  float64   `yaml:"weight"`
-	Small   uint8     `yaml:"small"`
-	Key     string    `yaml:"key" secret:"file"`
+	Listen  listeners           `yaml:"listen"`
+	Hidden  archive             `yaml:"hidden" hide:"batch_size,sync"`
+	Archive archive             `yaml:"archive"`
+	Weight  float64             `yaml:"weight" min:"0.5" max:"10"`
+	Small   uint8               `yaml:"small"`
+	Key     string              `yaml:"key" secret:"file"`
+	Contact map[string][]string `yaml:"contact"`
 }
 
 type listeners struct {
@@ -178,8 +180,10 @@ func TestRefused(t *testing.T) {
 		{"negative", file("small: -1\n"), "node.yaml:1:8", "not a whole number", "whole number"},
 		{"not a number", file("weight: .nan\n"), "node.yaml:1:9", "not a number", "number"},
 		{"duration without a unit", file("archive: {max_wait: 30}\n"), "node.yaml:1:21", "where a duration belongs", "with its unit"},
-		{"negative duration", file("archive: {max_wait: -3s}\n"), "node.yaml:1:21", "it is negative", "with its unit"},
-		{"duration over its bound", file("archive: {max_wait: 2s}\n"), "node.yaml:1:21", "2s is too large", "1s or less"},
+		{"negative duration", file("archive: {max_wait: -3s}\n"), "node.yaml:1:21", "-3s is too small", "from 0s to 1s"},
+		{"duration over its bound", file("archive: {max_wait: 2s}\n"), "node.yaml:1:21", "2s is too large", "from 0s to 1s"},
+		{"fraction over its bound", file("weight: 10.5\n"), "node.yaml:1:9", "10.5 is too large", "0.5 to 10"},
+		{"fraction under its bound", file("weight: 0.25\n"), "node.yaml:1:9", "0.25 is too small", "0.5 to 10"},
 		{"number under its bound", file("archive: {batch_size: 0}\n"), "node.yaml:1:23", "0 is too small", "from 1 to 4096"},
 		{"value outside the enum", file("mode: ajar\n"), "node.yaml:1:7", `"ajar" is not a value`, "closed, open"},
 		{"bad prefix", file("listen: {xmpp: {proxy_from: [10.0.0.0/8, nowhere]}}\n"), "node.yaml:1:42", `"nowhere" cannot be used`, "list of prefix"},
@@ -197,10 +201,14 @@ func TestRefused(t *testing.T) {
 		{"too large a file", file(strings.Repeat("#", 2<<20)), "node.yaml", "larger than 1 MiB", "check"},
 		{"no such file", settings.Sources{File: "/no/such.yaml"}, "/no/such.yaml", "no such file or directory", "check the path"},
 		{"rule of the struct", file("archive:\n  batch_size: 13\n"), "node.yaml:2:15", "archive.batch_size: thirteen", "use 12"},
+		{"hidden setting", file("hidden: {batch_size: 5}\n"), "node.yaml:1:10", "no such setting", "archive.batch_size"},
 		{"unknown variable", env("POSTHOUSE_DATTA=x"), "POSTHOUSE_DATTA", "no setting has this", "did you mean POSTHOUSE_DATA?"},
 		{"strange variable", env("POSTHOUSE_ZZZZZZZZZZZZZZZZ=x"), "POSTHOUSE_ZZZZZZZZZZZZZZZZ", "no setting has this", "unset it"},
 		{"bad variable", env("POSTHOUSE_SMALL=x"), "POSTHOUSE_SMALL", `small: "x" cannot be used: it is not a whole number`, "whole number"},
 		{"NUL in a variable", env("POSTHOUSE_DATA=a\x00b"), "POSTHOUSE_DATA", "NUL", "text"},
+		{"text for a map", file("contact: x\n"), "node.yaml:1:10", "not of the form {name: value}", "map of names to lists of text"},
+		{"map in a map", file("contact: {a: {b: c}}\n"), "node.yaml:1:10", "the value of a: it is a group", "map of names"},
+		{"bad map in a variable", env("POSTHOUSE_CONTACT=[a]"), "POSTHOUSE_CONTACT", "not of the form {name: value}", "map of names"},
 		{"unknown flag path", set("archive.batch", "1"), "--set", "archive.batch: there is no such", "did you mean archive.batch_size?"},
 		{"group as flag path", set("listen.xmpp", "1"), "--set", "no such setting", "such as listen.xmpp.address"},
 		{"bad flag value", set("archive.sync", "1"), "--set", "neither true nor false", "true or false"},
@@ -282,6 +290,35 @@ func TestSecretValues(t *testing.T) {
 	require.NotContains(t, problems.Error(), "hunter2")
 }
 
+func TestMaps(t *testing.T) {
+	want := map[string][]string{"abuse-addresses": {"mailto:a@example.org", "xmpp:a@example.org"}, "admin": {"b"}}
+	r, loaded, problems := load(t, file("contact:\n  abuse-addresses: [\"mailto:a@example.org\", xmpp:a@example.org]\n  admin: b\n"))
+	require.Empty(t, problems)
+	require.Equal(t, want, r.Contact)
+	text := loaded.Settings()[len(loaded.Settings())-1].Value
+	r, _, problems = load(t, settings.Sources{Environ: []string{"POSTHOUSE_CONTACT=" + text}})
+	require.Empty(t, problems)
+	require.Equal(t, want, r.Contact, "what is shown can be given back: %s", text)
+	r, _, problems = load(t, settings.Sources{Environ: []string{"POSTHOUSE_CONTACT="}})
+	require.Empty(t, problems)
+	require.Empty(t, r.Contact)
+}
+
+func TestBuiltInDefaults(t *testing.T) {
+	_, loaded, _ := load(t, file("small: 0\n"))
+	for _, s := range loaded.Settings() {
+		switch s.Path {
+		case "weight":
+			require.Equal(t, settings.BuiltIn, s.Value)
+		case "small":
+			require.Equal(t, "0", s.Value)
+			require.Equal(t, settings.BuiltIn, s.Default)
+		case "archive.batch_size":
+			require.Equal(t, "512", s.Value)
+		}
+	}
+}
+
 func TestSettingsListing(t *testing.T) {
 	_, loaded, problems := load(t, file("archive: {batch_size: 7}\n"))
 	require.Empty(t, problems)
@@ -298,15 +335,15 @@ func TestSettingsListing(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{"data", "mode", "listen.xmpp.address", "listen.xmpp.proxy_from", "listen.http.address",
-		"listen.http.proxy_from", "archive.batch_size", "archive.max_wait", "archive.sync", "weight", "small", "key"}, paths)
+		"listen.http.proxy_from", "hidden.max_wait", "archive.batch_size", "archive.max_wait", "archive.sync", "weight", "small", "key", "contact"}, paths)
 }
 
 // TestUnfitStructs: structs that cannot be settings are a defect, not a user's mistake.
 func TestUnfitStructs(t *testing.T) {
 	for name, target := range map[string]any{
 		"not a pointer": root{},
-		"map": &struct {
-			M map[string]int `yaml:"m"`
+		"map of maps": &struct {
+			M map[string]map[string]int `yaml:"m"`
 		}{},
 		"capitals": &struct {
 			M int `yaml:"Max"`

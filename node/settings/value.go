@@ -11,8 +11,11 @@ import (
 )
 
 // setText sets a value from the form that environment variables, flags and default tags have.
-// Lists are separated by commas; the empty text is the empty list. v is not changed on error.
+// Lists are separated by commas; the empty text is the empty list. Maps are written as in YAML: {a: b, c: [d, e]}. v is not changed on error.
 func setText(v reflect.Value, text string) error {
+	if v.Kind() == reflect.Map {
+		return setMapText(v, text)
+	}
 	if isList(v.Type()) {
 		var parts []string
 		if strings.TrimSpace(text) != "" {
@@ -88,7 +91,7 @@ func setScalar(v reflect.Value, text string) error {
 	return nil
 }
 
-// parseDuration reads a duration and asks for its unit, for a bare 30 leaves open of what. Negative ones have no use here.
+// parseDuration reads a duration and asks for its unit, for a bare 30 leaves open of what.
 func parseDuration(text string) (time.Duration, error) {
 	if text == "0" {
 		return 0, nil
@@ -96,9 +99,6 @@ func parseDuration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	if err != nil {
 		return 0, errors.New("it is not a duration with a unit")
-	}
-	if d < 0 {
-		return 0, errors.New("it is negative")
 	}
 	return d, nil
 }
@@ -118,6 +118,9 @@ func format(v reflect.Value) string {
 			parts[i] = format(v.Index(i))
 		}
 		return strings.Join(parts, ",")
+	}
+	if v.Kind() == reflect.Map {
+		return formatMap(v)
 	}
 	if v.Type() == durationType {
 		return shortDuration(time.Duration(v.Int()))
@@ -146,6 +149,13 @@ func shortDuration(d time.Duration) string {
 
 // typeName says for people what the setting takes.
 func (f *leaf) typeName() string {
+	if f.value.Kind() == reflect.Map {
+		elem := f.value.Type().Elem()
+		if isList(elem) {
+			return "map of names to lists of " + scalarName(elem.Elem())
+		}
+		return "map of names to " + scalarName(elem)
+	}
 	if isList(f.value.Type()) {
 		return "list of " + scalarName(f.value.Type().Elem())
 	}
