@@ -1,0 +1,307 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// parse reads a stanza as written in a test; jabber:client is the default namespace.
+func parse(t testing.TB, text string) *stanza.Stanza {
+	t.Helper()
+	at := strings.IndexAny(text, " />")
+	s, err := xmlstream.Unmarshal([]byte(text[:at] + " xmlns='jabber:client'" + text[at:]))
+	require.NoError(t, err, text)
+	return s
+}
+
+// show writes a stanza as a test expects it.
+func show(s *stanza.Stanza) string {
+	return strings.Replace(string(xmlstream.Marshal(nil, s)), " xmlns='jabber:client'", "", 1)
+}
+
+// box is an outbox that remembers.
+type box struct {
+	mu     sync.Mutex // guards the rest
+	sent   []*stream.Packet
+	closed []*stream.Error
+}
+
+func (b *box) Send(p *stream.Packet) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sent = append(b.sent, p)
+}
+
+func (b *box) Close(e *stream.Error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = append(b.closed, e)
+}
+
+// take returns what was sent since the last take.
+func (b *box) take() []*stream.Packet {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := b.sent
+	b.sent = nil
+	return out
+}
+
+func (b *box) texts() []string {
+	out := []string{}
+	for _, p := range b.take() {
+		out = append(out, show(p.Stanza))
+	}
+	return out
+}
+
+func (b *box) ids() []uint64 {
+	out := []uint64{}
+	for _, p := range b.take() {
+		if p.ArchiveID != 0 {
+			out = append(out, p.ArchiveID)
+		}
+	}
+	return out
+}
+
+// people are the accounts of the test's domain.
+type people map[string]store.AccountID
+
+func (p people) Lookup(_ context.Context, name string) (store.AccountID, bool, error) {
+	if name == "broken" {
+		return 0, false, errors.New("the disk is on fire")
+	}
+	id, ok := p[name]
+	return id, ok, nil
+}
+
+// friends is a Contacts that remembers what it was asked.
+type friends struct {
+	mu    sync.Mutex // guards the rest
+	calls []string
+	sees  map[string]bool // "account peer"
+}
+
+func (f *friends) note(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, fmt.Sprintf(format, args...))
+}
+
+func (f *friends) take() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := f.calls
+	f.calls = nil
+	return out
+}
+
+func (f *friends) Announce(_ context.Context, s *session.Session, c *session.Change) {
+	kind := c.Now.Type
+	if kind == "" {
+		kind = "available"
+	}
+	f.note("announce %v %s initial=%v", s.JID(), kind, c.Initial())
+}
+
+func (f *friends) Subscribe(_ context.Context, s *session.Session, p *stanza.Stanza) *stanza.Error {
+	f.note("subscribe %v %s to %v", s.JID(), p.Type, p.To)
+	return nil
+}
+
+func (f *friends) Receive(_ context.Context, account uint64, p *stanza.Stanza) {
+	f.note("receive %d %s from %v", account, p.Type, p.From)
+}
+
+func (f *friends) Sees(_ context.Context, account uint64, peer jid.JID) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sees[fmt.Sprint(account, " ", peer)], nil
+}
+
+// log is an Offline: a log of stored messages and which of them arrived.
+type log struct {
+	mu        sync.Mutex // guards the rest
+	stored    []*stream.Packet
+	delivered map[uint64]bool
+	kept      []uint64
+	fail      error
+}
+
+func (l *log) Kept(_ uint64, id uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept = append(l.kept, id)
+}
+
+func (l *log) takeKept() []uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := l.kept
+	l.kept = nil
+	return out
+}
+
+func (l *log) Replay(ctx context.Context, _ uint64, yield func(*stream.Packet) bool) (uint64, error) {
+	var through uint64
+	for i := 0; ; i++ {
+		l.mu.Lock()
+		if l.fail != nil || i >= len(l.stored) {
+			defer l.mu.Unlock()
+			return through, l.fail
+		}
+		p := l.stored[i]
+		done := l.delivered[p.ArchiveID]
+		l.mu.Unlock()
+		through = p.ArchiveID
+		if !done && !yield(&stream.Packet{Stanza: p.Stanza, ArchiveID: p.ArchiveID, Copy: true}) {
+			return through, ctx.Err()
+		}
+	}
+}
+
+// world is a domain with juliet (1), romeo (2) and nurse (3), and a chain in front of it.
+type world struct {
+	t        testing.TB
+	domain   *Domain
+	sessions *session.Manager
+	friends  *friends
+	log      *log
+	router   *router.Router
+	away     *box // gets what goes to montague.lit
+	boxes    map[string]*box
+	sess     map[string]*session.Session
+}
+
+func newWorld(t testing.TB, change ...func(*Config)) *world {
+	w := &world{t: t, sessions: session.New(session.Config{}), friends: &friends{sees: map[string]bool{}},
+		log: &log{delivered: map[uint64]bool{}}, away: &box{}, boxes: map[string]*box{}, sess: map[string]*session.Session{}}
+	c := Config{
+		Domain: jid.MustParse("capulet.lit"), Sessions: w.sessions, Contacts: w.friends, Offline: w.log,
+		Accounts: people{"juliet": 1, "romeo": 2, "nurse": 3},
+		Forward:  func(ctx context.Context, p *stream.Packet) { w.router.Forward(ctx, p) },
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	d, err := New(c)
+	require.NoError(t, err)
+	require.NoError(t, d.Answer(d.Extensions()))
+	w.domain = d
+	w.router = router.New(router.Config{Stages: []router.Stage{d.Address(), d.Strip(), d.Presence(), d.Carbons()}})
+	w.router.Handle("capulet.lit", d)
+	w.router.Handle("montague.lit", elsewhere{w.away})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		for _, s := range w.sess {
+			w.sessions.Unbind(s)
+		}
+		require.NoError(t, d.Close(ctx))
+	})
+	return w
+}
+
+// elsewhere is a route that takes everything.
+type elsewhere struct{ box *box }
+
+func (e elsewhere) Route(_ context.Context, p *stream.Packet) *stanza.Error {
+	e.box.Send(p)
+	return nil
+}
+
+// connect binds a resource of one of the accounts.
+func (w *world) connect(full string) *session.Session {
+	w.t.Helper()
+	j := jid.MustParse(full)
+	id := w.domain.accounts.(people)[j.Local()]
+	b := &box{}
+	s, refusal := w.sessions.Bind(session.Binding{Account: uint64(id), Bare: j.Bare(), Resource: j.Resource(), Outbox: b})
+	require.Nil(w.t, refusal)
+	w.boxes[full], w.sess[full] = b, s
+	return s
+}
+
+// appear connects a resource and makes it available; what is replayed to it has arrived when it returns.
+func (w *world) appear(full string, priority int) *session.Session {
+	w.t.Helper()
+	s := w.connect(full)
+	require.Nil(w.t, w.say(full, fmt.Sprintf("<presence><priority>%d</priority></presence>", priority)))
+	w.domain.replays.Wait()
+	w.friends.take()
+	return s
+}
+
+// say has a session send a stanza through the chain, and returns the refusal.
+func (w *world) say(full, text string) *stanza.Error { return w.sayStored(full, text, 0) }
+
+// sayStored is say for a message that the archive stage stored.
+func (w *world) sayStored(full, text string, id uint64) *stanza.Error {
+	w.t.Helper()
+	done := false
+	e := &router.Envelope{Stanza: parse(w.t, text), Source: w.sess[full], Done: func(*router.Envelope) { done = true }}
+	e.Receipt.ID = id
+	w.router.Accept(context.Background(), e)
+	require.True(w.t, done)
+	return e.Receipt.Err
+}
+
+// route gives the domain a stanza as it comes from another domain or from the router.
+func (w *world) route(text string, id uint64) *stanza.Error {
+	w.t.Helper()
+	return w.domain.Route(context.Background(), &stream.Packet{Stanza: parse(w.t, text), ArchiveID: id})
+}
+
+// got checks what a resource was sent since the last call.
+func (w *world) got(full string, want ...string) {
+	w.t.Helper()
+	if want == nil {
+		want = []string{}
+	}
+	require.Equal(w.t, want, w.boxes[full].texts(), full)
+}
+
+// count returns how many stanzas each resource was sent since the last call, as "phone=1 laptop=0" in the order asked.
+func (w *world) count(fulls ...string) string {
+	var out []string
+	for _, full := range fulls {
+		_, resource, _ := strings.Cut(full, "/")
+		out = append(out, fmt.Sprintf("%s=%d", resource, len(w.boxes[full].take())))
+	}
+	return strings.Join(out, " ")
+}
+
+func condition(e *stanza.Error) stanza.Condition {
+	if e == nil {
+		return ""
+	}
+	return e.Condition
+}
+
+func contains(list []string, part string) bool {
+	return slices.ContainsFunc(list, func(s string) bool { return strings.Contains(s, part) })
+}
+
+func packet(s *stanza.Stanza, id uint64) *stream.Packet {
+	return &stream.Packet{Stanza: s, ArchiveID: id}
+}
