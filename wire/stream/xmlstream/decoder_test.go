@@ -82,6 +82,15 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+// TestPrefixFreeStream covers the other canonical form of RFC 6120 §4.8.5: what has no declaration is the stream's.
+func TestPrefixFreeStream(t *testing.T) {
+	items, err := drain(NewDecoder(stream.Limits{}), []byte("<stream xmlns='http://etherx.jabber.org/streams'><error/></stream>"), byteByByte)
+	require.Nil(t, err)
+	require.Len(t, items, 3)
+	require.Equal(t, stanza.NSStream, items[1].Element.Space)
+	require.Equal(t, stream.Close, items[2].Kind)
+}
+
 func TestEmptyStream(t *testing.T) {
 	items, err := drain(NewDecoder(stream.Limits{}),
 		[]byte("<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'/>"), byteByByte)

@@ -2,11 +2,14 @@ package xmlstream
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
@@ -78,6 +81,7 @@ func TestLimitEdges(t *testing.T) {
 		{"A22", "name of an attribute", stream.Limits{}, func(n int) string { return "<message " + rep("a", n) + "=''/>" }, 256},
 		{"A22", "name of a namespace", stream.Limits{}, func(n int) string { return "<message><a xmlns='" + rep("u", n) + "'/></message>" }, 256},
 		{"A23", "white space", stream.Limits{}, func(n int) string { return rep(" ", n) + "<message/>" }, 64 << 10},
+		{"A23", "white space after a stanza", stream.Limits{Space: 3}, func(n int) string { return "   <iq/>" + rep("\n", n) }, 3},
 		{"A23", "white space, configured", stream.Limits{Space: 3}, func(n int) string { return "\r\n" + rep("\t", n-2) + "<message/>" }, 3},
 	} {
 		for name, cut := range map[string]chunking{"whole": whole, "byte by byte": byteByByte, "4096 bytes": every(4096)} {
@@ -85,6 +89,7 @@ func TestLimitEdges(t *testing.T) {
 				items, err := drain(openedDecoder(t, test.limits), []byte(test.in(test.limit)+"<presence/>"), cut)
 				require.Nil(t, err, "at the limit")
 				require.Len(t, items, 2)
+				require.Equal(t, stanza.Presence, items[1].Stanza.Kind)
 				_, err = drain(openedDecoder(t, test.limits), []byte(test.in(test.limit+1)), cut)
 				require.NotNil(t, err, "beyond the limit")
 				require.Equal(t, stream.PolicyViolation, err.Condition, err.Text)
@@ -210,5 +215,51 @@ func TestNothingGrowsBeyondLimit(t *testing.T) {
 				t.Fatal("no end to it")
 			})
 		}
+	}
+}
+
+// TestLargeChunkIsNotCopied asks that of a chunk much larger than the limit only what may still count is copied.
+func TestLargeChunkIsNotCopied(t *testing.T) {
+	const limit = 100 << 10
+	chunk := []byte(strings.Repeat("x", 16<<20))
+	d := openedDecoder(t, stream.Limits{Bytes: limit})
+	_, err := drain(d, []byte("<message><body>"), whole)
+	require.Nil(t, err)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	d.Feed(chunk)
+	_, next := d.Next()
+	runtime.ReadMemStats(&after)
+	require.ErrorContains(t, next, "too many bytes")
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4*limit))
+}
+
+// TestDroppedTextIsNotKept asks that text between payloads leaves nothing behind, not even unescaped.
+func TestDroppedTextIsNotKept(t *testing.T) {
+	d := openedDecoder(t, stream.Limits{})
+	_, err := drain(d, []byte("<message>"+strings.Repeat("&lt;\r\n<a/>", 100)), whole)
+	require.Nil(t, err)
+	require.Empty(t, d.scanner.esc)
+}
+
+// TestReadingIsLinear feeds a megabyte byte by byte into each construct that has no limit of its own. Reading anything
+// again from its start, or moving it, would take a minute or more.
+func TestReadingIsLinear(t *testing.T) {
+	for _, test := range []struct{ name, start, more string }{
+		{"text", "<message><body>", "x"},
+		{"attribute", "<message id='", "x"},
+		{"references", "<message><body>", "&lt;"},
+		{"CDATA", "<message><![CDATA[", "]"},
+		{"white space in a tag", "<message", "\n"},
+		{"white space before a value", "<message id=", "\n"},
+		{"white space in an end tag", "<message></message", " "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			began := time.Now()
+			d := openedDecoder(t, stream.Limits{Bytes: 2 << 20})
+			_, err := drain(d, []byte(test.start+strings.Repeat(test.more, (1<<20)/len(test.more))), byteByByte)
+			require.Nil(t, err)
+			require.Less(t, time.Since(began), 20*time.Second)
+		})
 	}
 }

@@ -272,7 +272,7 @@ func (s *scanner) markup(b []byte, d *Decoder) *stream.Error {
 		if yes && s.cur >= 0 {
 			s.cut(b, i)
 			s.pos = i + len("<![CDATA[")
-			s.seg, s.cdata, s.state = s.pos, s.pos, inCDATA
+			s.seg, s.state = s.pos, inCDATA
 			return nil
 		}
 		if maybe && !yes {
@@ -374,7 +374,7 @@ func (s *scanner) data(b []byte) *stream.Error {
 		}
 		switch c := b[i]; {
 		case c == '>':
-			if i-2 >= s.cdata && b[i-1] == ']' && b[i-2] == ']' {
+			if b[i-1] == ']' && b[i-2] == ']' { // neither can belong to "<![CDATA["
 				s.cut(b, i-2)
 				s.pos = i + 1
 				s.seg, s.state = s.pos, inContent

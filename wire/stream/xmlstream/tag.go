@@ -166,13 +166,23 @@ func (s *scanner) declare(b []byte, prefix, space ref, d *Decoder) *stream.Error
 	case len(uri) > s.limits.Name:
 		// Not only for memory's sake: the canonical form repeats a namespace on each element that changes to it.
 		return tooMany("namespace name is too long")
-	case bytes.IndexFunc(uri, unicode.IsControl) >= 0:
+	case hasControl(uri):
 		return malformed("control character in a namespace name")
 	case len(s.binds) == s.limits.Namespaces:
 		return tooMany("too many namespace declarations")
 	}
 	s.binds = append(s.binds, bind{prefix: prefix, space: space})
 	return nil
+}
+
+// hasControl reports whether there is a control character in b.
+func hasControl(b []byte) bool {
+	for _, c := range b {
+		if c < 0x20 || c >= 0x7F {
+			return bytes.IndexFunc(b, unicode.IsControl) >= 0
+		}
+	}
+	return false
 }
 
 // resolve returns the namespace that is bound to a prefix.
