@@ -119,7 +119,7 @@ func (l *Listener) take(tcp *net.TCPConn) (*conn, error) {
 	c := newConn(l.owner, src, remote)
 	if !contains(l.cfg.TrustedProxies, remote.Addr()) {
 		c.fresh = true
-		release, ok := l.admit(remote.Addr())
+		release, ok := l.admit(remote)
 		if !ok {
 			refuse(tcp)
 			return nil, nil

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
@@ -140,4 +142,13 @@ func requireClosed(t testing.TB, c net.Conn) {
 	t.Helper()
 	_, err := io.Copy(io.Discard, c)
 	require.False(t, errors.Is(err, os.ErrDeadlineExceeded), "the connection is still open")
+}
+
+// value is what a counter or gauge stands at.
+func value(m prometheus.Metric) float64 {
+	var d dto.Metric
+	if err := m.Write(&d); err != nil {
+		return -1
+	}
+	return d.GetCounter().GetValue() + d.GetGauge().GetValue()
 }

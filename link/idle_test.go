@@ -16,7 +16,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -263,13 +262,12 @@ func TestIdleHoldsNoBuffers(t *testing.T) {
 		<-back
 	}
 	after := measureMemory()
-	perStack := (after.Stack - before.Stack) / n
-	require.Less(t, perStack, int64(3<<10), "the stack of a parked goroutine has grown")
-	require.EqualValues(t, n, int64(float64(after.Goroutines-before.Goroutines)/n+0.1)*n, "goroutines a connection")
+	if !raceDetector {
+		require.Less(t, (after.Stack-before.Stack)/n, int64(3<<10), "the stack of a parked goroutine has grown")
+	}
+	require.InDelta(t, n, after.Goroutines-before.Goroutines, 2*idleStacks, "goroutines")
 	require.Less(t, (after.Heap-before.Heap)/n, int64(4<<10), "a parked connection holds a buffer")
 	for _, c := range open {
 		_ = c.Close()
 	}
 }
-
-var _ = time.Second

@@ -51,8 +51,8 @@ type Config struct {
 	// Gate bounds the handshakes computed at a time; nil means one of this listener's own, with the defaults of NewGate.
 	Gate *Gate `yaml:"-"`
 	// Admit is asked before anything is spent on a connection; ok false refuses it with a reset. release, unless nil, is called when the
-	// connection has ended. The address is the client's, also behind a trusted proxy. It must be quick: accepting waits for it. nil admits all.
-	Admit func(netip.Addr) (release func(), ok bool) `yaml:"-"`
+	// connection has ended. The address and port are the client's, as Conn.Remote tells them, also behind a trusted proxy. It must be quick: accepting waits for it. nil admits all.
+	Admit func(netip.AddrPort) (release func(), ok bool) `yaml:"-"`
 	// Registerer takes the metrics; nil leaves them unregistered.
 	Registerer prometheus.Registerer `yaml:"-"`
 	// Log; nil discards.
@@ -166,7 +166,7 @@ func (l *Listener) prepare(c *conn) bool {
 		return true
 	}
 	var ok bool
-	c.afterWait(func() { ok = l.begin(c) })
+	c.afterWait(func() {}, func() { ok = l.begin(c) })
 	return ok
 }
 
@@ -192,7 +192,7 @@ func (l *Listener) introduce(c *conn) error {
 		_ = c.Abort() // err says more
 		return err
 	}
-	release, ok := l.admit(c.remote.Addr())
+	release, ok := l.admit(c.remote)
 	if !ok {
 		_ = c.Abort()
 		return errNotAdmitted
@@ -209,7 +209,7 @@ func (l *Listener) introduce(c *conn) error {
 	return nil
 }
 
-func (l *Listener) admit(a netip.Addr) (release func(), ok bool) {
+func (l *Listener) admit(a netip.AddrPort) (release func(), ok bool) {
 	if l.cfg.Admit == nil {
 		return nil, true
 	}

@@ -88,7 +88,8 @@ func canonicalOrigin(s string) (string, bool) {
 }
 
 // forwarded returns the address of the client behind the proxies that are trusted: in X-Forwarded-For every proxy has added, on the
-// right, whom it was called by, so the last address that is not a trusted proxy's is the last that somebody trusted has seen. The port is known only without a proxy.
+// right, whom it was called by, so the last address that is not a trusted proxy's is the last that somebody trusted has seen. The client's port is not told; that of the
+// proxy's connection stands for it, so that two connections of one client have different addresses.
 func forwarded(peer netip.AddrPort, h http.Header, trusted []netip.Prefix) netip.AddrPort {
 	if !contains(trusted, peer.Addr()) {
 		return peer
@@ -100,7 +101,7 @@ func forwarded(peer netip.AddrPort, h http.Header, trusted []netip.Prefix) netip
 		if err != nil || a.Zone() != "" {
 			return last
 		}
-		last = netip.AddrPortFrom(a.Unmap(), 0)
+		last = netip.AddrPortFrom(a.Unmap(), peer.Port())
 		if !contains(trusted, last.Addr()) {
 			return last
 		}

@@ -128,6 +128,12 @@ func (o *owner) stop() {
 	}
 }
 
+func (o *owner) isStopping() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.stopping
+}
+
 // wait waits for the handlers. When ctx ends first it aborts the connections that are left, waits for their handlers to notice, and
 // returns the cause.
 func (o *owner) wait(ctx context.Context) error {

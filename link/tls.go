@@ -48,33 +48,40 @@ func (c *conn) StartTLS(ctx context.Context, config *tls.Config) error {
 	case config == nil:
 		return errors.New("start TLS: no configuration")
 	}
+	stop := func() bool { return true }
 	var err error
-	c.afterWait(func() { err = c.startTLS(ctx, config) })
+	c.afterWait(func() {
+		stop = context.AfterFunc(ctx, func() { _ = c.Abort() })
+	}, func() {
+		err = c.startTLS(ctx, config)
+	})
+	if !stop() {
+		return fmt.Errorf("TLS handshake: %w", context.Cause(ctx)) // the connection is aborted
+	}
 	return err
 }
 
-// afterWait runs f on a borrowed stack when the first bytes have come, or the handshake timeout is over, or the
-// connection is closed: a peer that sends nothing costs nothing but its parked goroutine.
-func (c *conn) afterWait(f func()) {
+// afterWait calls before, waits until the first bytes have come, or the handshake timeout is over, or the connection is closed, and calls after: a peer that
+// sends nothing costs nothing but its parked goroutine. Both run on a borrowed stack.
+func (c *conn) afterWait(before, after func()) {
 	if c.working { // inside use, which is on a borrowed stack already
-		f()
+		before()
+		after()
 		return
 	}
 	run := c.owner.pools.stacks.run
-	run(task(func() { _ = c.setBound(time.Now().Add(c.owner.handshakeTimeout)) })) // fails on a closed connection, as what follows does
+	run(task(func() {
+		_ = c.setBound(time.Now().Add(c.owner.handshakeTimeout)) // fails on a closed connection, as what follows does
+		before()
+	}))
 	if c.early == nil {
-		_, _ = c.src.wait() // f meets the error again
+		_, _ = c.src.wait() // after meets the error again
 	}
-	run(task(f))
+	run(task(after))
 }
 
 func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
-	stop := context.AfterFunc(ctx, func() { _ = c.Abort() })
-	err := c.handshake(ctx, config)
-	if !stop() {
-		err = context.Cause(ctx) // the connection is aborted
-	}
-	if err != nil {
+	if err := c.handshake(ctx, config); err != nil {
 		c.owner.metrics.handshakeFailed(err)
 		return fmt.Errorf("TLS handshake: %w", err)
 	}

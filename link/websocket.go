@@ -42,7 +42,7 @@ type WebSocketConfig struct {
 	// Name is the label of the metrics; "websocket" by default.
 	Name string `yaml:"-"`
 	// Admit is asked about clients whose address comes from X-Forwarded-For; all others were admitted by the listener. See Config.Admit.
-	Admit func(netip.Addr) (release func(), ok bool) `yaml:"-"`
+	Admit func(netip.AddrPort) (release func(), ok bool) `yaml:"-"`
 	// Registerer takes the metrics; nil leaves them unregistered.
 	Registerer prometheus.Registerer `yaml:"-"`
 	// Log; nil discards.
@@ -80,9 +80,12 @@ func NewWebSocket(cfg WebSocketConfig, handler func(Conn)) (*WebSocket, error) {
 func (w *WebSocket) Shutdown(ctx context.Context) error { return w.owner.wait(ctx) }
 
 // ServeHTTP answers 403 to an origin that is not allowed, 400 to a request that does not offer the sub-protocol "xmpp", 429 when the throttle
-// refuses and otherwise 101. The connection leaves net/http at once: the goroutine of the request ends and its buffers are free.
+// refuses, 503 after Shutdown, and otherwise 101. The connection leaves net/http at once: the goroutine of the request ends and its buffers are free.
 func (w *WebSocket) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	switch {
+	case w.owner.isStopping():
+		w.refuse(rw, http.StatusServiceUnavailable, "stopping", "the server is stopping")
+		return
 	case r.ProtoMajor != 1:
 		w.refuse(rw, http.StatusHTTPVersionNotSupported, "protocol", "WebSocket needs HTTP/1.1")
 		return
@@ -116,7 +119,7 @@ func (w *WebSocket) admit(peer, remote netip.AddrPort) (release func(), ok bool)
 	if w.cfg.Admit == nil || remote == peer {
 		return nil, true
 	}
-	return w.cfg.Admit(remote.Addr())
+	return w.cfg.Admit(remote)
 }
 
 // offers reports whether the client names the sub-protocol (RFC 6455 §11.3.4: a list, possibly over several headers).
