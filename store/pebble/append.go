@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	engine "github.com/cockroachdb/pebble/v2"
@@ -18,20 +19,16 @@ type writer struct {
 	tails tails
 
 	// Of the batch being staged, emptied by the next.
-	rows    []row
-	pairs   []newPair
-	origins map[[originKeySize]byte]*originEntry
-	buf     []byte
-}
-
-// row is a message that gets stored.
-type row struct {
-	*store.Append
-	// view is what the sender's and the recipient's index entries hold; 0 means no entry.
-	sent, received byte
-	// swapped: the sender is the second party of the pair.
-	swapped bool
-	origin  *[originKeySize]byte
+	messages []*store.Message
+	places   []place
+	origins  []*origin
+	byKey    map[[originKeySize]byte]*origin
+	pairs    []newPair
+	// frozen and young are what was in memory when the batch began, seek what was on disk some time later: nothing falls between
+	// them when index entries are written meanwhile. seek is nil until the batch has an origin-id.
+	frozen, young *recent
+	seek          *engine.Iterator
+	buf           []byte
 }
 
 // newPair is a conversation that begins with this batch.
@@ -41,10 +38,20 @@ type newPair struct {
 }
 
 func newWriter(conversations int) writer {
-	return writer{
-		tails:   newTails(conversations),
-		origins: make(map[[originKeySize]byte]*originEntry),
-	}
+	return writer{tails: newTails(conversations), byKey: make(map[[originKeySize]byte]*origin)}
+}
+
+// reset begins a batch.
+func (w *writer) reset() {
+	w.tails.age()
+	clear(w.messages)
+	w.messages = w.messages[:0]
+	w.places = w.places[:0]
+	clear(w.origins)
+	w.origins = w.origins[:0]
+	clear(w.byKey)
+	clear(w.pairs)
+	w.pairs = w.pairs[:0]
 }
 
 // Append implements store.MessageWriter. When ctx ends before the flush has returned, the log has failed:
@@ -68,26 +75,48 @@ func (l *Log) Append(ctx context.Context, now time.Time, batch []*store.Append, 
 	if err := l.space.room(now, size); err != nil {
 		return err
 	}
+	if err := l.append(ctx, now, batch, marks, size); err != nil {
+		// Numbers were given out that may not have been stored.
+		l.events.fail(err)
+		return l.Err()
+	}
+	return nil
+}
+
+func (l *Log) append(ctx context.Context, now time.Time, batch []*store.Append, marks []store.Mark, size int) error {
+	if err := l.packIfDue(ctx); err != nil {
+		return err
+	}
 	w := &l.writer
 	w.reset()
-	for _, a := range batch {
-		if err := l.stage(a, now); err != nil {
-			// Numbers were given out that will not be stored.
-			l.events.fail(fmt.Errorf("prepare a batch: %w", err))
-			return l.Err()
-		}
+	if err := l.stageAll(batch, now); err != nil {
+		return fmt.Errorf("prepare a batch: %w", err)
 	}
-	if len(w.rows) == 0 && len(marks) == 0 {
+	if len(w.messages) == 0 && len(marks) == 0 {
 		return nil
 	}
 	b := l.db.NewBatchWithSize(size + 64*len(marks))
 	w.write(b, marks)
 	if err := l.commit(ctx, b); err != nil {
-		l.events.fail(err)
-		return l.Err()
+		return err
 	}
 	l.visible.Store(uint64(w.last))
+	l.recents.add(w.places, w.origins)
 	return nil
+}
+
+func (l *Log) stageAll(batch []*store.Append, now time.Time) (err error) {
+	l.writer.frozen, l.writer.young = l.recents.parts()
+	for _, a := range batch {
+		if err = l.stage(a, now); err != nil {
+			break
+		}
+	}
+	if seek := l.writer.seek; seek != nil {
+		l.writer.seek = nil
+		err = errors.Join(err, seek.Close())
+	}
+	return err
 }
 
 // commit applies the batch and waits for the flush that Durability asks for. The engine may panic on a write error or
@@ -129,33 +158,20 @@ func (l *Log) commit(ctx context.Context, b *engine.Batch) error {
 	}
 }
 
-func (w *writer) reset() {
-	w.tails.age()
-	clear(w.rows)
-	w.rows = w.rows[:0]
-	clear(w.pairs)
-	w.pairs = w.pairs[:0]
-	clear(w.origins)
-}
-
 // stage decides about one message and gives it its place.
 func (l *Log) stage(a *store.Append, now time.Time) error {
 	w := &l.writer
-	r := row{Append: a}
-	var entry *originEntry
+	var o *origin
 	if a.OriginID != "" {
-		key := originKey(a.Sender, a.OriginID)
-		first, err := l.origin(&key)
+		o = &origin{key: originKey(a.Sender, a.OriginID), entry: originEntry{hash: a.ContentHash}}
+		first, known, err := l.origin(&o.key)
 		if err != nil {
 			return err
 		}
-		if first != nil {
-			answer(a, first)
+		if known {
+			answer(a, &first)
 			return nil
 		}
-		entry = &originEntry{hash: a.ContentHash}
-		w.origins[key] = entry
-		r.origin = &key
 	}
 	sender, recipient := sideOf(a.Sender), sideOf(a.Recipient)
 	p, swapped := pairOf(sender, recipient)
@@ -172,12 +188,13 @@ func (l *Log) stage(a *store.Append, now time.Time) error {
 	}
 	t.last++
 	a.Conversation, a.Seq = t.conversation, t.last
-	if entry != nil {
-		entry.id, entry.conversation, entry.seq = a.ID, a.Conversation, a.Seq
+	if o != nil {
+		o.entry.id, o.entry.conversation, o.entry.seq = a.ID, a.Conversation, a.Seq
+		w.origins = append(w.origins, o)
+		w.byKey[o.key] = o
 	}
-	r.swapped = swapped
-	r.sent, r.received = views(a, sender == recipient)
-	w.rows = append(w.rows, r)
+	w.messages = append(w.messages, &a.Message)
+	w.places = append(w.places, newPlace(&a.Message, swapped, sender == recipient))
 	return nil
 }
 
@@ -191,40 +208,36 @@ func answer(a *store.Append, first *originEntry) {
 	a.ID, a.Conversation, a.Seq = first.id, first.conversation, first.seq
 }
 
-// views returns what the index entries of both parties hold. A note to oneself has one entry, the recipient's.
-func views(a *store.Append, note bool) (sent, received byte) {
-	if a.Recipient.Account != 0 {
-		if a.Flags&store.InRecipientArchive != 0 || note && a.Flags&store.InSenderArchive != 0 {
-			received |= viewArchive
+// origin finds what was stored under an origin-id: in this batch, lately, or before.
+func (l *Log) origin(key *[originKeySize]byte) (e originEntry, known bool, err error) {
+	w := &l.writer
+	if o := w.byKey[*key]; o != nil {
+		return o.entry, true, nil
+	}
+	for _, r := range [2]*recent{w.young, w.frozen} {
+		if e, known = r.origin(key); known {
+			return e, true, nil
 		}
-		if a.Flags&store.ForOffline != 0 {
-			received |= viewOffline
+	}
+	if w.seek == nil {
+		// Most answers are no: filters give them without reading a block, on the last level too.
+		w.seek, err = l.db.NewIter(&engine.IterOptions{
+			LowerBound: []byte{keyOrigin}, UpperBound: []byte{keyOrigin + 1}, UseL6Filters: true,
+		})
+		if err != nil {
+			return e, false, fmt.Errorf("look up an origin-id: %w", err)
 		}
 	}
-	if a.Sender.Account != 0 && !note && a.Flags&store.InSenderArchive != 0 {
-		sent = viewArchive
-	}
-	return sent, received
-}
-
-// origin finds what was stored under an origin-id, in this batch or before; nil when nothing was.
-func (l *Log) origin(key *[originKeySize]byte) (*originEntry, error) {
-	if e := l.writer.origins[*key]; e != nil {
-		return e, nil
-	}
-	value, closer, err := l.db.Get(key[:])
-	if errors.Is(err, engine.ErrNotFound) {
-		return nil, nil
+	if w.seek.SeekPrefixGE(key[:]) {
+		e, err = decodeOrigin(w.seek.Value())
+		known = true
+	} else {
+		err = w.seek.Error()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look up an origin-id: %w", err)
+		return e, false, fmt.Errorf("look up an origin-id: %w", err)
 	}
-	defer closer.Close()
-	e, err := decodeOrigin(value)
-	if err != nil {
-		return nil, fmt.Errorf("look up an origin-id: %w", err)
-	}
-	return &e, nil
+	return e, known, nil
 }
 
 // tail finds the end of a conversation; nil when it has not begun.
@@ -240,73 +253,41 @@ func (l *Log) tail(p pair) (*tail, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Everything committed counts here, be it visible yet or not.
-	c, err := l.openConversation(conversation, maxMessageID)
-	if err != nil {
-		return nil, err
-	}
 	t := &tail{conversation: conversation}
-	if c.last() {
-		t.last = c.seq
-	}
-	if err := c.close(); err != nil {
-		return nil, err
+	err = l.walk(keyConversation, uint64(conversation)).backward(math.MaxUint64, func(e entry) bool {
+		t.last = e.seq
+		return false
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find the end of a conversation: %w", err)
 	}
 	w.tails.put(p, t)
 	return t, nil
 }
 
-// write encodes the staged batch. Keys of one kind go together and in the order of the log: the engine inserts neighbours faster.
+// write encodes the staged batch. The messages come first and in the order of the log: the engine inserts neighbours faster.
 func (w *writer) write(b *engine.Batch, marks []store.Mark) {
-	for i := range w.rows {
-		m := &w.rows[i].Message
+	for _, m := range w.messages {
 		op := b.SetDeferred(idKeySize, recordSize(m))
 		idKey(op.Key[:0], keyMessage, uint64(m.ID))
 		putRecord(op.Value, m)
 		finish(op)
 	}
-	for i := range w.rows {
-		r := &w.rows[i]
-		op := b.SetDeferred(pairKeySize, conversationEntrySize)
-		pairKey(op.Key[:0], keyConversation, uint64(r.Conversation), r.Seq)
-		binary.BigEndian.PutUint64(op.Value, uint64(r.ID))
-		op.Value[8] = byte(r.Flags)
-		if r.swapped {
-			op.Value[8] |= fromSecond
-		}
-		finish(op)
-	}
-	for i := range w.rows {
-		if r := &w.rows[i]; r.received != 0 {
-			setView(b, keyReceived, r.Recipient.Account, r.ID, r.received)
-		}
-	}
-	for i := range w.rows {
-		if r := &w.rows[i]; r.sent != 0 {
-			setView(b, keySent, r.Sender.Account, r.ID, r.sent)
-		}
-	}
-	for i := range w.rows {
-		if r := &w.rows[i]; r.origin != nil {
-			w.buf = appendOrigin(w.buf[:0], w.origins[*r.origin])
-			set(b, r.origin[:], w.buf)
-		}
+	var key [idKeySize]byte
+	if len(w.messages) > 0 {
+		w.buf = appendJournal(w.buf[:0], w.places, w.origins)
+		set(b, idKey(key[:0], keyJournal, uint64(w.last)), w.buf)
 	}
 	for _, p := range w.pairs {
+		var conversation [8]byte
+		binary.BigEndian.PutUint64(conversation[:], uint64(p.conversation))
 		w.buf = partiesKey(w.buf[:0], p.pair)
-		set(b, w.buf, binary.BigEndian.AppendUint64(nil, uint64(p.conversation)))
+		set(b, w.buf, conversation[:])
 	}
 	for i := range marks {
 		w.buf = appendMark(w.buf[:0], &marks[i])
-		set(b, idKey(make([]byte, 0, idKeySize), keyMark, uint64(marks[i].Account)), w.buf)
+		set(b, idKey(key[:0], keyMark, uint64(marks[i].Account)), w.buf)
 	}
-}
-
-func setView(b *engine.Batch, prefix byte, account store.AccountID, id store.MessageID, view byte) {
-	op := b.SetDeferred(pairKeySize, 1)
-	pairKey(op.Key[:0], prefix, uint64(account), uint64(id))
-	op.Value[0] = view
-	finish(op)
 }
 
 func set(b *engine.Batch, key, value []byte) {

@@ -19,8 +19,9 @@ import (
 // engineOptions are the engine's settings. They were chosen by measurement, see docs/design/message-log.md.
 func engineOptions(o Options, e *events) *engine.Options {
 	opts := &engine.Options{
-		FS:        o.files,
-		CacheSize: o.CacheBytes,
+		FS: o.files,
+		// The engine takes what its memtables hold out of the cache.
+		CacheSize: o.CacheBytes + 2*int64(o.MemTableBytes),
 		// A fixed format: a newer engine must not raise it behind our back. It has checksums that tell a damaged
 		// write-ahead log from one that simply ends.
 		FormatMajorVersion:          engine.FormatValueSeparation,
@@ -40,8 +41,25 @@ func engineOptions(o Options, e *events) *engine.Options {
 		opts.Levels[i].BlockSize = 16 << 10
 		opts.Levels[i].IndexBlockSize = 64 << 10
 	}
-	opts.TargetFileSizes[0] = 4 << 20
+	// A flush writes its messages as one table, larger than what a compaction may take in beyond what it was begun for, which
+	// is 25 times the target size of the level it writes to: so messages stay out of compactions of the indexes.
+	opts.TargetFileSizes[0] = int64(o.MemTableBytes)
+	for i := 1; i < len(opts.TargetFileSizes); i++ {
+		opts.TargetFileSizes[i] = 256 << 10 << min(2*(i-1), 6)
+	}
+	opts.FlushSplitBytes = 4 * int64(o.MemTableBytes)
+	opts.L0CompactionFileThreshold = 64
+	opts.Experimental.SpanPolicyFunc = splitByKind
 	return opts
+}
+
+// splitByKind keeps keys of different kinds in different tables. Messages are written in the order of their keys, so that a table of
+// messages alone overlaps no other, and compactions move it instead of copying it.
+func splitByKind(start []byte) (policy engine.SpanPolicy, end []byte, err error) {
+	if len(start) == 0 {
+		return engine.SpanPolicy{}, nil, nil
+	}
+	return engine.SpanPolicy{}, []byte{start[0] + 1}, nil
 }
 
 // events is what the engine tells: its log, its failures and its faults in the background.

@@ -1,9 +1,11 @@
 package pebble
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/posthouse-im/posthouse/store"
@@ -19,10 +21,10 @@ func (l *Log) History(ctx context.Context, q store.HistoryQuery) (found []store.
 	if q.Limit < 1 {
 		return nil, false, fmt.Errorf("read history: limit is %d", q.Limit)
 	}
-	if visible := store.MessageID(l.visible.Load()); q.Before == 0 || q.Before > visible {
-		q.Before = visible + 1
+	if q.Before == 0 {
+		q.Before = math.MaxUint64
 	}
-	if q.Owner == 0 || q.After >= q.Before {
+	if q.Owner == 0 || q.After >= q.Before-1 {
 		return nil, false, nil
 	}
 	var ids []store.MessageID
@@ -50,42 +52,48 @@ func (l *Log) History(ctx context.Context, q store.HistoryQuery) (found []store.
 // checkEvery is how many index entries are passed over between looks at the context.
 const checkEvery = 1024
 
-// historyOfAll merges what the owner received and what it sent. It returns up to Limit+1 identities in the query's direction.
+// historyOfAll merges what the owner received and what it sent.
 func (l *Log) historyOfAll(ctx context.Context, q store.HistoryQuery) ([]store.MessageID, error) {
-	received, err := l.openView(keyReceived, q.Owner, q.After, q.Before-1)
+	archived := func(e entry) bool { return e.bits&viewArchive != 0 }
+	ids, err := collect(ctx, l.walk(keyReceived, uint64(q.Owner)), q, archived)
 	if err != nil {
 		return nil, err
 	}
-	defer received.close()
-	sent, err := l.openView(keySent, q.Owner, q.After, q.Before-1)
+	sent, err := collect(ctx, l.walk(keySent, uint64(q.Owner)), q, archived)
 	if err != nil {
 		return nil, err
 	}
-	defer sent.close()
-	var ids []store.MessageID
-	step, earlier := (*view).next, func(a, b store.MessageID) bool { return a < b }
-	r, s := received.first(), sent.first()
+	ids = append(ids, sent...)
+	slices.Sort(ids)
 	if q.Backward {
-		step, earlier = (*view).prev, func(a, b store.MessageID) bool { return a > b }
-		r, s = received.last(), sent.last()
+		slices.Reverse(ids)
 	}
-	for n := 0; (r || s) && len(ids) <= q.Limit; n++ {
-		if n%checkEvery == checkEvery-1 && ctx.Err() != nil {
-			return nil, ctx.Err()
+	return ids[:min(len(ids), q.Limit+1)], nil
+}
+
+// collect returns up to Limit+1 wanted identities of an index in the query's direction.
+func collect(ctx context.Context, w *walk, q store.HistoryQuery, wanted func(entry) bool) ([]store.MessageID, error) {
+	var ids []store.MessageID
+	passed := 0
+	visit := func(e entry) bool {
+		if passed++; passed%checkEvery == 0 && ctx.Err() != nil {
+			return false
 		}
-		if r && (!s || earlier(received.id, sent.id)) {
-			if received.view&viewArchive != 0 {
-				ids = append(ids, received.id)
-			}
-			r = step(received)
-			continue
+		if e.id <= q.After || e.id >= q.Before {
+			return false
 		}
-		if sent.view&viewArchive != 0 {
-			ids = append(ids, sent.id)
+		if wanted(e) {
+			ids = append(ids, e.id)
 		}
-		s = step(sent)
+		return len(ids) <= q.Limit
 	}
-	return ids, errors.Join(received.it.Error(), sent.it.Error())
+	var err error
+	if q.Backward {
+		err = w.backward(q.Before, visit)
+	} else {
+		err = w.forward(q.After, visit)
+	}
+	return ids, cmp.Or(err, ctx.Err())
 }
 
 // historyWith reads one conversation by number. A conversation that the owner's archive has no part of is passed over
@@ -100,38 +108,14 @@ func (l *Log) historyWith(ctx context.Context, q store.HistoryQuery) ([]store.Me
 	if err != nil {
 		return nil, err
 	}
-	c, err := l.openConversation(id, q.Before-1)
-	if err != nil {
-		return nil, err
-	}
-	defer c.close()
-	mine := func() bool {
-		var bit store.MessageFlags
-		if sentByOwner := (c.flags&fromSecond != 0) == ownerSecond; sentByOwner {
+	return collect(ctx, l.walk(keyConversation, uint64(id)), q, func(e entry) bool {
+		bit := store.InRecipientArchive
+		if sentByOwner := (e.bits&fromSecond != 0) == ownerSecond; sentByOwner {
 			bit = store.InSenderArchive
-		} else {
-			bit = store.InRecipientArchive
 		}
 		if owner == with {
 			bit = store.InSenderArchive | store.InRecipientArchive
 		}
-		return store.MessageFlags(c.flags)&bit != 0
-	}
-	step, ok := (*conversation).next, false
-	if q.Backward {
-		step, ok = (*conversation).prev, c.last()
-	} else {
-		ok = c.after(q.After)
-	}
-	var ids []store.MessageID
-	for n := 0; ok && c.id > q.After && len(ids) <= q.Limit; n++ {
-		if n%checkEvery == checkEvery-1 && ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if mine() {
-			ids = append(ids, c.id)
-		}
-		ok = step(c)
-	}
-	return ids, c.it.Error()
+		return store.MessageFlags(e.bits)&bit != 0
+	})
 }

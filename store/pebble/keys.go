@@ -10,27 +10,38 @@ import (
 
 // The first byte of a key says what it holds. All numbers in keys are big-endian, so that keys sort as the numbers do.
 //
-//	V                                       → schema version, uvarint
-//	L | id                                  → the message, see record.go
-//	C | conversation | number               → id, flags; the order of a conversation
-//	R | account | id                        → view; messages to the account
-//	S | account | id                        → view; messages from the account to somebody else
-//	D | account | digest                    → what was sent under an origin-id, see originEntry
-//	P | party | party                       → conversation, the lesser party first
-//	M | account                             → mark
+//	message | id                                   → the message, see record.go
+//	journal | id of the last message of a batch    → the places of the batch's messages, see place.go
+//	indexed                                        → through which id the indexes are written, 8 bytes
+//	conversation | conversation | first's number   → a block of the conversation's order, see block.go
+//	received | account | id of the first           → a block of messages to the account
+//	sent | account | id of the first               → a block of messages from the account to somebody else
+//	origin | account | digest                      → what was sent under an origin-id, see originEntry
+//	parties | party | party                        → conversation, the lesser party first
+//	mark | account                                 → mark
+//	version                                        → schema version, uvarint
 //
-// R and S are two indexes because a device that comes online looks for what was sent to it: a bot that
-// has sent a million messages and received none must not read through them. C, R, S and D entries live as long as
+// A batch writes message, parties and mark entries and one journal entry. The indexes – conversation, received, sent, origin –
+// are not written message by message, which would cost more than all the rest, but for tens of thousands of messages at a time,
+// sorted and packed; see pack.go. Until then the places are kept in memory (recent.go), and the journal is what they are restored from.
+//
+// Messages sort before everything else because their keys only rise: a table that ends with messages and begins with
+// anything lesser would overlap all the messages there ever were, and compactions would copy them again and again.
+//
+// What was received and what was sent are two indexes because a device that comes online looks for what was sent to it: a
+// bot that has sent a million messages and received none must not read through them. Index entries live as long as
 // their message. A conversation is named by the id of its first message.
 const (
-	keyVersion      = 'V'
-	keyMessage      = 'L'
-	keyConversation = 'C'
-	keyReceived     = 'R'
-	keySent         = 'S'
-	keyOrigin       = 'D'
-	keyParties      = 'P'
-	keyMark         = 'M'
+	keyMessage      = 0x01
+	keyJournal      = 0x02
+	keyIndexed      = 0x03
+	keyConversation = 0x10
+	keyReceived     = 0x11
+	keySent         = 0x12
+	keyOrigin       = 0x13
+	keyParties      = 0x20
+	keyMark         = 0x21
+	keyVersion      = 0x30
 )
 
 // schemaVersion is the newest layout of keys and values that this code writes and reads.
@@ -38,25 +49,22 @@ const schemaVersion = 1
 
 // Sizes of the keys of fixed length, in bytes.
 const (
-	idKeySize     = 1 + 8     // L, M
-	pairKeySize   = 1 + 8 + 8 // C, R, S
+	idKeySize     = 1 + 8     // message, journal, mark
+	pairKeySize   = 1 + 8 + 8 // conversation, received, sent
 	originKeySize = 1 + 8 + 16
 )
 
-// maxMessageID is greater than every message's identity: NextMessageID cannot reach it before the year 280,000.
-const maxMessageID = store.MessageID(math.MaxUint64)
-
-// idKey writes an L or M key.
+// idKey writes a message, journal or mark key.
 func idKey(dst []byte, prefix byte, id uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, prefix), id)
 }
 
-// pairKey writes a C, R or S key.
+// pairKey writes a conversation, received or sent key.
 func pairKey(dst []byte, prefix byte, a, b uint64) []byte {
 	return binary.BigEndian.AppendUint64(idKey(dst, prefix, a), b)
 }
 
-// bounds returns the range [lower, upper) of the C, R or S keys whose first number is a.
+// bounds returns the range [lower, upper) of the index keys whose first number is a.
 func bounds(prefix byte, a uint64) (lower, upper []byte) {
 	lower = idKey(make([]byte, 0, idKeySize), prefix, a)
 	if a == math.MaxUint64 {
@@ -65,7 +73,7 @@ func bounds(prefix byte, a uint64) (lower, upper []byte) {
 	return lower, idKey(make([]byte, 0, idKeySize), prefix, a+1)
 }
 
-// secondNumber returns the second number of a C, R or S key.
+// secondNumber returns the second number of an index key.
 func secondNumber(key []byte) uint64 { return binary.BigEndian.Uint64(key[9:pairKeySize]) }
 
 // originKey identifies the sender's origin-id. An account's devices share one space of identities. A party of another domain
@@ -115,7 +123,7 @@ func pairOf(a, b side) (p pair, swapped bool) {
 	return pair{a, b}, false
 }
 
-// partiesKey writes the P key of a pair.
+// partiesKey writes the key of a pair.
 func partiesKey(dst []byte, p pair) []byte {
 	dst = append(dst, keyParties)
 	for _, s := range [2]side{p.first, p.second} {

@@ -1,8 +1,8 @@
 // Package pebble is the message log on an embedded ordered key-value engine (github.com/cockroachdb/pebble).
 //
 // It owns one folder, which one process at a time has open. Append is called by one goroutine, the committer; reads may
-// come from any. The engine's own goroutines flush and compact; Close stops them. There is no other goroutine
-// than the one that Append starts and waits for around each flush to disk.
+// come from any. The engine's own goroutines flush and compact; Close stops them. Append starts one goroutine
+// around each flush to disk, and waits for it; and now and then one that writes index entries, for which Close waits.
 //
 // The package never retries a failed write and never ends the process: after the first failure Failed is closed, every
 // Append returns an error, reads go on as well as they can, and the owner must stop the process.
@@ -57,6 +57,8 @@ type Options struct {
 	// Metrics receives posthouse_pebble_*; nil means none.
 	Metrics prometheus.Registerer `yaml:"-"`
 
+	// packMessages replaces the constant in tests.
+	packMessages int
 	// files replaces the disk in tests; nil means the real one.
 	files vfs.FS
 }
@@ -78,6 +80,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Conversations == 0 {
 		o.Conversations = 65536
 	}
+	if o.packMessages == 0 {
+		o.packMessages = packMessages
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -95,12 +100,14 @@ type Log struct {
 	space  *space
 
 	// visible is the last message that is as durable as was asked for. Reads stop there, because the
-	// engine shows a write before it is flushed.
+	// engine shows a write before it is flushed. recents only has what is visible.
 	visible atomic.Uint64
+	recents recents
 
-	// writing is held by Append: it guards writer and space. It is taken before using.
+	// writing is held by Append: it guards writer, packing and space. It is taken before using.
 	writing sync.Mutex
 	writer  writer
+	packing packing
 
 	// using is read-locked by every use of db, and locked by Close: it guards closed.
 	using  sync.RWMutex
@@ -132,6 +139,7 @@ func Open(path string, o Options) (*Log, error) {
 	l.events = newEvents(l.log, o.Metrics)
 	l.space = &space{files: o.files, path: path, reserve: o.ReserveBytes, events: l.events}
 	l.writer = newWriter(o.Conversations)
+	l.recents.young = newRecent()
 	l.db, err = engine.Open(path, engineOptions(o, l.events))
 	if err != nil {
 		l.events.unregister()
@@ -161,33 +169,86 @@ func privateFolder(path string) error {
 	return nil
 }
 
-// recover checks the schema version, or sets it in a new log, and finds the last message.
+// recover checks the schema version, or sets it in a new log, and finds where the log and its indexes end.
 func (l *Log) recover() error {
-	value, closer, err := l.db.Get([]byte{keyVersion})
+	value, err := l.get([]byte{keyVersion})
 	switch {
-	case errors.Is(err, engine.ErrNotFound):
+	case err != nil:
+		return fmt.Errorf("read schema version: %w", err)
+	case value == nil:
 		if err := l.begin(); err != nil {
 			return err
 		}
-	case err != nil:
-		return fmt.Errorf("read schema version: %w", err)
 	default:
-		version, _, err := uvarint(value)
-		closer.Close()
-		if err != nil {
-			return fmt.Errorf("read schema version: %w", err)
+		version, n := binary.Uvarint(value)
+		if n <= 0 {
+			return fmt.Errorf("read schema version: %w", errShort)
 		}
 		if version > schemaVersion {
 			return fmt.Errorf("%w: its schema is %d, this one knows %d", errNewer, version, schemaVersion)
 		}
 	}
+	value, err = l.get([]byte{keyIndexed})
+	if err != nil {
+		return fmt.Errorf("read where the index ends: %w", err)
+	}
+	if value != nil {
+		l.recents.indexed = firstID(value)
+	}
+	journaled, err := l.readJournal()
+	if err != nil {
+		return fmt.Errorf("read the journal: %w", err)
+	}
 	last, err := l.lastMessage()
 	if err != nil {
 		return fmt.Errorf("find the last message: %w", err)
 	}
+	if last != journaled {
+		return fmt.Errorf("the last message is %d, but its journal ends at %d: %w", last, journaled, store.ErrDamaged)
+	}
 	l.writer.last = last
 	l.visible.Store(uint64(last))
 	return nil
+}
+
+// get returns a copy of a value, nil when there is none.
+func (l *Log) get(key []byte) ([]byte, error) {
+	value, closer, err := l.db.Get(key)
+	if errors.Is(err, engine.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	value = append([]byte{}, value...)
+	return value, closer.Close()
+}
+
+// readJournal restores what the indexes on disk do not have yet, and returns the last message's identity.
+func (l *Log) readJournal() (last store.MessageID, err error) {
+	last = l.recents.indexed
+	it, err := l.db.NewIter(&engine.IterOptions{
+		LowerBound: idKey(nil, keyJournal, uint64(last)+1), UpperBound: []byte{keyJournal + 1},
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		id := store.MessageID(binary.BigEndian.Uint64(it.Key()[1:]))
+		places, origins, err := decodeJournal(it.Value())
+		if err != nil {
+			return 0, fmt.Errorf("batch that ends with message %d: %w: %w", id, store.ErrDamaged, err)
+		}
+		for i := range places {
+			l.recents.young.add(&places[i])
+		}
+		for i := range origins {
+			l.recents.young.origins[origins[i].key] = origins[i].entry
+		}
+		last = id
+	}
+	return last, it.Error()
 }
 
 // begin writes the schema version into an empty store, and refuses any other.
@@ -244,6 +305,13 @@ func (l *Log) Close() error {
 	l.events.unregister()
 	if err := l.Err(); err != nil {
 		return err
+	}
+	if l.packing.done != nil {
+		select {
+		case <-l.packing.done:
+		case <-l.Failed():
+			return l.Err()
+		}
 	}
 	l.events.opened.Store(false)
 	if err := l.db.Close(); err != nil {

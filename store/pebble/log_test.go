@@ -48,14 +48,19 @@ func TestMessageLog(t *testing.T) {
 }
 
 func TestMessageLogRelaxed(t *testing.T) {
-	storetest.MessageLog(t, logs(Options{Durability: DurabilityRelaxed}))
+	storetest.MessageLog(t, logs(Options{Durability: DurabilityRelaxed, MemTableBytes: 1 << 20}))
+}
+
+// TestMessageLogPacked packs every few messages, so that answers come from disk and memory together.
+func TestMessageLogPacked(t *testing.T) {
+	storetest.MessageLog(t, logs(Options{packMessages: 7, MemTableBytes: 1 << 20}))
 }
 
 // TestMessageLogSmall runs with no conversation kept in memory, so that every number is read back.
 func TestMessageLogSmall(t *testing.T) {
-	storetest.MessageLog(t, logs(Options{Conversations: 1, MemTableBytes: 256 << 10}))
+	storetest.MessageLog(t, logs(Options{Conversations: 1, MemTableBytes: 256 << 10, packMessages: 1}))
 }
 
 func TestModel(t *testing.T) {
-	storetest.MessageLogModel(t, logs(Options{Conversations: 2}))
+	storetest.MessageLogModel(t, logs(Options{Conversations: 2, packMessages: 3, MemTableBytes: 256 << 10}))
 }

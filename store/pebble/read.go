@@ -1,10 +1,12 @@
 package pebble
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	engine "github.com/cockroachdb/pebble/v2"
@@ -153,20 +155,18 @@ func (l *Log) InHistory(ctx context.Context, owner store.AccountID, id store.Mes
 		return false, fmt.Errorf("look up history: %w", err)
 	}
 	defer done()
-	if owner == 0 || uint64(id) > l.visible.Load() {
+	if owner == 0 || id == 0 {
 		return false, nil
 	}
 	for _, prefix := range [2]byte{keyReceived, keySent} {
-		var key [pairKeySize]byte
-		value, closer, err := l.db.Get(pairKey(key[:0], prefix, uint64(owner), uint64(id)))
-		if errors.Is(err, engine.ErrNotFound) {
-			continue
-		}
+		in := false
+		err := l.walk(prefix, uint64(owner)).forward(id-1, func(e entry) bool {
+			in = e.id == id && e.bits&viewArchive != 0
+			return false
+		})
 		if err != nil {
 			return false, fmt.Errorf("look up history: %w", err)
 		}
-		in := len(value) > 0 && value[0]&viewArchive != 0
-		closer.Close()
 		if in {
 			return true, nil
 		}
@@ -207,29 +207,38 @@ func (l *Log) Undelivered(ctx context.Context, owner store.AccountID, after stor
 		return nil, fmt.Errorf("read undelivered messages: %w", err)
 	}
 	defer done()
-	visible := store.MessageID(l.visible.Load())
 	mark, err := l.mark(owner)
 	if err != nil {
 		return nil, err
 	}
-	v, err := l.openView(keyReceived, owner, 0, visible)
-	if err != nil {
-		return nil, fmt.Errorf("read undelivered messages: %w", err)
-	}
 	var ids []store.MessageID
 	for _, id := range mark.Missed {
-		if id > after && id <= mark.Through && v.seek(id) && v.id == id && v.view&viewOffline != 0 {
-			ids = append(ids, id)
+		if id == 0 || id <= after || id > mark.Through {
+			continue
+		}
+		err = l.walk(keyReceived, uint64(owner)).forward(id-1, func(e entry) bool {
+			if e.id == id && e.bits&viewOffline != 0 {
+				ids = append(ids, id)
+			}
+			return false
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read undelivered messages: %w", err)
 		}
 	}
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
-	for ok := v.seek(max(after, mark.Through) + 1); ok && len(ids) < limit; ok = v.next() {
-		if v.view&viewOffline != 0 {
-			ids = append(ids, v.id)
+	passed := 0
+	err = l.walk(keyReceived, uint64(owner)).forward(max(after, mark.Through), func(e entry) bool {
+		if passed++; passed%checkEvery == 0 && ctx.Err() != nil {
+			return false
 		}
-	}
-	if err := v.close(); err != nil {
+		if e.bits&viewOffline != 0 && len(ids) < limit {
+			ids = append(ids, e.id)
+		}
+		return len(ids) < limit
+	})
+	if err = cmp.Or(err, ctx.Err()); err != nil {
 		return nil, fmt.Errorf("read undelivered messages: %w", err)
 	}
 	return l.messages(ctx, ids[:min(len(ids), limit)])
@@ -242,21 +251,25 @@ func (l *Log) Bounds(ctx context.Context, owner store.AccountID) (first, last st
 		return 0, 0, fmt.Errorf("find the bounds of an archive: %w", err)
 	}
 	defer done()
-	visible := store.MessageID(l.visible.Load())
 	for _, prefix := range [2]byte{keyReceived, keySent} {
-		v, err := l.openView(prefix, owner, 0, visible)
+		w := l.walk(prefix, uint64(owner))
+		begin, end := store.MessageID(0), store.MessageID(0)
+		archived := func(found *store.MessageID) func(entry) bool {
+			return func(e entry) bool {
+				if e.bits&viewArchive != 0 {
+					*found = e.id
+				}
+				return *found == 0
+			}
+		}
+		err = errors.Join(w.forward(0, archived(&begin)), w.backward(math.MaxUint64, archived(&end)))
 		if err != nil {
 			return 0, 0, fmt.Errorf("find the bounds of an archive: %w", err)
 		}
-		if v.firstArchived() && (first == 0 || v.id < first) {
-			first = v.id
+		if begin != 0 && (first == 0 || begin < first) {
+			first = begin
 		}
-		if v.lastArchived() {
-			last = max(last, v.id)
-		}
-		if err := v.close(); err != nil {
-			return 0, 0, fmt.Errorf("find the bounds of an archive: %w", err)
-		}
+		last = max(last, end)
 	}
 	if first == 0 {
 		return 0, 0, fmt.Errorf("archive of account %d: %w", owner, store.ErrNotFound)
@@ -276,16 +289,16 @@ func (l *Log) Conversation(ctx context.Context, a, b store.Party) (store.Convers
 	if err != nil {
 		return 0, 0, err
 	}
-	c, err := l.openConversation(id, store.MessageID(l.visible.Load()))
+	last := uint64(0)
+	err = l.walk(keyConversation, uint64(id)).backward(math.MaxUint64, func(e entry) bool {
+		last = e.seq
+		return false
+	})
 	if err != nil {
 		return 0, 0, fmt.Errorf("find a conversation: %w", err)
 	}
-	found := c.last()
-	last := c.seq
-	if err := c.close(); err != nil {
-		return 0, 0, fmt.Errorf("find a conversation: %w", err)
-	}
-	if !found {
+	if last == 0 {
+		// It begins with a batch that is being flushed.
 		return 0, 0, fmt.Errorf("conversation: %w", store.ErrNotFound)
 	}
 	return id, last, nil
@@ -315,15 +328,14 @@ func (l *Log) Numbered(ctx context.Context, conversation store.ConversationID, f
 		return nil, fmt.Errorf("read a conversation: %w", err)
 	}
 	defer done()
-	c, err := l.openConversation(conversation, store.MessageID(l.visible.Load()))
-	if err != nil {
-		return nil, fmt.Errorf("read a conversation: %w", err)
-	}
 	var ids []store.MessageID
-	for ok := c.seekNumber(first); ok && len(ids) < limit; ok = c.next() {
-		ids = append(ids, c.id)
-	}
-	if err := c.close(); err != nil {
+	err = l.walk(keyConversation, uint64(conversation)).numbered(first, func(e entry) bool {
+		if len(ids) < limit {
+			ids = append(ids, e.id)
+		}
+		return len(ids) < limit
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read a conversation: %w", err)
 	}
 	return l.messages(ctx, ids)

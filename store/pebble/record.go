@@ -106,89 +106,42 @@ func (d *decoder) decode(id store.MessageID, b []byte) (store.Message, error) {
 	}
 	m.Flags = store.MessageFlags(b[5])
 	m.Conversation = store.ConversationID(binary.BigEndian.Uint64(b[6:]))
-	b = b[recordHeader:]
-	var err error
-	if m.Seq, b, err = uvarint(b); err != nil {
-		return m, err
+	r := reader{b: b[recordHeader:]}
+	m.Seq = r.uvarint()
+	m.Sender = d.party(&r)
+	m.Recipient = d.party(&r)
+	m.OriginID = string(r.text())
+	if r.err != nil {
+		return m, r.err
 	}
-	if m.Sender, b, err = d.party(b); err != nil {
-		return m, fmt.Errorf("sender: %w", err)
-	}
-	if m.Recipient, b, err = d.party(b); err != nil {
-		return m, fmt.Errorf("recipient: %w", err)
-	}
-	var origin []byte
-	if origin, b, err = text(b); err != nil {
-		return m, fmt.Errorf("origin-id: %w", err)
-	}
-	m.OriginID = string(origin)
-	m.Stanza = append(make([]byte, 0, len(b)), b...)
+	m.Stanza = append(make([]byte, 0, len(r.b)), r.b...)
 	return m, nil
 }
 
-func (d *decoder) party(b []byte) (p store.Party, rest []byte, err error) {
-	account, b, err := uvarint(b)
-	if err != nil {
-		return p, nil, err
-	}
-	address, b, err := text(b)
-	if err != nil {
-		return p, nil, err
-	}
-	p.Account = store.AccountID(account)
-	p.JID, err = d.address(address)
-	return p, b, err
-}
-
-// address returns the JID of a stored canonical text; "" is the zero JID.
-func (d *decoder) address(b []byte) (jid.JID, error) {
-	if len(b) == 0 {
-		return jid.JID{}, nil
+func (d *decoder) party(r *reader) (p store.Party) {
+	p.Account = store.AccountID(r.uvarint())
+	address := r.text()
+	if len(address) == 0 {
+		return p
 	}
 	for _, j := range d.known {
-		if j.String() == string(b) {
-			return j, nil
+		if j.String() == string(address) {
+			p.JID = j
+			return p
 		}
 	}
-	j, err := jid.Parse(string(b))
+	j, err := jid.Parse(string(address))
 	if err != nil {
-		return j, err
+		r.err = fmt.Errorf("address of a party: %w", err)
+		return p
 	}
 	d.known[d.next] = j
 	d.next = (d.next + 1) % len(d.known)
-	return j, nil
+	p.JID = j
+	return p
 }
 
-func uvarint(b []byte) (x uint64, rest []byte, err error) {
-	x, n := binary.Uvarint(b)
-	if n <= 0 {
-		return 0, nil, errShort
-	}
-	return x, b[n:], nil
-}
-
-func text(b []byte) (t, rest []byte, err error) {
-	n, b, err := uvarint(b)
-	if err != nil || n > uint64(len(b)) {
-		return nil, nil, errShort
-	}
-	return b[:n], b[n:], nil
-}
-
-// What the value of a C key holds: the id, and one byte of the message's flags with one more.
-const (
-	conversationEntrySize = 8 + 1
-	// fromSecond: the message was sent by the second party of the pair.
-	fromSecond = 1 << 7
-)
-
-// What the value of an R or S key holds: one byte, these bits.
-const (
-	viewArchive = 1 << 0 // in the account's archive
-	viewOffline = 1 << 1 // to be replayed to the account
-)
-
-// originEntry is what the value of a D key holds. It repeats the message's place so that a repetition can be
+// originEntry is what the value of an origin key holds. It repeats the message's place so that a repetition can be
 // answered even when the message's own record is damaged.
 type originEntry struct {
 	hash         [16]byte
@@ -197,8 +150,6 @@ type originEntry struct {
 	seq          uint64
 }
 
-const maxOriginEntrySize = 16 + 8 + 8 + binary.MaxVarintLen64
-
 func appendOrigin(dst []byte, e *originEntry) []byte {
 	dst = append(dst, e.hash[:]...)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(e.id))
@@ -206,15 +157,10 @@ func appendOrigin(dst []byte, e *originEntry) []byte {
 	return binary.AppendUvarint(dst, e.seq)
 }
 
-func decodeOrigin(b []byte) (e originEntry, err error) {
-	if len(b) < 16+8+8+1 {
-		return e, errShort
-	}
-	copy(e.hash[:], b)
-	e.id = store.MessageID(binary.BigEndian.Uint64(b[16:]))
-	e.conversation = store.ConversationID(binary.BigEndian.Uint64(b[24:]))
-	e.seq, _, err = uvarint(b[32:])
-	return e, err
+func decodeOrigin(b []byte) (originEntry, error) {
+	r := reader{b: b}
+	e := r.origin()
+	return e, r.err
 }
 
 // A mark: version 1 byte, through 8 bytes, then each missed id as 8 bytes.

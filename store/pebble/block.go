@@ -1,0 +1,64 @@
+package pebble
+
+import (
+	"encoding/binary"
+
+	"github.com/posthouse-im/posthouse/store"
+)
+
+// entry is one message in an index.
+type entry struct {
+	id store.MessageID
+	// seq is the number in the conversation, in a conversation only.
+	seq  uint64
+	bits byte
+}
+
+// A block is the value of an index key: up to blockEntries messages of one conversation or account in rising order.
+//
+//	first id  8 bytes
+//	bits      1 byte
+//	then for each further one:
+//	  id      uvarint, the difference from the one before
+//	  bits    1 byte
+//
+// In a conversation numbers rise by one from the key's. The key of a received or sent block repeats the first id.
+const blockEntries = 128
+
+// appendBlock encodes entries.
+func appendBlock(dst []byte, entries []entry) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(entries[0].id))
+	dst = append(dst, entries[0].bits)
+	for i := 1; i < len(entries); i++ {
+		dst = binary.AppendUvarint(dst, uint64(entries[i].id-entries[i-1].id))
+		dst = append(dst, entries[i].bits)
+	}
+	return dst
+}
+
+// decodeBlock appends the entries of a block to dst. first is the number of the first.
+func decodeBlock(dst []entry, first uint64, b []byte) ([]entry, error) {
+	if len(b) < 9 {
+		return dst, errShort
+	}
+	e := entry{id: store.MessageID(binary.BigEndian.Uint64(b)), seq: first, bits: b[8]}
+	dst = append(dst, e)
+	for b = b[9:]; len(b) > 0; {
+		d, n := binary.Uvarint(b)
+		if n <= 0 || n == len(b) {
+			return dst, errShort
+		}
+		e = entry{id: e.id + store.MessageID(d), seq: e.seq + 1, bits: b[n]}
+		dst = append(dst, e)
+		b = b[n+1:]
+	}
+	return dst, nil
+}
+
+// firstID returns the identity of the first entry of a block.
+func firstID(b []byte) store.MessageID {
+	if len(b) < 8 {
+		return 0
+	}
+	return store.MessageID(binary.BigEndian.Uint64(b))
+}

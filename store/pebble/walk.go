@@ -1,0 +1,190 @@
+package pebble
+
+import (
+	"errors"
+
+	engine "github.com/cockroachdb/pebble/v2"
+
+	"github.com/posthouse-im/posthouse/store"
+)
+
+// A walk visits the entries of one index in order: first the blocks on disk, as far as they are complete, then
+// what is in memory; backward the other way round. A visit returns false to end the walk.
+type walk struct {
+	db         *engine.DB
+	prefix     byte
+	number     uint64
+	indexed    store.MessageID
+	old, young list
+	entries    []entry
+}
+
+// errStop ends a walk from inside.
+var errStop = errors.New("enough")
+
+func (l *Log) walk(prefix byte, number uint64) *walk {
+	w := &walk{db: l.db, prefix: prefix, number: number}
+	w.indexed, w.old, w.young = l.recents.lists(prefix, number)
+	return w
+}
+
+// forward visits entries with an id greater than after.
+func (w *walk) forward(after store.MessageID, visit func(entry) bool) error {
+	if after < w.indexed {
+		err := w.blocks(func(it *engine.Iterator) bool { return w.blockWith(it, after) }, (*engine.Iterator).Next,
+			func(entries []entry) error {
+				for _, e := range entries {
+					if e.id > after && !visit(e) {
+						return errStop
+					}
+				}
+				return nil
+			})
+		if err != nil {
+			return stopped(err)
+		}
+	}
+	for _, l := range [2]list{w.old, w.young} {
+		for i := l.after(after); i < len(l.at); i++ {
+			if !visit(l.entry(i)) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// backward visits entries with an id less than before.
+func (w *walk) backward(before store.MessageID, visit func(entry) bool) error {
+	for _, l := range [2]list{w.young, w.old} {
+		for i := l.after(before-1) - 1; i >= 0; i-- {
+			if !visit(l.entry(i)) {
+				return nil
+			}
+		}
+	}
+	if w.indexed == 0 {
+		return nil
+	}
+	last := min(before-1, w.indexed)
+	err := w.blocks(func(it *engine.Iterator) bool { return w.blockWith(it, last) }, (*engine.Iterator).Prev,
+		func(entries []entry) error {
+			for i := len(entries) - 1; i >= 0; i-- {
+				if e := entries[i]; e.id < before && !visit(e) {
+					return errStop
+				}
+			}
+			return nil
+		})
+	return stopped(err)
+}
+
+// numbered visits the entries of a conversation from number first on.
+func (w *walk) numbered(first uint64, visit func(entry) bool) error {
+	if w.indexed != 0 {
+		seek := func(it *engine.Iterator) bool {
+			return it.SeekLT(w.key(first+1)) || it.First()
+		}
+		err := w.blocks(seek, (*engine.Iterator).Next, func(entries []entry) error {
+			for _, e := range entries {
+				if e.seq >= first && !visit(e) {
+					return errStop
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return stopped(err)
+		}
+	}
+	for _, l := range [2]list{w.old, w.young} {
+		for i := l.number(first); i < len(l.at); i++ {
+			if !visit(l.entry(i)) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+func stopped(err error) error {
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
+}
+
+func (w *walk) key(second uint64) []byte { return pairKey(nil, w.prefix, w.number, second) }
+
+// blocks opens the index on disk, seeks, and visits block after block. Entries beyond indexed are left out: they are
+// what a crash interrupted, or what is in memory too.
+func (w *walk) blocks(seek, step func(*engine.Iterator) bool, visit func([]entry) error) error {
+	lower, upper := bounds(w.prefix, w.number)
+	it, err := w.db.NewIter(&engine.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for ok := seek(it); ok; ok = step(it) {
+		w.entries, err = decodeBlock(w.entries[:0], secondNumber(it.Key()), it.Value())
+		if err != nil {
+			return err
+		}
+		for len(w.entries) > 0 && w.entries[len(w.entries)-1].id > w.indexed {
+			w.entries = w.entries[:len(w.entries)-1]
+		}
+		if len(w.entries) == 0 {
+			break
+		}
+		if err := visit(w.entries); err != nil {
+			return err
+		}
+	}
+	return it.Error()
+}
+
+// blockWith moves to the last block that begins at or before id, else to the first.
+func (w *walk) blockWith(it *engine.Iterator, id store.MessageID) bool {
+	if w.prefix == keyConversation {
+		return w.search(it, id)
+	}
+	return it.SeekLT(w.key(uint64(id)+1)) || it.First()
+}
+
+// search is blockWith in a conversation, whose blocks are found by number: numbers rise with identities. It doubles
+// the distance from the end, where most questions are about, until it has passed the place, then halves the range.
+func (w *walk) search(it *engine.Iterator, id store.MessageID) bool {
+	if !it.Last() {
+		return false
+	}
+	if firstID(it.Value()) <= id {
+		return true
+	}
+	// The block at low begins at or before id, or low is 0; the one at high begins after it.
+	high, low := secondNumber(it.Key()), uint64(0)
+	for distance := uint64(blockEntries); distance < high && low == 0; distance *= 2 {
+		if !it.SeekLT(w.key(high - distance + 1)) {
+			break
+		}
+		if firstID(it.Value()) <= id {
+			low = secondNumber(it.Key())
+		} else {
+			high = secondNumber(it.Key())
+		}
+	}
+	for low+1 < high {
+		middle := low + (high-low)/2
+		// The block that holds the number in the middle, or the first.
+		if !it.SeekLT(w.key(middle+1)) || secondNumber(it.Key()) <= low {
+			// No block begins between low and middle.
+			low = middle
+			continue
+		}
+		if firstID(it.Value()) <= id {
+			low = secondNumber(it.Key())
+		} else {
+			high = secondNumber(it.Key())
+		}
+	}
+	return it.SeekLT(w.key(high)) || it.First()
+}

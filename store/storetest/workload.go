@@ -1,0 +1,120 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/store"
+)
+
+// Workload is what logs are measured by: one-to-one messages of a fixed size, spread evenly over conversations
+// of two accounts each, both of which archive.
+type Workload struct {
+	Conversations int
+	// StanzaBytes is the length of each stanza.
+	StanzaBytes int
+	// Batch is how many messages share one flush.
+	Batch int
+	// Origins: every message has an origin-id, which must be looked up and kept.
+	Origins bool
+}
+
+// Report is what a run of a workload took.
+type Report struct {
+	Rows    int
+	Elapsed time.Duration
+	// CPU is the user and system time of the whole process, background work included.
+	CPU time.Duration
+	// P50 and P99 are the times of one batch.
+	P50, P99 time.Duration
+}
+
+// Metrics tells a benchmark.
+func (r Report) Metrics(b *testing.B) {
+	b.ReportMetric(float64(r.Rows)/r.Elapsed.Seconds(), "rows/s")
+	b.ReportMetric(float64(r.CPU.Microseconds())/float64(r.Rows), "cpu-µs/row")
+	b.ReportMetric(float64(r.P50.Microseconds())/1000, "p50-ms/batch")
+	b.ReportMetric(float64(r.P99.Microseconds())/1000, "p99-ms/batch")
+	b.ReportMetric(0, "ns/op")
+}
+
+// Parties returns the two sides of a conversation.
+func (w Workload) Parties(conversation int) (a, b store.Party) {
+	return party(fmt.Sprintf("user%d@example.org", 2*conversation), store.AccountID(2*conversation+1)),
+		party(fmt.Sprintf("user%d@example.org", 2*conversation+1), store.AccountID(2*conversation+2))
+}
+
+// words make texts that compress about as well as people's do.
+var words = [...]string{"the", "meeting", "is", "at", "ten", "please", "bring", "your", "notes", "and", "coffee", "we", "will", "see",
+	"whether", "it", "rains", "tomorrow", "because", "train", "was", "late", "again", "thanks", "for", "asking", "me", "about", "that"}
+
+// stanza makes one of the wanted length.
+func (w Workload) stanza(r *rand.Rand) []byte {
+	s := fmt.Appendf(nil, "<message xmlns='jabber:client' type='chat' id='%016x' from='user%d@example.org/phone' to='user%d@example.org'><body>",
+		r.Uint64(), r.IntN(2000), r.IntN(2000))
+	const end = "</body></message>"
+	for len(s) < w.StanzaBytes-len(end) {
+		s = append(append(s, words[r.IntN(len(words))]...), ' ')
+	}
+	return append(s[:max(0, w.StanzaBytes-len(end))], end...)
+}
+
+// Fill appends rows messages, one batch after the other, a millisecond of message time apart. Making the messages is done
+// beforehand as far as possible.
+func (w Workload) Fill(t testing.TB, l store.MessageWriter, start time.Time, rows int) Report {
+	t.Helper()
+	r := rand.New(rand.NewPCG(1, 2))
+	type talk struct{ a, b store.Party }
+	talks := make([]talk, w.Conversations)
+	for i := range talks {
+		talks[i].a, talks[i].b = w.Parties(i)
+	}
+	stanzas := make([][]byte, 4096)
+	for i := range stanzas {
+		stanzas[i] = w.stanza(r)
+	}
+	batch := make([]*store.Append, w.Batch)
+	for i := range batch {
+		batch[i] = new(store.Append)
+	}
+	times := make([]time.Duration, 0, rows/w.Batch+1)
+	cpu, begun := processCPU(), time.Now()
+	for done := 0; done < rows; done += len(batch) {
+		batch = batch[:min(len(batch), rows-done)]
+		for i, a := range batch {
+			c := talks[r.IntN(len(talks))]
+			if r.IntN(2) == 0 {
+				c.a, c.b = c.b, c.a
+			}
+			*a = store.Append{Message: store.Message{
+				Flags: stored, Sender: c.a, Recipient: c.b, Stanza: stanzas[(done+i)%len(stanzas)],
+			}}
+			if w.Origins {
+				a.OriginID = fmt.Sprintf("%08x-%04x", r.Uint32(), done+i)
+			}
+		}
+		before := time.Now()
+		require.NoError(t, l.Append(context.Background(), start.Add(time.Duration(len(times))*time.Millisecond), batch, nil))
+		times = append(times, time.Since(before))
+	}
+	report := Report{Rows: rows, Elapsed: time.Since(begun), CPU: processCPU() - cpu}
+	slices.Sort(times)
+	report.P50, report.P99 = times[len(times)/2], times[len(times)*99/100]
+	return report
+}
+
+// processCPU is the user and system time that the process has used.
+func processCPU() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
