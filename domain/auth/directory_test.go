@@ -153,17 +153,16 @@ func TestDirectoryIsBounded(t *testing.T) {
 
 	// Those in use stay while many others come by.
 	hot := []string{"user1", "user2", "user3"}
+	again := int64(0) // reads of names in use
 	for i := range 5000 {
+		before := m.reads.Load()
 		for _, name := range hot {
 			_, _, _ = d.Lookup(context.Background(), name)
 		}
-		_, _, _ = d.Lookup(context.Background(), fmt.Sprintf("user%d", i%2000))
+		again += m.reads.Load() - before
+		_, _, _ = d.Lookup(context.Background(), fmt.Sprintf("user%d", 10+i%1900))
 	}
-	reads := m.reads.Load()
-	for _, name := range hot {
-		_, _, _ = d.Lookup(context.Background(), name)
-	}
-	require.LessOrEqual(t, m.reads.Load()-reads, int64(1))
+	require.LessOrEqual(t, again, int64(12), "chance alone would give some 25")
 }
 
 func TestDirectoryConcurrently(t *testing.T) {

@@ -55,6 +55,7 @@ const (
 	reasonMechanism   reason = "mechanism"
 	reasonAuthzid     reason = "authzid"
 	reasonBinding     reason = "channel-binding"
+	reasonBindingType reason = "channel-binding-type" // no proof was looked at: a client that knows other types, not somebody who guesses
 	reasonUnknown     reason = "unknown-account"
 	reasonProof       reason = "wrong-proof"
 	reasonDisabled    reason = "disabled"
@@ -66,7 +67,7 @@ const (
 
 // reasons are all of them, for the metric's labels.
 var reasons = []reason{
-	reasonMalformed, reasonMechanism, reasonAuthzid, reasonBinding, reasonUnknown, reasonProof, reasonDisabled,
+	reasonMalformed, reasonMechanism, reasonAuthzid, reasonBinding, reasonBindingType, reasonUnknown, reasonProof, reasonDisabled,
 	reasonThrottled, reasonBusy, reasonStore, reasonInterrupted,
 }
 

@@ -323,6 +323,8 @@ func TestUnknownUserIsNotToldApart(t *testing.T) {
 		require.Equal(t, knownFailure, unknownFailure)
 		requireFailure(t, auth.NotAuthorized, knownFailure)
 	}
+	require.Contains(t, s.log.String(), `"mechanism":"SCRAM-SHA-256","account":"nobody","remote":"192.0.2.1","tls":false,"event":"auth.login_failed","reason":"unknown-account"`,
+		"the operator is told apart what the client is not")
 }
 
 // Abuse row A41.
@@ -421,6 +423,11 @@ func TestSCRAMBent(t *testing.T) {
 		}
 	}
 	_, _, f := s.Begin(context.Background(), l.server, auth.ScramSHA256, []byte("n,,m=x,n=juliet,r=abc"), true)
+	requireFailure(t, auth.NotAuthorized, f)
+	require.Equal(t, "extensions-not-supported", f.Text)
+	e, _, f := s.Begin(context.Background(), l.server, auth.ScramSHA256, newSCRAMClient("").firstMessage(), true)
+	require.Nil(t, f)
+	_, _, f = e.Step(context.Background(), []byte("m=x,c=biws,r=abc,p=aaaa"))
 	requireFailure(t, auth.NotAuthorized, f)
 	require.Equal(t, "extensions-not-supported", f.Text)
 	for _, final := range []string{"", ",", "p=", "c=biws", "c=biws,r=", "c=b!ws,r=a,p=aaaa", "c=biws,r=a,p=!!!!", "r=a,c=biws,p=aaaa", "\xff", strings.Repeat("a", 1<<20)} {
@@ -557,6 +564,14 @@ func TestAccountChangesDuringExchange(t *testing.T) {
 				return err
 			}
 			_, err := s.Create(context.Background(), "juliet", password)
+			return err
+		}, auth.NotAuthorized},
+		"recreated with the same keys": {func(s *server) error {
+			a, err := s.accounts.Account(context.Background(), "juliet")
+			require.NoError(t, err)
+			require.NoError(t, s.Delete(context.Background(), "juliet"))
+			_, err = s.accounts.CreateAccount(context.Background(), a)
+			s.Directory().Invalidate("juliet")
 			return err
 		}, auth.NotAuthorized},
 	} {

@@ -84,16 +84,16 @@ func (e *Exchange) scramFirst(ctx context.Context, message []byte) ([]byte, *ref
 func (e *Exchange) checkBinding(first clientFirst) *refusal {
 	switch {
 	case e.mechanism.plus != (first.flag == 'p'):
-		return refuse(MalformedRequest, "other-error", reasonBinding)
+		return refuse(MalformedRequest, "other-error", reasonBindingType)
 	case first.flag == 'y' && e.offer.plus:
 		// The client would have taken a -PLUS mechanism, had it seen the one that was offered.
-		return refuse(NotAuthorized, "server-does-support-channel-binding", reasonBinding)
+		return refuse(NotAuthorized, "server-does-support-channel-binding", reasonBindingType)
 	case first.flag != 'p':
 		return nil
 	}
 	data, ok := e.auth.bindings.data(e.channel, first.binding)
 	if !ok {
-		return refuse(NotAuthorized, "unsupported-channel-binding-type", reasonBinding)
+		return refuse(NotAuthorized, "unsupported-channel-binding-type", reasonBindingType)
 	}
 	e.binding = data
 	return nil

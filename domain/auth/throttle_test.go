@@ -130,6 +130,10 @@ func TestOwnerIsNotLockedOut(t *testing.T) {
 		}
 	}
 	require.Equal(t, 30, checked, "and does not go on without end")
+	for range 10 {
+		s.clock.Advance(2 * time.Second)
+		requireFailure(t, auth.NotAuthorized, s.from("198.51.100.7", "juliet", wrong), "the delay does not grow")
+	}
 	s.clock.Advance(2 * time.Second)
 	require.Nil(t, s.from("198.51.100.7", "juliet", password))
 
