@@ -386,6 +386,28 @@ func TestMissedMessages(t *testing.T) {
 	require.Equal(t, []uint64{ids[3], ids[7]}, got)
 }
 
+// A replay may read a message that the committer has stored and not yet spoken of, and its delivery be reported before.
+func TestDeliveredBeforeItWasNoted(t *testing.T) {
+	h := newHouse(t, memory())
+	h.replay(t, juliet) // loads the entry
+	m := fill(t, h.log, noon, 2, func(int) (string, string) { return "romeo@verona.example/o", "juliet@verona.example" })
+	h.Delivered(juliet, uint64(m[0].ID))
+	h.marks.note(juliet, m[0].ID)
+	ids, through := h.replay(t, juliet)
+	require.Equal(t, []uint64{uint64(m[1].ID)}, ids)
+	require.Equal(t, uint64(m[1].ID), through)
+	h.Delivered(juliet, uint64(m[1].ID))
+	h.marks.note(juliet, m[1].ID)
+	require.Equal(t, []store.Mark{{Account: juliet, Through: m[1].ID}}, h.marks.collect())
+	require.Empty(t, h.marks.shard(juliet).accounts[juliet].ahead)
+
+	// Reports about other messages, such as carbons of what she said, leave nothing behind for long.
+	for i := range uint64(10 * pendingBound) {
+		h.Delivered(juliet, uint64(m[1].ID)+1+i)
+	}
+	require.LessOrEqual(t, len(h.marks.shard(juliet).accounts[juliet].ahead), pendingBound)
+}
+
 // Accounts come and go by the thousand; the memory for them is bounded and nothing is lost.
 func TestMarksOfManyAccounts(t *testing.T) {
 	log := memory()
