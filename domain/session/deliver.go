@@ -112,10 +112,17 @@ func (s *Session) queue(p *stream.Packet) {
 
 // SendLive gives a packet to every session that is available with a priority that is not negative, and returns how many there were.
 func (u *User) SendLive(p *stream.Packet) (n int) {
+	// A stored message that is addressed to a resource which has left is remembered one by one: its address does not
+	// tell later to whom it went.
+	strayed := p.ArchiveID != 0 && p.Stanza.To.IsFull()
 	for _, s := range u.sessions {
-		if s.live() {
+		if !s.live() {
+			continue
+		}
+		if n++; strayed {
+			u.Give(s, p)
+		} else {
 			u.Send(s, p)
-			n++
 		}
 	}
 	return n

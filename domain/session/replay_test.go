@@ -254,3 +254,20 @@ func TestSeenIsBounded(t *testing.T) {
 	require.True(t, s.extra.replayed(maxSeen+10))
 	require.False(t, s.extra.replayed(maxSeen+11))
 }
+
+func TestStrayedMessageIsRemembered(t *testing.T) {
+	m := New(Config{})
+	s, box := bind(t, m, "phone")
+	appear(m, s, 0).Replay.Finish(background)
+	left := jid.MustParse("juliet@capulet.lit/left")
+	m.Visit(juliet, func(u *User) {
+		require.Equal(t, 1, u.SendLive(chat(5, left)))
+		require.True(t, u.Had(s, chat(5, left), false))
+		require.False(t, u.Had(s, chat(6, left), false))
+	})
+	vanish(m, s)
+	r := appear(m, s, 0).Replay
+	require.True(t, r.Yield(background, chat(5, left), false))
+	r.Finish(background)
+	require.Equal(t, []uint64{5}, box.ids())
+}
