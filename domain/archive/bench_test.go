@@ -1,0 +1,137 @@
+package archive
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/store/pebble"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// nullLog numbers messages and keeps nothing.
+type nullLog struct {
+	store.MessageLog
+	last store.MessageID
+	seq  uint64
+}
+
+func (n *nullLog) Append(_ context.Context, now time.Time, batch []*store.Append, _ []store.Mark) error {
+	for _, a := range batch {
+		n.last = store.NextMessageID(n.last, now)
+		n.seq++
+		a.ID, a.Seq = n.last, n.seq
+	}
+	return nil
+}
+
+func (n *nullLog) Mark(context.Context, store.AccountID) (store.Mark, error) {
+	return store.Mark{}, nil
+}
+
+func (n *nullLog) Undelivered(context.Context, store.AccountID, store.MessageID, int) ([]store.Message, error) {
+	return nil, nil
+}
+
+// nobody takes what is delivered, and acknowledges it when it is for an account here.
+type nobody struct{ archive *Archive }
+
+func (n nobody) Route(_ context.Context, p *stream.Packet) *stanza.Error {
+	if n.archive != nil {
+		n.archive.Delivered(juliet, p.ArchiveID)
+	}
+	return nil
+}
+
+func processCPU() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// benchmarkCommitter pushes messages of 60 characters from 200 sources through the stage, as fast as the queue takes them.
+func benchmarkCommitter(b *testing.B, log store.MessageLog, reports, origins bool) {
+	h := newHouse(b, log, func(c *Config) { c.QueueMessages = 1024 })
+	n := nobody{}
+	if reports {
+		n.archive = h.Archive
+		h.Delivered(juliet, 1) // loads the mark
+	}
+	h.router.Handle("verona.example", n)
+	stop := h.run(b)
+	body := stanza.New(stanza.NSClient, "body").WithText("It is the east, and Juliet is the sun. Arise, fair sun, and kill")
+	request := stanza.New("urn:xmpp:receipts", "request")
+	const sources = 200
+	b.ReportAllocs()
+	b.ResetTimer()
+	cpu := processCPU()
+	var wg sync.WaitGroup
+	for s := range sources {
+		wg.Go(func() {
+			who := from(fmt.Sprintf("romeo@verona.example/%d", s))
+			to := jid.MustParse("juliet@verona.example")
+			for i := s; i < b.N; i += sources {
+				payload := []stanza.Element{body, request}
+				if origins {
+					payload = append(payload, origin(fmt.Sprintf("%d", i)))
+				}
+				h.router.Accept(context.Background(), &router.Envelope{
+					Source: who,
+					Stanza: &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, ID: "purple1234", From: who.address, To: to, Payload: payload},
+				})
+			}
+		})
+	}
+	wg.Wait()
+	require.NoError(b, stop())
+	b.StopTimer()
+	b.ReportMetric(float64((processCPU()-cpu).Nanoseconds())/float64(b.N), "cpu-ns/op")
+}
+
+func BenchmarkCommitterNull(b *testing.B)          { benchmarkCommitter(b, &nullLog{}, false, false) }
+func BenchmarkCommitterNullDelivered(b *testing.B) { benchmarkCommitter(b, &nullLog{}, true, false) }
+func BenchmarkCommitterNullOrigin(b *testing.B)    { benchmarkCommitter(b, &nullLog{}, false, true) }
+
+func BenchmarkCommitterPebble(b *testing.B) {
+	log, err := pebble.Open(b.TempDir(), pebble.Options{})
+	require.NoError(b, err)
+	defer log.Close()
+	benchmarkCommitter(b, log, true, false)
+}
+
+func BenchmarkStanzaID(b *testing.B) {
+	a := newIDs(b, "sixteen bytes or")
+	b.ReportAllocs()
+	for i := range b.N {
+		a.StanzaID(uint64(i))
+	}
+}
+
+func BenchmarkHistoryPage(b *testing.B) {
+	log, err := pebble.Open(b.TempDir(), pebble.Options{})
+	require.NoError(b, err)
+	defer log.Close()
+	h := newHouse(b, log)
+	h.router.Handle("verona.example", nobody{})
+	fill(b, h.log, noon, 300, withEverybody)
+	q := form("<max>50</max><before/>")
+	iq := parse(b, q)
+	iq.From = jid.MustParse("romeo@verona.example/orchard")
+	handle := h.Routes()[0].Handle
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		h.budget = newBudget(1, 1e12)
+		_, refusal := handle(b.Context(), romeo, iq)
+		require.Nil(b, refusal)
+	}
+}
