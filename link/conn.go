@@ -38,7 +38,7 @@ type conn struct {
 	hot     bool // there were bytes without waiting the last time: try to read before asking whether there are
 	use     func(p []byte)
 	early   *[]byte // came from the source before the first Receive: the rest of a read that began with a PROXY header
-	rerr    error   // nothing will be received any more
+	rerr    error   // what the next Receive returns: nothing will be received any more, unless it is a deadline
 
 	// tls is nil on a plain link; stored once, by the goroutine in Receive.
 	tls atomic.Pointer[tlsLayer]
@@ -67,8 +67,11 @@ func (c *conn) Framed() bool           { return c.ws != nil }
 func (c *conn) Receive(use func(p []byte)) error {
 	c.called = false
 	for {
-		if c.rerr != nil {
-			return c.rerr
+		if err := c.rerr; err != nil {
+			if err == os.ErrDeadlineExceeded {
+				c.rerr = nil // the one error that passes
+			}
+			return err
 		}
 		if !c.hot && !c.hasUnread() {
 			parked, err := c.src.wait()
@@ -146,13 +149,9 @@ func (c *conn) hasUnread() bool {
 
 // receiveError is what Receive returns after err of the source.
 func (c *conn) receiveError(err error) error {
-	switch {
-	case c.isClosed():
+	if c.isClosed() {
 		return net.ErrClosed
-	case err == os.ErrDeadlineExceeded:
-		return err
 	}
-	c.rerr = err
 	return err
 }
 

@@ -90,6 +90,29 @@ func TestReadDeadline(t *testing.T) {
 	require.NoError(t, <-errs)
 }
 
+// A deadline is no end, also for a connection on which bytes have just come without waiting.
+func TestReadDeadlineOfABusyConnection(t *testing.T) {
+	for name, connect := range transports(t) {
+		t.Run(name, func(t *testing.T) {
+			server, client := connect(t)
+			if k, ok := client.(interface{ SetDeadline(time.Time) error }); ok {
+				require.NoError(t, k.SetDeadline(time.Now().Add(10*time.Second)))
+			}
+			for range 3 {
+				_, err := io.WriteString(client, "x")
+				require.NoError(t, err)
+				require.NoError(t, server.Receive(func([]byte) {}))
+				server.(*conn).hot = true
+				require.NoError(t, server.SetReadDeadline(time.Now().Add(time.Millisecond)))
+				require.Equal(t, os.ErrDeadlineExceeded, server.Receive(func([]byte) {}))
+				server.(*conn).hot = true
+				require.Equal(t, os.ErrDeadlineExceeded, server.Receive(func([]byte) {}))
+				require.NoError(t, server.SetReadDeadline(time.Time{}))
+			}
+		})
+	}
+}
+
 // Close and Abort wake the goroutine in Receive, whoever calls them.
 func TestCloseWakesReceive(t *testing.T) {
 	for name, end := range map[string]func(Conn) error{

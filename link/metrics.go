@@ -60,7 +60,7 @@ func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 	return m, nil
 }
 
-// refused counts a connection refused. reason is one of: throttle, files, proxy_header, proxy_timeout, origin, protocol, tls_overhead, stopping.
+// refused counts a connection refused. reason is one of: throttle, files, proxy_header, origin, protocol, tls_overhead, stopping.
 func (m *metrics) refused(reason string) { m.refusals.WithLabelValues(reason).Inc() }
 
 func (m *metrics) handshakeFailed(err error) {

@@ -223,13 +223,13 @@ type shim struct {
 	c *conn
 
 	// Owned by the reader.
-	mode   shimMode
-	gated  bool // reading is computing a handshake: pass the gate after every wait
-	inside bool // a slot of the gate is ours
-	in     []byte
-	hold   *buffer // what in is a part of, if it is to be put back
-	local  []byte  // the certificate chosen, DER
+	mode  shimMode
+	gated bool // reading is computing a handshake: pass the gate after every wait
+	in    []byte
+	hold  *buffer // what in is a part of, if it is to be put back
+	local []byte  // the certificate chosen, DER
 
+	inside atomic.Bool  // a slot of the gate is ours
 	sendBy atomic.Int64 // Unix nanoseconds by which the writes of one Send must be done; 0: each has its own timeout
 	omu    sync.Mutex   // guards one
 	one    [1][]byte
@@ -299,14 +299,13 @@ func (s *shim) refill() error {
 	if err := s.c.owner.gate.enter(s.c.owner.handshakeTimeout); err != nil {
 		return err
 	}
-	s.inside = true
+	s.inside.Store(true)
 	return nil
 }
 
 // leave gives back the slot of the gate, if there is one.
 func (s *shim) leave() {
-	if s.inside {
-		s.inside = false
+	if s.inside.Swap(false) {
 		s.c.owner.gate.leave()
 	}
 }
@@ -337,6 +336,7 @@ func (s *shim) Write(p []byte) (int, error) {
 
 // Close ends the connection for net/http, and for crypto/tls when a handshake is given up.
 func (s *shim) Close() error {
+	s.leave()
 	s.c.shut(false)
 	s.c.end()
 	return nil

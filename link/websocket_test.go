@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -165,6 +166,50 @@ func TestWebSocketUnderOtherListeners(t *testing.T) {
 			require.Equal(t, 1000, readCloseCode(t, rw))
 		})
 	}
+}
+
+// A deadline on TLS that somebody else made passes as well, and handshakes that fail give their place in the gate back.
+func TestWebSocketDeadlineUnderForeignTLS(t *testing.T) {
+	cert := newCertificate(t)
+	errs := make(chan error, 2)
+	w := newWebSocket(t, WebSocketConfig{}, func(c Conn) {
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		errs <- c.Receive(func([]byte) {})
+		_ = c.SetReadDeadline(time.Time{})
+		_ = c.Send([][]byte{[]byte("now")})
+		errs <- c.Receive(func([]byte) {})
+	})
+	s := httptest.NewUnstartedServer(w)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	tcp, err := net.Dial("tcp", s.Listener.Addr().String())
+	require.NoError(t, err)
+	defer func() { _ = tcp.Close() }()
+	k := tlsClient(t, tcp, clientTLS(cert))
+	require.NoError(t, requestWebSocket(k))
+	require.Equal(t, os.ErrDeadlineExceeded, <-errs)
+	readFrame(t, k)
+	_, err = k.Write(clientFrame(0x81, "x"))
+	require.NoError(t, err)
+	require.NoError(t, <-errs)
+}
+
+func TestFailedHTTPSHandshakesLeaveTheGate(t *testing.T) {
+	cert := newCertificate(t)
+	gate := NewGate(1, 1)
+	w := newWebSocket(t, WebSocketConfig{}, echo)
+	l := startHTTP(t, Config{Mode: ModeTLS, TLS: testTLS(serverTLS(cert, "http/1.1")), Gate: gate, HandshakeTimeout: 200 * time.Millisecond}, w)
+	for _, garbage := range []string{"GET / HTTP/1.1\r\n\r\n", "\x80\x00\x00\x00\x00\x00", "\x16\x03\x01\x00\x02\x01\x00", strings.Repeat("\xff", 100)} {
+		c := dial(t, l)
+		_, err := io.WriteString(c, garbage)
+		require.NoError(t, err)
+		require.NoError(t, c.CloseWrite())
+		requireClosed(t, c)
+	}
+	k := tlsClient(t, dial(t, l), clientTLS(cert))
+	require.NoError(t, requestWebSocket(k))
+	require.Empty(t, gate.slots)
 }
 
 // Frames that come with the request, or byte by byte, are the same frames.
