@@ -26,6 +26,12 @@ class Person(slixmpp.ClientXMPP):
             self.register_plugin(name)
         self.ssl_context.check_hostname = False
         self.ssl_context.verify_mode = ssl.CERT_NONE
+        # This slixmpp binds channels by tls-unique only, which TLS 1.3 does not have (RFC 9266 §1). Asked to bind, it would
+        # be refused and fall back to PLAIN; so it does not bind.
+        mechanisms = self["feature_mechanisms"]
+        credentials = mechanisms._default_credentials
+        mechanisms._default_credentials = lambda wanted, optional: {**credentials(wanted, optional), "channel_binding": None}
+        mechanisms.sasl_callback = mechanisms._default_credentials
         self.add_event_handler("session_start", self.started)
         self.add_event_handler("session_resumed", lambda _: tell("resumed"))
         self.add_event_handler("message", self.heard)
