@@ -1,10 +1,12 @@
 package node
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 )
 
@@ -66,7 +68,10 @@ func writeBanner(w io.Writer, s *Shell, command, language string) {
 	}
 	row(p.domain, s.Config.Domain)
 	var host, port string
-	for _, l := range s.Listening() {
+	order := []string{"xmpp", "xmpp_tls", "http", "https", "metrics"}
+	all := s.Listening()
+	slices.SortStableFunc(all, func(a, b Listening) int { return cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)) })
+	for _, l := range all {
 		switch l.Kind {
 		case "xmpp":
 			row(p.startTLS, l.Address)

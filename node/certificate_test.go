@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 )
 
@@ -45,12 +44,14 @@ type certBench struct {
 	log       logBuffer
 	health    *Health
 	swaps     int
+	registry  *prometheus.Registry
 }
 
 func newCertBench(t *testing.T, domain string) *certBench {
 	dir := t.TempDir()
 	b := &certBench{t: t, cert: filepath.Join(dir, "c.pem"), key: filepath.Join(dir, "k.pem"), now: time.Now(), health: NewHealth(nil)}
 	require.NoError(t, makeSelfSigned(b.cert, b.key, domain, b.now))
+	b.registry = prometheus.NewRegistry()
 	var err error
 	b.Certificates, err = NewCertificates(b.options(domain))
 	require.NoError(t, err)
@@ -60,7 +61,7 @@ func newCertBench(t *testing.T, domain string) *certBench {
 func (b *certBench) options(domain string) CertificateOptions {
 	return CertificateOptions{
 		Certificate: b.cert, Key: b.key, Domain: domain, Log: slog.New(slog.NewTextHandler(&b.log, nil)),
-		Health: b.health, Registry: prometheus.NewRegistry(), Now: func() time.Time { return b.now }, Swapped: func() { b.swaps++ },
+		Health: b.health, Registry: b.registry, Now: func() time.Time { return b.now }, Swapped: func() { b.swaps++ },
 	}
 }
 
@@ -125,9 +126,16 @@ func TestCertificateReload(t *testing.T) {
 }
 
 func (b *certBench) count(result string) float64 {
-	var m dto.Metric
-	b.must(b.reloads.WithLabelValues(result).Write(&m))
-	return m.GetCounter().GetValue()
+	families, err := b.registry.Gather()
+	b.must(err)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if len(m.GetLabel()) == 1 && m.GetLabel()[0].GetValue() == result {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
 }
 
 func (b *certBench) make(domain string, at time.Time) {
@@ -138,10 +146,12 @@ func (b *certBench) must(err error) { require.NoError(b.t, err) }
 
 func TestCertificateAtStart(t *testing.T) {
 	b := newCertBench(t, "example.org")
+	b.registry = prometheus.NewRegistry()
 	_, err := NewCertificates(b.options("example.com"))
 	require.ErrorContains(t, err, "not good for the domain example.com")
 
 	b.make("example.org", b.now.Add(-2*selfSignedLife))
+	b.registry = prometheus.NewRegistry()
 	old, err := NewCertificates(b.options("example.org"))
 	require.NoError(t, err, "an ended certificate is an alarm, not an outage")
 	require.NotNil(t, old.current.Load())

@@ -129,6 +129,14 @@ func TestLoop(t *testing.T) {
 	require.NoError(t, g.Run(ctx, nil))
 	require.Equal(t, "running ended", r.String())
 
+	// In a hurry, what ends at once has still ended in order.
+	ctx, cancel = context.WithCancel(t.Context())
+	g = newGroup(Loop("clock", func(ctx context.Context) error { <-ctx.Done(); return nil }))
+	g.Started = cancel
+	hurry := make(chan struct{})
+	close(hurry)
+	require.NoError(t, g.Run(ctx, hurry))
+
 	g = newGroup(Loop("clock", func(context.Context) error { return errors.New("sprung") }))
 	err := g.Run(t.Context(), nil)
 	require.ErrorContains(t, err, "clock: ended by itself")

@@ -142,7 +142,7 @@ func Run(ctx context.Context, o Options) error {
 	s.Group.Stopping = func() { s.Health.Phase("stopping") }
 	began := time.Now()
 	err = s.Group.Run(ctx, signals.Hurry)
-	log.Info("stopped", "ran", time.Since(began).Round(time.Millisecond), "in_order", err == nil)
+	log.Info("stopped", "ran", time.Since(began).Round(time.Millisecond).String(), "in_order", err == nil)
 	return err
 }
 
@@ -257,14 +257,9 @@ func Loop(name string, run func(ctx context.Context) error) Part {
 			}()
 			return nil
 		},
-		Stop: func(ctx context.Context) error {
+		Stop: func(context.Context) error {
 			cancel()
-			select {
-			case err := <-done:
-				return err
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+			return <-done // the group leaves it behind when it hangs
 		},
 	}
 }

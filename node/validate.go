@@ -37,6 +37,9 @@ func (p *Prefixed) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// SettingType names the type for people.
+func (Prefixed) SettingType() string { return "network" }
+
 // Networks returns the plain prefixes.
 func Networks(list []Prefixed) []netip.Prefix {
 	out := make([]netip.Prefix, len(list))

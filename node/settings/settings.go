@@ -18,6 +18,8 @@
 //	secret:"file"           the value is the path of a file that must be readable by its owner only
 //	hide:"a,b"              on a struct of settings: these of its settings are given by the program, and cannot be set
 //
+// A type that reads itself from text may have a method SettingType() string that names it for people.
+//
 // A struct or value that has a method Validate() error is asked after everything was filled in. Its error may have the methods
 // Setting() string (path below the struct) and Remedy() string, and may be several joined by errors.Join.
 package settings

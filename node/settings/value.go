@@ -167,6 +167,9 @@ func scalarName(t reflect.Type) string {
 	case t == durationType:
 		return "duration"
 	case reflect.PointerTo(t).Implements(textUnmarshalerType):
+		if d, ok := reflect.Zero(t).Interface().(interface{ SettingType() string }); ok {
+			return d.SettingType()
+		}
 		return strings.ToLower(t.Name())
 	case t.Kind() == reflect.Bool:
 		return "true or false"
