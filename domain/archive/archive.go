@@ -88,8 +88,9 @@ type Config struct {
 	// saved up. A query costs one token and one more for every 100 messages read. Defaults 10 and 100.
 	QueryRate  float64 `yaml:"query_rate" default:"10"`
 	QueryBurst float64 `yaml:"query_burst" default:"100"`
-	// PageBytes bounds the stored text of one page of history; default 512 KiB. A page ends early rather than pass it.
-	PageBytes int `yaml:"page_bytes" default:"524288" min:"1"`
+	// PageBytes bounds the stored text of one page of history; default 256 KiB, so that a page fits into half of what may
+	// wait for one client. A page ends early rather than pass it.
+	PageBytes int `yaml:"page_bytes" default:"262144" min:"1"`
 }
 
 func (c *Config) defaults() {
@@ -102,7 +103,7 @@ func (c *Config) defaults() {
 	orDefault(&c.MarkAccounts, 100000)
 	orDefault(&c.QueryRate, 10)
 	orDefault(&c.QueryBurst, 100)
-	orDefault(&c.PageBytes, 512<<10)
+	orDefault(&c.PageBytes, 256<<10)
 }
 
 // orDefault sets a number or duration that was not configured.

@@ -23,6 +23,9 @@ var (
 // error after the first failed transaction: nothing of that transaction nor of what came later is acknowledged,
 // delivered or refused, because nobody knows what of it is stored. The caller must end the process.
 func (a *Archive) Run(ctx context.Context) error {
+	if a.router == nil {
+		return errors.New("archive: Connect was not called")
+	}
 	defer a.queue.end() // whoever waits for room is released
 	work := context.WithoutCancel(ctx)
 	a.markTimer = time.NewTimer(a.config.MarkInterval)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/store"
@@ -321,4 +322,52 @@ func TestRefusedInTurn(t *testing.T) {
 	require.Len(t, h.receipts, 2)
 	require.Nil(t, h.receipts[0].Err)
 	require.Equal(t, stanza.InternalServerError, h.receipts[1].Err.Condition)
+}
+
+func TestMetrics(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	h := newHouse(t, memory(), func(c *Config) { c.Metrics = registry })
+	stop := h.run(t)
+	h.say(t, "romeo@verona.example/o", chat("juliet@verona.example", "x", origin("1")))
+	h.say(t, "romeo@verona.example/o", chat("juliet@verona.example", "x", origin("1")))
+	h.say(t, "romeo@verona.example/o", chat("juliet@verona.example", "y", origin("1")))
+	h.say(t, "romeo@verona.example/o", chat("juliet@verona.example", "", active()))
+	require.NoError(t, stop())
+	h.accept(t.Context(), from("romeo@verona.example/o"), chat("juliet@verona.example", "too late"))
+	h.Kept(juliet, 1)
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	got := map[string]float64{}
+	for _, f := range families {
+		require.True(t, strings.HasPrefix(f.GetName(), "posthouse_archive_"), f.GetName())
+		for _, m := range f.GetMetric() {
+			name := strings.TrimPrefix(f.GetName(), "posthouse_archive_")
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	for name, want := range map[string]float64{
+		"messages_total stored": 1, "messages_total duplicate": 1, "messages_total conflict": 1, "messages_total transient": 1,
+		"messages_total stopped": 1, "messages_total full": 0, "messages_total refused": 0,
+		"commits_total": 3, "batch_messages": 3, "commit_seconds": 3, "durable_seconds": 2, "kept_total": 1, "queue_messages": 0, "queue_bytes": 0,
+	} {
+		require.Contains(t, got, name)
+		require.Equal(t, want, got[name], name)
+	}
+}
+
+func TestNewAndRunWithoutWhatTheyNeed(t *testing.T) {
+	_, err := New(Config{})
+	require.Error(t, err)
+	h := newHouse(t, memory())
+	c := h.config
+	c.Key = []byte("short")
+	_, err = New(c)
+	require.Error(t, err)
+	c.Key = h.config.Key
+	a, err := New(c)
+	require.NoError(t, err)
+	require.Error(t, a.Run(t.Context()), "it is not connected")
 }

@@ -454,8 +454,9 @@ func TestMarksConcurrently(t *testing.T) {
 	}
 	wg.Go(func() {
 		for range 20 {
-			_, err := h.Replay(t.Context(), juliet, func(p *stream.Packet) bool { return true })
-			require.NoError(t, err)
+			if _, err := h.Replay(t.Context(), juliet, func(*stream.Packet) bool { return true }); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 	wg.Wait()
