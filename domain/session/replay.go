@@ -37,7 +37,17 @@ func (m *Manager) begin(u *User, s *Session) *Replay {
 // hold queues a message aside. Under the user's lock. The queue's overflow policy: the session gets nothing more and
 // is ended by Finish; what is stored goes to the next session of the account.
 func (r *Replay) hold(p *stream.Packet) {
-	r.held = append(r.held, p)
+	at := len(r.held)
+	if id := p.ArchiveID; id != 0 { // one that another session lost may be older than what is held
+		for i := at - 1; i >= 0; i-- {
+			if have := r.held[i].ArchiveID; have > id {
+				at = i
+			} else if have != 0 {
+				break
+			}
+		}
+	}
+	r.held = slices.Insert(r.held, at, p)
 	if len(r.held) > r.m.maxHeld() {
 		r.s.failed = true // after this one, which is handed back with the others
 		r.m.metrics.overflow()
@@ -70,9 +80,29 @@ func (r *Replay) Yield(ctx context.Context, p *stream.Packet, copied bool) bool 
 	if r.s.had(p, copied) {
 		return true
 	}
+	r.releaseBefore(p.ArchiveID)
 	r.s.noteReplayed(p.ArchiveID)
 	r.s.outbox.Send(p)
 	return true
+}
+
+// releaseBefore sends what was held aside and is older than a message that is about to be sent. That is only so when
+// the session went and came back while an earlier replay ran: what came before it went is held, what came in between was
+// kept. Under the user's lock.
+func (r *Replay) releaseBefore(id uint64) {
+	n := 0
+	for i, p := range r.held {
+		if p.ArchiveID > id {
+			break
+		}
+		if p.ArchiveID != 0 {
+			n = i + 1
+		}
+	}
+	for _, p := range r.held[:n] {
+		r.s.outbox.Send(p)
+	}
+	r.held = r.held[n:]
 }
 
 // noteReplayed remembers that a replay gave the message to the session.
@@ -83,6 +113,19 @@ func (s *Session) noteReplayed(id uint64) {
 	if len(x.seen) > maxSeen {
 		x.seen = append(x.seen[:0], x.seen[len(x.seen)-maxSeen:]...)
 	}
+}
+
+// heir returns a live session to go on with, or nil when there is none, or one that is having a replay of its own.
+func (u *User) heir() (found *Session) {
+	for _, s := range u.sessions {
+		if s.extra != nil && s.extra.replay != nil {
+			return nil
+		}
+		if found == nil && s.live() {
+			found = s
+		}
+	}
+	return found
 }
 
 // releaseChunk is how many held messages are sent before waiting for room once more.
@@ -98,8 +141,8 @@ func (r *Replay) Finish(ctx context.Context) (left []*stream.Packet, next *Repla
 	u := r.s.user
 	for {
 		u.mu.Lock()
-		if r.s.gone || r.s.failed {
-			break
+		if r.s.gone || r.s.failed || r.again && r.s.live() {
+			break // what is held is handed back, or to the next replay
 		}
 		n := min(len(r.held), releaseChunk)
 		for _, p := range r.held[:n] {
@@ -120,12 +163,10 @@ func (r *Replay) Finish(ctx context.Context) (left []*stream.Packet, next *Repla
 	switch {
 	case r.s.live() && r.again:
 		next = r.m.begin(u, r.s)
+		next.held, left = left, nil
 	case !r.s.live():
-		for _, other := range u.sessions {
-			if other.live() {
-				next = r.m.begin(u, other)
-				break
-			}
+		if other := u.heir(); other != nil {
+			next = r.m.begin(u, other)
 		}
 	}
 	failed := r.s.failed && !r.s.gone

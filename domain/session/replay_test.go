@@ -116,6 +116,54 @@ func TestReplayAgain(t *testing.T) {
 	require.Equal(t, []uint64{10}, box.ids())
 }
 
+func TestReplayAgainKeepsOrder(t *testing.T) {
+	m := New(Config{})
+	s, box := bind(t, m, "phone")
+	r := appear(m, s, 0).Replay
+	deliver(m, chat(9, juliet))
+	vanish(m, s)
+	require.Zero(t, deliver(m, chat(10, juliet)))
+	appear(m, s, 0)
+	deliver(m, chat(11, juliet))
+	_, next := r.Finish(background)
+	require.Empty(t, box.ids(), "what was kept comes before 11")
+	require.True(t, next.Yield(background, chat(10, juliet), true))
+	next.Finish(background)
+	require.Equal(t, []uint64{9, 10, 11}, box.ids())
+}
+
+func TestReplayIsNotHandedToWhoHasOne(t *testing.T) {
+	m := New(Config{})
+	phone, _ := bind(t, m, "phone")
+	laptop, laptopBox := bind(t, m, "laptop")
+	first := appear(m, phone, 0).Replay
+	m.Unbind(phone)
+	second := appear(m, laptop, 0).Replay
+	require.NotNil(t, second)
+	deliver(m, chat(7, juliet))
+	_, next := first.Finish(background)
+	require.Nil(t, next)
+	second.Finish(background)
+	require.Equal(t, []uint64{7}, laptopBox.ids())
+}
+
+func TestGiveDuringAReplayKeepsOrder(t *testing.T) {
+	m := New(Config{})
+	s, box := bind(t, m, "phone")
+	r := appear(m, s, 0).Replay
+	deliver(m, chat(8, juliet))
+	deliver(m, chat(0, juliet)) // a chat state
+	deliver(m, chat(9, juliet))
+	m.Visit(juliet, func(u *User) {
+		u.Give(s, chat(3, juliet))
+		u.Give(s, chat(2, juliet))
+	})
+	require.True(t, r.Yield(background, chat(4, juliet), true))
+	r.Finish(background)
+	require.Equal(t, []uint64{2, 3, 4, 8, 9}, box.ids())
+	require.Zero(t, box.sent[4].ArchiveID, "what is not stored keeps its place")
+}
+
 func TestReplayToSomebodyWhoLeft(t *testing.T) {
 	m := New(Config{})
 	s, box := bind(t, m, "phone")
@@ -204,7 +252,7 @@ func TestGiveIsNotASpan(t *testing.T) {
 		require.True(t, r.Yield(background, chat(id+1, juliet), true))
 	}
 	r.Finish(background)
-	require.Equal(t, []uint64{1, 2, 4, 5, 6, 7, 8, 3, 9}, box.ids(), "each once")
+	require.Equal(t, []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9}, box.ids(), "each once, in order")
 }
 
 func TestHad(t *testing.T) {
