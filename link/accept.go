@@ -84,6 +84,7 @@ func (l *Listener) accept() (*conn, error) {
 			if !outOfFiles(err) {
 				return nil, err
 			}
+			l.runOut()
 			l.shed()
 			wait = l.backOff(wait)
 			continue
@@ -111,6 +112,7 @@ func (l *Listener) take(tcp *net.TCPConn) (*conn, error) {
 		err = unix.EMFILE
 	}
 	if err != nil {
+		l.runOut()
 		l.owner.metrics.refused("files")
 		refuse(tcp)
 		return nil, err
@@ -154,13 +156,17 @@ func (l *Listener) shed() {
 	_ = l.files.take() // somebody else was faster; the next connection waits in the queue then
 }
 
-// backOff waits, or until the listener is closed, and returns how long to wait next time.
-func (l *Listener) backOff(d time.Duration) time.Duration {
+// runOut notes that there are no descriptors for connections, and says so once.
+func (l *Listener) runOut() {
 	l.owner.metrics.exhausted.Inc()
 	if l.files.low.CompareAndSwap(false, true) {
 		l.owner.metrics.backoff.Set(1)
 		l.owner.log.Warn("out of file descriptors: connections are refused", "listener", l.cfg.Name, "highest", l.files.highest)
 	}
+}
+
+// backOff waits, or until the listener is closed, and returns how long to wait next time.
+func (l *Listener) backOff(d time.Duration) time.Duration {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

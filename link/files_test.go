@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
@@ -99,8 +98,6 @@ func TestFileDescriptorsRunOut(t *testing.T) {
 			}
 			if c.reserve {
 				require.Equal(t, "<nil>", ask("open"))
-			} else {
-				require.True(t, strings.Contains(ask("open"), "too many open files"))
 			}
 			for _, k := range open {
 				require.NoError(t, k.Close())

@@ -271,3 +271,20 @@ func TestIdleHoldsNoBuffers(t *testing.T) {
 		_ = c.Close()
 	}
 }
+
+// TestIdleTLSKeepsItsFirstStack guards the same for a connection that has computed a handshake.
+func TestIdleTLSKeepsItsFirstStack(t *testing.T) {
+	if raceDetector {
+		return // see there
+	}
+	const n = 200
+	cert := newCertificate(t)
+	conf := serverTLS(cert)
+	l := startListener(t, Config{Mode: ModeTLS, TLS: testTLS(conf)}, deepEcho)
+	exchange(t, tlsClient(t, dial(t, l), clientTLS(cert)), "what is made once")
+	before := measureMemory()
+	for range n {
+		exchange(t, tlsClient(t, dial(t, l), clientTLS(cert)), "hello")
+	}
+	require.Less(t, (measureMemory().Stack-before.Stack)/n, int64(3<<10), "the stack of a parked goroutine has grown")
+}

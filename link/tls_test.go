@@ -460,6 +460,7 @@ func TestTLSFloods(t *testing.T) {
 					break
 				}
 			}
+			_ = tcp.CloseWrite() // if the server has let it all pass
 			err := <-errs
 			require.Error(t, err)
 			require.NotErrorIs(t, err, io.EOF)
