@@ -1,14 +1,12 @@
 package archive
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/store"
@@ -197,6 +195,15 @@ func TestExamplesOfXEP0313(t *testing.T) {
 	t.Run("§4.1.3 several messages", func(t *testing.T) {
 		q := strings.Replace(form("", "ids", id(7)), "</value></field></x>", "</value><value>"+id(2)+"</value><value>"+id(7)+"</value></field></x>", 1)
 		require.Equal(t, numbers(2, 7), h.query(t, q).bodies)
+		for with, want := range map[string][]string{
+			"romeo@verona.example": numbers(7), "romeo@verona.example/street": numbers(7),
+			"balthasar@mantua.example": numbers(2), "balthasar@mantua.example/road": numbers(2), "juliet@verona.example": nil,
+		} {
+			and := strings.Replace(q, "</x>", "<field var='with'><value>"+with+"</value></field></x>", 1)
+			require.Equal(t, want, h.query(t, and).bodies, with)
+		}
+		until := strings.Replace(q, "</x>", "<field var='end'><value>2026-03-01T12:00:03Z</value></field></x>", 1)
+		require.Equal(t, numbers(2), h.query(t, until).bodies)
 		require.Equal(t, numbers(7), h.query(t, strings.Replace(q, "</query>", "<set xmlns='http://jabber.org/protocol/rsm'><max>1</max><before/></set></query>", 1)).bodies)
 	})
 	t.Run("§4.3.4 flipped", func(t *testing.T) {
@@ -325,261 +332,6 @@ func TestQueriesThatAreRefused(t *testing.T) {
 	})
 }
 
-// A83: a page has at most 250 messages, 50 when nothing is said, and at most so many bytes.
-func TestPageLimits(t *testing.T) {
-	h := newHouse(t, memory(), func(c *Config) { c.PageBytes = 64 << 10 })
-	fill(t, h.log, noon, 300, withEverybody)
-	require.Len(t, h.query(t, form("")).bodies, 50)
-	require.Len(t, h.query(t, form("<max>1000000</max>")).bodies, 250)
-	require.Len(t, h.query(t, form("<max>18446744073709551615</max>")).bodies, 250)
-
-	big := stored("juliet@verona.example/b", "romeo@verona.example", strings.Repeat("x", 40<<10))
-	huge := stored("juliet@verona.example/b", "romeo@verona.example", strings.Repeat("y", 100<<10))
-	tail := stored("juliet@verona.example/b", "romeo@verona.example", "z")
-	for i, a := range []*store.Append{big, stored("juliet@verona.example/b", "romeo@verona.example", strings.Repeat("x", 40<<10)), huge, tail} {
-		require.NoError(t, h.log.Append(t.Context(), noon.Add(time.Hour+time.Duration(i)*time.Second), []*store.Append{a}, nil))
-	}
-	var lengths []int
-	q := form("", "start", "2026-03-01T13:00:00Z")
-	for range 10 {
-		got := h.query(t, q)
-		n := 0
-		for _, b := range got.bodies {
-			n += len(b)
-		}
-		lengths = append(lengths, n)
-		if got.complete {
-			break
-		}
-		q = form("<after>"+got.last+"</after>", "start", "2026-03-01T13:00:00Z")
-	}
-	require.Equal(t, []int{40 << 10, 40 << 10, 100 << 10, 1}, lengths)
-	last := h.query(t, form("<before/>"))
-	require.Equal(t, []string{"z"}, last.bodies, "from behind too")
-	require.False(t, last.complete)
-}
-
-// §2.1 row 85 of the abuse table: a long stretch in which nothing matches is not the end.
-func TestFilteredPageIsNotTheEnd(t *testing.T) {
-	h := newHouse(t, memory())
-	n := 3*filterReach + 10
-	fill(t, h.log, noon, n, func(i int) (string, string) {
-		if i == 5 || i == n-3 {
-			return "juliet@verona.example/balcony", "romeo@verona.example"
-		}
-		return "juliet@verona.example/closet", "romeo@verona.example"
-	})
-	h.budget = newBudget(1, 1e9)
-	for _, direction := range []string{"after", "before"} {
-		var found []string
-		set := "<max>2</max>"
-		if direction == "before" {
-			set = "<max>2</max><before/>"
-		}
-		pages := 0
-		for {
-			pages++
-			require.Less(t, pages, 10)
-			got := h.query(t, form(set, "with", "juliet@verona.example/balcony"))
-			found = append(found, got.bodies...)
-			if got.complete {
-				break
-			}
-			require.NotEmpty(t, got.first, "there is a place to go on from")
-			if set = "<max>2</max><after>" + got.last + "</after>"; direction == "before" {
-				set = "<max>2</max><before>" + got.first + "</before>"
-			}
-		}
-		require.Len(t, found, 2, direction)
-		require.Greater(t, pages, 2, "no query reads everything")
-	}
-}
-
-// Pages of any sizes, forwards and backwards, put together are the whole history.
-func TestPagingIsComplete(t *testing.T) {
-	h := newHouse(t, memory())
-	all := fill(t, h.log, noon, 1000, withEverybody)
-	filters := map[string]func(i int) bool{
-		"":                              func(int) bool { return true },
-		"juliet@verona.example":         func(i int) bool { return i%4 < 2 },
-		"juliet@verona.example/balcony": func(i int) bool { return i%4 == 1 },
-		"romeo@verona.example":          func(i int) bool { return i%4 == 3 },
-		"balthasar@mantua.example":      func(i int) bool { return i%4 == 2 },
-	}
-	rapid.Check(t, func(rt *rapid.T) {
-		h.budget = newBudget(1, 1e9)
-		with := rapid.SampledFrom([]string{"", "juliet@verona.example", "juliet@verona.example/balcony", "romeo@verona.example", "balthasar@mantua.example"}).Draw(rt, "with")
-		from := rapid.IntRange(0, len(all)).Draw(rt, "from")
-		to := rapid.IntRange(from, len(all)).Draw(rt, "to")
-		backward := rapid.Bool().Draw(rt, "backward")
-		flip := rapid.Bool().Draw(rt, "flip")
-		h.config.PageBytes = rapid.SampledFrom([]int{1, 1000, 10000, 1 << 20}).Draw(rt, "bytes")
-		var fields []string
-		if with != "" {
-			fields = append(fields, "with", with)
-		}
-		if from > 0 {
-			fields = append(fields, "start", stampOf(noon.Add(time.Duration(from)*time.Second)))
-		}
-		fields = append(fields, "end", stampOf(noon.Add(time.Duration(to)*time.Second-1)))
-		var want, got []uint64
-		for i := from; i < to; i++ {
-			if filters[with](i) {
-				want = append(want, uint64(all[i].ID))
-			}
-		}
-		place := ""
-		if backward {
-			place = "<before/>"
-		}
-		for range 2100 {
-			q := form(fmt.Sprintf("<max>%d</max>%s", rapid.IntRange(1, 300).Draw(rt, "max"), place), fields...)
-			if flip {
-				q = strings.Replace(q, "</query>", "<flip-page/></query>", 1)
-			}
-			r := h.query(t, q)
-			if flip {
-				reverse(r.ids)
-			}
-			if backward {
-				got = append(append([]uint64{}, r.ids...), got...)
-				place = "<before>" + r.first + "</before>"
-			} else {
-				got = append(got, r.ids...)
-				place = "<after>" + r.last + "</after>"
-			}
-			if r.complete {
-				break
-			}
-		}
-		if fmt.Sprint(want) != fmt.Sprint(got) {
-			rt.Fatalf("want %d messages, got %d", len(want), len(got))
-		}
-	})
-}
-
-func reverse(ids []uint64) {
-	for i, j := 0, len(ids)-1; i < j; i, j = i+1, j-1 {
-		ids[i], ids[j] = ids[j], ids[i]
-	}
-}
-
-// A84: who asks again and again is told to wait, and may go on later; others are not touched.
-func TestQueryBudget(t *testing.T) {
-	now := noon.Add(time.Hour)
-	h := newHouse(t, memory(), func(c *Config) { c.Now = func() time.Time { return now }; c.QueryRate, c.QueryBurst = 2, 10 })
-	fill(t, h.log, noon, 250, withEverybody)
-	allowed := 0
-	var refusal *stanza.Error
-	for range 100 {
-		if _, refusal = h.tryQuery(t, form("<max>250</max>")); refusal != nil {
-			break
-		}
-		allowed++
-	}
-	require.Equal(t, 3, allowed, "a token and one for every 100 messages: 3.5 each of 10")
-	require.Equal(t, stanza.ResourceConstraint, refusal.Condition)
-	told := refusal.Element()
-	require.Equal(t, "wait", told.Attr("type"))
-	_, refusal = h.own(t, `<iq xmlns='jabber:client' type='get' id='m'><metadata xmlns='urn:xmpp:mam:2'/></iq>`)
-	require.NotNil(t, refusal, "metadata cost too")
-
-	iq := parse(t, form(""))
-	iq.From = jid.MustParse("juliet@verona.example/b")
-	_, refusal = h.ask(t, iq, router.ToOwnAccount, juliet)
-	require.Nil(t, refusal)
-
-	now = now.Add(2 * time.Second)
-	_, refusal = h.tryQuery(t, form("<max>1</max>"))
-	require.Nil(t, refusal)
-}
-
-func TestBudgetForgetsWhoIsQuiet(t *testing.T) {
-	b := newBudget(1, 10)
-	now := noon
-	for i := range 100 * budgetSweep {
-		now = now.Add(10 * time.Millisecond)
-		require.True(t, b.allow(store.AccountID(i+1), now))
-	}
-	require.Less(t, len(b.buckets), 4*budgetSweep)
-}
-
-func TestDamagedMessagesKeepTheirPlace(t *testing.T) {
-	h := newHouse(t, memory())
-	m := fill(t, h.log, noon, 6, withEverybody)
-	h.Archive.log = &damagedLog{h.Archive.log, map[store.MessageID]bool{m[2].ID: true, m[4].ID: true}}
-	got := h.query(t, form(""))
-	require.Equal(t, []string{"message 0", "message 1", "(damaged)", "message 3", "(damaged)", "message 5"}, got.bodies)
-	got = h.query(t, form("<max>2</max><after>"+h.StanzaID(uint64(m[1].ID))+"</after>"))
-	require.Equal(t, []string{"(damaged)", "message 3"}, got.bodies)
-	require.Equal(t, []string{"(damaged)"}, h.query(t, form("", "ids", h.StanzaID(uint64(m[4].ID)))).bodies)
-}
-
-// damagedLog answers as a log in which some messages do not match their checksums.
-type damagedLog struct {
-	store.MessageLog
-	damaged map[store.MessageID]bool
-}
-
-func (d *damagedLog) without(found []store.Message, err error) ([]store.Message, error) {
-	if err != nil {
-		return nil, err
-	}
-	var out []store.Message
-	e := &store.DamagedError{Cause: store.ErrDamaged}
-	for _, m := range found {
-		if d.damaged[m.ID] {
-			e.IDs = append(e.IDs, m.ID)
-		} else {
-			out = append(out, m)
-		}
-	}
-	if len(e.IDs) > 0 {
-		return out, e
-	}
-	return out, nil
-}
-
-func (d *damagedLog) History(ctx context.Context, q store.HistoryQuery) ([]store.Message, bool, error) {
-	found, more, err := d.MessageLog.History(ctx, q)
-	found, err = d.without(found, err)
-	return found, more, err
-}
-
-func (d *damagedLog) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID, limit int) ([]store.Message, error) {
-	return d.without(d.MessageLog.Undelivered(ctx, owner, after, limit))
-}
-
-func (d *damagedLog) Message(ctx context.Context, id store.MessageID) (store.Message, error) {
-	if d.damaged[id] {
-		return store.Message{}, &store.DamagedError{IDs: []store.MessageID{id}, Cause: store.ErrDamaged}
-	}
-	return d.MessageLog.Message(ctx, id)
-}
-
-func TestArchiveThatCannotBeRead(t *testing.T) {
-	h := newHouse(t, memory())
-	h.Archive.log = &deadLog{MessageLog: h.Archive.log}
-	for _, q := range []string{form(""), form("", "ids", h.StanzaID(1)), `<iq xmlns='jabber:client' type='get' id='m'><metadata xmlns='urn:xmpp:mam:2'/></iq>`} {
-		_, refusal := h.own(t, q)
-		require.NotNil(t, refusal)
-		require.Equal(t, stanza.InternalServerError, refusal.Condition)
-	}
-}
-
-// deadLog fails every read.
-type deadLog struct{ store.MessageLog }
-
-func (deadLog) History(context.Context, store.HistoryQuery) ([]store.Message, bool, error) {
-	return nil, false, errDisk
-}
-func (deadLog) InHistory(context.Context, store.AccountID, store.MessageID) (bool, error) {
-	return false, errDisk
-}
-func (deadLog) Bounds(context.Context, store.AccountID) (first, last store.MessageID, err error) {
-	return 0, 0, errDisk
-}
-
 func TestFeaturesAreAnnounced(t *testing.T) {
 	var features []string
 	for _, r := range newHouse(t, memory()).Routes() {
@@ -589,56 +341,6 @@ func TestFeaturesAreAnnounced(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{"urn:xmpp:mam:2", "urn:xmpp:mam:2#extended"}, features)
-}
-
-// The examples of XEP-0441.
-func TestPreferences(t *testing.T) {
-	h := newHouse(t, memory())
-	prefs := func(kind, inner string) ([]stanza.Element, *stanza.Error) {
-		return h.own(t, "<iq xmlns='jabber:client' type='"+kind+"' id='juliet2'>"+inner+"</iq>")
-	}
-	text := func(payload []stanza.Element) string {
-		return strings.ReplaceAll(string(xmlstream.MarshalElement(nil, &payload[0])), "'", `"`)
-	}
-	payload, refusal := prefs("get", "<prefs xmlns='urn:xmpp:mam:2'/>")
-	require.Nil(t, refusal)
-	require.Equal(t, `<prefs xmlns="urn:xmpp:mam:2" default="always"><always/><never/></prefs>`, text(payload))
-
-	h.run(t)
-	require.NotZero(t, h.say(t, "romeo@verona.example/o", chat("balthasar@mantua.example", "x")).ID)
-
-	set := `<prefs xmlns="urn:xmpp:mam:2" default="never"><always><jid>juliet@verona.example</jid><jid>nurse@verona.example/home</jid></always><never><jid>montague@verona.example</jid></never></prefs>`
-	payload, refusal = prefs("set", set)
-	require.Nil(t, refusal)
-	require.Equal(t, set, text(payload))
-	payload, refusal = prefs("get", "<prefs xmlns='urn:xmpp:mam:2'/>")
-	require.Nil(t, refusal)
-	require.Equal(t, set, text(payload))
-	require.Zero(t, h.say(t, "romeo@verona.example/o", chat("balthasar@mantua.example", "x")).ID, "it counts at once")
-
-	payload, refusal = prefs("set", `<prefs xmlns="urn:xmpp:mam:2" default="roster"/>`)
-	require.Nil(t, refusal)
-	require.Equal(t, `<prefs xmlns="urn:xmpp:mam:2" default="roster"><always/><never/></prefs>`, text(payload))
-
-	long := strings.Repeat("<jid>a@b</jid>", maxPreferences+1)
-	for inner, want := range map[string]stanza.Condition{
-		`<prefs xmlns="urn:xmpp:mam:2"/>`:                                                     stanza.BadRequest,
-		`<prefs xmlns="urn:xmpp:mam:2" default="sometimes"/>`:                                 stanza.BadRequest,
-		`<prefs xmlns="urn:xmpp:mam:2" default="never"><never><jid>@</jid></never></prefs>`:   stanza.JIDMalformed,
-		`<prefs xmlns="urn:xmpp:mam:2" default="never"><always>` + long + `</always></prefs>`: stanza.NotAcceptable,
-	} {
-		_, refusal := prefs("set", inner)
-		require.NotNil(t, refusal, inner)
-		require.Equal(t, want, refusal.Condition, inner)
-	}
-	payload, _ = prefs("get", "<prefs xmlns='urn:xmpp:mam:2'/>")
-	require.Contains(t, text(payload), "roster", "a refused change changes nothing")
-
-	h.prefs.err = errDisk
-	for _, kind := range []string{"get", "set"} {
-		_, refusal = prefs(kind, set)
-		require.Equal(t, stanza.InternalServerError, refusal.Condition)
-	}
 }
 
 func FuzzMAMQuery(f *testing.F) {
