@@ -60,7 +60,7 @@ type Accounts interface {
 	AccountWriter
 }
 
-// AccountChange tells that another process has created, changed, disabled, enabled or deleted an account.
+// AccountChange tells that another process has changed, disabled, enabled or deleted an account. Creations are not told of.
 type AccountChange struct {
 	// Number rises by one or more from change to change.
 	Number int64

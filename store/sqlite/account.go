@@ -118,10 +118,7 @@ func (s *Store) create(ctx context.Context, tx *sql.Tx, a store.Account) (store.
 	if err != nil {
 		return 0, err
 	}
-	if err := insertCredentials(ctx, tx, id, a.Credentials); err != nil {
-		return 0, err
-	}
-	return store.AccountID(id), s.note(ctx, tx, id, a.Name)
+	return store.AccountID(id), insertCredentials(ctx, tx, id, a.Credentials)
 }
 
 func insertCredentials(ctx context.Context, tx *sql.Tx, account int64, all []store.Credential) error {
@@ -209,7 +206,8 @@ func (s *Store) DeleteAccount(ctx context.Context, name string) error {
 // changesKept is for how long a change of an account can be noticed.
 const changesKept = 24 * time.Hour
 
-// note records a change of an account for other processes.
+// note records a change of an account for other processes. A creation is not noted: nobody can hold anything of an account
+// that was not there, and whoever logs in at once must not be taken for somebody with an old password.
 func (s *Store) note(ctx context.Context, tx *sql.Tx, account int64, name string) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO account_change (at, origin, account, name) VALUES (?, ?, ?, ?)`,
 		s.now().UnixMilli(), s.origin, account, name)
