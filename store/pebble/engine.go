@@ -19,7 +19,7 @@ import (
 // engineOptions are the engine's settings. They were chosen by measurement, see docs/design/message-log.md.
 func engineOptions(o Options, e *events) *engine.Options {
 	opts := &engine.Options{
-		FS: o.files,
+		FS: guard{o.files, e},
 		// The engine takes what its memtables hold out of the cache.
 		CacheSize: o.CacheBytes + 2*int64(o.MemTableBytes),
 		// A fixed format: a newer engine must not raise it behind our back. It has checksums that tell a damaged
@@ -50,6 +50,8 @@ func engineOptions(o Options, e *events) *engine.Options {
 	opts.FlushSplitBytes = 4 * int64(o.MemTableBytes)
 	opts.L0CompactionFileThreshold = 64
 	opts.Experimental.SpanPolicyFunc = splitByKind
+	// Reports operations that hang.
+	opts.WithFSDefaults()
 	return opts
 }
 
@@ -141,6 +143,24 @@ func (e *events) err() error {
 	return e.failure
 }
 
+// fatal is what the engine passed to Fatalf.
+type fatal struct {
+	text string
+	args []any
+}
+
+func (f *fatal) Error() string { return f.text }
+
+// Unwrap returns the errors among the arguments.
+func (f *fatal) Unwrap() (errs []error) {
+	for _, a := range f.args {
+		if err, ok := a.(error); ok {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
 // Infof takes the engine's chatter.
 func (e *events) Infof(format string, args ...any) { e.log.Debug(fmt.Sprintf(format, args...)) }
 
@@ -151,7 +171,7 @@ func (e *events) Errorf(format string, args ...any) { e.log.Error(fmt.Sprintf(fo
 // commits, after which the engine would report success: Append looks at the failure afterwards. Anything else comes from inside
 // the engine, which must not go on with what it holds; its goroutine stays here, with its locks, until the process ends.
 func (e *events) Fatalf(format string, args ...any) {
-	e.fail(fmt.Errorf(format, args...))
+	e.fail(&fatal{fmt.Sprintf(format, args...), args})
 	if !e.opened.Load() || strings.HasPrefix(format, "pebble: fatal commit error") {
 		return
 	}

@@ -1,31 +1,59 @@
 package pebble
 
 import (
+	"io"
+	"log/slog"
 	"testing"
 
 	engine "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/storetest"
 )
 
-func logs(o Options) storetest.Logs {
+// silent is a logger for tests that provoke errors.
+func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// onDisk runs the suite on real files.
+func onDisk(o Options) storetest.Logs {
+	o.Logger = silent()
 	return storetest.Logs{
-		Open: func(t testing.TB, folder string) storetest.Log {
-			t.Helper()
-			l, err := Open(folder, o)
-			require.NoError(t, err)
-			return l
-		},
-		Damage: damage,
+		Open:   func(t testing.TB, folder string) storetest.Log { return mustOpen(t, folder, o) },
+		Damage: func(t testing.TB, folder string, id store.MessageID) { damage(t, vfs.Default, folder, id) },
 	}
 }
 
-// damage flips one bit in the middle of a stored record, behind the log's back.
-func damage(t testing.TB, folder string, id store.MessageID) {
+// inMemory runs the suite on files in memory, which are there as long as the test.
+func inMemory(o Options) storetest.Logs {
+	disks := map[string]vfs.FS{}
+	o.Logger = silent()
+	return storetest.Logs{
+		Open: func(t testing.TB, folder string) storetest.Log {
+			if disks[folder] == nil {
+				disks[folder] = vfs.NewMem()
+			}
+			o.files = disks[folder]
+			return mustOpen(t, "log", o)
+		},
+		Damage: func(t testing.TB, folder string, id store.MessageID) { damage(t, disks[folder], "log", id) },
+	}
+}
+
+func mustOpen(t testing.TB, folder string, o Options) *Log {
 	t.Helper()
-	db, err := engine.Open(folder, &engine.Options{FormatMajorVersion: engine.FormatValueSeparation, Logger: quiet{}})
+	l, err := Open(folder, o)
+	require.NoError(t, err)
+	return l
+}
+
+// damage flips one bit in the middle of a stored record, behind the log's back.
+func damage(t testing.TB, files vfs.FS, folder string, id store.MessageID) {
+	t.Helper()
+	o, err := Options{files: files}.withDefaults()
+	require.NoError(t, err)
+	db, err := engine.Open(folder, engineOptions(o, newEvents(silent(), nil)))
 	require.NoError(t, err)
 	key := idKey(nil, keyMessage, uint64(id))
 	value, closer, err := db.Get(key)
@@ -37,30 +65,24 @@ func damage(t testing.TB, folder string, id store.MessageID) {
 	require.NoError(t, db.Close())
 }
 
-type quiet struct{}
-
-func (quiet) Infof(string, ...any)      {}
-func (quiet) Errorf(string, ...any)     {}
-func (quiet) Fatalf(f string, a ...any) { panic(f) }
-
 func TestMessageLog(t *testing.T) {
-	storetest.MessageLog(t, logs(Options{}))
+	storetest.MessageLog(t, onDisk(Options{}))
 }
 
 func TestMessageLogRelaxed(t *testing.T) {
-	storetest.MessageLog(t, logs(Options{Durability: DurabilityRelaxed, MemTableBytes: 1 << 20}))
+	storetest.MessageLog(t, inMemory(Options{Durability: DurabilityRelaxed}))
 }
 
 // TestMessageLogPacked packs every few messages, so that answers come from disk and memory together.
 func TestMessageLogPacked(t *testing.T) {
-	storetest.MessageLog(t, logs(Options{packMessages: 7, MemTableBytes: 1 << 20}))
+	storetest.MessageLog(t, inMemory(Options{packMessages: 7}))
 }
 
-// TestMessageLogSmall runs with no conversation kept in memory, so that every number is read back.
+// TestMessageLogSmall keeps no conversation in memory, packs at once and flushes all the time.
 func TestMessageLogSmall(t *testing.T) {
-	storetest.MessageLog(t, logs(Options{Conversations: 1, MemTableBytes: 256 << 10, packMessages: 1}))
+	storetest.MessageLog(t, inMemory(Options{Conversations: 1, MemTableBytes: 256 << 10, packMessages: 1}))
 }
 
 func TestModel(t *testing.T) {
-	storetest.MessageLogModel(t, logs(Options{Conversations: 2, packMessages: 3, MemTableBytes: 256 << 10}))
+	storetest.MessageLogModel(t, inMemory(Options{Conversations: 2, packMessages: 3, MemTableBytes: 256 << 10}))
 }

@@ -1,7 +1,9 @@
 package pebble
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -57,6 +59,11 @@ func (s *space) room(now time.Time, bytes int) error {
 
 func (s *space) look(now time.Time) error {
 	usage, err := s.files.GetDiskUsage(s.path)
+	if errors.Is(err, vfs.ErrUnsupported) {
+		// Nothing is known of the space; the engine will meet the end of it.
+		s.checked, s.written, s.recheck = now, 0, math.MaxUint64
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("message log: look at free space: %w", err)
 	}
