@@ -1,0 +1,264 @@
+package roster
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+)
+
+const (
+	balcony = "juliet@capulet.lit/balcony"
+	chamber = "juliet@capulet.lit/chamber"
+	orchard = "romeo@capulet.lit/orchard"
+)
+
+func query(children string) string {
+	if children == "" {
+		return "<query xmlns='jabber:iq:roster'/>"
+	}
+	return "<query xmlns='jabber:iq:roster'>" + children + "</query>"
+}
+
+func versioned(ver, children string) string {
+	return strings.Replace(query(children), "roster'", "roster' ver='"+ver+"'", 1)
+}
+
+// TestRosterSet follows RFC 6121 §2.1.5, §2.3, §2.4 and §2.5.
+func TestRosterSet(t *testing.T) {
+	w := newWorld(t)
+	w.connect(balcony)
+	w.connect(chamber)
+	require.Equal(t, query(""), w.iq(balcony, "get", query("")))
+	require.Equal(t, "", w.iq(chamber, "set", query("<item jid='nurse@example.com' name='Nurse'><group>Servants</group></item>")))
+	const nurse = "<item jid='nurse@example.com' subscription='none' name='Nurse'><group>Servants</group></item>"
+	w.got(balcony, push(balcony, 1, nurse))
+	w.got(chamber) // it has not asked for the roster: it is not interested
+
+	require.Equal(t, versioned("1", nurse), w.iq(chamber, "get", versioned("", "")))
+	w.give(1, "nurse@example.com", func(it *store.RosterItem) { it.Name, it.To, it.PendingIn = "Nurse", true, true })
+	require.Equal(t, "", w.iq(balcony, "set", query("<item jid='NURSE@example.com' subscription='both' ask='subscribe' approved='true' name='Angelica'><group>a</group><group>b</group></item>")))
+	const angelica = "<item jid='nurse@example.com' subscription='to' name='Angelica'><group>a</group><group>b</group></item>"
+	w.got(balcony, push(balcony, 3, angelica))
+	w.got(chamber, push(chamber, 3, angelica))
+	require.True(t, w.item(1, "nurse@example.com").PendingIn, "subscriptions are not set that way")
+
+	require.Equal(t, "", w.iq(balcony, "set", query("<item jid='nurse@example.com' subscription='remove'/>")))
+	w.got(balcony, push(balcony, 4, "<item jid='nurse@example.com' subscription='remove'/>"))
+	require.Equal(t, []string{
+		"<presence from='juliet@capulet.lit' to='nurse@example.com' type='unsubscribe'/>",
+		"<presence from='juliet@capulet.lit' to='nurse@example.com' type='unsubscribed'/>",
+	}, w.texts("away"))
+	require.Equal(t, "item-not-found", w.iq(balcony, "set", query("<item jid='nurse@example.com' subscription='remove'/>")))
+	require.Equal(t, versioned("4", ""), w.iq(balcony, "get", versioned("", "")))
+}
+
+// TestRemoveFollowsSubscription: what is sent to the contact follows from what there was (RFC 6121 §2.5.2).
+func TestRemoveFollowsSubscription(t *testing.T) {
+	for state, want := range map[string]string{
+		"none/-": "", "none/o": "unsubscribe", "none/i": "unsubscribed", "none/oi": "unsubscribe unsubscribed", "to/-": "unsubscribe",
+		"to/i": "unsubscribe unsubscribed", "from/-": "unsubscribed unavailable", "from/o": "unsubscribe unsubscribed unavailable",
+		"both/-": "unsubscribe unsubscribed unavailable",
+	} {
+		w := newWorld(t)
+		w.appear(balcony)
+		w.give(1, "nurse@example.com", func(it *store.RosterItem) {
+			at := it.JID
+			*it = parseState(state)
+			it.JID = at
+		})
+		require.Equal(t, "", w.iq(balcony, "set", query("<item jid='nurse@example.com' subscription='remove'/>")))
+		var got []string
+		for _, text := range w.texts("away") {
+			got = append(got, parse(t, text).Type)
+		}
+		require.Equal(t, want, strings.Join(got, " "), state)
+		require.Nil(t, w.item(1, "nurse@example.com"))
+	}
+}
+
+func TestRosterSetRefusals(t *testing.T) {
+	groups := func(n int) string {
+		var out strings.Builder
+		for i := range n {
+			fmt.Fprintf(&out, "<group>g%d</group>", i)
+		}
+		return out.String()
+	}
+	w := newWorld(t)
+	w.connect(balcony)
+	for text, want := range map[string]string{
+		"": "bad-request",
+		"<item jid='a@b.lit'/><item jid='c@b.lit'/>": "bad-request",
+		"<other/>":                         "bad-request",
+		"<item/>":                          "bad-request",
+		"<item jid='@'/>":                  "bad-request",
+		"<item jid='a@b.lit/c'/>":          "bad-request",
+		"<item jid='juliet@capulet.lit'/>": "not-allowed",
+		"<item jid='a@b.lit'><group>x</group><group>x</group></item>":                            "bad-request",
+		"<item jid='a@b.lit'><group/></item>":                                                    "not-acceptable",
+		"<item jid='a@b.lit' name='" + strings.Repeat("n", 1025) + "'/>":                         "not-acceptable", // A66
+		"<item jid='a@b.lit' name='" + strings.Repeat("n", 64<<10) + "'/>":                       "not-acceptable",
+		"<item jid='a@b.lit'><group>" + strings.Repeat("g", 1025) + "</group></item>":            "not-acceptable",
+		"<item jid='a@b.lit'>" + groups(51) + "</item>":                                          "not-acceptable",
+		"<item jid='a@b.lit'>" + groups(10_000) + "</item>":                                      "not-acceptable",
+		"<item jid='a@b.lit' name='" + strings.Repeat("n", 1024) + "'>" + groups(50) + "</item>": "",
+		"<item jid='b.lit'/>": "",
+	} {
+		require.Equal(t, want, w.iq(balcony, "set", query(text)), text[:min(len(text), 80)])
+	}
+	require.Equal(t, "bad-request", w.iq(balcony, "get", query("<item jid='a@b.lit'/>")))
+}
+
+func TestRosterLimit(t *testing.T) { // A66
+	w := newWorld(t, func(c *Config) { c.MaxItems = 3 })
+	w.appear(balcony)
+	w.contacts.Receive(context.Background(), 1, parse(t, "<presence type='subscribe' from='stranger@montague.lit' to='juliet@capulet.lit'/>"))
+	for i := range 3 {
+		require.Equal(t, "", w.iq(balcony, "set", query(fmt.Sprintf("<item jid='c%d@b.lit'/>", i))))
+	}
+	require.Equal(t, "resource-constraint", w.iq(balcony, "set", query("<item jid='c3@b.lit'/>")))
+	require.Equal(t, "", w.iq(balcony, "set", query("<item jid='c1@b.lit' name='still'/>")))
+	refusal := w.say(balcony, "<presence type='subscribe' to='c4@b.lit'/>")
+	require.NotNil(t, refusal)
+	require.Equal(t, stanza.ResourceConstraint, refusal.Condition)
+	require.Empty(t, w.texts("away"), "what cannot be noted is not sent")
+}
+
+func TestRosterVersions(t *testing.T) { // RFC 6121 §2.6
+	w := newWorld(t)
+	w.connect(balcony)
+	for i := range 5 {
+		w.iq(balcony, "set", query(fmt.Sprintf("<item jid='c%d@b.lit'/>", i)))
+	}
+	w.iq(balcony, "set", query("<item jid='c0@b.lit' subscription='remove'/>"))
+	w.iq(balcony, "set", query("<item jid='c1@b.lit' name='One'/>"))
+	item := func(i int, more string) string {
+		return fmt.Sprintf("<item jid='c%d@b.lit' subscription='none'%s/>", i, more)
+	}
+	full := versioned("7", item(1, " name='One'")+item(2, "")+item(3, "")+item(4, ""))
+	for _, ver := range []string{"", "nonsense", "8", "-1", "99999999999999999999"} {
+		require.Equal(t, full, w.iq(balcony, "get", versioned(ver, "")), ver)
+		w.hush()
+	}
+	require.Equal(t, "", w.iq(balcony, "get", versioned("7", "")))
+	w.got(balcony)
+
+	w.connect(chamber)
+	require.Equal(t, "", w.iq(chamber, "get", versioned("4", "")))
+	w.got(chamber,
+		push(chamber, 4, "<item jid='c0@b.lit' subscription='remove'/>"), // the old version until all has been told
+		push(chamber, 4, item(4, "")),
+		push(chamber, 7, item(1, " name='One'")))
+	w.iq(balcony, "set", query("<item jid='c9@b.lit'/>"))
+	require.Len(t, w.texts(chamber), 1, "it is interested from now on")
+
+	w.store.forgets = true
+	require.Contains(t, w.iq(chamber, "get", versioned("4", "")), "ver='8'", "the store cannot tell: the whole roster")
+	w.store.forgets = false
+	for i := range 150 {
+		w.iq(balcony, "set", query(fmt.Sprintf("<item jid='d%d@b.lit'/>", i)))
+	}
+	require.Contains(t, w.iq(chamber, "get", versioned("4", "")), "d149@b.lit", "too many to tell one by one")
+	require.Equal(t, "", w.iq(chamber, "get", versioned("150", "")))
+}
+
+// TestRosterVersionAgainstChange: what changes between an empty answer and the pushes that follow it is told once, in its last state.
+func TestRosterVersionAgainstChange(t *testing.T) {
+	w := newWorld(t)
+	w.connect(balcony)
+	w.iq(balcony, "set", query("<item jid='a@b.lit'/>"))
+	w.iq(balcony, "set", query("<item jid='a@b.lit' name='1'/>"))
+	s := w.connect(chamber)
+	iq := parse(t, "<iq type='get' id='1'>"+versioned("1", "")+"</iq>")
+	iq.From, iq.To = s.JID(), s.JID().Bare()
+	r := w.contacts.Routes()[0]
+	ctx, queued := session.WithReply(context.Background())
+	result, refusal := r.Handle(ctx, 1, iq)
+	require.Nil(t, refusal)
+	require.Empty(t, result)
+	w.iq(balcony, "set", query("<item jid='a@b.lit' name='2'/>"))
+	queued()
+	w.got(chamber, push(chamber, 3, "<item jid='a@b.lit' subscription='none' name='2'/>"))
+}
+
+func TestRosterWhileTheStoreIsBroken(t *testing.T) {
+	w := newWorld(t)
+	w.appear(balcony)
+	w.iq(balcony, "set", query("<item jid='a@b.lit'/>"))
+	w.hush()
+	w.store.fail = errDisk
+	require.Equal(t, "internal-server-error", w.iq(balcony, "set", query("<item jid='b@b.lit'/>")))
+	require.Equal(t, "internal-server-error", w.iq(balcony, "get", query("")), "nothing is served from memory after that")
+	require.Equal(t, "internal-server-error", w.iq(balcony, "set", query("<item jid='a@b.lit' subscription='remove'/>")))
+	refusal := w.say(balcony, "<presence type='subscribe' to='c@b.lit'/>")
+	require.Equal(t, stanza.InternalServerError, refusal.Condition)
+	w.contacts.Receive(context.Background(), 1, parse(t, "<presence type='subscribe' from='d@b.lit' to='juliet@capulet.lit'/>"))
+	require.Nil(t, w.say(balcony, "<presence><show>away</show></presence>"))
+	require.Equal(t, []string{"<presence from='" + balcony + "' to='juliet@capulet.lit'><show>away</show></presence>"}, w.texts(balcony))
+	require.Empty(t, w.texts("away"))
+	_, err := w.contacts.Sees(context.Background(), 1, jid.MustParse("a@b.lit"))
+	require.ErrorIs(t, err, errDisk)
+	_, err = w.contacts.Contact(context.Background(), 1, jid.MustParse("a@b.lit"))
+	require.ErrorIs(t, err, errDisk)
+	w.store.fail = nil
+	require.Contains(t, w.iq(balcony, "get", query("")), "a@b.lit")
+}
+
+func TestContact(t *testing.T) {
+	w := newWorld(t)
+	w.give(1, "a@b.lit", func(*store.RosterItem) {})
+	w.give(1, "s@b.lit", func(it *store.RosterItem) { it.Listed, it.PendingIn = false, true })
+	for text, want := range map[string]bool{"a@b.lit": true, "a@b.lit/x": true, "s@b.lit": false, "n@b.lit": false} {
+		got, err := w.contacts.Contact(context.Background(), 1, jid.MustParse(text))
+		require.NoError(t, err)
+		require.Equal(t, want, got, text)
+	}
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	c := newCache(100)
+	item := func(i int) store.RosterItem { return store.RosterItem{JID: jid.MustParse(fmt.Sprintf("c%d@b.lit", i))} }
+	for account := range uint64(1000) {
+		c.put(account, makeRoster([]store.RosterItem{item(1), item(2), item(3)}, 1))
+		require.LessOrEqual(t, c.size(), 100)
+	}
+	require.NotNil(t, c.get(999))
+	require.NotNil(t, c.get(980))
+	require.Nil(t, c.get(979))
+	c.put(5, makeRoster([]store.RosterItem{{Request: make([]byte, 1<<20)}}, 1))
+	require.NotNil(t, c.get(5), "one always fits")
+	require.Len(t, c.known, 1)
+	c.drop(5)
+	c.drop(5)
+	require.Zero(t, c.size())
+	require.Zero(t, c.order.Len())
+}
+
+func TestRosterIsImmutable(t *testing.T) {
+	r := newRoster([]store.RosterItem{{JID: jid.MustParse("c@x.lit")}, {JID: jid.MustParse("a@x.lit")}}, 1)
+	b := r.with(store.RosterItem{JID: jid.MustParse("b@x.lit")}, 2)
+	changed := b.with(store.RosterItem{JID: jid.MustParse("a@x.lit"), Name: "A"}, 3)
+	without := changed.without(jid.MustParse("c@x.lit"), 4)
+	names := func(r *roster) (out string) {
+		for _, it := range r.items {
+			out += it.JID.Local() + it.Name
+		}
+		return out
+	}
+	require.Equal(t, "ac abc aAbc aAb aAb", strings.Join([]string{
+		names(r), names(b), names(changed), names(without), names(without.without(jid.MustParse("z@x.lit"), 5)),
+	}, " "))
+}
+
+func TestNewChecksItsConfig(t *testing.T) {
+	_, err := New(Config{})
+	require.Error(t, err)
+}
