@@ -35,12 +35,7 @@ bench: ## Measure a node of its own: idle sessions, logins, messages (see bench/
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (60s) each
-	@set -e; for package in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
-			echo "== $$package $$target for $(FUZZTIME)"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s $$package; \
-		done; \
-	done
+	@GO="$(GO)" test/fuzz.sh $(FUZZTIME)
 
 .PHONY: lint
 lint: ## Run staticcheck, and govulncheck when GOVULNDB is set
