@@ -63,6 +63,7 @@ func Assemble(ctx context.Context, s *Shell) error {
 		return errors.Join(err, a.closeStores())
 	}
 	s.Group.Add(Part{Name: "stores", Stop: func(context.Context) error { return a.closeStores() }})
+	s.Group.Add(Loop("memory", giveBack))
 	s.Group.Add(Loop("last activity", a.activity.run))
 	s.Group.Add(Loop("archive", a.archive.Run))
 	s.Group.Add(Part{Name: "delivery", Stop: a.local.Close})

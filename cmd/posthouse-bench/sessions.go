@@ -128,7 +128,7 @@ func runLogin(ctx context.Context, o *options) (any, error) {
 	var latency histogram
 	one := func(ctx context.Context, i int) error {
 		begin := time.Now()
-		c, err := connect(ctx, o, o.user(i%o.users))
+		c, err := connect(ctx, o, o.user(i))
 		if err != nil {
 			return err
 		}
@@ -155,9 +155,13 @@ func runLogin(ctx context.Context, o *options) (any, error) {
 	deadline := begin.Add(o.duration)
 	var logins atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
-	for w := range o.workers {
+	workers := min(o.workers, o.users)
+	for w := range workers {
 		group.Go(func() error {
-			for i := w; time.Now().Before(deadline) && ctx.Err() == nil; i += o.workers {
+			for i := w; time.Now().Before(deadline) && ctx.Err() == nil; i += workers {
+				if i >= o.users {
+					i = w // nobody else's users, so that no session is ended by a conflict
+				}
 				if err := one(ctx, i); err != nil {
 					return err
 				}

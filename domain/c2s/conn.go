@@ -91,7 +91,7 @@ func (c *conn) limit(bytes, elements int) {
 
 // run reads until the link has ended, and leaves the session hibernating or ended.
 func (c *conn) run(ctx context.Context) {
-	defer c.finish()
+	defer link.Deep(c.link, c.finish)
 	defer func() {
 		if p := recover(); p != nil {
 			c.srv.panicked("reader", p)
@@ -139,8 +139,12 @@ func (c *conn) late() {
 	c.fail(stream.Fail(stream.ConnectionTimeout, "The login took too long."))
 }
 
-// kick ends the connection from outside the reader, with an error.
+// kick ends the connection from outside the reader, with an error. A bound one gets it from its writer; otherwise the reader says it.
 func (c *conn) kick(e *stream.Error, reason endReason) {
+	if b := c.holds.Load(); b != nil {
+		b.shutBy(c, e, reason)
+		return
+	}
 	c.kicked.Store(&kickMessage{e, reason})
 	_ = c.link.SetReadDeadline(time.Now().Add(-time.Second))
 }
@@ -156,23 +160,21 @@ func (c *conn) finish() {
 		_ = c.link.Close(int(c.code))
 		return
 	}
-	if b.lastWords(c) {
-		_ = c.link.Close(0)
-	} else {
+	if !b.lastWords(c) {
 		c.abort()
 	}
 	b.gone(c)
 }
 
 // lastWords waits for a close that has begun: the client may have closed its half of the link and still read ours.
-// It reports whether the last words were written.
+// It reports whether the last words were written, or are being written by who resumed the session elsewhere: then the link is closed by that.
 func (b *bound) lastWords(c *conn) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for b.at == c && b.state == closing && !b.broken && (!b.finalSent || b.flushing) {
 		b.cond.Wait() // the timer of closeLocked ends it
 	}
-	return b.at == c && b.finalSent && !b.broken
+	return b.at != c || b.finalSent && !b.broken
 }
 
 func (c *conn) abort() { _ = c.link.Abort() }
@@ -257,7 +259,7 @@ func (c *conn) element(ctx context.Context, e *stanza.Element) {
 func (c *conn) closedByClient() {
 	c.phase, c.fatal, c.reason = over, true, endedByClient
 	if c.bound != nil {
-		c.bound.shut(nil, endedByClient, false)
+		c.bound.shutBy(c, nil, c.reason)
 		return
 	}
 	c.send(c.codec.AppendClose(nil))
@@ -280,7 +282,7 @@ func (c *conn) fail(e *stream.Error) {
 	}
 	c.failing(e)
 	if c.bound != nil {
-		c.bound.shut(e, c.reason, false)
+		c.bound.shutBy(c, e, c.reason)
 		return
 	}
 	var bufs [][]byte
@@ -294,8 +296,8 @@ func (c *conn) fail(e *stream.Error) {
 // failLocked is fail for who holds the mutex of c.bound.
 func (c *conn) failLocked(e *stream.Error) {
 	c.failing(e)
-	if c.bound.state == live {
-		c.bound.closeLocked(e, c.reason, false)
+	if b := c.bound; b.state == live && b.at == c {
+		b.closeLocked(e, c.reason, false)
 	}
 }
 

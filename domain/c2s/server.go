@@ -122,9 +122,14 @@ func (s *Server) sweepIdle(now int64) {
 // everything that is called for the connection; when it is done, waiting for others ends, but a parked connection only ends by Drain
 // or when the link is closed.
 func (s *Server) Serve(ctx context.Context, l link.Conn) {
-	c := s.newConn(ctx, l)
-	if !s.enter(c) {
-		c.refuseDraining()
+	var c *conn
+	link.Deep(l, func() {
+		if c = s.newConn(ctx, l); !s.enter(c) {
+			c.refuseDraining()
+			c = nil
+		}
+	})
+	if c == nil {
 		return
 	}
 	defer s.leave(c)
@@ -145,6 +150,9 @@ func (s *Server) Drain(ctx context.Context) error {
 		conns, _ := s.everyone()
 		for _, c := range conns {
 			c.abort()
+			if b := c.holds.Load(); b != nil {
+				b.giveUp()
+			}
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
