@@ -65,7 +65,8 @@ func (c *conn) settle(b *bound) {
 	c.holds.Store(b)
 	c.lastRead.Store(c.srv.now())
 	_ = c.link.SetReadDeadline(time.Time{})
-	if k := c.kicked.Load(); k != nil { // it came before the deadline was taken away
+	if k := c.kicked.Load(); k != nil { // it came before there was a writer to say it
+		c.reason = k.reason
 		c.fail(k.err)
 	}
 }

@@ -89,8 +89,8 @@ func (b *bound) Send(p *stream.Packet) {
 	size := estimate(p.Stanza)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.returned || b.state != live && b.over(2) {
-		// The session is over, or about to be, and holds all it may: what still comes goes back by itself.
+	if b.returned || b.state == closing && b.at != nil && b.over(2) {
+		// The session is over, or its last words take their time and it holds all it may: what still comes goes back by itself.
 		b.srv.spawn(func() { b.giveBack([]*stream.Packet{p}) })
 		return
 	}
@@ -180,6 +180,15 @@ func (b *bound) shut(e *stream.Error, reason endReason, urgent bool) {
 	}
 }
 
+// shutBy is shut for what one connection has done. It does nothing when the session has moved to another connection meanwhile.
+func (b *bound) shutBy(c *conn, e *stream.Error, reason endReason) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state == live && b.at == c {
+		b.closeLocked(e, reason, false)
+	}
+}
+
 // closeLocked begins the end. b.mu is held and b.state is live.
 func (b *bound) closeLocked(e *stream.Error, reason endReason, urgent bool) {
 	b.state, b.last, b.reason, b.urgent = closing, e, reason, urgent
@@ -188,8 +197,19 @@ func (b *bound) closeLocked(e *stream.Error, reason endReason, urgent bool) {
 		b.srv.spawn(b.end)
 		return
 	}
-	b.timer = time.AfterFunc(b.srv.config.CloseTimeout, b.at.abort)
+	patience := b.srv.config.CloseTimeout
+	if urgent {
+		patience = min(patience, stallTime)
+	}
+	b.timer = time.AfterFunc(patience, b.giveUp)
 	b.kick()
+}
+
+// giveUp cuts the connection of a session that takes too long to end.
+func (b *bound) giveUp() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sever()
 }
 
 // resumable reports whether the session outlives its connection. b.mu is held.

@@ -2,12 +2,12 @@ package c2s_test
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -129,6 +129,18 @@ func (a *archive) stage(_ context.Context, e *router.Envelope) (router.Verdict, 
 		a.held = append(a.held, e)
 		return router.Hold, nil
 	}
+	return router.Continue, nil
+}
+
+// address stands in for the stage that gives a stanza without an address one (RFC 6120 §10.3).
+func address(_ context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
+	if !e.Stanza.To.IsZero() {
+		return router.Continue, nil
+	}
+	if e.Stanza.Kind == stanza.Presence {
+		return router.Finish, nil
+	}
+	e.Stanza.To = e.Stanza.From.Bare()
 	return router.Continue, nil
 }
 
@@ -264,7 +276,7 @@ func newEnv(t testing.TB, change func(*c2s.Config)) *env {
 		Failures: auth.FailureConfig{},
 	})
 	require.NoError(t, err)
-	r := router.New(router.Config{Stages: []router.Stage{{Name: "archive", Run: e.archive.stage}}})
+	r := router.New(router.Config{Stages: []router.Stage{{Name: "address", Run: address}, {Name: "archive", Run: e.archive.stage}}})
 	r.Handle("localhost", e)
 	e.archive.router = r
 	e.config = c2s.Config{
@@ -312,6 +324,8 @@ type client struct {
 	t    *testing.T
 	conn net.Conn
 	buf  string
+	// ended: quiet met the end of the connection.
+	ended bool
 }
 
 // dial opens a connection that the server serves.
@@ -391,6 +405,7 @@ func (c *client) quiet() string {
 		n, err := c.conn.Read(p)
 		c.buf += string(p[:n])
 		if err != nil {
+			c.ended = !errors.Is(err, os.ErrDeadlineExceeded)
 			break
 		}
 	}
@@ -471,5 +486,3 @@ func each(text, before, after string) (found []string) {
 		found, text = append(found, value), rest
 	}
 }
-
-var _ = tls.VersionTLS13

@@ -35,7 +35,7 @@ func (b *bound) wake() {
 func (b *bound) expired(now int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.state != live || b.at != nil || b.sm.claimed || now < b.sm.expires {
+	if b.state != live || b.at != nil || b.sm.claimed || now < b.sm.expires || b.flight.len() > 0 { // so that h is exact
 		return false
 	}
 	b.state, b.reason = closing, endedByExpiry

@@ -54,14 +54,14 @@ func (c *conn) manage(ctx context.Context, e *stanza.Element) {
 	case "enable":
 		c.enable(ctx, e)
 	case "r":
-		c.bound.asked()
+		c.bound.asked(c)
 	case "a":
 		h, ok := parseH(e)
 		if !ok {
 			c.fail(stream.Fail(stream.BadFormat, "An acknowledgement needs a number h."))
 			return
 		}
-		if failure := c.bound.acknowledged(h); failure != nil {
+		if failure := c.bound.acknowledged(c, h); failure != nil {
 			c.fail(failure)
 		}
 	case "resume":
@@ -117,10 +117,10 @@ func (c *conn) enable(ctx context.Context, e *stanza.Element) {
 }
 
 // asked is called for <r/>: it is answered when what came before it is handled.
-func (b *bound) asked() {
+func (b *bound) asked(c *conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.sm == nil {
+	if b.sm == nil || b.at != c {
 		return // §4: acks have no meaning before stream management is enabled
 	}
 	n := b.flight.len()
@@ -137,11 +137,12 @@ func (b *bound) asked() {
 	b.asks = append(b.asks, ask{at: at, count: 1})
 }
 
-// acknowledged is called for <a/>: the client has taken h stanzas since stream management was enabled.
-func (b *bound) acknowledged(h uint32) *stream.Error {
+// acknowledged is called for <a/>: the client has taken h stanzas since stream management was enabled. What an old connection still
+// says after the stream was resumed elsewhere does not count.
+func (b *bound) acknowledged(c *conn, h uint32) *stream.Error {
 	var buf [32]uint64
 	b.mu.Lock()
-	if b.sm == nil {
+	if b.sm == nil || b.at != c {
 		b.mu.Unlock()
 		return nil
 	}
