@@ -101,9 +101,13 @@ func (u *User) Give(s *Session, p *stream.Packet) {
 	s.queue(p)
 }
 
-// queue sends a packet, or holds it aside while a replay runs.
+// nsHistory qualifies the results of a history query (XEP-0313 §4.2).
+const nsHistory = "urn:xmpp:mam:2"
+
+// queue sends a packet, or holds it aside while a replay runs: messages only, and not the results of a history query, which
+// belong before the IQ that ends the page.
 func (s *Session) queue(p *stream.Packet) {
-	if x := s.extra; x != nil && x.replay != nil && p.Stanza.Kind == stanza.Message {
+	if x := s.extra; x != nil && x.replay != nil && p.Stanza.Kind == stanza.Message && !(p.Copy && p.ArchiveID == 0 && p.Stanza.ChildNS(nsHistory) != nil) {
 		x.replay.hold(p)
 		return
 	}

@@ -58,7 +58,17 @@ func TestReplayOthersPass(t *testing.T) {
 	result.Stanza.Kind = stanza.IQ
 	require.True(t, m.Send(s.JID(), result))
 	require.Len(t, box.sent, 1, "an answer does not wait for old messages")
+	page := chat(0, s.JID())
+	page.Copy = true
+	page.Stanza.Payload = []stanza.Element{stanza.New("urn:xmpp:mam:2", "result")}
+	require.True(t, m.Send(s.JID(), page))
+	require.Len(t, box.sent, 2, "a result of a history query must come before the IQ that ends the page")
+	carbon := chat(0, s.JID())
+	carbon.Copy = true
+	require.True(t, m.Send(s.JID(), carbon))
+	require.Len(t, box.sent, 2, "a copy of a live message waits")
 	r.Finish(background)
+	require.Len(t, box.sent, 3)
 }
 
 func TestReplayOnlyToOne(t *testing.T) {
