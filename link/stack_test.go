@@ -69,3 +69,23 @@ func BenchmarkBorrowedStack(b *testing.B) {
 		s.run(w)
 	}
 }
+
+// Deep runs once, on a lent stack or right here, and may be called inside use.
+func TestDeep(t *testing.T) {
+	c, client := Pipe()
+	defer func() { require.NoError(t, client.Close()) }()
+	n := 0
+	Deep(c, func() { n++ })
+	Deep(nil, func() { n++ })
+	require.Equal(t, 2, n)
+	calls := make(chan int, 1)
+	l := startListener(t, Config{}, func(c Conn) {
+		k := 0
+		Deep(c, func() { k++ })
+		_ = c.Receive(func([]byte) { Deep(c, func() { k++ }) })
+		calls <- k
+	})
+	_, err := dial(t, l).Write([]byte("x"))
+	require.NoError(t, err)
+	require.Equal(t, 2, <-calls)
+}
