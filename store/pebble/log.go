@@ -206,6 +206,13 @@ func (l *Log) recover() error {
 	if last != journaled {
 		return fmt.Errorf("the last message is %d, but its journal ends at %d: %w", last, journaled, store.ErrDamaged)
 	}
+	end, err := readEnd(l.opts.files, l.path)
+	if err != nil {
+		return fmt.Errorf("read where the log ended: %w", err)
+	}
+	if last < end {
+		return fmt.Errorf("the log ends with message %d, but it once had message %d: %w", last, end, store.ErrDamaged)
+	}
 	l.writer.last = last
 	l.visible.Store(uint64(last))
 	return nil
@@ -316,6 +323,9 @@ func (l *Log) Close() error {
 	l.events.opened.Store(false)
 	if err := l.db.Close(); err != nil {
 		return fmt.Errorf("close message log: %w", err)
+	}
+	if err := writeEnd(l.opts.files, l.path, l.writer.last); err != nil {
+		return fmt.Errorf("note where the message log ends: %w", err)
 	}
 	return nil
 }
