@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -216,52 +215,4 @@ func TestCapsExamples(t *testing.T) {
 	)
 	complex := append([]stanza.Element{identity("en", "Psi 0.11"), identity("el", "Ψ 0.11"), form}, features...)
 	require.Equal(t, "q07IKJEyjvHSyhy//CH0CxmKi8w=", capsVersion(complex))
-}
-
-// shelf is a store.AccountReader that counts how often it is asked.
-type shelf struct {
-	names map[string]store.AccountID
-	asked int
-}
-
-func (s *shelf) Account(_ context.Context, name string) (store.Account, error) {
-	s.asked++
-	if id, ok := s.names[name]; ok {
-		return store.Account{ID: id, Name: name}, nil
-	}
-	return store.Account{}, store.ErrNotFound
-}
-
-func (s *shelf) ListAccounts(context.Context, string, int) ([]store.Account, error) { return nil, nil }
-
-func TestDirectory(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{names: map[string]store.AccountID{"juliet": 1}}
-		d := NewDirectory(s, nil)
-		lookup := func(name string, want store.AccountID, asked int) {
-			t.Helper()
-			s.asked = 0
-			id, ok, err := d.Lookup(t.Context(), name)
-			require.NoError(t, err)
-			require.Equal(t, want != 0, ok)
-			require.Equal(t, want, id)
-			require.Equal(t, asked, s.asked)
-		}
-		lookup("juliet", 1, 1)
-		lookup("juliet", 1, 0)
-		lookup("romeo", 0, 1)
-		lookup("romeo", 0, 1) // who does not exist is not remembered
-		s.names["romeo"] = 2
-		lookup("romeo", 2, 1) // and is there at once when he does
-		delete(s.names, "juliet")
-		lookup("juliet", 1, 0)
-		d.Forget("juliet")
-		lookup("juliet", 0, 1)
-		delete(s.names, "romeo")
-		for range 30 {
-			time.Sleep(time.Second)
-			d.Lookup(t.Context(), "juliet")
-		}
-		lookup("romeo", 0, 1) // half a minute later it is known even without being told
-	})
 }

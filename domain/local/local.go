@@ -28,7 +28,7 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-// Accounts knows the accounts of this domain. It answers from memory where it can; Directory is one.
+// Accounts knows the accounts of this domain. It answers from memory where it can.
 type Accounts interface {
 	// Lookup returns the identity of the account with that prepared localpart, ok false when there is none.
 	Lookup(ctx context.Context, name string) (account store.AccountID, ok bool, err error)
@@ -96,10 +96,10 @@ type Config struct {
 	// PresenceRate and PresenceBurst limit how often a session may change its broadcast presence: so many a second, and so
 	// many at once. Defaults 0.5 and 20. Beyond them it is refused with <policy-violation/>, and a session that goes on
 	// regardless, 200 times, is ended.
-	PresenceRate  float64 `yaml:"presence_rate"`
-	PresenceBurst int     `yaml:"presence_burst"`
+	PresenceRate  float64 `yaml:"presence_rate" default:"0.5"`
+	PresenceBurst int     `yaml:"presence_burst" default:"20" min:"1"`
 	// Replays is how many accounts' waiting messages are read at once; default 64. Others wait their turn.
-	Replays int `yaml:"replays"`
+	Replays int `yaml:"replays" default:"64" min:"1"`
 	// Contact holds addresses of those who run the domain, by field of XEP-0157 ("abuse-addresses", …); shown in service discovery.
 	Contact map[string][]string `yaml:"contact"`
 	// HideVersion answers XEP-0092 without the version.

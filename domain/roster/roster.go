@@ -46,17 +46,17 @@ type Config struct {
 	Now func() time.Time `yaml:"-"`
 
 	// MaxItems is how many contacts a roster may have; default 5,000. Beyond it: <resource-constraint/>.
-	MaxItems int `yaml:"max_items"`
+	MaxItems int `yaml:"max_items" default:"5000" min:"1"`
 	// MaxName is how many bytes a contact's name, and that of a group, may have; default 1,024. Beyond it: <not-acceptable/>.
-	MaxName int `yaml:"max_name"`
+	MaxName int `yaml:"max_name" default:"1024" min:"1"`
 	// MaxGroups is how many groups a contact may be in; default 50. Beyond it: <not-acceptable/>.
-	MaxGroups int `yaml:"max_groups"`
+	MaxGroups int `yaml:"max_groups" default:"50" min:"1"`
 	// MaxRequests is how many requests from people not in the roster wait for an answer; default 200. Further ones are ignored.
-	MaxRequests int `yaml:"max_requests"`
+	MaxRequests int `yaml:"max_requests" default:"200" min:"1"`
 	// RequestsPerDay is how many subscriptions an account may ask for in a day; default 200. Beyond it: <policy-violation/>.
-	RequestsPerDay int `yaml:"requests_per_day"`
+	RequestsPerDay int `yaml:"requests_per_day" default:"200" min:"1"`
 	// CacheItems is how many contacts, of all rosters, are kept in memory; default 200,000, about 150 bytes each.
-	CacheItems int `yaml:"cache_items"`
+	CacheItems int `yaml:"cache_items" default:"200000" min:"1"`
 }
 
 func (c *Config) defaults() {

@@ -18,12 +18,12 @@ import (
 // Config configures a Manager. Every field may be zero.
 type Config struct {
 	// MaxResources is how many resources one account may have bound at once; default 10.
-	MaxResources int `yaml:"max_resources"`
+	MaxResources int `yaml:"max_resources" default:"10" min:"1"`
 	// MaxDirected is how many addresses a session may have sent directed presence to, rooms included; default 1,000.
-	MaxDirected int `yaml:"max_directed"`
+	MaxDirected int `yaml:"max_directed" default:"1000" min:"1"`
 	// MaxHeld is how many packets wait aside while older messages are replayed; default 1,000. Beyond it the stream ends
 	// with <resource-constraint/>, and what is stored is replayed to the next one.
-	MaxHeld int `yaml:"max_held"`
+	MaxHeld int `yaml:"max_held" default:"1000" min:"1"`
 
 	// Departed is told of a session that ended while others believed it available: last is its last presence, nil when it
 	// was unavailable and had only sent directed presence. s.Broadcasting is held. It runs on the goroutine of Unbind or Bind.
