@@ -1,53 +1,78 @@
 """One person on slixmpp, told what to do by JSON lines on standard input; what happens is told as JSON lines on standard output.
 
-Commands: {"do": "connect", "jid", "password", "host", "port", "direct_tls"}, {"do": "send", "to", "body"},
-{"do": "subscribe", "to"}, {"do": "agree", "to"},
-{"do": "carbons"}, {"do": "history", "with"}, {"do": "abort"} (cut the socket and come back), {"do": "leave"}.
+Orders: {"do": "connect", "jid", "password", "host", "port", "direct_tls", "as_it_comes"}, {"do": "send", "to", "body"},
+{"do": "subscribe", "to"}, {"do": "agree", "to"}, {"do": "carbons"}, {"do": "history", "with"}, {"do": "leave"}.
+When the connection breaks and the stream can be resumed (XEP-0198), the person comes back. Whatever goes wrong is told as
+{"event": "problem"}. With CLIENT_TRACE in the environment, the stream goes to standard error.
 """
 import asyncio
 import json
 import logging
+import os
 import ssl
 import sys
 
 import slixmpp
-
-logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
 
 
 def tell(event, **fields):
     print(json.dumps({"event": event, **fields}), flush=True)
 
 
+class Teller(logging.Handler):
+    """Tells what slixmpp logs as an error, so that a failing test shows it."""
+
+    def emit(self, record):
+        tell("problem", doing=record.name, what=self.format(record))
+
+
 class Person(slixmpp.ClientXMPP):
-    def __init__(self, jid, password):
-        super().__init__(jid, password)
+    def __init__(self, order):
+        self.host, self.port, self.direct_tls = order["host"], order["port"], order.get("direct_tls", False)
+        # Acknowledgements are asked for after every stanza: this slixmpp forgets what is not acknowledged when it resumes.
+        super().__init__(order["jid"], order["password"], plugin_config={"xep_0198": {"window": 1}})
         for name in ("xep_0030", "xep_0059", "xep_0198", "xep_0199", "xep_0280", "xep_0297", "xep_0313", "xep_0359"):
             self.register_plugin(name)
         self.ssl_context.check_hostname = False
         self.ssl_context.verify_mode = ssl.CERT_NONE
-        # This slixmpp binds channels by tls-unique only, which TLS 1.3 does not have (RFC 9266 §1). Asked to bind, it would
-        # be refused and fall back to PLAIN; so it does not bind.
-        mechanisms = self["feature_mechanisms"]
-        credentials = mechanisms._default_credentials
-        mechanisms._default_credentials = lambda wanted, optional: {**credentials(wanted, optional), "channel_binding": None}
-        mechanisms.sasl_callback = mechanisms._default_credentials
+        self.auto_authorize = None
+        # This slixmpp binds channels by tls-unique only, which TLS 1.3 does not have (RFC 9266 §1). It is refused, also when
+        # it claims that we do not bind at all, and ends with PLAIN. That is how it comes; told not to bind, it uses SCRAM.
+        if not order.get("as_it_comes"):
+            mechanisms = self["feature_mechanisms"]
+            credentials = mechanisms.sasl_callback
+            mechanisms.sasl_callback = lambda wanted, optional: {**credentials(wanted, optional), "channel_binding": b""}
+            mechanisms.use_mechs = {"SCRAM-SHA-256", "SCRAM-SHA-1"}
         self.add_event_handler("session_start", self.started)
         self.add_event_handler("session_resumed", lambda _: tell("resumed"))
+        self.add_event_handler("sm_enabled", lambda _: tell("managed"))
+        self.add_event_handler("sm_failed", lambda _: tell("unmanaged"))
         self.add_event_handler("message", self.heard)
         self.add_event_handler("carbon_received", lambda m: self.copied("received", m["carbon_received"]))
         self.add_event_handler("carbon_sent", lambda m: self.copied("sent", m["carbon_sent"]))
-        self.auto_authorize = None
         self.add_event_handler("presence", lambda p: tell("presence", **{"from": str(p["from"]), "type": p["type"]}))
-        self.add_event_handler("stream_error", lambda e: tell("stream_error", condition=e["condition"]))
-        self.add_event_handler("failed_auth", lambda _: tell("failed_auth"))
-        self.add_event_handler("sm_enabled", lambda _: tell("managed"))
+        self.add_event_handler("stream_error", lambda e: tell("problem", doing="stream", what=e["condition"] + ": " + e["text"]))
+        self.add_event_handler("failed_auth", lambda f: tell("refused", condition=f["condition"]))
+        self.add_event_handler("failed_all_auth", lambda _: tell("problem", doing="log in", what="no mechanism worked"))
+        self.add_event_handler("connection_failed", lambda why: tell("problem", doing="connect", what=str(why)))
+        self.add_event_handler("disconnected", self.broken)
+
+    def go(self):
+        self.connect((self.host, self.port), use_ssl=self.direct_tls, force_starttls=not self.direct_tls)
+
+    async def get_dns_records(self, domain, port=None):
+        return [(domain, self.host, self.port)]  # no name service is asked
+
+    async def broken(self, why):
+        tell("disconnected", why=str(why))
+        if self["xep_0198"].sm_id:
+            self.go()
 
     async def started(self, _):
         self.send_presence()
-        await self.get_roster()
+        await self.get_roster(timeout=15)
         tell("online", jid=str(self.boundjid), mechanism=self["feature_mechanisms"].mech.name,
-             tls=self.transport.get_extra_info("ssl_object") is not None)
+             tls=self.transport.get_extra_info("ssl_object").version())
 
     def heard(self, message):
         if message["body"]:
@@ -64,40 +89,48 @@ class Person(slixmpp.ClientXMPP):
         tell("history", bodies=bodies)
 
 
+async def obey(person, order):
+    """Carries out one order and returns the person."""
+    match order["do"]:
+        case "connect":
+            person = Person(order)
+            person.go()
+        case "send":
+            person.send_message(mto=order["to"], mbody=order["body"], mtype="chat")
+        case "subscribe":
+            person.send_presence_subscription(pto=order["to"])
+        case "agree":
+            person.send_presence_subscription(pto=order["to"], ptype="subscribed")
+        case "carbons":
+            await person["xep_0280"].enable(timeout=15)
+            tell("carbons")
+        case "history":
+            await person.history(order.get("with"))
+        case "leave":
+            person["xep_0198"].sm_id = None  # for good
+            await person.disconnect()
+            tell("left")
+        case other:
+            tell("problem", doing=other, what="unknown order")
+    return person
+
+
 async def main():
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: tell("problem", doing="in a task", what=repr(context.get("exception") or context)))
     reader = asyncio.StreamReader()
-    await asyncio.get_event_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     person = None
     while line := await reader.readline():
-        command = json.loads(line)
-        do = command["do"]
+        order = json.loads(line)
         try:
-            if do == "connect":
-                person = Person(command["jid"], command["password"])
-                person.connect((command["host"], command["port"]), use_ssl=command.get("direct_tls", False),
-                               force_starttls=not command.get("direct_tls", False), disable_starttls=False)
-            elif do == "send":
-                person.send_message(mto=command["to"], mbody=command["body"], mtype="chat")
-            elif do == "subscribe":
-                person.send_presence_subscription(pto=command["to"])
-            elif do == "agree":
-                person.send_presence_subscription(pto=command["to"], ptype="subscribed")
-            elif do == "carbons":
-                await person["xep_0280"].enable()
-                tell("carbons")
-            elif do == "history":
-                await person.history(command.get("with"))
-            elif do == "abort":
-                person.abort()
-                await asyncio.sleep(0)
-                person.connect((command["host"], command["port"]), use_ssl=command.get("direct_tls", False),
-                               force_starttls=not command.get("direct_tls", False), disable_starttls=False)
-            elif do == "leave":
-                await person.disconnect()
-                break
+            person = await obey(person, order)
         except Exception as problem:  # told, so that the test can say it
-            tell("problem", doing=do, what=repr(problem))
-    tell("left")
+            tell("problem", doing=order["do"], what=repr(problem))
 
 
+if os.environ.get("CLIENT_TRACE"):
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", level=logging.DEBUG)
+teller = Teller(logging.ERROR)
+logging.getLogger().addHandler(teller)
 asyncio.run(main())

@@ -1,10 +1,13 @@
-// One person on xmpp.js over WebSocket, told what to do by JSON lines on standard input; what happens is told as JSON
-// lines on standard output. The commands and events are those of slixmpp_client.py.
+// One person on xmpp.js, told what to do by JSON lines on standard input; what happens is told as JSON lines on standard
+// output. The orders and events are those of slixmpp_client.py, but "connect" takes {"jid", "password", "service"}, where
+// the service is an address with ws:, xmpp: (STARTTLS) or xmpps: (direct TLS).
 import { client, xml } from "@xmpp/client";
 import { createInterface } from "node:readline";
 
 const tell = (event, fields = {}) => console.log(JSON.stringify({ event, ...fields }));
+const patience = 15_000; // milliseconds; the library's own are short for a busy machine
 let person;
+let page = []; // bodies of the history's page that is coming
 
 async function connect({ jid, password, service }) {
   const [username, domain] = jid.split("/")[0].split("@");
@@ -12,6 +15,7 @@ async function connect({ jid, password, service }) {
   person = client({
     service,
     domain,
+    timeout: patience,
     resource: jid.split("/")[1],
     credentials: async (authenticate, mechanisms) => {
       mechanism = mechanisms[0];
@@ -19,10 +23,19 @@ async function connect({ jid, password, service }) {
     },
   });
   person.reconnect.delay = 50;
-  person.on("error", (problem) => tell("problem", { what: String(problem) }));
+  if (process.env.CLIENT_TRACE) {
+    person.on("input", (text) => console.error(new Date().toISOString(), jid, "RECV", text));
+    person.on("output", (text) => console.error(new Date().toISOString(), jid, "SENT", text));
+  }
+  // A broken connection is no problem; a stream error is.
+  person.on("error", (problem) => tell(problem.condition ? "problem" : "trouble", { doing: "stream", what: String(problem) }));
+  person.on("disconnect", ({ clean }) => tell("disconnected", { why: clean ? "clean" : "broken" }));
   person.on("online", async (address) => {
     await person.send(xml("presence"));
-    tell("online", { jid: address.toString(), mechanism });
+    tell("online", { jid: address.toString(), mechanism, secure: person.isSecure() });
+  });
+  person.on("nonza", (element) => {
+    if (element.is("enabled", "urn:xmpp:sm:3")) setImmediate(() => tell("managed"));
   });
   person.streamManagement.on("resumed", () => tell("resumed"));
   person.on("stanza", heard);
@@ -43,8 +56,6 @@ function heard(stanza) {
   if (body) tell("message", { from, type: stanza.attrs.type, body, delayed: Boolean(stanza.getChild("delay", "urn:xmpp:delay")) });
 }
 
-let page = [];
-
 // history pages through the archive (XEP-0313) seven at a time.
 async function history(other) {
   const bodies = [];
@@ -56,7 +67,8 @@ async function history(other) {
         xml("query", { xmlns: "urn:xmpp:mam:2" },
           xml("x", { xmlns: "jabber:x:data", type: "submit" },
             field("FORM_TYPE", "urn:xmpp:mam:2", "hidden"), ...(other ? [field("with", other)] : [])),
-          xml("set", { xmlns: "http://jabber.org/protocol/rsm" }, xml("max", {}, "7"), ...(after ? [xml("after", {}, after)] : [])))));
+          xml("set", { xmlns: "http://jabber.org/protocol/rsm" }, xml("max", {}, "7"), ...(after ? [xml("after", {}, after)] : [])))),
+      patience);
     bodies.push(...page);
     const end = fin.getChild("fin", "urn:xmpp:mam:2");
     after = end.getChild("set", "http://jabber.org/protocol/rsm")?.getChildText("last");
@@ -65,23 +77,29 @@ async function history(other) {
   tell("history", { bodies });
 }
 
+const orders = {
+  connect,
+  send: ({ to, body }) => person.send(xml("message", { to, type: "chat", id: crypto.randomUUID() }, xml("body", {}, body))),
+  subscribe: ({ to }) => person.send(xml("presence", { to, type: "subscribe" })),
+  agree: ({ to }) => person.send(xml("presence", { to, type: "subscribed" })),
+  carbons: async () => {
+    await person.iqCaller.request(xml("iq", { type: "set" }, xml("enable", { xmlns: "urn:xmpp:carbons:2" })), patience);
+    tell("carbons");
+  },
+  history: (order) => history(order.with),
+  leave: async () => {
+    await person.stop();
+    tell("left");
+  },
+};
+
+process.on("unhandledRejection", (problem) => tell("problem", { doing: "in the background", what: String(problem) }));
 for await (const line of createInterface({ input: process.stdin })) {
-  const command = JSON.parse(line);
+  const order = JSON.parse(line);
   try {
-    switch (command.do) {
-      case "connect": await connect(command); break;
-      case "send": await person.send(xml("message", { to: command.to, type: "chat", id: crypto.randomUUID() }, xml("body", {}, command.body))); break;
-      case "subscribe": await person.send(xml("presence", { to: command.to, type: "subscribe" })); break;
-      case "agree": await person.send(xml("presence", { to: command.to, type: "subscribed" })); break;
-      case "carbons":
-        await person.iqCaller.request(xml("iq", { type: "set" }, xml("enable", { xmlns: "urn:xmpp:carbons:2" })));
-        tell("carbons");
-        break;
-      case "history": await history(command.with); break;
-      case "abort": person.socket.socket.close(); break;
-      case "leave": await person.stop(); tell("left"); process.exit(0);
-    }
+    await orders[order.do](order);
   } catch (problem) {
-    tell("problem", { doing: command.do, what: String(problem) });
+    tell("problem", { doing: order.do, what: String(problem) });
   }
 }
+process.exit(0);

@@ -2,6 +2,7 @@ package interop
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net"
 	"os/exec"
@@ -25,35 +26,37 @@ func stage(t *testing.T, people ...string) *theatre.House {
 	return h
 }
 
-func split(t *testing.T, address string) (host string, port int) {
+// connectSlix connects a person on slixmpp over STARTTLS.
+func connectSlix(t *testing.T, p *person, address, jid string) {
+	t.Helper()
 	host, text, err := net.SplitHostPort(address)
 	require.NoError(t, err)
-	port, err = strconv.Atoi(text)
+	port, err := strconv.Atoi(text)
 	require.NoError(t, err)
-	return host, port
-}
-
-// connectSlix connects over STARTTLS.
-func connectSlix(t *testing.T, p *person, h *theatre.House, jid string) event {
-	host, port := split(t, h.Place().XMPP)
 	p.do("connect", "jid", jid, "password", password, "host", host, "port", port)
 	online := p.tells("online")
-	require.Equal(t, true, online["tls"], "slixmpp should have used STARTTLS")
-	require.Contains(t, online["mechanism"], "SCRAM-")
-	return online
+	require.Equal(t, "TLSv1.3", online["tls"], "slixmpp should have used STARTTLS")
+	require.Equal(t, "SCRAM-SHA-256", online["mechanism"])
+	p.tells("managed")
 }
 
-func connectJS(t *testing.T, p *person, h *theatre.House, jid string) {
-	p.do("connect", "jid", jid, "password", password, "service", "ws://"+h.Place().HTTP+"/xmpp-websocket")
-	require.Contains(t, p.tells("online")["mechanism"], "SCRAM-")
+// connectJS connects a person on xmpp.js over WebSocket, or by whatever the service's address says.
+func connectJS(t *testing.T, p *person, service, jid string) {
+	t.Helper()
+	p.do("connect", "jid", jid, "password", password, "service", service)
+	require.Equal(t, "SCRAM-SHA-1", p.tells("online")["mechanism"])
+	p.tells("managed")
 }
+
+func webSocket(address string) string { return "ws://" + address + "/xmpp-websocket" }
 
 // TestConversation: two people on different clients and transports talk, see each other's presence, and find it all in their history later.
 func TestConversation(t *testing.T) {
+	t.Parallel()
 	h := stage(t, "romeo", "juliet")
 	romeo, juliet := slixmpp(t, "romeo"), xmppjs(t, "juliet")
-	connectSlix(t, romeo, h, "romeo@localhost/orchard")
-	connectJS(t, juliet, h, "juliet@localhost/balcony")
+	connectSlix(t, romeo, h.Place().XMPP, "romeo@localhost/orchard")
+	connectJS(t, juliet, webSocket(h.Place().HTTP), "juliet@localhost/balcony")
 	romeo.do("subscribe", "to", "juliet@localhost")
 	juliet.tells("presence", "type", "subscribe")
 	juliet.do("agree", "to", "romeo@localhost")
@@ -72,9 +75,13 @@ func TestConversation(t *testing.T) {
 	juliet.do("leave")
 	juliet.tells("left")
 	romeo.tells("presence", "from", "juliet@localhost/balcony", "type", "unavailable")
+	romeo.do("send", "to", "juliet@localhost", "body", "are you there?")
+	bodies = append(bodies, "are you there?")
 
 	again := xmppjs(t, "juliet again")
-	connectJS(t, again, h, "juliet@localhost/balcony")
+	connectJS(t, again, webSocket(h.Place().HTTP), "juliet@localhost/balcony")
+	romeo.tells("presence", "from", "juliet@localhost/balcony", "type", "available")
+	again.tells("message", "body", "are you there?", "delayed", true)
 	again.do("history", "with", "romeo@localhost")
 	require.Equal(t, bodies, again.tells("history")["bodies"])
 	romeo.do("history", "with", "juliet@localhost")
@@ -83,11 +90,12 @@ func TestConversation(t *testing.T) {
 
 // TestCarbons: a second device sees what the first one sends and receives.
 func TestCarbons(t *testing.T) {
+	t.Parallel()
 	h := stage(t, "romeo", "juliet")
 	first, second, juliet := slixmpp(t, "first"), xmppjs(t, "second"), slixmpp(t, "juliet")
-	connectSlix(t, first, h, "romeo@localhost/first")
-	connectJS(t, second, h, "romeo@localhost/second")
-	connectSlix(t, juliet, h, "juliet@localhost/balcony")
+	connectSlix(t, first, h.Place().XMPP, "romeo@localhost/first")
+	connectJS(t, second, webSocket(h.Place().HTTP), "romeo@localhost/second")
+	connectSlix(t, juliet, h.Place().XMPP, "juliet@localhost/balcony")
 	second.do("carbons")
 	second.tells("carbons")
 	first.do("carbons")
@@ -103,25 +111,35 @@ func TestCarbons(t *testing.T) {
 
 // TestResume: a connection breaks, the client resumes its stream, and what was said meanwhile comes once.
 func TestResume(t *testing.T) {
-	for _, kind := range []string{"slixmpp", "xmpp.js"} {
+	t.Parallel()
+	for kind, connect := range map[string]func(*testing.T, *theatre.House) (*person, *cable){
+		"slixmpp": func(t *testing.T, h *theatre.House) (*person, *cable) {
+			way := lay(t, h.Place().XMPP)
+			p := slixmpp(t, "romeo")
+			connectSlix(t, p, way.address(), "romeo@localhost/orchard")
+			return p, way
+		},
+		"xmpp.js": func(t *testing.T, h *theatre.House) (*person, *cable) {
+			way := lay(t, h.Place().HTTP)
+			p := xmppjs(t, "romeo")
+			connectJS(t, p, webSocket(way.address()), "romeo@localhost/orchard")
+			return p, way
+		},
+	} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			h := stage(t, "romeo", "juliet")
 			juliet := slixmpp(t, "juliet")
-			connectSlix(t, juliet, h, "juliet@localhost/balcony")
-			var romeo *person
-			host, port := split(t, h.Place().XMPP)
-			if kind == "slixmpp" {
-				romeo = slixmpp(t, "romeo")
-				connectSlix(t, romeo, h, "romeo@localhost/orchard")
-				romeo.tells("managed")
-			} else {
-				romeo = xmppjs(t, "romeo")
-				connectJS(t, romeo, h, "romeo@localhost/orchard")
-			}
+			connectSlix(t, juliet, h.Place().XMPP, "juliet@localhost/balcony")
+			romeo, way := connect(t, h)
 			juliet.do("send", "to", "romeo@localhost", "body", "before")
 			romeo.tells("message", "body", "before")
-			romeo.do("abort", "host", host, "port", port)
+			way.cut()
+			romeo.tells("disconnected")
 			juliet.do("send", "to", "romeo@localhost", "body", "meanwhile")
+			juliet.do("history")
+			require.Equal(t, []any{"before", "meanwhile"}, juliet.tells("history")["bodies"])
+			way.mend()
 			romeo.tells("resumed")
 			romeo.tells("message", "body", "meanwhile")
 			juliet.do("send", "to", "romeo@localhost", "body", "after")
@@ -134,23 +152,39 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// TestTransports: xmpp.js also connects over STARTTLS and direct TLS.
+func TestTransports(t *testing.T) {
+	t.Parallel()
+	h := stage(t, "romeo", "juliet")
+	romeo, juliet := xmppjs(t, "romeo"), xmppjs(t, "juliet")
+	connectJS(t, romeo, "xmpp://"+h.Place().XMPP, "romeo@localhost/orchard")
+	connectJS(t, juliet, "xmpps://"+h.Place().XMPPTLS, "juliet@localhost/balcony")
+	romeo.do("send", "to", "juliet@localhost", "body", "over STARTTLS")
+	juliet.tells("message", "body", "over STARTTLS", "from", "romeo@localhost/orchard")
+	juliet.do("send", "to", "romeo@localhost/orchard", "body", "over TLS")
+	romeo.tells("message", "body", "over TLS", "from", "juliet@localhost/balcony")
+}
+
 // TestGoSendxmpp: a command-line client over direct TLS sends to, and receives from, somebody on slixmpp.
 func TestGoSendxmpp(t *testing.T) {
+	t.Parallel()
 	h := stage(t, "nurse", "juliet")
 	juliet := slixmpp(t, "juliet")
-	connectSlix(t, juliet, h, "juliet@localhost/balcony")
+	connectSlix(t, juliet, h.Place().XMPP, "juliet@localhost/balcony")
 	path, err := exec.LookPath("go-sendxmpp")
 	require.NoError(t, err, "this test needs go-sendxmpp: run test/setup.sh")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	login := []string{"-u", "nurse@localhost", "-p", password, "-j", h.Place().XMPPTLS, "-t", "-n"}
 
-	send := exec.Command(path, append(login, "juliet@localhost")...)
+	send := exec.CommandContext(ctx, path, append(login, "juliet@localhost")...)
 	send.Stdin = strings.NewReader("Anon, good nurse!\n")
 	out, err := send.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	got := juliet.tells("message", "body", "Anon, good nurse!")
 	require.Contains(t, got["from"], "nurse@localhost/")
 
-	listen := exec.Command(path, append(login, "-l", "juliet@localhost")...)
+	listen := exec.CommandContext(ctx, path, append(login, "-l", "juliet@localhost")...)
 	pipe, err := listen.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, listen.Start())
