@@ -66,6 +66,27 @@ func TestReplayOnBecomingLive(t *testing.T) {
 	require.Empty(t, w.log.takeKept())
 }
 
+// TestHistoryDuringAReplay: a client asks for history as soon as it is there, and must not see the end of a page before the page.
+func TestHistoryDuringAReplay(t *testing.T) {
+	w := newWorld(t)
+	w.appear(laptop, -1)
+	carbonsOn(w, laptop)
+	s := w.connect(phone)
+	s.Broadcasting.Lock()
+	c := w.sessions.SetPresence(s, parse(t, "<presence/>"), 0)
+	s.Broadcasting.Unlock()
+	page := packet(parse(t, "<message from='juliet@capulet.lit' to='"+phone+"' type='chat'><result xmlns='urn:xmpp:mam:2'/></message>"), 0)
+	page.Copy = true
+	require.Nil(t, w.domain.Route(context.Background(), page))
+	require.Len(t, w.boxes[phone].take(), 1)
+	w.arrive(1, "juliet@capulet.lit")
+	require.Empty(t, w.boxes[phone].take(), "messages wait")
+	require.Len(t, w.boxes[laptop].take(), 1, "of the message there is a carbon, of the page there is none")
+	w.domain.startReplay(c.Replay)
+	w.domain.replays.Wait()
+	require.Equal(t, []uint64{1}, w.boxes[phone].ids())
+}
+
 func TestReplayFailure(t *testing.T) {
 	w := newWorld(t)
 	w.store(1, "juliet@capulet.lit")

@@ -61,6 +61,10 @@ func (d *Domain) deliver(u *session.User, p *stream.Packet, form Form) Action {
 	action := decide(s.Kind, typeOf(s), form, state, p.ArchiveID != 0)
 	switch action {
 	case Deliver:
+		if p.Copy {
+			u.Pass(addressed, p) // a page of history, which comes before the result that ends it, and is not copied to others
+			break
+		}
 		u.Send(addressed, p)
 		d.sendReceived(u, p, addressed)
 	case DeliverLive:

@@ -104,6 +104,13 @@ func (u *User) Give(s *Session, p *stream.Packet) {
 // nsHistory qualifies the results of a history query (XEP-0313 §4.2).
 const nsHistory = "urn:xmpp:mam:2"
 
+// Pass gives a session what belongs to an answer that it asked for, and so does not wait aside while a replay runs.
+func (u *User) Pass(s *Session, p *stream.Packet) {
+	if !s.gone && !s.failed {
+		s.outbox.Send(p)
+	}
+}
+
 // queue sends a packet, or holds it aside while a replay runs: messages only, and not the results of a history query, which
 // belong before the IQ that ends the page.
 func (s *Session) queue(p *stream.Packet) {

@@ -103,7 +103,7 @@ var limitReached = func() *stanza.Error {
 }()
 
 // Bind makes a session. An older one with the same address is ended with <conflict/> (RFC 6120 §7.7.2.2, the newest wins);
-// too many resources are refused with resource-constraint. The session gets nothing but what is addressed to its full
+// too many resources are refused with resource-constraint, unless one of them has no connection and can go. The session gets nothing but what is addressed to its full
 // address until it sends presence.
 func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
 	resource := b.Resource
@@ -170,11 +170,26 @@ func (m *Manager) insert(s *Session) (ended []departure, refusal *stanza.Error) 
 	} else if old := u.match(s.address.Resource()); old != nil {
 		ended = append(ended, u.remove(old))
 	} else if len(u.sessions) >= m.maxResources() {
-		return nil, limitReached
+		old := u.detached()
+		if old == nil {
+			return nil, limitReached
+		}
+		ended = append(ended, u.remove(old))
 	}
 	s.user = u
 	u.sessions = append(u.sessions, s)
 	return ended, nil
+}
+
+// detached returns the oldest session that waits for its client to come back, or nil. A client that fails to resume
+// again and again must not lock its account out by what it left behind. Under the user's lock.
+func (u *User) detached() *Session {
+	for _, s := range u.sessions {
+		if d, ok := s.outbox.(Detacher); ok && d.Detached() {
+			return s
+		}
+	}
+	return nil
 }
 
 // Unbind ends a session: its contacts are told that it is unavailable, and nothing is delivered to it any more.

@@ -69,6 +69,23 @@ func TestBindEleventhResource(t *testing.T) {
 	require.Empty(t, box.conditions())
 }
 
+// sleeper is the outbox of a session whose connection is lost.
+type sleeper struct{ outbox }
+
+func (*sleeper) Detached() bool { return true }
+
+func TestBindInPlaceOfALostConnection(t *testing.T) {
+	m := New(Config{MaxResources: 2})
+	bind(t, m, "awake")
+	lost := &sleeper{}
+	_, refusal := m.Bind(Binding{Account: 1, Bare: juliet, Resource: "lost", Outbox: lost})
+	require.Nil(t, refusal)
+	bind(t, m, "again")
+	require.Equal(t, []string{"conflict"}, lost.conditions())
+	_, refusal = m.Bind(Binding{Account: 1, Bare: juliet, Outbox: &outbox{}})
+	require.Equal(t, stanza.ResourceConstraint, refusal.Condition)
+}
+
 func TestBindNameOfADeletedAccount(t *testing.T) {
 	m := New(Config{})
 	_, box := bind(t, m, "phone")

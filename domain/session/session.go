@@ -17,7 +17,7 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-// Outbox is the sending half of a bound connection. It may also implement Pacer.
+// Outbox is the sending half of a bound connection. It may also implement Pacer and Detacher.
 type Outbox interface {
 	// Send queues a packet. It never blocks; a full queue ends the connection under the outbox's own written policy.
 	// It is called under the lock of the user: it must not call back into this package.
@@ -30,6 +30,12 @@ type Outbox interface {
 type Pacer interface {
 	// WaitRoom returns when the queue is well below its bound. It fails when ctx ends or the connection has ended.
 	WaitRoom(ctx context.Context) error
+}
+
+// Detacher is an Outbox that may outlive its connection, to be resumed (XEP-0198 §5).
+type Detacher interface {
+	// Detached reports whether there is no connection now. It is called under the lock of the user, as Send is.
+	Detached() bool
 }
 
 // Binding asks for a resource.
