@@ -41,9 +41,6 @@ func (u *User) visit(f func(u *User)) bool {
 // Account returns the identity of the account.
 func (u *User) Account() uint64 { return u.account }
 
-// Bare returns the account's address.
-func (u *User) Bare() jid.JID { return u.bare }
-
 // All calls yield for each session in the order of binding until it returns false; it is a range function.
 func (u *User) All(yield func(s *Session) bool) {
 	for _, s := range u.sessions {
@@ -155,9 +152,6 @@ func (u *User) IsLive(s *Session) bool { return s.live() }
 
 // Presence returns the session's last available presence, nil when it is unavailable.
 func (u *User) Presence(s *Session) *stanza.Stanza { return s.presence }
-
-// Priority returns the priority of the session's presence.
-func (u *User) Priority(s *Session) int8 { return s.priority }
 
 // Carbons reports whether the session gets carbons (XEP-0280).
 func (u *User) Carbons(s *Session) bool { return s.carbons && !s.failed }

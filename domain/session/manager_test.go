@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -185,6 +186,28 @@ func TestKickAndSessions(t *testing.T) {
 	require.True(t, m.KickResource(phone.JID(), stream.Fail(stream.Reset, "")))
 	require.Equal(t, []string{"not-authorized", "reset"}, phoneBox.conditions())
 	require.False(t, m.KickResource(jid.MustParse("nobody@capulet.lit/x"), nil))
+}
+
+func TestMetrics(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m := New(Config{MaxResources: 2, Metrics: reg})
+	a, _ := bind(t, m, "a")
+	bind(t, m, "a")
+	bind(t, m, "b")
+	_, refusal := m.Bind(Binding{Account: 1, Bare: juliet, Outbox: &outbox{}})
+	require.NotNil(t, refusal)
+	m.Unbind(a)
+	m.Unbind(m.Lookup(a.JID()))
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	got := map[string]float64{}
+	for _, f := range families {
+		got[f.GetName()] = f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue()
+	}
+	require.Equal(t, map[string]float64{
+		"posthouse_session_bound": 1, "posthouse_session_bound_total": 3, "posthouse_session_refused_total": 1,
+		"posthouse_session_replaced_total": 1, "posthouse_session_replays_total": 0, "posthouse_session_held_overflow_total": 0,
+	}, got)
 }
 
 func TestBudget(t *testing.T) {
