@@ -31,18 +31,18 @@ type Config struct {
 	// Mode; plain by default.
 	Mode Mode `yaml:"mode"`
 	// WriteTimeout bounds one Send; 0 means 30 s.
-	WriteTimeout time.Duration `yaml:"write_timeout"`
+	WriteTimeout time.Duration `yaml:"write_timeout" default:"30s" min:"1ms"`
 	// HandshakeTimeout bounds a TLS handshake, and the wait for a PROXY header; 0 means 10 s.
-	HandshakeTimeout time.Duration `yaml:"handshake_timeout"`
+	HandshakeTimeout time.Duration `yaml:"handshake_timeout" default:"10s" min:"1ms"`
 	// KeepAlive is how long a connection may be silent before the system asks whether the peer is still there; 0 means 2 min, negative never.
 	// Four questions without an answer, 15 s apart, end it.
-	KeepAlive time.Duration `yaml:"keep_alive"`
+	KeepAlive time.Duration `yaml:"keep_alive" default:"2m"`
 	// TrustedProxies are the balancers in front. Connections from them must begin with a PROXY protocol header, v1 or v2, and are closed without one;
 	// connections from elsewhere are closed when they begin with one.
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
 	// ReserveFiles is how many file descriptors of the process are kept for the store and the log: connections that would take one of
 	// the last so many are refused. 0 means 128, or an eighth of the limit if that is less.
-	ReserveFiles int `yaml:"reserve_files"`
+	ReserveFiles int `yaml:"reserve_files" min:"0"`
 
 	// Name is the label of the metrics and of log lines; Address by default.
 	Name string `yaml:"-"`

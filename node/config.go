@@ -15,7 +15,9 @@ import (
 	"github.com/posthouse-im/posthouse/domain/local"
 	"github.com/posthouse-im/posthouse/domain/roster"
 	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/node/settings"
+	"github.com/posthouse-im/posthouse/store/pebble"
 )
 
 // Prefix begins the name of every environment variable that is a setting.
@@ -49,6 +51,10 @@ type Config struct {
 	Local local.Config `yaml:"local"`
 	// Archive is how messages are stored and read.
 	Archive archive.Config `yaml:"archive"`
+	// Messages is the engine of the message log.
+	Messages pebble.Options `yaml:"messages" hide:"durability"`
+	// Link bounds what one connection may cost before anything is known of it; it holds for every public listener.
+	Link link.Config `yaml:"link" hide:"address,mode,trusted_proxies"`
 	// Log says what is written to standard error, and how.
 	Log LogConfig `yaml:"log"`
 	// Shutdown bounds the orderly end of the node.

@@ -56,14 +56,20 @@ func (a *assembly) addListeners(ctx context.Context) error {
 		{"xmpp_tls", link.ModeTLS, listen.XMPPTLS.Address, listen.XMPPTLS.ProxyFrom},
 	} {
 		for _, address := range kind.addresses {
-			c := link.Config{
-				Address: address, Mode: kind.mode, Name: kind.name + " " + address, TrustedProxies: Networks(kind.proxies),
-				TLS: a.tls.Load, Gate: gate, Admit: a.admitted.admit, Registerer: a.Registry, Log: a.Log,
-			}
+			c := a.linkConfig(kind.name, address, kind.mode, gate)
+			c.TLS, c.TrustedProxies = a.tls.Load, Networks(kind.proxies)
 			a.Group.Add(a.xmppPart(kind.name, c))
 		}
 	}
 	return a.addWeb(gate)
+}
+
+// linkConfig is what all public listeners have in common.
+func (a *assembly) linkConfig(kind, address string, mode link.Mode, gate *link.Gate) link.Config {
+	c := a.Config.Link
+	c.Address, c.Mode, c.Name = address, mode, kind+" "+address
+	c.Gate, c.Admit, c.Registerer, c.Log = gate, a.admitted.admit, a.Registry, a.Log
+	return c
 }
 
 // xmppPart is one listener for XMPP.
@@ -101,7 +107,8 @@ func (a *assembly) addWeb(gate *link.Gate) (err error) {
 		return nil
 	}
 	a.web, err = link.NewWebSocket(link.WebSocketConfig{
-		Origins: h.Origins, TrustedProxies: Networks(h.ProxyFrom), Admit: a.admitted.admit, Registerer: a.Registry, Log: a.Log,
+		Origins: h.Origins, TrustedProxies: Networks(h.ProxyFrom), WriteTimeout: a.Config.Link.WriteTimeout,
+		Admit: a.admitted.admit, Registerer: a.Registry, Log: a.Log,
 	}, func(conn link.Conn) { a.clients.Serve(context.Background(), conn) })
 	if err != nil {
 		return err
@@ -122,10 +129,9 @@ func (a *assembly) addWeb(gate *link.Gate) (err error) {
 	mux.Handle("GET "+webSocketPath, a.web)
 	mux.Handle("/.well-known/", meta)
 	for _, address := range h.Address {
-		a.Group.Add(a.webPart(scheme, link.Config{
-			Address: address, Mode: mode, Name: "http " + address, TLS: a.webTLS.Load, Gate: gate, Admit: a.admitted.admit,
-			Registerer: a.Registry, Log: a.Log,
-		}, mux))
+		c := a.linkConfig("http", address, mode, gate)
+		c.TLS = a.webTLS.Load
+		a.Group.Add(a.webPart(scheme, c, mux))
 	}
 	return nil
 }

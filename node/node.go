@@ -81,7 +81,8 @@ func (a *assembly) openStores(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	o := pebble.Options{Durability: pebble.DurabilityFull, Logger: a.Log, Metrics: a.Registry}
+	o := a.Config.Messages
+	o.Durability, o.Logger, o.Metrics = pebble.DurabilityFull, a.Log, a.Registry
 	if relaxed {
 		o.Durability = pebble.DurabilityRelaxed
 	}

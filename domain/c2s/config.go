@@ -50,41 +50,41 @@ type Config struct {
 	GoneDomains []string `yaml:"gone_domains"`
 
 	// LoginTimeout bounds the time from the first byte to a bound resource; default 30 s. It is absolute: no traffic extends it.
-	LoginTimeout time.Duration `yaml:"login_timeout"`
+	LoginTimeout time.Duration `yaml:"login_timeout" default:"30s"`
 	// IdleTimeout ends a bound connection that has not sent a byte for so long, white space included; default none.
 	// Dead peers are found by TCP keepalive and by <r/>. A value below ten minutes cuts off well-behaved mobile clients.
-	IdleTimeout time.Duration `yaml:"idle_timeout"`
+	IdleTimeout time.Duration `yaml:"idle_timeout" default:"0s"`
 	// CloseTimeout is how long a closing connection may take to accept the server's last words; default 5 s.
-	CloseTimeout time.Duration `yaml:"close_timeout"`
+	CloseTimeout time.Duration `yaml:"close_timeout" default:"5s" min:"1ms"`
 	// DrainTime is the time over which Drain spreads the ends of the streams; default 10 s.
-	DrainTime time.Duration `yaml:"drain_time"`
+	DrainTime time.Duration `yaml:"drain_time" default:"10s" min:"1ms"`
 
 	// MaxStanzaBytes and MaxElements bound one stanza of a logged-in client; defaults 256 KiB and 5,000.
 	// Before the login it is 10,000 bytes and 32 elements (RFC 6120 §13.12 forbids less than 10,000 bytes).
-	MaxStanzaBytes int `yaml:"max_stanza_bytes"`
-	MaxElements    int `yaml:"max_elements"`
+	MaxStanzaBytes int `yaml:"max_stanza_bytes" default:"262144" min:"10000"`
+	MaxElements    int `yaml:"max_elements" default:"5000" min:"32"`
 	// RateBytes and RateStanzas are what a client may send in a second, in the long run; the bursts are what it may send at
 	// once. Defaults 20,000 bytes with a burst of 256 KiB, and 20 stanzas with a burst of 100. Who sends more is
 	// read more slowly, so nothing is lost.
-	RateBytes    int `yaml:"rate_bytes"`
-	BurstBytes   int `yaml:"burst_bytes"`
-	RateStanzas  int `yaml:"rate_stanzas"`
-	BurstStanzas int `yaml:"burst_stanzas"`
+	RateBytes    int `yaml:"rate_bytes" default:"20000"`
+	BurstBytes   int `yaml:"burst_bytes" default:"262144" min:"1"`
+	RateStanzas  int `yaml:"rate_stanzas" default:"20"`
+	BurstStanzas int `yaml:"burst_stanzas" default:"100" min:"1"`
 	// MaxInFlight is how many stanzas of one client may wait to be stored; default 256. Beyond that it is not read from.
-	MaxInFlight int `yaml:"max_in_flight"`
+	MaxInFlight int `yaml:"max_in_flight" default:"256" min:"1"`
 
 	// QueueStanzas and QueueBytes bound what waits for one client, unacknowledged stanzas included; defaults 1,000 and 1 MiB.
-	// A client that makes no progress for a second with so much waiting is cut off; twice as much is never held,
-	// but for one single stanza that is larger. Bytes are estimated before encoding.
-	QueueStanzas int `yaml:"queue_stanzas"`
-	QueueBytes   int `yaml:"queue_bytes"`
+	// A client that takes nothing for a second with so much waiting is cut off; one that does may have four times as much waiting,
+	// and a session that hibernates twice as much. One single stanza is never too much. Bytes are estimated before encoding.
+	QueueStanzas int `yaml:"queue_stanzas" default:"1000" min:"1"`
+	QueueBytes   int `yaml:"queue_bytes" default:"1048576" min:"1"`
 
 	// ResumeTimeout is how long a lost stream can be resumed (XEP-0198 §5); default 5 min, negative: never.
-	ResumeTimeout time.Duration `yaml:"resume_timeout"`
+	ResumeTimeout time.Duration `yaml:"resume_timeout" default:"5m"`
 	// AckEvery is after how many stanzas the server asks the client for an acknowledgement; default 10.
-	AckEvery int `yaml:"ack_every"`
+	AckEvery int `yaml:"ack_every" default:"10" min:"1"`
 	// AckTimeout ends a connection whose client has not answered <r/> for so long; default 1 min.
-	AckTimeout time.Duration `yaml:"ack_timeout"`
+	AckTimeout time.Duration `yaml:"ack_timeout" default:"1m"`
 
 	// Registration is "open" when strangers may make themselves an account (XEP-0077); anything else means closed.
 	Registration string `yaml:"registration"`
@@ -146,7 +146,7 @@ func orDefault[T int | time.Duration](v *T, def T) {
 	}
 }
 
-// complete checks what is required and puts the defaults in place.
+// complete checks what is required, and fills in the defaults.
 func (c *Config) complete() error {
 	switch {
 	case c.Domain == "":
@@ -157,6 +157,12 @@ func (c *Config) complete() error {
 	if d, err := jid.PrepareDomain(c.Domain); err != nil || d != c.Domain {
 		return errors.New("c2s: the domain is not in canonical form")
 	}
+	c.defaults()
+	return nil
+}
+
+// defaults puts a value where there is none.
+func (c *Config) defaults() {
 	orDefault(&c.LoginTimeout, 30*time.Second)
 	orDefault(&c.CloseTimeout, 5*time.Second)
 	orDefault(&c.DrainTime, 10*time.Second)
@@ -175,5 +181,4 @@ func (c *Config) complete() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return nil
 }

@@ -41,16 +41,16 @@ type Options struct {
 	// Durability is "full" or "relaxed"; "" means full.
 	Durability string `yaml:"durability"`
 	// CacheBytes is the memory for blocks read from disk; 0 means 64 MiB.
-	CacheBytes int64 `yaml:"cache_bytes"`
+	CacheBytes int64 `yaml:"cache_bytes" default:"67108864" min:"1048576"`
 	// MemTableBytes is how much is gathered in memory before a table is written; 0 means 32 MiB. Up to four may
 	// exist at a time. A restart after a crash reads back as much.
-	MemTableBytes uint64 `yaml:"memtable_bytes"`
+	MemTableBytes uint64 `yaml:"memtable_bytes" default:"33554432" min:"1048576" max:"1073741824"`
 	// ReserveBytes of free disk are not touched: below, Append returns store.ErrFull. 0 means 5 % of the disk but
 	// at most 1 GiB; negative means no reserve.
 	ReserveBytes int64 `yaml:"reserve_bytes"`
 	// Conversations is for how many conversations the last number is kept in memory; 0 means 65,536, of
 	// about 200 bytes each.
-	Conversations int `yaml:"conversations"`
+	Conversations int `yaml:"conversations" default:"65536" min:"1"`
 
 	// Logger receives what the engine has to say; nil means slog.Default().
 	Logger *slog.Logger `yaml:"-"`
