@@ -89,7 +89,7 @@ func (b *bound) Send(p *stream.Packet) {
 	size := estimate(p.Stanza)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.returned || b.state == closing && b.at != nil && b.over(2) {
+	if b.returned || b.state == closing && b.at != nil && b.over(burst) {
 		// The session is over, or its last words take their time and it holds all it may: what still comes goes back by itself.
 		b.srv.spawn(func() { b.giveBack([]*stream.Packet{p}) })
 		return
@@ -117,14 +117,29 @@ func (b *bound) over(times int) bool {
 	return b.queue.len() > times*c.QueueStanzas || b.bytes > times*c.QueueBytes && b.queue.len() > 1
 }
 
+// burst is how many times its bound a queue may hold while the client is taking things from it, and asleep the same for a
+// session that hibernates, or is about to.
+const (
+	burst  = 4
+	asleep = 2
+)
+
 // overflow applies the policy for a queue that is over its bound. b.mu is held, b.state is live.
 func (b *bound) overflow() {
 	switch {
-	case !b.over(2) && (b.at == nil || b.broken || b.srv.now()-b.progress < int64(stallTime)):
-		// A burst that the client is taking, or a session that hibernates or is about to: it has room left.
-	case b.at != nil && !b.resumable():
+	case b.at == nil:
+		if b.over(asleep) {
+			b.closeLocked(nil, endedByOverflow, true)
+		}
+	case b.broken:
+		if b.over(burst) {
+			b.closeLocked(nil, endedByOverflow, true)
+		}
+	case !b.over(burst) && b.srv.now()-b.progress < int64(stallTime):
+		// The client is taking it.
+	case !b.resumable():
 		b.closeLocked(stream.Fail(stream.ResourceConstraint, "Too much waits for this client to read."), endedByOverflow, true)
-	case b.at == nil || b.over(2):
+	case b.over(asleep):
 		b.closeLocked(nil, endedByOverflow, true)
 		b.sever()
 	default:
@@ -267,9 +282,10 @@ func (b *bound) gone(c *conn) {
 	}
 	if b.resumable() && !c.fatal {
 		b.detach()
-		b.hibernate()
-		b.mu.Unlock()
-		return
+		if b.hibernate() {
+			b.mu.Unlock()
+			return
+		}
 	}
 	if b.state == live {
 		b.state = closing
@@ -295,10 +311,11 @@ func (b *bound) end() {
 		b.cond.Wait()
 	}
 	b.cond.Broadcast()
+	handled, exact := b.handled, b.flight.len() == 0
 	b.mu.Unlock()
 
 	b.srv.metrics.ended[b.reason].Inc()
-	b.srv.retire(b)
+	b.srv.retire(b, handled, exact)
 	b.srv.config.Sessions.Unbind(b.session)
 
 	b.mu.Lock()

@@ -39,9 +39,10 @@ type conn struct {
 	phase     phase
 	transport transport
 	framed    bool
-	opened    bool // our stream header is out
-	startTLS  bool // to be done when Receive has returned
-	fatal     bool // the stream was closed: the session does not outlive it
+	opened    bool   // our stream header is out
+	startTLS  bool   // to be done when Receive has returned
+	fatal     bool   // the stream was closed: the session does not outlive it
+	lang      string // of the client's stream
 	reason    endReason
 	code      int16 // of the WebSocket's close frame; 0 for a normal one
 
@@ -340,6 +341,9 @@ func (c *conn) send(bufs ...[]byte) {
 	}
 }
 
+// maxControl is how many answers that are not stanzas may wait for a client that is bound.
+const maxControl = 64
+
 // say sends an element, through the writer when there is one.
 func (c *conn) say(e stanza.Element) {
 	bytes := c.codec.AppendElement(nil, &e)
@@ -350,8 +354,14 @@ func (c *conn) say(e stanza.Element) {
 	b := c.bound
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.at == c {
-		b.control = append(b.control, bytes)
-		b.kick()
+	if b.at != c {
+		return
 	}
+	if len(b.control) >= maxControl { // it does not read
+		b.reason = endedByOverflow
+		b.sever()
+		return
+	}
+	b.control = append(b.control, bytes)
+	b.kick()
 }

@@ -102,6 +102,7 @@ func (a *accounts) DeleteAccount(_ context.Context, name string) error {
 // told to hold them, lets them go on at once.
 type archive struct {
 	router *router.Router
+	quick  bool       // it does nothing, for benchmarks
 	mu     sync.Mutex // guards the rest
 	holds  bool
 	held   []*router.Envelope
@@ -109,7 +110,7 @@ type archive struct {
 }
 
 func (a *archive) stage(_ context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
-	if e.Stanza.Kind != stanza.Message {
+	if e.Stanza.Kind != stanza.Message || a.quick {
 		return router.Continue, nil
 	}
 	a.mu.Lock()

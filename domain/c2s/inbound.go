@@ -21,6 +21,9 @@ func (c *conn) stanza(ctx context.Context, item *stream.Item, now int64) {
 		return
 	}
 	s.From = full
+	if s.Lang == "" { // RFC 6120 §8.1.5
+		s.Lang = c.lang
+	}
 	refusal := item.Malformed
 	if refusal == nil && s.Kind == stanza.IQ {
 		refusal = checkIQ(s)

@@ -28,6 +28,9 @@ const (
 	nsRegister    = "jabber:iq:register" // XEP-0077
 )
 
+// maxLang is the length of a language tag that RFC 5646 §4.4.1 has every implementation cope with.
+const maxLang = 35
+
 // negotiation is what a connection needs only until it has a resource.
 type negotiation struct {
 	ctx      context.Context // ends with the login timeout
@@ -71,6 +74,10 @@ func (c *conn) header(h *stream.Header) {
 	} else {
 		c.phase = stranger
 		c.neg.channel = c.channel()
+	}
+	c.lang = ""
+	if len(h.Lang) <= maxLang {
+		c.lang = strings.Clone(h.Lang)
 	}
 	features := c.features()
 	c.send(open, c.codec.AppendElement(nil, &features))

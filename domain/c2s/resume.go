@@ -17,11 +17,15 @@ type tombstone struct {
 	handled uint32
 }
 
-// hibernate keeps the session for its client to resume. b.mu is held and b has no connection.
-func (b *bound) hibernate() {
+// hibernate keeps the session for its client to resume. It reports false when the session must end instead.
+// b.mu is held and b has no connection.
+func (b *bound) hibernate() bool {
 	b.sm.expires = b.srv.now() + int64(b.sm.max)
+	if !b.srv.sleep(b) {
+		return false
+	}
 	b.srv.metrics.sessions[hibernating].Inc()
-	b.srv.sleep(b)
+	return true
 }
 
 // wake ends hibernation. b.mu is held.
@@ -102,7 +106,7 @@ func (b *bound) claim(h uint32) (ok bool, failure *stream.Error) {
 	old, busy := b.at, b.flushing
 	if old != nil {
 		b.detach()
-		b.hibernate()
+		b.hibernate() // should it fail, takeOver deals with it
 	}
 	ids := b.take(n, h, buf[:0])
 	b.mu.Unlock()
@@ -119,6 +123,9 @@ func (b *bound) takeOver(ctx context.Context, c *conn, id streamID) bool {
 	defer b.mu.Unlock()
 	err := b.wait(ctx, func() bool { return b.flight.len() == 0 || b.state != live })
 	b.sm.claimed = false
+	if b.state == live && err != nil && b.srv.draining.Load() {
+		b.closeLocked(nil, endedByShutdown, true)
+	}
 	if err != nil || b.state != live {
 		return false
 	}

@@ -144,12 +144,9 @@ func (c *conn) loggedIn() {
 	if data := x.Additional(); data != nil {
 		success = success.WithText(encode(data))
 	}
-	c.say(success)
-	if c.phase == over {
-		return
-	}
 	c.neg.failures = 0
 	c.phase, c.opened = awaitHeader, false
 	c.dec.Restart()
-	c.limit(c.srv.config.MaxStanzaBytes, c.srv.config.MaxElements)
+	c.limit(c.srv.config.MaxStanzaBytes, c.srv.config.MaxElements) // before the client knows that it may send more
+	c.say(success)
 }

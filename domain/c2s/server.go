@@ -167,27 +167,28 @@ func (s *Server) Drain(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// drainRate is how many connections a second are told at least, so that few do not take long.
+const drainRate = 500
+
 // tellShutdown tells all connections, spread over the drain time.
 func (s *Server) tellShutdown(ctx context.Context, conns []*conn) {
-	if len(conns) == 0 {
-		return
+	const step = 100 * time.Millisecond
+	over := min(s.config.DrainTime, time.Duration(len(conns))*time.Second/drainRate)
+	per := len(conns)
+	if over > step {
+		per = (len(conns)*int(step) + int(over) - 1) / int(over)
 	}
-	const steps = 100
-	pause := time.NewTimer(0)
-	defer pause.Stop()
-	per := (len(conns) + steps - 1) / steps
-	gap := s.config.DrainTime / time.Duration((len(conns)+per-1)/per)
+	tick := time.NewTicker(step)
+	defer tick.Stop()
 	for i, c := range conns {
+		if i > 0 && i%per == 0 {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
 		c.kick(stream.Fail(stream.SystemShutdown, "The server stops."), endedByShutdown)
-		if (i+1)%per != 0 || i == len(conns)-1 {
-			continue
-		}
-		pause.Reset(gap)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			return
-		}
 	}
 }
 
@@ -282,14 +283,17 @@ func (s *Server) stream(id streamID, account uint64) (b *bound, grave *tombstone
 	return nil, nil, false
 }
 
-// retire forgets a session's stream, but for its tombstone.
-func (s *Server) retire(b *bound) {
+// retire forgets a session's stream, but for its tombstone: what it has handled, when that is known.
+func (s *Server) retire(b *bound, handled uint32, exact bool) {
 	if b.sm == nil || b.sm.max == 0 {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.streams, b.sm.id)
+	if !exact {
+		return
+	}
 	if len(s.buried) < maxTombstones {
 		s.buried = append(s.buried, b.sm.id)
 	} else {
@@ -297,7 +301,7 @@ func (s *Server) retire(b *bound) {
 		s.buried[s.oldest] = b.sm.id
 		s.oldest = (s.oldest + 1) % maxTombstones
 	}
-	s.graves[b.sm.id] = tombstone{account: b.session.Account(), handled: b.handled}
+	s.graves[b.sm.id] = tombstone{account: b.session.Account(), handled: handled}
 }
 
 // watch has the sweeper look after a session with unacknowledged stanzas.
@@ -307,10 +311,15 @@ func (s *Server) watch(b *bound) {
 	s.watched = append(s.watched, b)
 }
 
-func (s *Server) sleep(b *bound) {
+// sleep keeps a hibernating session. It reports false when the server is being drained, and the session must end.
+func (s *Server) sleep(b *bound) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.draining.Load() { // Drain sets it before it looks at who is asleep
+		return false
+	}
 	s.asleep[b] = struct{}{}
+	return true
 }
 
 // awake reports whether b was asleep.
