@@ -58,20 +58,35 @@ func (s *space) room(now time.Time, bytes int) error {
 }
 
 func (s *space) look(now time.Time) error {
+	short, reserve, err := s.short()
+	if err != nil {
+		return err
+	}
+	s.checked, s.written, s.recheck, s.full = now, 0, reserve/8, short
+	return nil
+}
+
+// short reports whether there is less free space than the reserve, and how large that is. It only reads what is fixed.
+func (s *space) short() (short bool, reserve uint64, err error) {
 	usage, err := s.files.GetDiskUsage(s.path)
 	if errors.Is(err, vfs.ErrUnsupported) {
-		// Nothing is known of the space; the engine will meet the end of it.
-		s.checked, s.written, s.recheck = now, 0, math.MaxUint64
-		return nil
+		return false, math.MaxUint64, nil // nothing is known of the space; the engine will meet the end of it
 	}
 	if err != nil {
-		return fmt.Errorf("message log: look at free space: %w", err)
+		return false, 0, fmt.Errorf("message log: look at free space: %w", err)
 	}
-	reserve := uint64(s.reserve)
+	reserve = uint64(s.reserve)
 	if s.reserve == 0 {
 		reserve = min(usage.TotalBytes/reserveShare, maxReserve)
 	}
-	s.checked, s.written, s.recheck = now, 0, reserve/8
-	s.full = usage.AvailBytes < reserve
-	return nil
+	return usage.AvailBytes < reserve, reserve, nil
+}
+
+// Full reports whether Append would return store.ErrFull now. It looks at the disk, and any goroutine may call it.
+func (l *Log) Full() (bool, error) {
+	if l.events.full.Load() || l.space.reserve < 0 {
+		return l.events.full.Load(), nil
+	}
+	short, _, err := l.space.short()
+	return short, err
 }

@@ -70,7 +70,11 @@ func (s *Store) ListAccounts(ctx context.Context, after string, limit int) ([]st
 // CreateAccount implements store.AccountWriter.
 func (s *Store) CreateAccount(ctx context.Context, a store.Account) (id store.AccountID, err error) {
 	err = s.change(ctx, func(tx *sql.Tx) error {
-		id, err = s.create(ctx, tx, a)
+		c, err := s.creator(ctx, tx)
+		if err != nil {
+			return err
+		}
+		id, err = c.create(ctx, a)
 		return err
 	})
 	if err != nil {
@@ -83,8 +87,12 @@ func (s *Store) CreateAccount(ctx context.Context, a store.Account) (id store.Ac
 func (s *Store) CreateAccounts(ctx context.Context, accounts []store.Account) ([]store.AccountID, error) {
 	ids := make([]store.AccountID, len(accounts))
 	err := s.change(ctx, func(tx *sql.Tx) error {
+		c, err := s.creator(ctx, tx)
+		if err != nil {
+			return err
+		}
 		for i, a := range accounts {
-			id, err := s.create(ctx, tx, a)
+			id, err := c.create(ctx, a)
 			if err != nil && !errors.Is(err, store.ErrExists) {
 				return err
 			}
@@ -98,19 +106,37 @@ func (s *Store) CreateAccounts(ctx context.Context, accounts []store.Account) ([
 	return ids, nil
 }
 
-// create inserts one account; ErrExists leaves the transaction usable.
-func (s *Store) create(ctx context.Context, tx *sql.Tx, a store.Account) (store.AccountID, error) {
-	now := s.now().UnixMilli()
-	var taken int
-	err := tx.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM account WHERE name = ?1)
-		+ (SELECT count(*) FROM reserved_name WHERE name = ?1 AND until > ?2)`, a.Name, now).Scan(&taken)
+// creator creates accounts in a transaction, which takes its statements with it.
+type creator struct {
+	taken, account, credential *sql.Stmt
+	now                        int64
+}
+
+func (s *Store) creator(ctx context.Context, tx *sql.Tx) (c creator, err error) {
+	c.now = s.now().UnixMilli()
+	c.taken, err = tx.PrepareContext(ctx, `SELECT (SELECT count(*) FROM account WHERE name = ?1)
+		+ (SELECT count(*) FROM reserved_name WHERE name = ?1 AND until > ?2)`)
 	if err != nil {
+		return c, err
+	}
+	c.account, err = tx.PrepareContext(ctx, `INSERT INTO account (name, created, disabled) VALUES (?, ?, ?)`)
+	if err != nil {
+		return c, err
+	}
+	c.credential, err = prepareCredential(ctx, tx)
+	return c, err
+}
+
+// create inserts one account; ErrExists leaves the transaction usable.
+func (c creator) create(ctx context.Context, a store.Account) (store.AccountID, error) {
+	var taken int
+	if err := c.taken.QueryRowContext(ctx, a.Name, c.now).Scan(&taken); err != nil {
 		return 0, translate(err)
 	}
 	if taken > 0 {
 		return 0, store.ErrExists
 	}
-	result, err := tx.ExecContext(ctx, `INSERT INTO account (name, created, disabled) VALUES (?, ?, ?)`, a.Name, now, a.Disabled)
+	result, err := c.account.ExecContext(ctx, a.Name, c.now, a.Disabled)
 	if err != nil {
 		return 0, translate(err)
 	}
@@ -118,14 +144,16 @@ func (s *Store) create(ctx context.Context, tx *sql.Tx, a store.Account) (store.
 	if err != nil {
 		return 0, err
 	}
-	return store.AccountID(id), insertCredentials(ctx, tx, id, a.Credentials)
+	return store.AccountID(id), insertCredentials(ctx, c.credential, id, a.Credentials)
 }
 
-func insertCredentials(ctx context.Context, tx *sql.Tx, account int64, all []store.Credential) error {
+func prepareCredential(ctx context.Context, tx *sql.Tx) (*sql.Stmt, error) {
+	return tx.PrepareContext(ctx, `INSERT INTO credential (account, hash, salt, iterations, stored_key, server_key) VALUES (?, ?, ?, ?, ?, ?)`)
+}
+
+func insertCredentials(ctx context.Context, insert *sql.Stmt, account int64, all []store.Credential) error {
 	for _, c := range all {
-		_, err := tx.ExecContext(ctx, `INSERT INTO credential (account, hash, salt, iterations, stored_key, server_key) VALUES (?, ?, ?, ?, ?, ?)`,
-			account, c.Hash, c.Salt, c.Iterations, c.StoredKey, c.ServerKey)
-		if err != nil {
+		if _, err := insert.ExecContext(ctx, account, c.Hash, c.Salt, c.Iterations, c.StoredKey, c.ServerKey); err != nil {
 			return translate(err)
 		}
 	}
@@ -142,7 +170,11 @@ func (s *Store) SetCredentials(ctx context.Context, name string, c []store.Crede
 		if _, err := tx.ExecContext(ctx, `DELETE FROM credential WHERE account = ?`, id); err != nil {
 			return err
 		}
-		if err := insertCredentials(ctx, tx, id, c); err != nil {
+		insert, err := prepareCredential(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if err := insertCredentials(ctx, insert, id, c); err != nil {
 			return err
 		}
 		return s.note(ctx, tx, id, name)
@@ -218,7 +250,7 @@ func (s *Store) note(ctx context.Context, tx *sql.Tx, account int64, name string
 func (s *Store) AccountChanges(ctx context.Context, after int64, limit int) ([]store.AccountChange, error) {
 	if after < 0 {
 		var newest store.AccountChange
-		err := s.read.QueryRowContext(ctx, `SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'account_change'), 0)`).Scan(&newest.Number)
+		err := s.read.scan(ctx, `SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'account_change'), 0)`, nil, &newest.Number)
 		if err != nil {
 			return nil, fmt.Errorf("read account changes: %w", translate(err))
 		}

@@ -23,47 +23,52 @@ const (
 
 // Roster implements store.Rosters.
 func (s *Store) Roster(ctx context.Context, owner store.AccountID) ([]store.RosterItem, uint64, error) {
-	items, _, version, err := s.readRoster(ctx, owner, 0, false)
+	items, _, version, _, err := s.readRoster(ctx, owner, 0, false)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read roster: %w", err)
 	}
 	return items, version, nil
 }
 
-// RosterChanges implements store.Rosters. Removed contacts are remembered for ever, so that only a version from the future cannot be told.
+// removedLimit is how many removed contacts a roster remembers for clients that ask what has changed. When there are
+// more, all of them are forgotten: a client from before gets the whole roster.
+const removedLimit = 500
+
+// RosterChanges implements store.Rosters.
 func (s *Store) RosterChanges(ctx context.Context, owner store.AccountID, since uint64) (items []store.RosterItem, removed []jid.JID, version uint64, ok bool, err error) {
-	items, removed, version, err = s.readRoster(ctx, owner, since, true)
+	items, removed, version, forgotten, err := s.readRoster(ctx, owner, since, true)
 	if err != nil {
 		return nil, nil, 0, false, fmt.Errorf("read roster changes: %w", err)
 	}
-	if since > version {
+	// A version from the future is not of this roster.
+	if since > version || since < forgotten {
 		return nil, nil, version, false, nil
 	}
 	return items, removed, version, true, nil
 }
 
 // readRoster reads items that were changed after a version, in one snapshot with the version.
-func (s *Store) readRoster(ctx context.Context, owner store.AccountID, since uint64, withRemoved bool) (items []store.RosterItem, removed []jid.JID, version uint64, err error) {
+func (s *Store) readRoster(ctx context.Context, owner store.AccountID, since uint64, withRemoved bool) (items []store.RosterItem, removed []jid.JID, version, forgotten uint64, err error) {
 	rows, err := s.read.QueryContext(ctx, `
-		SELECT r.version, i.contact, i.removed, i.name, i.state, i.request, i.groups
+		SELECT r.version, r.forgotten, i.contact, i.removed, i.name, i.state, i.request, i.groups
 		FROM roster r LEFT JOIN roster_item i ON i.account = r.account AND i.changed > ? AND i.removed <= ?
 		WHERE r.account = ?`, since, withRemoved, owner)
 	if err != nil {
-		return nil, nil, 0, translate(err)
+		return nil, nil, 0, 0, translate(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var contact, name, groups sql.NullString
 		var gone, state sql.NullInt64
 		var item store.RosterItem
-		if err := rows.Scan(&version, &contact, &gone, &name, &state, &item.Request, &groups); err != nil {
-			return nil, nil, 0, err
+		if err := rows.Scan(&version, &forgotten, &contact, &gone, &name, &state, &item.Request, &groups); err != nil {
+			return nil, nil, 0, 0, err
 		}
 		if !contact.Valid {
 			continue
 		}
 		if item.JID, err = jid.Parse(contact.String); err != nil {
-			return nil, nil, 0, fmt.Errorf("%w: contact of account %d: %w", store.ErrDamaged, owner, err)
+			return nil, nil, 0, 0, fmt.Errorf("%w: contact of account %d: %w", store.ErrDamaged, owner, err)
 		}
 		if gone.Int64 != 0 {
 			removed = append(removed, item.JID)
@@ -73,22 +78,26 @@ func (s *Store) readRoster(ctx context.Context, owner store.AccountID, since uin
 		applyState(&item, state.Int64)
 		if groups.String != "[]" {
 			if err := json.Unmarshal([]byte(groups.String), &item.Groups); err != nil {
-				return nil, nil, 0, fmt.Errorf("%w: groups of a contact of account %d: %w", store.ErrDamaged, owner, err)
+				return nil, nil, 0, 0, fmt.Errorf("%w: groups of a contact of account %d: %w", store.ErrDamaged, owner, err)
 			}
 		}
 		items = append(items, item)
 	}
-	return items, removed, version, translate(rows.Err())
+	return items, removed, version, forgotten, translate(rows.Err())
 }
 
 func stateOf(i *store.RosterItem) (state int64) {
-	for bit, set := range map[int64]bool{
-		stateTo: i.To, stateFrom: i.From, statePendingOut: i.PendingOut, statePendingIn: i.PendingIn, stateApproved: i.Approved, stateListed: i.Listed,
-	} {
-		if set {
+	set := func(is bool, bit int64) {
+		if is {
 			state |= bit
 		}
 	}
+	set(i.To, stateTo)
+	set(i.From, stateFrom)
+	set(i.PendingOut, statePendingOut)
+	set(i.PendingIn, statePendingIn)
+	set(i.Approved, stateApproved)
+	set(i.Listed, stateListed)
 	return state
 }
 
@@ -135,13 +144,31 @@ func (s *Store) RemoveRosterItem(ctx context.Context, owner store.AccountID, con
 		if version, err = nextVersion(ctx, tx, owner); err != nil {
 			return err
 		}
-		return affected(tx.ExecContext(ctx, `UPDATE roster_item SET removed = 1, changed = ?, name = '', state = 0, request = NULL, groups = '[]'
+		err = affected(tx.ExecContext(ctx, `UPDATE roster_item SET removed = 1, changed = ?, name = '', state = 0, request = NULL, groups = '[]'
 			WHERE account = ? AND contact = ? AND removed = 0`, version, owner, contact.String()))
+		if err != nil {
+			return err
+		}
+		return forget(ctx, tx, owner, version)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("remove roster item: %w", err)
 	}
 	return version, nil
+}
+
+// forget drops what is remembered of removed contacts when it has become too much.
+func forget(ctx context.Context, tx *sql.Tx, owner store.AccountID, version uint64) error {
+	var n int
+	err := tx.QueryRowContext(ctx, `SELECT count(*) FROM roster_item WHERE account = ? AND removed = 1`, owner).Scan(&n)
+	if err != nil || n <= removedLimit {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM roster_item WHERE account = ? AND removed = 1`, owner); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE roster SET forgotten = ? WHERE account = ?`, version, owner)
+	return err
 }
 
 func nextVersion(ctx context.Context, tx *sql.Tx, owner store.AccountID) (version uint64, err error) {
@@ -153,7 +180,7 @@ func nextVersion(ctx context.Context, tx *sql.Tx, owner store.AccountID) (versio
 // ArchivePreference implements store.ArchivePreferences.
 func (s *Store) ArchivePreference(ctx context.Context, owner store.AccountID) (p store.ArchivePreference, err error) {
 	var always, never string
-	err = s.read.QueryRowContext(ctx, `SELECT fallback, always, never FROM archive_preference WHERE account = ?`, owner).Scan(&p.Default, &always, &never)
+	err = s.read.scan(ctx, `SELECT fallback, always, never FROM archive_preference WHERE account = ?`, []any{owner}, &p.Default, &always, &never)
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.ArchivePreference{}, nil
 	}
@@ -209,7 +236,7 @@ func (s *Store) SetArchivePreference(ctx context.Context, owner store.AccountID,
 
 // LastActivity implements store.LastActivity.
 func (s *Store) LastActivity(ctx context.Context, owner store.AccountID) (seconds int64, status string, err error) {
-	err = s.read.QueryRowContext(ctx, `SELECT seconds, status FROM last_activity WHERE account = ?`, owner).Scan(&seconds, &status)
+	err = s.read.scan(ctx, `SELECT seconds, status FROM last_activity WHERE account = ?`, []any{owner}, &seconds, &status)
 	if err != nil {
 		return 0, "", fmt.Errorf("read last activity: %w", translate(err))
 	}

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -42,9 +43,10 @@ type Options struct {
 
 // Store implements store.Accounts, store.Rosters, store.ArchivePreferences, store.LastActivity and store.Secrets.
 type Store struct {
-	write *sql.DB // of one connection
-	read  *sql.DB
-	now   func() time.Time
+	write   *sql.DB // of one connection
+	readers *sql.DB
+	read    *statements // on readers
+	now     func() time.Time
 	// origin names this store among all that have the file open.
 	origin string
 }
@@ -61,6 +63,9 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
 	// SQLite gives new files, and those beside it, the mode of the database: make it before anybody else can read it.
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -74,15 +79,32 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	s.write.SetMaxOpenConns(1)
-	if s.read, err = sql.Open("sqlite", dsn(path, o, false)); err != nil {
+	if s.readers, err = sql.Open("sqlite", dsn(path, o, false)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.write.Close())
 	}
-	s.read.SetMaxOpenConns(o.Readers)
-	s.read.SetMaxIdleConns(o.Readers)
-	if err := errors.Join(s.migrate(ctx), s.checkDurability(ctx, o)); err != nil {
+	s.readers.SetMaxOpenConns(o.Readers)
+	s.readers.SetMaxIdleConns(o.Readers)
+	s.read = newStatements(s.readers)
+	if err := s.begin(ctx, path, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.Close())
 	}
 	return s, nil
+}
+
+// begin checks what the engine promises and the file's structure, and brings the tables up to date.
+func (s *Store) begin(ctx context.Context, path string, o Options) (err error) {
+	if err := s.checkDurability(ctx, o); err != nil {
+		return err
+	}
+	if err := s.checkStructure(ctx); err != nil {
+		return err
+	}
+	// The engine has no lock that lasts over all migrations: two processes that start together take turns by this one.
+	unlock, err := lock(ctx, path+".lock")
+	if err != nil {
+		return fmt.Errorf("wait for another process to change the tables: %w", err)
+	}
+	return errors.Join(s.migrate(ctx), unlock())
 }
 
 // dsn returns the data source. Every connection gets the same pragmas.
@@ -93,7 +115,7 @@ func dsn(path string, o Options, write bool) string {
 	}
 	q := url.Values{"_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", o.BusyTimeout.Milliseconds()),
-		"journal_mode(WAL)", "synchronous(" + synchronous + ")", "foreign_keys(1)", "trusted_schema(0)",
+		"journal_mode(WAL)", "synchronous(" + synchronous + ")", "foreign_keys(1)", "trusted_schema(0)", "cell_size_check(1)",
 	}}
 	if write {
 		q.Set("_txlock", "immediate")
@@ -143,11 +165,33 @@ func (s *Store) checkDurability(ctx context.Context, o Options) error {
 	return nil
 }
 
+// checkedPages is up to what size, in pages of 4 KiB, the whole file is checked at start: a second's work.
+const checkedPages = 64 << 10
+
+// checkStructure looks for damage where that is cheap.
+func (s *Store) checkStructure(ctx context.Context) error {
+	var pages int
+	if err := s.write.QueryRowContext(ctx, "PRAGMA page_count").Scan(&pages); err != nil {
+		return fmt.Errorf("ask for the size: %w", translate(err))
+	}
+	if pages > checkedPages {
+		return nil
+	}
+	var result string
+	if err := s.write.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&result); err != nil {
+		return fmt.Errorf("check the structure: %w", translate(err))
+	}
+	if result != "ok" {
+		return fmt.Errorf("%w: %s", store.ErrDamaged, result)
+	}
+	return nil
+}
+
 // Close closes the file.
 func (s *Store) Close() error {
 	var err error
-	if s.read != nil {
-		err = s.read.Close()
+	if s.readers != nil {
+		err = s.readers.Close()
 	}
 	return errors.Join(err, s.write.Close())
 }
@@ -185,7 +229,7 @@ func translate(err error) error {
 			return store.ErrExists
 		case code.SQLITE_FULL:
 			return fmt.Errorf("%w: %w", store.ErrFull, err)
-		case code.SQLITE_CORRUPT:
+		case code.SQLITE_CORRUPT, code.SQLITE_NOTADB:
 			return fmt.Errorf("%w: %w", store.ErrDamaged, err)
 		}
 	}
