@@ -90,9 +90,10 @@ func (c *conn) enable(ctx context.Context, e *stanza.Element) {
 		c.failLocked(stream.Fail(stream.PolicyViolation, "Stream management is enabled already."))
 		return
 	}
-	// What came before <enable/> is not counted, so it must be done with; what is being written is not counted either.
+	// What came before <enable/> is not counted, so it must be done with, and answered: a client that gets the answers after
+	// <enabled/> has to count them, and xmpp.js 0.14 miscounts those that follow at once.
 	err := b.wait(ctx, func() bool {
-		return b.flight.len() == 0 && b.writing == 0 || b.state != live || b.at != c || b.broken
+		return b.flight.len() == 0 && b.queue.len() == 0 || b.state != live || b.at != c || b.broken
 	})
 	if err != nil || b.state != live || b.at != c {
 		return
