@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -49,10 +50,20 @@ type Actor struct {
 	ended   error      // why; valid when inbox is closed
 	// Handled counts stanzas received, for stream management. It belongs to the reader.
 	Handled uint32
+	carried atomic.Uint32 // what Handled begins with when a stream is resumed
 }
 
 // Connect opens a stream and authenticates with PLAIN on TLS and loopback; the resource is not bound.
 func Connect(ctx context.Context, at Place, how Transport, name, password string) (*Actor, error) {
+	return arrive(ctx, at, how, name, password, (*Actor).authenticate)
+}
+
+// Knock opens a stream and does not authenticate.
+func Knock(ctx context.Context, at Place, how Transport, name, password string) (*Actor, error) {
+	return arrive(ctx, at, how, name, password, func(*Actor) error { return nil })
+}
+
+func arrive(ctx context.Context, at Place, how Transport, name, password string, enter func(*Actor) error) (*Actor, error) {
 	a := &Actor{Name: name, Password: password, Domain: at.Domain}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -60,7 +71,7 @@ func Connect(ctx context.Context, at Place, how Transport, name, password string
 		return nil, err
 	}
 	a.conn.SetDeadline(time.Now().Add(patience))
-	if err := a.negotiate(ctx, how); err != nil {
+	if err := a.negotiate(ctx, how, enter); err != nil {
 		a.conn.Close()
 		return nil, err
 	}
@@ -98,7 +109,7 @@ func (a *Actor) tlsConfig() *tls.Config {
 	return &tls.Config{ServerName: a.Domain, InsecureSkipVerify: true, NextProtos: []string{"xmpp-client"}}
 }
 
-func (a *Actor) negotiate(ctx context.Context, how Transport) error {
+func (a *Actor) negotiate(ctx context.Context, how Transport, enter func(*Actor) error) error {
 	if err := a.open(); err != nil {
 		return err
 	}
@@ -118,6 +129,10 @@ func (a *Actor) negotiate(ctx context.Context, how Transport) error {
 			return err
 		}
 	}
+	return enter(a)
+}
+
+func (a *Actor) authenticate() error {
 	plain := base64.StdEncoding.EncodeToString([]byte("\x00" + a.Name + "\x00" + a.Password))
 	if err := a.Write("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" + plain + "</auth>"); err != nil {
 		return err
@@ -213,6 +228,8 @@ func (a *Actor) readAll() {
 			a.Handled++
 		case "enabled":
 			a.Handled = 0 // both sides count from here (XEP-0198 §4)
+		case "resumed":
+			a.Handled = a.carried.Load()
 		}
 		a.inbox <- n
 	}

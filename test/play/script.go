@@ -22,9 +22,13 @@ type Theatre interface {
 // Script is a play. It is text, one direction a line; indented lines below a direction belong to it:
 //
 //	# A comment, or the play's title.
+//	settings: registration.open=true        of the node, as path=value
 //	people: romeo juliet
 //	romeo/orchard connects                  log in, bind, become available, and see the own presence come back
 //	romeo/orchard connects quietly          log in and bind
+//	romeo/orchard connects unbound          log in
+//	romeo/orchard connects unknown          open a stream, over TLS when the transport has it
+//	romeo/orchard' connects                 the same resource on a further connection
 //	romeo/orchard sends:                    what is below, as it stands
 //	juliet/balcony receives:                the next element received must match
 //	juliet/balcony receives in any order:   the next elements, as many as are below
@@ -37,8 +41,10 @@ type Theatre interface {
 // In what is expected, {any} matches any text, another {name} is bound where it first occurs and must be the same after
 // that, also in what is sent; a child <etc/> allows more attributes and children than those shown.
 type Script struct {
-	Name  string
-	lines []direction
+	Name string
+	// Settings are what the node is to be configured with, as path=value.
+	Settings []string
+	lines    []direction
 }
 
 type direction struct {
@@ -61,6 +67,8 @@ func Parse(name, text string) (*Script, error) {
 				return nil, fmt.Errorf("%s:%d: indented line without a direction", name, number)
 			}
 			s.lines[len(s.lines)-1].body += strings.TrimSpace(trimmed) + "\n"
+		case strings.HasPrefix(trimmed, "settings:"):
+			s.Settings = append(s.Settings, strings.Fields(trimmed)[1:]...)
 		default:
 			s.lines = append(s.lines, direction{number: number, text: trimmed})
 		}
@@ -118,7 +126,7 @@ func (p *performance) direct(ctx context.Context, d direction) error {
 	}
 	switch verb {
 	case "sends:":
-		return actor.Write(p.outgoing(actor, d.body))
+		return p.send(actor, d.body)
 	case "receives:", "receives in any order:":
 		return p.receive(actor, d.body, verb == "receives in any order:")
 	case "receives nothing":
@@ -147,8 +155,12 @@ func (p *performance) direct(ctx context.Context, d direction) error {
 func password(name string) string { return "wherefore-art-thou-" + name }
 
 func (p *performance) connect(ctx context.Context, who, how string) error {
-	name, resource, _ := strings.Cut(who, "/")
-	a, err := Connect(ctx, p.theatre.Place(), p.how, name, password(name))
+	name, resource, _ := strings.Cut(strings.TrimRight(who, "'"), "/")
+	connect := Connect
+	if how == "unknown" {
+		connect = Knock
+	}
+	a, err := connect(ctx, p.theatre.Place(), p.how, name, password(name))
 	if err != nil {
 		return err
 	}
@@ -156,7 +168,7 @@ func (p *performance) connect(ctx context.Context, who, how string) error {
 		old.Cut()
 	}
 	p.actors[who] = a
-	if how == "unbound" {
+	if how == "unbound" || how == "unknown" {
 		return nil
 	}
 	if err := a.Bind(resource); err != nil {
@@ -181,20 +193,39 @@ func (p *performance) connect(ctx context.Context, who, how string) error {
 	return fmt.Errorf("connects how? %q", how)
 }
 
-// outgoing fills placeholders in, and gives each element its namespace where the transport has no enclosing stream.
-func (p *performance) outgoing(a *Actor, body string) string {
+// send fills placeholders in and sends, all at once where the transport is a stream of bytes, and element by element, each
+// with its namespace, where it is one of messages.
+func (p *performance) send(a *Actor, body string) error {
 	for name, value := range p.bound {
 		body = strings.ReplaceAll(body, "{"+name+"}", value)
 	}
 	if a.ws == nil {
-		return body
+		return a.Write(body)
 	}
-	for _, name := range []string{"message", "presence", "iq"} {
-		if rest, ok := strings.CutPrefix(body, "<"+name); ok && !strings.Contains(body[:strings.Index(body, ">")], " xmlns=") {
-			return "<" + name + " xmlns='jabber:client'" + rest
+	d := xml.NewDecoder(strings.NewReader(body))
+	for begin := int64(0); ; begin = d.InputOffset() {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("what is to be sent is not XML: %w", err)
+		}
+		start, ok := token.(xml.StartElement)
+		if !ok {
+			continue
+		}
+		if err := d.Skip(); err != nil {
+			return fmt.Errorf("what is to be sent is not XML: %w", err)
+		}
+		element := body[begin:d.InputOffset()]
+		if start.Name.Space == "" {
+			element = "<" + start.Name.Local + " xmlns='jabber:client'" + strings.TrimPrefix(element, "<"+start.Name.Local)
+		}
+		if err := a.Write(element); err != nil {
+			return err
 		}
 	}
-	return body
 }
 
 func (p *performance) receive(a *Actor, body string, anyOrder bool) error {

@@ -24,7 +24,8 @@ func TestPlays(t *testing.T) {
 		require.NoError(t, err)
 		for _, how := range []play.Transport{play.TCP, play.StartTLS, play.DirectTLS, play.WebSocket} {
 			t.Run(strings.TrimSuffix(file, ".play")+"/"+string(how), func(t *testing.T) {
-				require.NoError(t, script.Perform(t.Context(), theatre.New(t), how))
+				t.Parallel()
+				require.NoError(t, script.Perform(t.Context(), theatre.New(t, script.Settings...), how))
 			})
 		}
 	}
