@@ -87,7 +87,7 @@ type Config struct {
 	AckTimeout time.Duration `yaml:"ack_timeout" default:"1m"`
 
 	// Registration is "open" when strangers may make themselves an account (XEP-0077); anything else means closed.
-	Registration string `yaml:"registration"`
+	Registration string `yaml:"registration" enum:"open,closed"`
 
 	// Codec returns a new decoder and the codec for a link; required.
 	Codec func(framed bool) (stream.Decoder, stream.Codec) `yaml:"-"`
