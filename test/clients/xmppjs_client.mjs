@@ -24,8 +24,9 @@ async function connect({ jid, password, service }) {
   });
   person.reconnect.delay = 50;
   if (process.env.CLIENT_TRACE) {
-    person.on("input", (text) => console.error(new Date().toISOString(), jid, "RECV", text));
-    person.on("output", (text) => console.error(new Date().toISOString(), jid, "SENT", text));
+    const trace = (way) => (element) => console.error(new Date().toISOString(), jid, way, String(element));
+    person.on("element", trace("RECV"));
+    person.on("send", trace("SENT"));
   }
   // A broken connection is no problem; a stream error is.
   person.on("error", (problem) => tell(problem.condition ? "problem" : "trouble", { doing: "stream", what: String(problem) }));
