@@ -146,6 +146,7 @@ func (a *assembly) webPart(kind string, c link.Config, handler http.Handler) Par
 			if l, err = link.Listen(ctx, c); err != nil {
 				return ListenError(c.Address, err)
 			}
+			a.webListeners = append(a.webListeners, l)
 			a.Announce(Listening{Kind: kind, Address: l.Addr().String()})
 			go func() { // ends with Shutdown or Close
 				if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -42,11 +43,13 @@ type assembly struct {
 	router   *router.Router
 	clients  *c2s.Server
 
-	tls       atomic.Pointer[tls.Config] // for XMPP
-	webTLS    atomic.Pointer[tls.Config] // for HTTPS
-	listeners []*link.Listener
-	web       *link.WebSocket
-	admitted  admissions
+	tls      atomic.Pointer[tls.Config] // for XMPP
+	webTLS   atomic.Pointer[tls.Config] // for HTTPS
+	web      *link.WebSocket
+	admitted admissions
+	// Filled while the parts start, one after the other.
+	listeners    []*link.Listener
+	webListeners []*link.Listener
 }
 
 // Assemble makes the parts of a node and adds them to the shell's group, in the order in which they start. It is for Options.Assemble.
@@ -72,7 +75,17 @@ func Assemble(ctx context.Context, s *Shell) error {
 	if err := a.addListeners(ctx); err != nil {
 		return errors.Join(err, a.closeStores())
 	}
+	s.Group.Add(Loop("watch", a.watch)) // the last: it looks at the listeners
 	return nil
+}
+
+// watch tells the health what happens to storage and listeners.
+func (a *assembly) watch(ctx context.Context) error {
+	w := &watcher{health: a.Health, log: a.log}
+	for _, l := range slices.Concat(a.listeners, a.webListeners) {
+		w.accepting = append(w.accepting, l)
+	}
+	return w.run(ctx)
 }
 
 func (a *assembly) openStores(ctx context.Context) (err error) {
@@ -242,9 +255,11 @@ func (a *assembly) watchAccounts(ctx context.Context) error {
 		if err != nil {
 			if ctx.Err() == nil {
 				a.Log.Error("cannot look for changed accounts; it is tried again", "error", err)
+				a.Health.Degrade("accounts", err.Error())
 			}
 			continue
 		}
+		a.Health.Degrade("accounts", "")
 		for _, c := range changes {
 			seen = c.Number
 			a.auth.Directory().Invalidate(c.Name)
