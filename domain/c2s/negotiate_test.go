@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/domain/c2s"
+	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
@@ -68,6 +69,31 @@ func TestHeaderIsAnswered(t *testing.T) {
 			ids[attr(got, "id")] = true
 		}
 		require.Len(t, ids, 3)
+	})
+}
+
+// RFC 6120 §8.1.5: a stanza without a language has that of its stream. Who has logged in is told.
+func TestLanguageAndLoginHook(t *testing.T) {
+	told := 0
+	run(t, func(c *c2s.Config) { c.Authenticated = func(link.Conn) { told++ } }, func(t *testing.T, e *env) {
+		juliet := e.bind("juliet", "balcony")
+		require.Equal(t, 1, told)
+		c := e.dial()
+		inItalian := strings.Replace(header, " to=", " xml:lang='it' to=", 1)
+		c.send(inItalian)
+		c.expect("</stream:features>")
+		require.Equal(t, 1, told)
+		c.sendf("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>%s</auth>", plain("romeo"))
+		c.expect("<success", ">")
+		require.Equal(t, 2, told)
+		c.send(inItalian)
+		c.expect("</stream:features>")
+		c.bind("phone")
+		c.message("juliet@localhost/balcony", "ciao")
+		require.Equal(t, "it", attr(juliet.expect("<message", ">"), "xml:lang"))
+		c.send("<message to='juliet@localhost/balcony' xml:lang='fr'><body>salut</body></message>")
+		juliet.expect("<body>ciao</body></message>")
+		require.Equal(t, "fr", attr(juliet.expect("<message", ">"), "xml:lang"))
 	})
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
 var balcony = jidOf("juliet@localhost/balcony")
@@ -335,6 +336,31 @@ func TestDrainCuts(t *testing.T) {
 		require.ErrorIs(t, e.server.Drain(ctx), context.DeadlineExceeded)
 		require.Zero(t, e.sessionCount())
 		e.archive.release(1) // too late, and harmless
+		e.stop()
+		e.served.Wait()
+	})
+}
+
+// stuck is a Returner whose store does not answer.
+type stuck struct{}
+
+func (stuck) Return(ctx context.Context, _ *session.Session, _ []*stream.Packet) { <-ctx.Done() }
+
+// Drain does not wait for a store that is stuck.
+func TestDrainCutsReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t, func(c *c2s.Config) { c.Returner = stuck{} })
+		e.t = t
+		juliet := e.bind("juliet", "balcony")
+		juliet.enable()
+		juliet.conn.Close()
+		synctest.Wait()
+		e.sessions.Send(balcony, packet("waiting", 7))
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		start := time.Now()
+		require.Error(t, e.server.Drain(ctx))
+		require.Equal(t, 3*time.Second, time.Since(start))
 		e.stop()
 		e.served.Wait()
 	})

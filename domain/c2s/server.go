@@ -18,8 +18,9 @@ type Server struct {
 	config  Config
 	metrics *metrics
 	epoch   time.Time // what now counts from
-	// background outlives a connection's context: for what must be done when a session has ended.
+	// background outlives a connection's context: for what must be done when a session has ended. It ends with Drain.
 	background context.Context
+	endAll     context.CancelFunc
 	draining   atomic.Bool
 
 	mu      sync.Mutex // guards the rest; nothing is locked or called under it
@@ -40,10 +41,11 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		config: c, metrics: newMetrics(c.Metrics), epoch: time.Now(), background: context.Background(),
+		config: c, metrics: newMetrics(c.Metrics), epoch: time.Now(),
 		streams: map[streamID]*bound{}, asleep: map[*bound]struct{}{}, graves: map[streamID]tombstone{},
 	}
 	s.changed.L = &s.mu
+	s.background, s.endAll = context.WithCancel(context.Background())
 	return s, nil
 }
 
@@ -146,7 +148,9 @@ func (s *Server) Drain(ctx context.Context) error {
 		b.shut(nil, endedByShutdown, true)
 	}
 	s.tellShutdown(ctx, conns)
+	defer s.endAll()
 	stop := context.AfterFunc(ctx, func() {
+		s.endAll()
 		conns, _ := s.everyone()
 		for _, c := range conns {
 			c.abort()

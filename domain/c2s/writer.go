@@ -32,12 +32,16 @@ var writers = sync.Pool{New: func() any {
 
 // free gives the scratch back without what it points to.
 func (w *writer) free() {
-	clear(w.entries[:cap(w.entries)])
-	clear(w.bufs[:cap(w.bufs)])
-	w.entries, w.bufs, w.text, w.ids = w.entries[:0], w.bufs[:0], w.text[:0], w.ids[:0]
+	w.reset()
 	if cap(w.text) <= 64<<10 {
 		writers.Put(w)
 	}
+}
+
+func (w *writer) reset() {
+	clear(w.entries)
+	clear(w.bufs)
+	w.entries, w.bufs, w.text, w.ids = w.entries[:0], w.bufs[:0], w.text[:0], w.ids[:0]
 }
 
 // turn is what one write consists of, decided under bound.mu.
@@ -121,7 +125,7 @@ func (b *bound) writeTurn(w *writer) bool {
 
 // takeTurn decides what the next write consists of. b.mu is held.
 func (b *bound) takeTurn(w *writer) (t turn, more bool) {
-	w.entries, w.bufs, w.text = w.entries[:0], w.bufs[:0], w.text[:0]
+	w.reset()
 	if b.at == nil || b.broken || b.finalSent || b.state == ended {
 		return t, false
 	}
