@@ -97,7 +97,7 @@ func (h *House) start() {
 				h.place.XMPP = l.Address
 			case "xmpp_tls":
 				h.place.XMPPTLS = l.Address
-			case "http":
+			case "http", "https":
 				h.place.HTTP = l.Address
 			case "metrics":
 				h.place.Private = l.Address

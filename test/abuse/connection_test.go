@@ -1,0 +1,400 @@
+package abuse
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/test/play"
+)
+
+// ending is a connection whose end is waited for.
+type ending struct {
+	about string
+	conn  net.Conn
+	text  string // what came before the end
+	err   error
+}
+
+// endings waits for the end of connections, all at the same time. They must not be ended by our patience.
+func endings(t *testing.T, conns map[string]net.Conn) map[string]string {
+	t.Helper()
+	ended := make(chan ending)
+	for about, conn := range conns {
+		go func() { // ends with the connection, or with its deadline
+			conn.SetReadDeadline(time.Now().Add(patience))
+			text, err := io.ReadAll(conn)
+			ended <- ending{about, conn, string(text), err}
+		}()
+	}
+	texts := make(map[string]string)
+	for range conns {
+		e := <-ended
+		require.NotErrorIs(t, e.err, os.ErrDeadlineExceeded, "%s is left open", e.about)
+		texts[e.about] = e.text
+		e.conn.Close()
+	}
+	return texts
+}
+
+// dial connects to an address, from another one if that is not "".
+func dial(t *testing.T, source, address string) net.Conn {
+	t.Helper()
+	conn, err := from(source).DialContext(t.Context(), "tcp", address)
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// A1, and row 81 of the advisories: who says nothing is not waited for, on any listener, in any state before a resource is bound.
+func TestA1SilentConnections(t *testing.T) {
+	t.Parallel()
+	s := open(t, "c2s.login_timeout=2s")
+	conns := make(map[string]net.Conn)
+	for i := range 100 {
+		conns[fmt.Sprint("XMPP ", i)] = dial(t, "", s.Place().XMPP)
+		conns[fmt.Sprint("TLS ", i)] = dial(t, "", s.Place().XMPPTLS)
+	}
+	conns["HTTP"] = dial(t, "", s.Place().HTTP)
+	conns["private HTTP"] = dial(t, "", s.Place().Private)
+	states := map[string]func(play.Transport) *visitor{
+		"stream": func(how play.Transport) *visitor {
+			v := s.visit(how)
+			v.open()
+			return v
+		},
+		"half a login": func(how play.Transport) *visitor {
+			v := s.visit(how)
+			v.open()
+			v.send(saslAuth("PLAIN", ""))
+			v.expect("<challenge", "/>")
+			return v
+		},
+		"login": func(how play.Transport) *visitor { return s.visit(how).login("romeo") },
+	}
+	for name, state := range states {
+		for _, how := range everywhere {
+			conns[name+" "+string(how)] = state(how).conn
+		}
+	}
+	conns["websocket"] = s.visit(play.WebSocket).conn
+	conns["TLS"] = s.visit(play.DirectTLS).conn
+	upgrade := s.visit(play.TCP)
+	upgrade.open()
+	upgrade.send(starttls)
+	upgrade.expect("<proceed", ">")
+	conns["STARTTLS"] = upgrade.conn
+
+	texts := endings(t, conns)
+	for about, text := range texts {
+		state, _, _ := strings.Cut(about, " ")
+		switch state {
+		case "stream", "half", "login":
+			require.Contains(t, text, "<connection-timeout", about)
+		case "XMPP", "STARTTLS":
+			require.Empty(t, text, about)
+		}
+	}
+}
+
+// dripping writes a text that never ends in single bytes.
+func drip(conn net.Conn, text string) (drops <-chan int) {
+	out := make(chan int, 1)
+	go func() { // ends when the connection does
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		n := 0
+		for ; ; n++ {
+			<-tick.C
+			if _, err := conn.Write([]byte{text[n%len(text)]}); err != nil {
+				break
+			}
+		}
+		out <- n
+	}()
+	return out
+}
+
+// A2, and rows 34 and 63: a byte now and then does not buy time, nor do white space, pings and pongs.
+func TestA2Slowloris(t *testing.T) {
+	t.Parallel()
+	s := open(t, "c2s.login_timeout=3s")
+	drops := make(map[string]<-chan int)
+	conns := make(map[string]net.Conn)
+	begin := func(about string, conn net.Conn, text string) {
+		conns[about], drops[about] = conn, drip(conn, text)
+	}
+	longHeader := strings.Replace(header, "to=", "x='"+strings.Repeat("a", 1000)+"' to=", 1)
+	begin("stream header", dial(t, "", s.Place().XMPP), longHeader)
+	begin("TLS hello", dial(t, "", s.Place().XMPPTLS), "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"+strings.Repeat("x", 500))
+	begin("HTTP header", dial(t, "", s.Place().HTTP), "GET /xmpp-websocket HTTP/1.1\r\nHost: localhost\r\nX: "+strings.Repeat("a", 1000))
+	begin("HTTP/2 preface", dial(t, "", s.Place().HTTP), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+strings.Repeat("\x00", 1000))
+	begin("private HTTP header", dial(t, "", s.Place().Private), "GET / HTTP/1.1\r\nX: "+strings.Repeat("a", 1000))
+	begin("frame of a WebSocket", s.visit(play.WebSocket).conn, "\x81\xfe\x03\xe8\x00\x00\x00\x00"+opening+strings.Repeat(" ", 1000))
+	begin("pings on a WebSocket", s.visit(play.WebSocket).conn, "\x89\x80\x00\x00\x00\x00")
+	spaces := s.visit(play.TCP)
+	spaces.open()
+	begin("white space", spaces.conn, " \n")
+	slow := s.visit(play.DirectTLS)
+	slow.open()
+	begin("stanza in TLS", slow.conn, "<iq id='"+strings.Repeat("a", 1000))
+	authentic := s.visit(play.TCP).login("romeo")
+	begin("stanza before binding", authentic.conn, "<iq type='set' id='"+strings.Repeat("a", 1000))
+
+	texts := endings(t, conns)
+	for about := range conns {
+		require.Positive(t, <-drops[about], about)
+	}
+	require.Contains(t, texts["white space"], "<connection-timeout")
+	require.Contains(t, texts["stanza before binding"], "<connection-timeout")
+}
+
+// refused reports whether a connection is closed without a word. One that is not is asked for something, so that there is an answer to wait for;
+// it stays open.
+func refused(t *testing.T, source, address, greeting string) bool {
+	t.Helper()
+	conn, err := from(source).DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		require.ErrorIs(t, err, syscall.ECONNRESET) // it was quick
+		return true
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(patience))
+	_, _ = io.WriteString(conn, greeting)
+	n, err := conn.Read(make([]byte, 1))
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+	return n == 0
+}
+
+// greetings get an answer on each listener.
+func (s *stage) greetings() map[string]string {
+	return map[string]string{
+		s.Place().XMPP: header, s.Place().XMPPTLS: clientHello(&tls.Config{}), s.Place().HTTP: "GET / HTTP/1.0\r\n\r\n",
+	}
+}
+
+// clientHello is what a client says first in TLS.
+func clientHello(c *tls.Config) string {
+	c.InsecureSkipVerify = true
+	near, far := net.Pipe()
+	go func() { // ends with the pipe
+		_ = tls.Client(far, c).Handshake()
+	}()
+	defer near.Close()
+	p := make([]byte, 64<<10)
+	n, _ := near.Read(p) // one record, written at once
+	return string(p[:n])
+}
+
+// A4: an address has so many connections, and so many new ones a second, over all listeners together. What is beyond is cut before anything
+// is spent on it, TLS least of all. Other addresses do not notice.
+func TestA4ConnectionsOfOneAddress(t *testing.T) {
+	for name, limit := range map[string][]string{
+		"open":     {"auth.connections.per_address=6", "auth.connections.rate=-1"},
+		"a second": {"auth.connections.per_address=-1", "auth.connections.rate=1", "auth.connections.burst=6"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, limit...)
+			began := time.Now()
+			for range 2 {
+				for address := range s.greetings() {
+					dial(t, "127.0.0.2", address)
+				}
+			}
+			admitted := 0
+			for range 20 {
+				for address, greeting := range s.greetings() {
+					if !refused(t, "127.0.0.2", address, greeting) {
+						admitted++
+					}
+				}
+			}
+			most := 0
+			if name == "a second" {
+				most = int(time.Since(began).Seconds()) + 1
+			}
+			require.LessOrEqual(t, admitted, most)
+			for address, greeting := range s.greetings() {
+				require.False(t, refused(t, "127.0.0.3", address, greeting), address)
+			}
+			s.visitFrom("127.0.0.3", play.TCP).login("romeo")
+		})
+	}
+}
+
+// A5: strangers from many addresses fill the places of strangers, and not those of people who have logged in. When they go, there is room again.
+func TestA5ConnectionsOfManyAddresses(t *testing.T) {
+	s := open(t, "auth.connections.unauthenticated=20")
+	romeo := s.available(play.TCP, "romeo", "phone")
+	var strangers []net.Conn
+	for i := range 20 {
+		v := s.visitFrom(fmt.Sprintf("127.0.%d.%d", 1+i/5, 1+i), play.TCP)
+		v.open()
+		strangers = append(strangers, v.conn)
+	}
+	for i := range 40 {
+		address := []string{s.Place().XMPP, s.Place().XMPPTLS, s.Place().HTTP}[i%3]
+		require.True(t, refused(t, fmt.Sprintf("127.0.9.%d", 1+i), address, s.greetings()[address]))
+	}
+	nothing(t, romeo)
+	for _, conn := range strangers {
+		conn.Close()
+	}
+	until(t, func() bool { return !refused(t, "127.0.9.99", s.Place().XMPP, header) })
+	s.visit(play.TCP).login("juliet")
+}
+
+// until tries something, again and again, that the node does in its own time after it was caused.
+func until(t *testing.T, happens func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !happens() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			require.Fail(t, "it does not happen")
+		}
+	}
+}
+
+// A16: who is no proxy of ours cannot say that it is somebody else.
+func TestA16ForgedAddress(t *testing.T) {
+	s := open(t, "auth.connections.per_address=2", "auth.connections.rate=-1")
+	for _, line := range []string{"PROXY TCP4 192.0.2.7 127.0.0.1 1234 5222\r\n", "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\x7f\x00\x00\x01\x04\xd2\x14\x66"} {
+		conn := dial(t, "127.0.0.4", s.Place().XMPP)
+		_, err := io.WriteString(conn, line+header)
+		require.NoError(t, err)
+		require.Empty(t, endings(t, map[string]net.Conn{"": conn})[""], "%q", line)
+	}
+	// X-Forwarded-For does not give anybody more connections.
+	get := func(n int) error {
+		conn, err := from("127.0.0.5").DialContext(t.Context(), "tcp", s.Place().HTTP)
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { conn.Close() }) // stays open
+		conn.SetDeadline(time.Now().Add(patience))
+		fmt.Fprintf(conn, "GET /.well-known/host-meta HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.%d\r\n\r\n", n)
+		_, err = http.ReadResponse(bufio.NewReader(conn), nil)
+		return err
+	}
+	for n := range 5 {
+		err := get(n)
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+		require.Equal(t, n >= 2, err != nil, "connection %d: %v", n, err)
+	}
+}
+
+// A16: from a proxy of ours the header is required, and believed. A8, and rows 17 and 18 of the advisories: from elsewhere there is TLS, or nothing.
+func TestA8NothingWithoutEncryption(t *testing.T) {
+	s := open(t, "listen.xmpp.proxy_from=127.0.0.1/32", "registration=open")
+	require.Empty(t, endings(t, map[string]net.Conn{"": func() net.Conn {
+		conn := dial(t, "", s.Place().XMPP)
+		_, err := io.WriteString(conn, header)
+		require.NoError(t, err)
+		return conn
+	}()})[""], "from a proxy, without its header")
+
+	elsewhere := func() (*visitor, string) {
+		v := s.visit(play.TCP)
+		v.send("PROXY TCP4 192.0.2.7 127.0.0.1 1234 5222\r\n" + header)
+		return v, v.expect("<stream:features", "</stream:features>")
+	}
+	v, features := elsewhere()
+	require.Contains(t, features, "<starttls xmlns='"+nsTLS+"'><required/></starttls>")
+	for _, offer := range []string{"mechanism", "register", "bind", "sm:3", "compress"} {
+		require.NotContains(t, features, offer)
+	}
+	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-1", "EXTERNAL", "ANONYMOUS"} {
+		v.send(saslAuth(mechanism, plain("", "romeo", password("romeo"))))
+		condition, _ := v.failure()
+		require.Equal(t, "encryption-required", condition, mechanism)
+	}
+	for text, condition := range map[string]string{
+		"<iq type='get' id='1'><query xmlns='jabber:iq:register'/></iq>":                                         "not-authorized",
+		"<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>":                            "not-authorized",
+		"<compress xmlns='http://jabber.org/protocol/compress'><method>zlib</method></compress>":                 "unsupported-stanza-type",
+		"<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'/>":                                              "unsupported-stanza-type",
+		"<iq type='set' id='1'><query xmlns='jabber:iq:auth'><username>romeo</username><password/></query></iq>": "not-authorized",
+		"<handshake xmlns='jabber:component:accept'/>":                                                           "unsupported-stanza-type",
+		"<db:result xmlns:db='jabber:server:dialback' from='a' to='localhost'>x</db:result>":                     "unsupported-stanza-type",
+	} {
+		v, _ := elsewhere()
+		v.send(text)
+		requireFails(t, v, condition, text)
+	}
+	v, _ = elsewhere()
+	v.send("<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>")
+	v.expect("<failed", "<unexpected-request")
+	v.send(starttls)
+	v.expect("<proceed", ">")
+	v.secure()
+	v.login("romeo").bind("phone")
+}
+
+// A9: what was sent in the clear together with <starttls/> is not taken into the encrypted stream. There is none.
+func TestA9StartTLSInjection(t *testing.T) {
+	s := open(t)
+	for _, injected := range []string{" ", header, saslAuth("PLAIN", plain("", "romeo", password("romeo"))), "<iq", strings.Repeat("\n", 40_000)} {
+		v := s.visit(play.TCP)
+		v.open()
+		v.send(starttls + injected)
+		require.NotContains(t, v.fails("policy-violation"), "<proceed")
+	}
+}
+
+// A14: encryption begins once, and before the login.
+func TestA14StartTLSTwice(t *testing.T) {
+	s := open(t)
+	for _, how := range []play.Transport{play.StartTLS, play.DirectTLS, play.WebSocket} {
+		v := s.visit(how)
+		v.open()
+		v.send(starttls)
+		require.Contains(t, v.rest(), "<failure xmlns='"+nsTLS+"'/>", how)
+	}
+	for _, how := range everywhere {
+		v := s.visit(how).login("romeo")
+		v.send(starttls)
+		v.fails("policy-violation")
+		v = s.visit(how).login("romeo")
+		v.bind("phone")
+		v.send(starttls)
+		v.fails("policy-violation")
+	}
+}
+
+// A35: without a closing tag the session ends uncleanly: its contacts are told, unless stream management keeps it.
+func TestA35HalfOpen(t *testing.T) {
+	s := open(t)
+	watching := s.available(play.TCP, "romeo", "watch")
+	arrives := func(how play.Transport, resource string) *play.Actor {
+		a := s.available(how, "romeo", resource)
+		require.Equal(t, a.JID, next(t, watching).Attr("from"))
+		return a
+	}
+	for _, how := range everywhere {
+		arrives(how, "cut").Cut()
+		require.Equal(t, "unavailable", next(t, watching).Attr("type"), how)
+
+		kept := arrives(how, "kept "+string(how))
+		tell(t, kept, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+		_, _, err := kept.Until(func(n *play.Node) bool { return n.Name.Local == "enabled" })
+		require.NoError(t, err)
+		kept.Cut()
+		nothing(t, watching)
+	}
+}

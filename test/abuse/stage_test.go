@@ -1,0 +1,188 @@
+package abuse
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/domain/auth"
+	"github.com/posthouse-im/posthouse/node"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/store/sqlite"
+	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/theatre"
+)
+
+// patience bounds every wait. It is generous, because a slow machine must not fail a test.
+const patience = 30 * time.Second
+
+// both are the two kinds of streams: one long document, and one document for each element.
+var both = []play.Transport{play.TCP, play.WebSocket}
+
+// everywhere is all that a client can connect with.
+var everywhere = []play.Transport{play.TCP, play.StartTLS, play.DirectTLS, play.WebSocket}
+
+// stage is a node with romeo, juliet and a bystander.
+type stage struct {
+	*theatre.House
+	t         *testing.T
+	bystander *play.Actor
+}
+
+// open starts a node without throttles, for tests that come from one address, but for what the overrides say.
+func open(t *testing.T, overrides ...string) *stage {
+	t.Helper()
+	s := &stage{t: t, House: theatre.New(t, append([]string{
+		"auth.connections.rate=-1", "auth.connections.per_address=-1", "auth.failures.per_user=-1", "auth.failures.per_address=-1",
+	}, overrides...)...)}
+	s.people("romeo", "juliet", "bystander")
+	how := play.TCP
+	if strings.Contains(strings.Join(overrides, " "), "listen.xmpp.proxy_from=") {
+		how = play.DirectTLS
+	}
+	s.bystander = s.actor(how, "bystander", "bench")
+	t.Cleanup(func() {
+		_, err := s.bystander.Barrier("still-there")
+		require.NoError(t, err, "a bystander gets no answer any more")
+	})
+	return s
+}
+
+// password is everybody's own.
+func password(name string) string { return "wherefore-art-thou-" + name }
+
+// credentials of the people so far, by name: keys are not cheap.
+var credentials sync.Map
+
+// store gives access to the accounts as another process has it.
+func (s *stage) store(use func(ctx context.Context, db *sqlite.Store) error) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	db, err := sqlite.Open(ctx, filepath.Join(s.Folder(), node.Database), sqlite.Options{})
+	require.NoError(s.t, err)
+	defer db.Close()
+	require.NoError(s.t, use(ctx, db))
+}
+
+// people makes accounts.
+func (s *stage) people(names ...string) {
+	s.t.Helper()
+	var accounts []store.Account
+	for _, name := range names {
+		keys, ok := credentials.Load(name)
+		if !ok {
+			made, err := auth.MakeCredentials(password(name), 4096)
+			require.NoError(s.t, err)
+			keys = made
+			credentials.Store(name, made)
+		}
+		accounts = append(accounts, store.Account{Name: name, Credentials: keys.([]store.Credential)})
+	}
+	s.store(func(ctx context.Context, db *sqlite.Store) error {
+		_, err := db.CreateAccounts(ctx, accounts)
+		return err
+	})
+}
+
+// actor logs somebody in and binds a resource, without presence.
+func (s *stage) actor(how play.Transport, name, resource string) *play.Actor {
+	s.t.Helper()
+	a, err := play.Connect(s.t.Context(), s.Place(), how, name, password(name))
+	require.NoError(s.t, err)
+	s.t.Cleanup(a.Cut)
+	require.NoError(s.t, a.Bind(resource))
+	return a
+}
+
+// available is an actor who has sent presence and seen it come back.
+func (s *stage) available(how play.Transport, name, resource string) *play.Actor {
+	s.t.Helper()
+	a := s.actor(how, name, resource)
+	tell(s.t, a, "<presence xmlns='jabber:client'/>")
+	_, _, err := a.Until(func(n *play.Node) bool { return n.Name.Local == "presence" && n.Attr("from") == a.JID })
+	require.NoError(s.t, err)
+	return a
+}
+
+func tell(t *testing.T, a *play.Actor, text string, args ...any) {
+	t.Helper()
+	if len(args) > 0 {
+		text = fmt.Sprintf(text, args...)
+	}
+	require.NoError(t, a.Write(text))
+}
+
+// ask sends an IQ that has that id and returns the answer.
+func ask(t *testing.T, a *play.Actor, id, iq string) *play.Node {
+	t.Helper()
+	n, _, err := a.Request(id, iq)
+	require.NoError(t, err)
+	return n
+}
+
+// nothing requires that nothing has come until the server answers.
+func nothing(t *testing.T, a *play.Actor) {
+	t.Helper()
+	before, err := a.Barrier("nothing")
+	require.NoError(t, err)
+	require.Empty(t, before, "came nevertheless")
+}
+
+// next is the next element that comes.
+func next(t *testing.T, a *play.Actor) *play.Node {
+	t.Helper()
+	n, err := a.Next()
+	require.NoError(t, err)
+	return n
+}
+
+// refusal is the condition of a stanza error, "" for none.
+func refusal(n *play.Node) string {
+	e := n.Child("jabber:client", "error")
+	if n.Attr("type") != "error" || e == nil {
+		return ""
+	}
+	for _, c := range e.Children {
+		if c.Name.Space == "urn:ietf:params:xml:ns:xmpp-stanzas" && c.Name.Local != "text" {
+			return c.Name.Local
+		}
+	}
+	return "none"
+}
+
+// body is the text of a message.
+func body(n *play.Node) string {
+	if b := n.Child("jabber:client", "body"); b != nil {
+		return b.Text
+	}
+	return ""
+}
+
+// cast lends a house to a script, which brings its own people.
+type cast struct{ *stage }
+
+// AddUser makes an account, if there is none yet.
+func (c cast) AddUser(name, _ string) error {
+	c.people(name)
+	return nil
+}
+
+// perform plays a script on both kinds of streams, each in a house of its own.
+func perform(t *testing.T, script string, overrides ...string) {
+	t.Helper()
+	for _, how := range both {
+		t.Run(string(how), func(t *testing.T) {
+			s := open(t, overrides...)
+			p, err := play.Parse(t.Name(), strings.ReplaceAll(script, "\n\t", "\n"))
+			require.NoError(t, err)
+			require.NoError(t, p.Perform(t.Context(), cast{s}, how))
+		})
+	}
+}
