@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"sync"
+	"time"
 
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -31,6 +32,10 @@ func (d *Domain) barrier(account jid.JID) {
 	lock.Lock()
 	lock.Unlock() //nolint:staticcheck // an empty critical section is the point
 }
+
+// predecessorTime bounds the wait for the connection that a session replaced: a dead one takes its write timeout to end,
+// and a repetition is better than a wait that people notice.
+const predecessorTime = 2 * time.Second
 
 // startReplay brings what waited to a session, on a goroutine of its own: it waits for room in the session's queue,
 // which the session's reader makes by reading acknowledgements.
@@ -65,6 +70,9 @@ func (d *Domain) replay(r *session.Replay) {
 	case <-ctx.Done():
 		return
 	}
+	waiting, stop := context.WithTimeout(ctx, predecessorTime)
+	r.Session().AwaitPredecessor(waiting)
+	stop()
 	d.barrier(r.Session().JID())
 	_, err := d.offline.Replay(ctx, r.Account(), func(p *stream.Packet) bool {
 		if d.ctx.Err() != nil || !r.Yield(ctx, p, eligible(p.Stanza)) {

@@ -178,6 +178,10 @@ func (m *Manager) insert(s *Session) (ended []departure, refusal *stanza.Error) 
 	}
 	s.user = u
 	u.sessions = append(u.sessions, s)
+	for _, old := range ended {
+		old.s.left = make(chan struct{})
+		s.before = old.s.left // one at most is of the same account
+	}
 	return ended, nil
 }
 
@@ -193,13 +197,17 @@ func (u *User) detached() *Session {
 }
 
 // Unbind ends a session: its contacts are told that it is unavailable, and nothing is delivered to it any more.
-// It does nothing for a session that was replaced or ended before.
+// For a session that was replaced it only lets the new one know that the old connection is over; otherwise it does nothing the second time.
 func (m *Manager) Unbind(s *Session) {
 	bare := s.user.bare.String()
 	sh := m.shard(bare)
 	sh.mu.Lock()
 	s.user.mu.Lock()
 	if s.gone {
+		if s.left != nil {
+			close(s.left)
+			s.left = nil
+		}
 		s.user.mu.Unlock()
 		sh.mu.Unlock()
 		return

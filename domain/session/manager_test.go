@@ -341,3 +341,27 @@ type discard struct{}
 
 func (discard) Send(*stream.Packet) {}
 func (discard) Close(*stream.Error) {}
+
+func TestPredecessorIsAwaited(t *testing.T) {
+	m := New(Config{})
+	old, _ := bind(t, m, "phone")
+	s, _ := bind(t, m, "phone")
+	old.AwaitPredecessor(t.Context()) // it replaced none
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.AwaitPredecessor(over) // not for longer than it is asked to
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.AwaitPredecessor(t.Context())
+	}()
+	select {
+	case <-done:
+		t.Fatal("the old connection may still tell of a delivery")
+	default:
+	}
+	m.Unbind(old)
+	<-done
+	m.Unbind(old)
+	require.NotNil(t, m.Lookup(s.JID()), "the new session stays")
+}

@@ -56,6 +56,8 @@ type Session struct {
 	outbox  Outbox
 	user    *User
 	bound   int64 // Unix seconds
+	// before is closed when the connection of the session that this one replaced has ended; nil when it replaced none.
+	before <-chan struct{}
 
 	// Broadcasting is held while this session's presence is told to others, so that what they are told last is what was
 	// said last, even when the session is replaced or ended by somebody else meanwhile.
@@ -70,8 +72,9 @@ type Session struct {
 	priority    int8
 	interested  bool
 	carbons     bool
-	gone        bool // unbound or replaced
-	failed      bool // its side queue overflowed: it is about to be ended and gets nothing more
+	gone        bool          // unbound or replaced
+	left        chan struct{} // made when it was replaced, closed by Unbind
+	failed      bool          // its side queue overflowed: it is about to be ended and gets nothing more
 }
 
 // Budget is a token bucket. The zero Budget is full.
@@ -120,6 +123,18 @@ func (s *Session) JID() jid.JID { return s.address }
 
 // Account returns the identity of the account behind it.
 func (s *Session) Account() uint64 { return s.account }
+
+// AwaitPredecessor waits until the connection of the session that this one replaced has ended, and has so reported everything that
+// it delivered: what waits for the account is only known then. It waits for ctx at most.
+func (s *Session) AwaitPredecessor(ctx context.Context) {
+	if s.before == nil {
+		return
+	}
+	select {
+	case <-s.before:
+	case <-ctx.Done():
+	}
+}
 
 // live reports whether messages to the bare address reach it (RFC 6121 §8.5.2.1.1). Guarded by user.mu.
 func (s *Session) live() bool { return s.presence != nil && s.priority >= 0 && !s.gone && !s.failed }

@@ -104,13 +104,16 @@ type Packet struct {
 	encoded [MaxCodecs]atomic.Pointer[[]byte]
 }
 
+// usualSize holds nearly every chat message as it is delivered, so that encoding it allocates once.
+const usualSize = 448
+
 // Encode returns the packet's bytes in the given codec, made on first use and shared after that.
 func (p *Packet) Encode(c Codec) []byte {
 	slot := &p.encoded[c.Index()]
 	if b := slot.Load(); b != nil {
 		return *b
 	}
-	b := c.AppendStanza(nil, p.Stanza)
+	b := c.AppendStanza(make([]byte, 0, usualSize), p.Stanza)
 	slot.Store(&b)
 	return b
 }
