@@ -261,6 +261,17 @@ func (c *conn) setBound(t time.Time) error {
 	return c.applyDeadline()
 }
 
+// beginHandshake sets the handshake timeout as the bound, unless one stands: what came before in the same handshake does not get its time again.
+func (c *conn) beginHandshake() error {
+	c.mu.Lock()
+	standing := c.bound != 0 && !c.closed
+	c.mu.Unlock()
+	if standing {
+		return nil
+	}
+	return c.setBound(time.Now().Add(c.owner.handshakeTimeout))
+}
+
 // applyDeadline sets the earlier of the two. c.mu is held.
 func (c *conn) applyDeadline() error {
 	n := c.deadline

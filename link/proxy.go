@@ -124,7 +124,7 @@ func parseProxyV2(b []byte) (src netip.AddrPort, n int, err error) {
 
 // readProxyHeader reads the header that must come first on c, within the handshake timeout. What came after it stays for Receive.
 func (c *conn) readProxyHeader() error {
-	if err := c.setBound(time.Now().Add(c.owner.handshakeTimeout)); err != nil {
+	if err := c.beginHandshake(); err != nil {
 		return err
 	}
 	var seen []byte

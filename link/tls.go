@@ -71,7 +71,7 @@ func (c *conn) afterWait(before, after func()) {
 	}
 	run := c.owner.pools.stacks.run
 	run(task(func() {
-		_ = c.setBound(time.Now().Add(c.owner.handshakeTimeout)) // fails on a closed connection, as what follows does
+		_ = c.beginHandshake() // fails on a closed connection, as what follows does
 		before()
 	}))
 	if c.early == nil {
@@ -89,9 +89,9 @@ func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
 	return nil
 }
 
-// handshake does it, however long the peer takes within the timeout.
+// handshake does it, however long the peer takes within the timeout, which counts from when the first byte was waited for.
 func (c *conn) handshake(ctx context.Context, config *tls.Config) error {
-	if err := c.setBound(time.Now().Add(c.owner.handshakeTimeout)); err != nil {
+	if err := c.beginHandshake(); err != nil {
 		return err
 	}
 	s := &shim{c: c, mode: shimHandshake, gated: true}

@@ -241,6 +241,7 @@ func TestSilentHandshakes(t *testing.T) {
 	l := startListener(t, Config{
 		Mode: ModeTLS, TLS: testTLS(serverTLS(cert)), HandshakeTimeout: 300 * time.Millisecond, Gate: NewGate(1, 64),
 	}, echo)
+	began := time.Now()
 	var silent []net.Conn
 	for i := range 20 {
 		c := dial(t, l)
@@ -254,6 +255,7 @@ func TestSilentHandshakes(t *testing.T) {
 	for _, c := range silent {
 		requireClosed(t, c)
 	}
+	require.GreaterOrEqual(t, time.Since(began), 300*time.Millisecond)
 	require.EqualValues(t, 20, value(l.owner.metrics.shakeFailures.WithLabelValues("timeout")))
 }
 
