@@ -25,27 +25,35 @@ type ending struct {
 	conn  net.Conn
 	text  string // what came before the end
 	err   error
+	after time.Duration
 }
 
 // endings waits for the end of connections, all at the same time. They must not be ended by our patience.
-func endings(t *testing.T, conns map[string]net.Conn) map[string]string {
+func endings(t *testing.T, conns map[string]net.Conn) (texts map[string]string) {
 	t.Helper()
-	ended := make(chan ending)
+	texts, _ = timedEndings(t, conns)
+	return texts
+}
+
+// timedEndings is endings that also tells how long each took.
+func timedEndings(t *testing.T, conns map[string]net.Conn) (texts map[string]string, times map[string]time.Duration) {
+	t.Helper()
+	ended, began := make(chan ending), time.Now()
 	for about, conn := range conns {
 		go func() { // ends with the connection, or with its deadline
 			conn.SetReadDeadline(time.Now().Add(patience))
 			text, err := io.ReadAll(conn)
-			ended <- ending{about, conn, string(text), err}
+			ended <- ending{about, conn, string(text), err, time.Since(began)}
 		}()
 	}
-	texts := make(map[string]string)
+	texts, times = make(map[string]string), make(map[string]time.Duration)
 	for range conns {
 		e := <-ended
 		require.NotErrorIs(t, e.err, os.ErrDeadlineExceeded, "%s is left open", e.about)
-		texts[e.about] = e.text
+		texts[e.about], times[e.about] = e.text, e.after
 		e.conn.Close()
 	}
-	return texts
+	return texts, times
 }
 
 // dial connects to an address, from another one if that is not "".
@@ -96,9 +104,13 @@ func TestA1SilentConnections(t *testing.T) {
 	upgrade.expect("<proceed", ">")
 	conns["STARTTLS"] = upgrade.conn
 
-	texts := endings(t, conns)
+	texts, times := timedEndings(t, conns)
+	handshake := patience
 	for about, text := range texts {
 		state, _, _ := strings.Cut(about, " ")
+		if state == "TLS" {
+			handshake = min(handshake, times[about])
+		}
 		switch state {
 		case "stream", "half", "login":
 			require.Contains(t, text, "<connection-timeout", about)
@@ -106,9 +118,10 @@ func TestA1SilentConnections(t *testing.T) {
 			require.Empty(t, text, about)
 		}
 	}
+	require.Less(t, handshake, 15*time.Second, "a handshake has ten seconds in all; these are the first of a hundred to end")
 }
 
-// dripping writes a text that never ends in single bytes.
+// drip writes a text that never ends in single bytes.
 func drip(conn net.Conn, text string) (drops <-chan int) {
 	out := make(chan int, 1)
 	go func() { // ends when the connection does
