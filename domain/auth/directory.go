@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/posthouse-im/posthouse/store"
@@ -104,9 +105,38 @@ func (d *Directory) load(ctx context.Context, name string) (*store.Account, erro
 	case err != nil:
 		return nil, fmt.Errorf("reading an account: %w", err)
 	}
+	name = strings.Clone(name) // it may be a part of what somebody sent
+	compact(&a, name)
 	d.known.put(name, a.ID, now, now+d.config.TTL, known)
 	d.records.put(name, &a, now, now+d.config.TTL, records)
 	return &a, nil
+}
+
+// compact puts all that a record refers to into one piece of memory: there is one for each account that was heard of.
+func compact(a *store.Account, name string) {
+	a.Name = name
+	size := 0
+	for i := range a.Credentials {
+		c := &a.Credentials[i]
+		size += len(c.Salt) + len(c.StoredKey) + len(c.ServerKey)
+	}
+	all := make([]byte, 0, size)
+	keep := func(b []byte) []byte {
+		all = append(all, b...)
+		return all[len(all)-len(b) : len(all) : len(all)]
+	}
+	credentials := make([]store.Credential, len(a.Credentials))
+	for i, c := range a.Credentials {
+		switch c.Hash {
+		case hashSHA256.name:
+			c.Hash = hashSHA256.name
+		case hashSHA1.name:
+			c.Hash = hashSHA1.name
+		}
+		c.Salt, c.StoredKey, c.ServerKey = keep(c.Salt), keep(c.StoredKey), keep(c.ServerKey)
+		credentials[i] = c
+	}
+	a.Credentials = credentials
 }
 
 // Invalidate forgets what is known of a name. It is called after every change of the account; answers that were on their
