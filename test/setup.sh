@@ -9,6 +9,8 @@ needs=(
   "python3            /usr/bin/python3"
   "python3-slixmpp    /usr/lib/python3/dist-packages/slixmpp/__init__.py"
   "go-sendxmpp        /usr/bin/go-sendxmpp"
+  "profanity          /usr/bin/profanity"
+  "bsdutils           /usr/bin/script"
   "strace             /usr/bin/strace"
   "fuse3              /usr/bin/fusermount3"
   "e2fsprogs          mke2fs"

@@ -26,13 +26,19 @@ func stage(t *testing.T, people ...string) *theatre.House {
 	return h
 }
 
-// connectSlix connects a person on slixmpp over STARTTLS.
-func connectSlix(t *testing.T, p *person, address, jid string) {
+func split(t *testing.T, address string) (host string, port int) {
 	t.Helper()
 	host, text, err := net.SplitHostPort(address)
 	require.NoError(t, err)
-	port, err := strconv.Atoi(text)
+	port, err = strconv.Atoi(text)
 	require.NoError(t, err)
+	return host, port
+}
+
+// connectSlix connects a person on slixmpp over STARTTLS.
+func connectSlix(t *testing.T, p *person, address, jid string) {
+	t.Helper()
+	host, port := split(t, address)
 	p.do("connect", "jid", jid, "password", password, "host", host, "port", port)
 	online := p.tells("online")
 	require.Equal(t, "TLSv1.3", online["tls"], "slixmpp should have used STARTTLS")
@@ -163,6 +169,24 @@ func TestTransports(t *testing.T) {
 	juliet.tells("message", "body", "over STARTTLS", "from", "romeo@localhost/orchard")
 	juliet.do("send", "to", "romeo@localhost/orchard", "body", "over TLS")
 	romeo.tells("message", "body", "over TLS", "from", "juliet@localhost/balcony")
+}
+
+// TestSlixmppAsItComes: its wrong idea of channel binding is refused, and is not taken for a
+// wrong password: it gets in, again and again.
+func TestSlixmppAsItComes(t *testing.T) {
+	t.Parallel()
+	h := stage(t, "romeo")
+	host, port := split(t, h.Place().XMPP)
+	for range 3 {
+		romeo := slixmpp(t, "romeo")
+		romeo.do("connect", "jid", "romeo@localhost/orchard", "password", password, "host", host, "port", port, "as_it_comes", true)
+		for range 4 { // SCRAM with both hashes, binding by what TLS 1.3 does not have, and claiming that we do not bind
+			romeo.tells("refused")
+		}
+		require.Equal(t, "PLAIN", romeo.tells("online")["mechanism"])
+		romeo.do("leave")
+		romeo.tells("left")
+	}
 }
 
 // TestGoSendxmpp: a command-line client over direct TLS sends to, and receives from, somebody on slixmpp.
