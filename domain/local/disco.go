@@ -41,7 +41,7 @@ func (d *Domain) DiscoRoutes() []router.IQRoute {
 }
 
 // soughtAtServer lists features of accounts that are announced by the server too: carbons, because XEP-0280 §3 says so, and the
-// archive, because many clients (profanity among them) ask only the server, although XEP-0313 §8 has it announced by the account.
+// archive, because many clients (profanity among them) ask only the server, although XEP-0313 (Determining support) has it announced by the account.
 var soughtAtServer = map[string]bool{nsCarbons: true, "urn:xmpp:mam:2": true, "urn:xmpp:mam:2#extended": true}
 
 // discover makes the answers from the IQ table and what the configuration adds.
