@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"flag"
 	"fmt"
 	"testing"
 	"time"
@@ -10,26 +11,32 @@ import (
 	"github.com/posthouse-im/posthouse/store/storetest"
 )
 
-// rowsPerRun is enough for flushes and compactions to be part of what is measured.
-const rowsPerRun = 1_000_000
+// rows is a flag of the tests, not of the package.
+var rows = flag.Int("rows", 1_000_000, "messages that BenchmarkCompare fills a log with")
 
-// BenchmarkAppend measures batches of several sizes; run it with -benchtime 1x.
+// BenchmarkAppend measures batches of several sizes; run it with -benchtime 1x. A million rows are enough for flushes and
+// compactions to be part of what is measured.
 func BenchmarkAppend(b *testing.B) {
-	for _, w := range []storetest.Workload{
-		{Conversations: 200, Batch: 50}, {Conversations: 200, Batch: 200}, {Conversations: 200, Batch: 500},
-		{Conversations: 1000, Batch: 50}, {Conversations: 1000, Batch: 200}, {Conversations: 1000, Batch: 500},
-		{Conversations: 200, Batch: 200, Origins: true},
-	} {
-		w.StanzaBytes = 300
-		b.Run(fmt.Sprintf("conversations=%d/batch=%d/origins=%t", w.Conversations, w.Batch, w.Origins), func(b *testing.B) {
+	for _, w := range storetest.Workloads() {
+		b.Run(w.String(), func(b *testing.B) {
 			for b.Loop() {
 				l, err := Open(b.TempDir(), Options{})
 				require.NoError(b, err)
-				report := w.Fill(b, l, time.Unix(1_700_000_000, 0), rowsPerRun)
-				report.Metrics(b)
-				b.ReportMetric(l.diskBytes()/rowsPerRun, "disk-B/row")
+				w.Fill(b, l, time.Unix(1_700_000_000, 0), *rows).Metrics(b)
+				b.ReportMetric(l.diskBytes()/float64(*rows), "disk-B/row")
 				require.NoError(b, l.Close())
 			}
 		})
+	}
+}
+
+// BenchmarkCompare is the source of the figures in docs/design/message-log.md.
+func BenchmarkCompare(b *testing.B) {
+	for b.Loop() {
+		l, err := Open(b.TempDir(), Options{})
+		require.NoError(b, err)
+		fmt.Println(storetest.Workloads()[0].Compare(b, l, time.Unix(1_700_000_000, 0), 100_000, *rows, 2000))
+		fmt.Printf("%.0f bytes on disk a message\n", l.diskBytes()/float64(*rows))
+		require.NoError(b, l.Close())
 	}
 }

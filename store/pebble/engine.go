@@ -38,7 +38,7 @@ func engineOptions(o Options, e *events) *engine.Options {
 	for i := range opts.Levels {
 		// Most lookups of an origin-id find nothing; a filter answers them without reading a block.
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-		opts.Levels[i].BlockSize = 16 << 10
+		opts.Levels[i].BlockSize = 8 << 10
 		opts.Levels[i].IndexBlockSize = 64 << 10
 	}
 	// A flush writes its messages as one table, larger than what a compaction may take in beyond what it was begun for, which

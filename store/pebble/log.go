@@ -48,9 +48,9 @@ type Options struct {
 	// ReserveBytes of free disk are not touched: below, Append returns store.ErrFull. 0 means 5 % of the disk but
 	// at most 1 GiB; negative means no reserve.
 	ReserveBytes int64 `yaml:"reserve_bytes"`
-	// Conversations is for how many conversations the last number is kept in memory; 0 means 65,536, of
-	// about 200 bytes each.
-	Conversations int `yaml:"conversations" default:"65536" min:"1"`
+	// Conversations is for how many conversations the last number is kept in memory; 0 means 131,072, of
+	// about 100 bytes each. Beyond half of them, those not used for the longest time may have to be read again.
+	Conversations int `yaml:"conversations" default:"131072" min:"1"`
 
 	// Logger receives what the engine has to say; nil means slog.Default().
 	Logger *slog.Logger `yaml:"-"`
@@ -78,7 +78,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.MemTableBytes = 32 << 20
 	}
 	if o.Conversations == 0 {
-		o.Conversations = 65536
+		o.Conversations = 1 << 17
 	}
 	if o.packMessages == 0 {
 		o.packMessages = packMessages

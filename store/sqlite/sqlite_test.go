@@ -31,7 +31,7 @@ func TestSmoke(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 1, v)
 	require.Equal(t, []store.RosterItem{{JID: jid.MustParse("b@c"), Groups: []string{"g"}, To: true, Listed: true}}, items)
-	v, err = s.RemoveRosterItem(ctx, id, jid.MustParse("b@c"))
+	_, err = s.RemoveRosterItem(ctx, id, jid.MustParse("b@c"))
 	require.NoError(t, err)
 	_, removed, _, ok, err := s.RosterChanges(ctx, id, 1)
 	require.NoError(t, err)

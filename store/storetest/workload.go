@@ -26,6 +26,27 @@ type Workload struct {
 	Origins bool
 }
 
+// Workloads are those that the decision record shows: the first is the one that reads are measured with.
+func Workloads() []Workload {
+	var all []Workload
+	for _, conversations := range []int{1000, 200} {
+		for _, batch := range []int{200, 50, 500} {
+			all = append(all, Workload{Conversations: conversations, Batch: batch, StanzaBytes: 300})
+		}
+	}
+	return append(all, Workload{Conversations: 1000, Batch: 200, StanzaBytes: 300, Origins: true},
+		Workload{Conversations: 50_000, Batch: 200, StanzaBytes: 300})
+}
+
+// String names a workload.
+func (w Workload) String() string {
+	name := fmt.Sprintf("conversations=%d/batch=%d", w.Conversations, w.Batch)
+	if w.Origins {
+		name += "/origins"
+	}
+	return name
+}
+
 // Report is what a run of a workload took.
 type Report struct {
 	Rows    int
