@@ -38,12 +38,12 @@ fuzz: ## Run every fuzz target for FUZZTIME (60s) each
 	@GO="$(GO)" test/fuzz.sh $(FUZZTIME)
 
 .PHONY: lint
-lint: ## Run staticcheck, and govulncheck when GOVULNDB is set
-	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+lint: ## Run golangci-lint, and govulncheck when GOVULNDB is set
+	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...
 	@if [ -n "$(GOVULNDB)" ]; then \
 		echo "govulncheck, database $(GOVULNDB)"; \
-		$(GO) tool -modfile=tools/go.mod govulncheck -db "$(GOVULNDB)" ./...; \
-	else echo "govulncheck not run: set GOVULNDB=https://… or file:///…"; fi
+		$(GO) tool -modfile=tools/go.mod govulncheck -test -db "$(GOVULNDB)" ./...; \
+	else echo "govulncheck not run: set GOVULNDB=https://vuln.go.dev or file:///FOLDER"; fi
 
 .PHONY: docs
 docs: ## Write docs/configuration.md's table anew from the source

@@ -130,7 +130,7 @@ func (m *marks) delivered(owner store.AccountID, id store.MessageID) {
 		acc = m.add(shard, owner)
 		acc.ahead = append(acc.ahead, id)
 		shard.mu.Unlock()
-		m.load(acc, true)
+		_ = m.load(acc, true) // it is logged, and what was delivered comes again at worst
 		return
 	}
 	if acc.loading != nil || id > acc.horizon {
@@ -141,7 +141,7 @@ func (m *marks) delivered(owner store.AccountID, id store.MessageID) {
 	if m.strike(acc, id); acc.deep && len(acc.pending) == 0 {
 		acc.loading = make(chan struct{})
 		shard.mu.Unlock()
-		m.load(acc, false)
+		_ = m.load(acc, false) // as above
 		return
 	}
 	shard.mu.Unlock()

@@ -196,7 +196,7 @@ type scramClient struct {
 	bendProof    func([]byte) []byte
 	serverSecret []byte // to check the server's signature
 
-	bare, first string
+	bare string
 }
 
 func newSCRAMClient(mechanism string) *scramClient {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -296,10 +295,6 @@ func condition(e *stanza.Error) stanza.Condition {
 		return ""
 	}
 	return e.Condition
-}
-
-func contains(list []string, part string) bool {
-	return slices.ContainsFunc(list, func(s string) bool { return strings.Contains(s, part) })
 }
 
 func packet(s *stanza.Stanza, id uint64) *stream.Packet {

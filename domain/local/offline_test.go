@@ -32,15 +32,6 @@ func (w *world) arrive(id uint64, to string) {
 	require.Nil(w.t, w.domain.Route(context.Background(), w.store(id, to)))
 }
 
-// acknowledge notes what arrived at a resource, as c2s tells the archive.
-func (w *world) acknowledge(full string) {
-	for _, id := range w.boxes[full].ids() {
-		w.log.mu.Lock()
-		w.log.delivered[id] = true
-		w.log.mu.Unlock()
-	}
-}
-
 // die ends a session without an acknowledgement of what it was sent.
 func (w *world) die(full string) {
 	s := w.sess[full]

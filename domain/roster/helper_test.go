@@ -49,11 +49,6 @@ func (m *memory) of(owner store.AccountID) *kept {
 	return m.rosters[owner]
 }
 
-func sorted(items []store.RosterItem) []store.RosterItem {
-	slices.SortFunc(items, func(a, b store.RosterItem) int { return jid.Compare(a.JID, b.JID) })
-	return items
-}
-
 func (m *memory) Roster(_ context.Context, owner store.AccountID) ([]store.RosterItem, uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -65,7 +65,7 @@ type outside struct{ prefix, space string }
 
 // The namespaces that refs can name without a declaration in the element.
 var (
-	externContent = ref{external | 0, 1}
+	externContent = ref{external, 1}
 	externXML     = ref{external | 1, 1}
 	externStream  = ref{external | 2, 1}
 )

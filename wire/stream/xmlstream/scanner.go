@@ -84,7 +84,6 @@ type scanner struct {
 	pos    int         // commit point
 	seg    int         // start of what has not been copied to esc of the current text, value or CDATA section
 	escAt  int         // start of the current text or value in esc; -1 while it stands unchanged in the input
-	cdata  int         // start of the CDATA section's content
 	depth  int
 	cur    int32 // innermost open element
 	attrs0 int   // number of attributes and declarations of the current tag so far
