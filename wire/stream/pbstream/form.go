@@ -1,0 +1,128 @@
+package pbstream
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"time"
+)
+
+// Identifiers are nearly always 16 bytes in one of two disguises. The bytes go over the wire when the text that they
+// stand for is exactly the text that there was.
+
+const (
+	uuidLen = 36 // RFC 9562 §4: 8-4-4-4-12 hexadecimal digits; here in lower case
+	keyLen  = 22 // 16 bytes in base64url without padding (RFC 4648 §5)
+)
+
+// nibbles gives the value of each lower-case hexadecimal digit, 0xFF for what is none. A constant table.
+var nibbles = table("0123456789abcdef")
+
+// sextets does the same for base64url. A constant table.
+var sextets = table("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+
+func table(digits string) (t [256]uint8) {
+	for i := range t {
+		t[i] = 0xFF
+	}
+	for i := range len(digits) {
+		t[digits[i]] = uint8(i)
+	}
+	return t
+}
+
+// uuidGroups are the places of a UUID's text at which pairs of digits begin.
+var uuidGroups = [16]uint8{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
+
+// parseUUID returns the bytes of a UUID in its usual text.
+func parseUUID(s string) (out [16]byte, ok bool) {
+	if len(s) != uuidLen || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return out, false
+	}
+	for i, at := range uuidGroups {
+		high, low := nibbles[s[at]], nibbles[s[at+1]]
+		if high|low > 0x0F {
+			return out, false
+		}
+		out[i] = high<<4 | low
+	}
+	return out, true
+}
+
+// formatUUID is the inverse of parseUUID; b has 16 bytes.
+func formatUUID(b string) string {
+	var src [16]byte
+	copy(src[:], b)
+	var out [uuidLen]byte
+	hex.Encode(out[0:8], src[0:4])
+	hex.Encode(out[9:13], src[4:6])
+	hex.Encode(out[14:18], src[6:8])
+	hex.Encode(out[19:23], src[8:10])
+	hex.Encode(out[24:36], src[10:16])
+	out[8], out[13], out[18], out[23] = '-', '-', '-', '-'
+	return string(out[:])
+}
+
+// parseKey returns the 16 bytes of a text in base64url, of which the four bits that are left over are zero.
+func parseKey(s string) (out [16]byte, ok bool) {
+	if len(s) != keyLen {
+		return out, false
+	}
+	var acc uint32
+	n, bits := 0, 0
+	for i := range keyLen {
+		v := sextets[s[i]]
+		if v == 0xFF {
+			return out, false
+		}
+		acc = acc<<6 | uint32(v)
+		if bits += 6; bits >= 8 {
+			bits -= 8
+			out[n] = byte(acc >> bits)
+			if n++; n == len(out) {
+				return out, acc&(1<<bits-1) == 0
+			}
+		}
+	}
+	return out, false
+}
+
+// formatKey is the inverse of parseKey; b has 16 bytes.
+func formatKey(b string) string {
+	var src [16]byte
+	copy(src[:], b)
+	var out [keyLen]byte
+	base64.RawURLEncoding.Encode(out[:], src[:])
+	return string(out[:])
+}
+
+// The two usual texts of a DateTime (XEP-0082 §3.2) in UTC.
+const (
+	stampMillis  = "2006-01-02T15:04:05.000Z"
+	stampSeconds = "2006-01-02T15:04:05Z"
+	// maxSeconds is the last second of the year 9999, after which the text would be longer.
+	maxSeconds = 253402300799
+	maxMillis  = maxSeconds*1000 + 999
+)
+
+// parseStamp returns the time that s stands for since 1970, in the unit of the form that it has.
+func parseStamp(s, form string) (uint64, bool) {
+	if len(s) != len(form) {
+		return 0, false
+	}
+	t, err := time.Parse(form, s)
+	if err != nil {
+		return 0, false
+	}
+	n := t.Unix()
+	if form == stampMillis {
+		n = t.UnixMilli()
+	}
+	var buf [len(stampMillis)]byte
+	return uint64(n), n >= 0 && string(t.AppendFormat(buf[:0], form)) == s
+}
+
+// formatMillis is the inverse of parseStamp for stampMillis.
+func formatMillis(n uint64) string { return time.UnixMilli(int64(n)).UTC().Format(stampMillis) }
+
+// formatSeconds is the inverse of parseStamp for stampSeconds.
+func formatSeconds(n uint64) string { return time.Unix(int64(n), 0).UTC().Format(stampSeconds) }

@@ -1,0 +1,320 @@
+package pbstream
+
+import (
+	"strconv"
+
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// frame is what a frame says: an item, or only that the peer lives.
+type frame struct {
+	item stream.Item
+	ping bool
+	kind uint32 // field of Frame
+}
+
+// parse reads one frame, of which text is a copy of the bytes.
+func parse(text string, limits *stream.Limits) (f frame, err *stream.Error) {
+	const kinds = 1<<(frameError+1) - 1<<frameMessage
+	r := reader{s: text}
+	var data string
+	for r.next() {
+		if r.num >= frameMessage && r.num <= frameError {
+			f.kind, data = r.num, r.choice(kinds)
+		}
+	}
+	if r.err != nil {
+		return f, r.err
+	}
+	switch f.kind {
+	case frameMessage, framePresence, frameIQ:
+		f.item.Kind = stream.Stanza
+		f.item.Stanza, f.item.Malformed, err = parseStanza(stanza.Kind(f.kind), data, limits)
+	case frameAck:
+		f.item.Kind = stream.Element
+		f.item.Element, err = parseAck(data)
+	case frameAckRequest:
+		f.item.Kind = stream.Element
+		f.item.Element = &stanza.Element{Space: nsSM, Local: "r"}
+		err = skip(data)
+	case framePing, framePong:
+		f.item.Kind = stream.Keepalive
+		f.ping = f.kind == framePing
+		err = skip(data)
+	case frameElement:
+		f.item.Kind = stream.Element
+		f.item.Element, err = parseElement(data, limits)
+		if err == nil {
+			err = acceptable(f.item.Element)
+		}
+	case frameOpen:
+		f.item.Kind = stream.Open
+		f.item.Header, err = parseOpen(data, limits)
+	case frameClose:
+		f.item.Kind = stream.Close
+		err = skip(data)
+	case frameError:
+		f.item.Kind = stream.Element
+		f.item.Element, err = parseError(data, limits)
+	default:
+		err = stream.Fail(stream.UnsupportedStanzaType, "frame of an unknown kind")
+	}
+	return f, err
+}
+
+// skip reads a message of which no field is known.
+func skip(data string) *stream.Error {
+	r := reader{s: data}
+	for r.next() {
+	}
+	return r.err
+}
+
+// acceptable refuses elements that XML would take for something else at the top level.
+func acceptable(e *stanza.Element) *stream.Error {
+	switch {
+	case e.Space == stanza.NSClient:
+		return stream.Fail(stream.UnsupportedStanzaType, "unknown stanza, or one in the form of an element")
+	case e.Space == stanza.NSStream && e.Local == "stream":
+		return tooMany("stream header without a restart")
+	}
+	return nil
+}
+
+func parseAck(data string) (*stanza.Element, *stream.Error) {
+	r := reader{s: data}
+	var h uint64
+	for r.next() {
+		if r.num == 1 {
+			h = r.uint(1<<32 - 1)
+		}
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	e := stanza.New(nsSM, "a", "h", strconv.FormatUint(h, 10))
+	return &e, nil
+}
+
+func parseOpen(data string, limits *stream.Limits) (h stream.Header, err *stream.Error) {
+	r := reader{s: data}
+	var schema uint64
+	for r.next() {
+		switch r.num {
+		case 1:
+			h.From = r.str()
+		case 2:
+			h.To, h.HasTo = r.str(), true
+		case 3:
+			h.ID = r.str()
+		case 4:
+			h.Version, h.HasVersion = r.str(), true
+		case 5:
+			h.Lang = r.str()
+		case 6:
+			schema = r.uint(1<<32 - 1)
+		}
+	}
+	if r.err != nil {
+		return h, r.err
+	}
+	for _, s := range [...]string{h.From, h.To, h.ID, h.Version, h.Lang} {
+		if !validText(s) {
+			return h, unspeakable("character that XML does not allow")
+		}
+	}
+	if schema == 0 {
+		return h, stream.Fail(stream.UnsupportedVersion, "schema of the compact stream is missing")
+	}
+	return h, nil
+}
+
+func parseError(data string, limits *stream.Limits) (*stanza.Element, *stream.Error) {
+	r := reader{s: data}
+	e := stream.Error{Condition: stream.UndefinedCondition}
+	for r.next() {
+		switch r.num {
+		case 1:
+			e.Condition = value(&r, conditions[:], r.uint(1<<32-1))
+		case 2:
+			e.Text = r.str()
+		case 3:
+			app := r.str()
+			if r.err == nil {
+				e.App, r.err = parseElement(app, limits)
+			}
+		}
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	if !validText(e.Text) {
+		return nil, unspeakable("character that XML does not allow")
+	}
+	out := e.Element()
+	return &out, nil
+}
+
+// parseElement reads Element at the top level.
+func parseElement(data string, limits *stream.Limits) (*stanza.Element, *stream.Error) {
+	b := builder{limits: limits, most: limits.Elements, counting: true, elems: 1}
+	if err := b.generic(&b.dummy, data, "", 1, 0); err != nil {
+		return nil, err
+	}
+	b.allocate(1)
+	if err := b.generic(&b.elem[0], data, "", 1, 0); err != nil {
+		return nil, err
+	}
+	if err := b.elem[0].Validate(); err != nil {
+		return nil, unspeakable("element that XML cannot carry")
+	}
+	return &b.elem[0], nil
+}
+
+// small is a stanza with one child that has nothing but text: what is said most.
+type small struct {
+	stanza  stanza.Stanza
+	payload [1]stanza.Element
+	node    [1]stanza.Node
+}
+
+// parseStanza reads Stanza. An address that cannot be parsed is left out and reported.
+func parseStanza(kind stanza.Kind, data string, limits *stream.Limits) (*stanza.Stanza, *stanza.Error, *stream.Error) {
+	b := builder{limits: limits, most: limits.Elements - 1, counting: true}
+	var head stanza.Stanza
+	from, body, top, err := b.stanza(&head, data)
+	if err != nil {
+		return nil, nil, err
+	}
+	var out *stanza.Stanza
+	if b.elems == 1 && b.attrs == 0 && b.nodes == 1 {
+		all := new(small)
+		out, b.elem, b.node = &all.stanza, all.payload[:], all.node[:]
+		b.fill(top)
+	} else {
+		out = new(stanza.Stanza)
+		if b.elems > 0 {
+			b.allocate(top)
+		}
+	}
+	*out = head
+	out.Kind = kind
+	bad := b.addresses(out, from)
+	if top > 0 {
+		if err := b.payloads(data, body); err != nil {
+			return nil, nil, err
+		}
+		out.Payload = b.elem[:top:top]
+	}
+	if err := out.Validate(); err != nil {
+		return nil, nil, unspeakable("stanza that XML cannot carry")
+	}
+	return out, bad, nil
+}
+
+// stanza reads the fields of Stanza while counting: the attributes into s, but for the addresses, and how many
+// children there are.
+func (b *builder) stanza(s *stanza.Stanza, data string) (from, body string, top int, err *stream.Error) {
+	const ids = 7 << stanzaID
+	const kinds = 1<<stanzaType | 1<<stanzaTypeName
+	r := reader{s: data}
+	var uuid, key string
+	for r.next() {
+		switch r.num {
+		case stanzaTo:
+			b.to = r.str()
+		case stanzaFrom:
+			from = r.str()
+		case stanzaID:
+			s.ID = r.choice(ids)
+		case stanzaUUID:
+			uuid = r.choice(ids)
+			b.uuid(&r, uuid)
+		case stanzaKey:
+			key = r.choice(ids)
+			b.key(&r, key)
+		case stanzaType:
+			s.Type = value(&r, types[:], r.choiceUint(kinds, 1<<32-1))
+		case stanzaTypeName:
+			s.Type = r.choice(kinds)
+		case stanzaLang:
+			s.Lang = r.str()
+		case stanzaBody:
+			body = r.str()
+		case stanzaPayload:
+			r.many()
+			b.count(&r)
+		}
+	}
+	if r.err != nil {
+		return "", "", 0, r.err
+	}
+	if !validText(b.to) || !validText(from) {
+		return "", "", 0, unspeakable("character that XML does not allow")
+	}
+	switch {
+	case uuid != "":
+		s.ID = formatUUID(uuid)
+	case key != "":
+		s.ID = formatKey(key)
+	}
+	if body != "" {
+		b.count(&r)
+	}
+	b.id = s.ID
+	top = b.elems
+	if r.err == nil && top > 0 {
+		r.err = b.payloads(data, body)
+	}
+	return from, body, top, r.err
+}
+
+// addresses parses the addresses of s; the first one that is wrong is what the sender is told of (RFC 6120 §8.3.3.8).
+func (b *builder) addresses(s *stanza.Stanza, from string) *stanza.Error {
+	var bad *stanza.Error
+	for _, a := range [...]struct {
+		name, text string
+		out        *jid.JID
+	}{{"from", from, &s.From}, {"to", b.to, &s.To}} {
+		if a.text == "" {
+			continue
+		}
+		j, err := jid.Parse(a.text)
+		if err != nil && bad == nil {
+			bad = stanza.Refuse(stanza.JIDMalformed, "the "+a.name+" address is malformed")
+		}
+		*a.out = j
+	}
+	if b.by = s.To.Bare().String(); s.To.IsZero() {
+		b.by = b.to
+	}
+	return bad
+}
+
+// payloads reads the children of a stanza.
+func (b *builder) payloads(data, body string) *stream.Error {
+	next := 0
+	child := func() *stanza.Element {
+		if b.counting {
+			return &b.dummy
+		}
+		next++
+		return &b.elem[next-1]
+	}
+	if body != "" {
+		e := child()
+		e.Space, e.Local = stanza.NSClient, "body"
+		b.text(e, body)
+	}
+	r := reader{s: data}
+	for r.next() {
+		if r.num == stanzaPayload {
+			if err := b.payload(child(), r.data); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

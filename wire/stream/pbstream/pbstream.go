@@ -1,0 +1,220 @@
+// Package pbstream owns the compact form of a stream: length-prefixed Protocol Buffers frames, as
+// docs/protocol/compact.md specifies them, that say exactly what XML can say and nothing else.
+//
+// What is frequent has typed fields, used only where the conversion loses nothing; everything else goes as a tree of
+// elements, with a dictionary for the usual namespaces and names. Encoding and decoding are written by hand; the types
+// generated from pb/compact.proto are what the tests compare them with.
+//
+// A Decoder is owned by one goroutine. The codec is a pure function. The package opens nothing and starts nothing, and
+// never hands on a stanza that stanza.Validate refuses.
+package pbstream
+
+import (
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// Fields of Frame.
+const (
+	frameMessage = iota + 1
+	framePresence
+	frameIQ
+	frameAck
+	frameAckRequest
+	framePing
+	framePong
+	frameElement
+	frameOpen
+	frameClose
+	frameError
+)
+
+// Fields of Stanza.
+const (
+	stanzaTo = iota + 1
+	stanzaFrom
+	stanzaID
+	stanzaUUID
+	stanzaKey
+	stanzaType
+	stanzaTypeName
+	stanzaLang
+	stanzaBody
+	stanzaPayload
+)
+
+// Fields of Payload.
+const (
+	kindElement = iota + 1
+	kindBody
+	kindChatState
+	kindSignal
+	kindOriginID
+	kindStanzaID
+	kindReceived
+	kindMarker
+	kindDelay
+	kindReplace
+	kindConfirmed
+	kindShow
+	kindStatus
+	kindPriority
+	kindSubject
+	kindThread
+	kindRoster
+)
+
+// Fields of Element.
+const (
+	elementSpace = iota + 1
+	elementSpaceName
+	elementLocal
+	elementLocalName
+	elementAttrs
+	elementText
+	elementChildren
+	elementNodes
+)
+
+// Fields of Attr, the first four of which are as in Element, and of everything that is an identifier: the first three.
+const (
+	attrValue = iota + 5
+	attrUUID
+	attrKey
+	attrWord
+	attrURI
+)
+
+// Codec writes compact frames, for TCP and for WebSocket alike: a frame always has its length in front. It implements
+// stream.Codec.
+type Codec struct{}
+
+var _ stream.Codec = Codec{}
+
+// Index implements stream.Codec.
+func (Codec) Index() int { return 2 }
+
+// AppendStanza implements stream.Codec. What is not valid is made valid, as the XML codec does it: a character that XML
+// cannot carry becomes U+FFFD, an element name that is no name an underscore; an attribute that has no name, or that is
+// there twice, is left out.
+func (Codec) AppendStanza(dst []byte, s *stanza.Stanza) []byte {
+	dst, frame := begin(dst)
+	kind := s.Kind
+	if kind < stanza.Message || kind > stanza.IQ {
+		kind = stanza.Message
+	}
+	dst, inner := beginField(dst, uint32(kind)) // the fields are numbered as the kinds are
+	dst = appendStanza(dst, s)
+	return end(end(dst, inner), frame)
+}
+
+// AppendElement implements stream.Codec.
+func (Codec) AppendElement(dst []byte, e *stanza.Element) []byte {
+	dst, frame := begin(dst)
+	switch {
+	case e.Space == nsSM && e.Local == "r" && len(e.Attrs) == 0 && len(e.Nodes) == 0:
+		dst = append(dst, frameAckRequest<<3|lengthType, 0)
+	case e.Space == nsSM && e.Local == "a" && len(e.Attrs) == 1 && len(e.Nodes) == 0:
+		if h, ok := parseNumber(e.Attr("h"), 1<<32-1); ok {
+			dst, inner := beginField(dst, frameAck)
+			dst = appendUint(dst, 1, h)
+			return end(end(dst, inner), frame)
+		}
+		fallthrough
+	default:
+		var inner int
+		dst, inner = beginField(dst, frameElement)
+		dst = end(appendElement(dst, e, ""), inner)
+	}
+	return end(dst, frame)
+}
+
+// AppendOpen implements stream.Codec.
+func (Codec) AppendOpen(dst []byte, h stream.Header) []byte {
+	dst, frame := begin(dst)
+	dst, inner := beginField(dst, frameOpen)
+	dst = appendString(dst, 1, h.From)
+	if h.HasTo || h.To != "" {
+		dst = appendPresent(dst, 2, h.To)
+	}
+	dst = appendString(dst, 3, h.ID)
+	if h.HasVersion || h.Version != "" {
+		dst = appendPresent(dst, 4, h.Version)
+	}
+	dst = appendString(dst, 5, h.Lang)
+	dst = appendUint(dst, 6, Schema)
+	return end(end(dst, inner), frame)
+}
+
+// AppendError implements stream.Codec.
+func (Codec) AppendError(dst []byte, e *stream.Error) []byte {
+	dst, frame := begin(dst)
+	dst, inner := beginField(dst, frameError)
+	condition := e.Condition
+	if index(conditions[:], condition) == 0 {
+		condition = stream.UndefinedCondition
+	}
+	dst = appendUint(dst, 1, index(conditions[:], condition))
+	dst = appendString(dst, 2, e.Text)
+	if e.App != nil {
+		var app int
+		dst, app = beginField(dst, 3)
+		dst = end(appendElement(dst, e.App, ""), app)
+	}
+	return end(end(dst, inner), frame)
+}
+
+// AppendClose implements stream.Codec.
+func (Codec) AppendClose(dst []byte) []byte { return append(dst, 2, frameClose<<3|lengthType, 0) }
+
+// AppendPing appends a ping, which the peer answers with a pong.
+func (Codec) AppendPing(dst []byte) []byte { return append(dst, 2, framePing<<3|lengthType, 0) }
+
+// AppendPong appends the answer to a ping.
+func (Codec) AppendPong(dst []byte) []byte { return append(dst, 2, framePong<<3|lengthType, 0) }
+
+// appendStanza appends the fields of Stanza.
+func appendStanza(dst []byte, s *stanza.Stanza) []byte {
+	dst = appendJID(dst, stanzaTo, s.To.String())
+	dst = appendJID(dst, stanzaFrom, s.From.String())
+	if s.ID != "" {
+		dst = appendID(dst, stanzaID, s.ID)
+	}
+	if n := index(types[:], s.Type); n != 0 {
+		dst = appendUint(dst, stanzaType, n)
+	} else {
+		dst = appendString(dst, stanzaTypeName, s.Type)
+	}
+	dst = appendString(dst, stanzaLang, s.Lang)
+	payload := s.Payload
+	if len(payload) > 0 && payload[0].Local == "body" {
+		if text, ok := plainText(&payload[0], stanza.NSClient); ok && text != "" {
+			dst = appendString(dst, stanzaBody, text)
+			payload = payload[1:]
+		}
+	}
+	for i := range payload {
+		var inner int
+		dst, inner = beginField(dst, stanzaPayload)
+		dst = end(appendPayload(dst, s, &payload[i]), inner)
+	}
+	return dst
+}
+
+// plainText returns the text of an element in that namespace that has nothing else.
+func plainText(e *stanza.Element, space string) (string, bool) {
+	if len(e.Attrs) > 0 || e.Space != space {
+		return "", false
+	}
+	return onlyText(e)
+}
+
+// onlyText returns the text of an element without child elements.
+func onlyText(e *stanza.Element) (string, bool) {
+	for i := range e.Nodes {
+		if e.Nodes[i].Element != nil {
+			return "", false
+		}
+	}
+	return e.Text(), true
+}
