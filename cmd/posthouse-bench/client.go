@@ -30,8 +30,9 @@ type client struct {
 
 // connect opens the socket and, where asked for, TLS. The stream is not opened.
 func connect(ctx context.Context, o *options, name string) (*client, error) {
-	dialer := net.Dialer{Timeout: replyTimeout}
-	conn, err := dialer.DialContext(ctx, "tcp", o.address)
+	// Without keepalive and without a goroutine to watch ctx: the load generator shares the machine with what it measures.
+	dialer := net.Dialer{KeepAlive: -1}
+	conn, err := dialer.DialContext(context.WithoutCancel(ctx), "tcp", o.address)
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}

@@ -324,8 +324,13 @@ func (m *marks) restore(marks []store.Mark) {
 // snapshot is which messages of an account are known to be delivered.
 type snapshot struct {
 	horizon        store.MessageID
+	deep           bool
 	pending, ahead []store.MessageID
 }
+
+// nothing reports that no message waits, so that the log need not be asked. One that was committed and not noted yet is
+// still on its way to the sessions that are there.
+func (s *snapshot) nothing() bool { return !s.deep && len(s.pending) == 0 }
 
 func (s *snapshot) delivered(id store.MessageID) bool {
 	if id > s.horizon {
@@ -359,7 +364,7 @@ func (m *marks) snapshot(ctx context.Context, owner store.AccountID) (snapshot, 
 			}
 			continue
 		}
-		s := snapshot{acc.horizon, slices.Clone(acc.pending), slices.Clone(acc.ahead)}
+		s := snapshot{acc.horizon, acc.deep, slices.Clone(acc.pending), slices.Clone(acc.ahead)}
 		shard.mu.Unlock()
 		return s, nil
 	}

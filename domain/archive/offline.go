@@ -41,6 +41,9 @@ func (a *Archive) Replay(ctx context.Context, account uint64, yield func(*stream
 	if err != nil {
 		return 0, fmt.Errorf("read the mark before a replay: %w", err)
 	}
+	if before.nothing() {
+		return uint64(before.horizon), nil
+	}
 	var after store.MessageID
 	for {
 		page, err := a.log.Undelivered(ctx, owner, after, replayPage)
