@@ -240,6 +240,9 @@ const watchInterval = time.Second
 func (a *assembly) watchAccounts(ctx context.Context) error {
 	last, err := a.database.AccountChanges(ctx, -1, 1)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped before it began
+		}
 		return err
 	}
 	seen := last[0].Number
