@@ -1,66 +1,110 @@
 #!/usr/bin/env bash
 # Measures Posthouse and, when asked, Debian's ejabberd beside it in the same minutes, one after the other:
 #   bench/compare.sh [ejabberd]
-# Results go to the terminal and, as JSON, to bench/results/ (not kept in git). Settings by environment:
-#   PAIRS=200 WINDOW=16 DURATION=20s USERS=2000 IDLE=10000 IDLE_TLS=5000 MECHANISM=SCRAM-SHA-256
+# Results go to the terminal and, as JSON, one object a line, to bench/results/ (not kept in git). Settings by environment:
+#   PAIRS=200 WINDOW=16 DURATION=20s USERS=2000 IDLE=10000 IDLE_TLS=5000 MECHANISM=SCRAM-SHA-256 PORT=5222
+# PORT is that of XMPP; direct TLS is the next one, and HTTP, metrics and the peer are above it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 pairs=${PAIRS:-200} window=${WINDOW:-16} duration=${DURATION:-20s} users=${USERS:-2000}
-idle=${IDLE:-10000} idle_tls=${IDLE_TLS:-5000}
+idle=${IDLE:-10000} idle_tls=${IDLE_TLS:-5000} port=${PORT:-5222}
 with=${1:-}
+case $with in
+  "" | ejabberd) ;;
+  *) echo "usage: bench/compare.sh [ejabberd]" >&2; exit 2 ;;
+esac
+if [ "$with" = ejabberd ] && [ "$(id -u)" -ne 0 ]; then
+  echo "run this as root: ejabberd and PostgreSQL change to users of their own" >&2
+  exit 1
+fi
 bench=bin/posthouse-bench
 results=bench/results
 work=$(mktemp -d)
 mkdir -p "$results"
 stamp=$(date +%Y%m%d-%H%M%S)
+files=()
 server=""
-stop() { [ -n "$server" ] && kill "$server" 2>/dev/null && wait "$server" 2>/dev/null; server=""; }
+stop() {
+  if [ -n "$server" ]; then
+    kill "$server" 2>/dev/null && wait "$server" 2>/dev/null || true
+    server=""
+  fi
+}
 trap 'stop; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
 
-wait_for() { # port
+taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+must_be_free() { # ports
+  for p in "$@"; do
+    if taken "$p"; then
+      echo "another program listens on port $p: stop it, or name another PORT" >&2
+      exit 1
+    fi
+  done
+}
+
+# wait_for PORT LOG: until the server listens; its log is shown when it does not.
+wait_for() {
   for _ in $(seq 300); do
-    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
+    taken "$1" && return
+    kill -0 "$server" 2>/dev/null || break
     sleep 0.2
   done
-  echo "nothing listens on port $1" >&2
+  echo "the server did not start:" >&2
+  tail -20 "$2" >&2
   exit 1
 }
 
-# run NAME PIDS PORT TLSPORT MECHANISM LOGIN_MECHANISM: every scenario against one server.
+# run NAME PIDS PORT MECHANISM: every scenario against one server.
 run() {
-  local name=$1 pids=$2 port=$3 tls=$4 mechanism=$5
+  local name=$1 pids=$2 at=$3 mechanism=$4
   local out="$results/$stamp-$name.json"
-  local common=(-json -pid "$pids" -mechanism "$mechanism")
-  local plain=("${common[@]}" -address "127.0.0.1:$port") secure=("${common[@]}" -address "127.0.0.1:$tls" -security tls)
+  local common=(-out "$out" -pid "$pids" -mechanism "$mechanism")
+  local plain=("${common[@]}" -address "127.0.0.1:$at") secure=("${common[@]}" -address "127.0.0.1:$((at + 1))" -security tls)
   echo "== $name ($(nproc) cores, load $(cut -d' ' -f1 /proc/loadavg))" >&2
-  $bench "${plain[@]}" -users "$users" register | tee -a "$out"
-  $bench "${plain[@]}" -users "$users" -duration "$duration" login | tee -a "$out"
-  $bench "${common[@]}" -address "127.0.0.1:$port" -security starttls -users "$users" -duration "$duration" login | tee -a "$out"
-  $bench "${plain[@]}" -register -pairs "$pairs" -window "$window" -duration "$duration" message | tee -a "$out"
+  $bench "${plain[@]}" -users "$users" register
+  $bench "${plain[@]}" -users "$users" -duration "$duration" login
+  $bench "${plain[@]}" -security starttls -users "$users" -duration "$duration" login
+  $bench "${plain[@]}" -register -pairs "$pairs" -window "$window" -duration "$duration" message
   local limit
   limit=$(tail -1 "$out" | sed 's/.*"per_second":\([0-9]*\).*/\1/')
-  $bench "${plain[@]}" -pairs "$pairs" -window "$window" -duration "$duration" -rate $((limit / 2)) message | tee -a "$out"
-  $bench "${plain[@]}" -register -sessions "$idle" idle | tee -a "$out"
-  $bench "${secure[@]}" -register -sessions "$idle_tls" idle | tee -a "$out"
-  echo "written to $out" >&2
+  # Half of that, to see how long a message takes when the server is not at its limit.
+  $bench "${plain[@]}" -pairs "$pairs" -window "$window" -duration "$duration" -rate "$((limit / 2 + 1))" message
+  $bench "${plain[@]}" -register -sessions "$idle" idle
+  $bench "${secure[@]}" -register -sessions "$idle_tls" idle
+  files+=("$out")
 }
 
 echo "building" >&2
 make -s build
-POSTHOUSE_DATA="$work/data" bin/posthouse serve --config bench/node.yaml >"$work/log" 2>&1 &
+must_be_free "$port" "$((port + 1))" "$((port + 58))" "$((port + 68))"
+env POSTHOUSE_DATA="$work/data" POSTHOUSE_LISTEN_XMPP_ADDRESS="127.0.0.1:$port" POSTHOUSE_LISTEN_XMPP_TLS_ADDRESS="127.0.0.1:$((port + 1))" \
+  POSTHOUSE_LISTEN_HTTP_ADDRESS="127.0.0.1:$((port + 58))" POSTHOUSE_LISTEN_METRICS_ADDRESS="127.0.0.1:$((port + 68))" \
+  bin/posthouse serve --quiet --config bench/node.yaml >"$work/log" 2>&1 &
 server=$!
-wait_for 5222
-run posthouse "$server" 5222 5223 "${MECHANISM:-SCRAM-SHA-256}"
+wait_for "$port" "$work/log"
+run posthouse "$server" "$port" "${MECHANISM:-SCRAM-SHA-256}"
 stop
 
 if [ "$with" = ejabberd ]; then
+  peer=$((port + 100))
   for mode in postgres memory; do
-    bench/ejabberd/run.sh "$mode" 5322 >"$work/ejabberd" 2>"$work/ejabberd.err" &
+    must_be_free "$peer" "$((peer + 1))"
+    bench/ejabberd/run.sh "$mode" "$peer" >"$work/ejabberd" 2>"$work/ejabberd.err" &
     server=$!
-    wait_for 5322
-    sleep 2
+    for _ in $(seq 600); do # installing it may take a while
+      grep -q '^-pid ' "$work/ejabberd" && break
+      kill -0 "$server" 2>/dev/null || break
+      sleep 0.5
+    done
+    wait_for "$peer" "$work/ejabberd.err"
     pids=$(sed -n 's/^-pid //p' "$work/ejabberd")
-    run "ejabberd-$mode" "$pids" 5322 5323 "${EJABBERD_MECHANISM:-PLAIN}"
+    run "ejabberd-$mode" "$pids" "$peer" "${EJABBERD_MECHANISM:-PLAIN}"
     stop
   done
 fi
+
+echo "== figures; a ratio is to the first column" >&2
+$bench compare "${files[@]}"
+echo "written to ${files[*]}" >&2

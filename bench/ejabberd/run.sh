@@ -30,8 +30,10 @@ work=$(mktemp -d /tmp/ejabberd-bench.XXXXXX)
 chmod 755 "$work"
 stop() {
   trap - EXIT INT TERM
-  [ -n "${beam:-}" ] && kill "$beam" 2>/dev/null && wait "$beam" 2>/dev/null
-  [ -d "$work/pg" ] && su postgres -s /bin/sh -c "$pgbin/pg_ctl -D $work/pg -m fast -w stop" >/dev/null 2>&1
+  [ -n "${beam:-}" ] && kill "$beam" 2>/dev/null && wait "$beam" 2>/dev/null || true
+  # The Erlang port mapper stays behind otherwise. It refuses to go while another node needs it.
+  [ -n "${mapper:-}" ] && epmd -kill >/dev/null 2>&1 || true
+  [ -d "$work/pg" ] && su postgres -s /bin/sh -c "$pgbin/pg_ctl -D $work/pg -m fast -w stop" >/dev/null 2>&1 || true
   rm -rf "$work"
 }
 trap stop EXIT INT TERM
@@ -57,7 +59,8 @@ fi
 cat >"$work/inetrc" <<'END'
 {lookup,["file","native"]}.
 END
-export HOME="$work/spool"
+export HOME="$work/spool" ERL_EPMD_ADDRESS=127.0.0.1
+if ! (exec 3<>/dev/tcp/127.0.0.1/4369) 2>/dev/null; then mapper=ours; fi
 cd "$work/spool"
 # The emulator is started directly, so that it is a child of this script and ends with it.
 setpriv --reuid ejabberd --regid ejabberd --clear-groups env EJABBERD_CONFIG_PATH="$work/ejabberd.yml" \

@@ -32,6 +32,7 @@ type options struct {
 	duration, warmup, settle       time.Duration
 	register, originID, json       bool
 	receiverSM, ack                bool
+	file                           string    // results as JSON are appended to it, "" for none
 	out                            io.Writer // results
 	progress                       io.Writer // the progress line
 }
@@ -71,6 +72,9 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	}
 	if err := o.check(); err != nil {
 		return err
+	}
+	if names[0] == "compare" {
+		return compare(out, names[1:])
 	}
 	if len(names) == 1 && names[0] == "all" {
 		names = nil
@@ -126,12 +130,13 @@ func flags(o *options, errOut io.Writer) *flag.FlagSet {
 	set.BoolVar(&o.ack, "ack", true, "message: enable stream management (XEP-0198) and count a message when it is acknowledged")
 	set.BoolVar(&o.receiverSM, "receiver-ack", false, "message: receivers enable stream management too and answer its requests")
 	set.BoolVar(&o.json, "json", false, "print results as JSON, one object a line")
+	set.StringVar(&o.file, "out", "", "also append results as JSON, one object a line, to this `file`")
 	set.Usage = func() {
 		fmt.Fprintf(errOut, "Usage: posthouse-bench [flags] SCENARIO…\n\nScenarios:\n")
 		for _, s := range scenarios {
 			fmt.Fprintf(errOut, "  %-9s %s\n", s.name, s.help)
 		}
-		fmt.Fprintf(errOut, "  %-9s all of them\n\nFlags:\n", "all")
+		fmt.Fprintf(errOut, "  %-9s all of them\n  %-9s no scenario: show the figures in the files named after it (see -out) side by side\n\nFlags:\n", "all", "compare")
 		set.PrintDefaults()
 	}
 	return set
@@ -157,11 +162,22 @@ func (o *options) check() error {
 
 // report prints one scenario's result.
 func (o *options) report(name string, result any) error {
+	line, err := json.Marshal(map[string]any{
+		"scenario": name, "transport": o.transport, "security": o.security, "mechanism": o.mechanism,
+		"address": o.address, "result": result,
+	})
+	if err != nil {
+		return err
+	}
+	line = append(line, '\n')
+	if o.file != "" {
+		if err := appendTo(o.file, line); err != nil {
+			return err
+		}
+	}
 	if o.json {
-		return json.NewEncoder(o.out).Encode(map[string]any{
-			"scenario": name, "transport": o.transport, "security": o.security, "mechanism": o.mechanism,
-			"address": o.address, "result": result,
-		})
+		_, err = o.out.Write(line)
+		return err
 	}
 	text, err := json.MarshalIndent(result, "  ", "  ")
 	if err != nil {
@@ -169,6 +185,15 @@ func (o *options) report(name string, result any) error {
 	}
 	_, err = fmt.Fprintf(o.out, "%s (%s, %s)\n  %s\n", name, o.transport, o.security, humanize(string(text)))
 	return err
+}
+
+func appendTo(name string, line []byte) error {
+	file, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(line)
+	return errors.Join(err, file.Close())
 }
 
 // humanize turns an indented JSON object into aligned lines without its punctuation.
