@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 )
@@ -41,6 +42,9 @@ var figures = []figure{
 	{"bytes an idle session, TLS", "idle", "tls", false, []string{"server_bytes_per_session"}},
 }
 
+// stamp is what bench/compare.sh puts before the names of files.
+var stamp = regexp.MustCompile(`^\d{8}-\d{6}-`)
+
 // compare prints the results of several servers side by side, and the ratio of each to the first. Files are those of -out.
 func compare(out io.Writer, files []string) error {
 	if len(files) == 0 {
@@ -53,7 +57,7 @@ func compare(out io.Writer, files []string) error {
 		if all[i], err = readMeasured(name); err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "\t%s", strings.TrimSuffix(filepath.Base(name), ".json"))
+		fmt.Fprintf(w, "\t%s", stamp.ReplaceAllString(strings.TrimSuffix(filepath.Base(name), ".json"), ""))
 		if i > 0 {
 			fmt.Fprint(w, "\tratio")
 		}
