@@ -1,10 +1,16 @@
 package durability
 
 import (
+	"bufio"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -12,93 +18,164 @@ import (
 // pairs is how many conversations carry the load.
 const pairs = 8
 
-// TestKill ends the process with SIGKILL at random moments under load, again and again on the same data.
-func TestKill(t *testing.T) {
-	h := newHouse(t, binary(t, ""), t.TempDir(), "full")
+// settle makes a house with people, and a load for it.
+func settle(t *testing.T) *load {
+	t.Helper()
+	h := newHouse(t, t.TempDir(), "full")
 	h.addUsers(t, 2*pairs)
-	l := newLoad(h, pairs)
-	acked := int64(0)
-	for round := 1; round <= 10; round++ {
-		p := h.start(t)
-		l.round(t.Context(), 2*round, 200+rand.IntN(2000), p.kill)
-		require.Equal(t, -1, p.wait(t), "it should have been killed: %s", p.log)
-		acked += l.total.Load()
-		check(t, l, 2*round+1)
-	}
-	require.Greater(t, acked, int64(1000), "the load was too light to mean anything")
-	t.Logf("10 kills, %d messages acknowledged, none lost", acked)
+	return newLoad(h, pairs)
 }
 
-// check starts a node on what is left, and looks.
-func check(t *testing.T, l *load, round int) {
+// check looks whether everything is as it must be, on a running node.
+func check(t *testing.T, l *load, p *process, round int, whole bool) {
 	t.Helper()
-	p := l.house.start(t)
-	violations, err := l.verify(t.Context(), round)
+	violations, err := l.verify(t.Context(), round, whole)
 	require.NoError(t, err, "%s", p.log)
 	require.Empty(t, violations)
-	p.kill()
-	p.wait(t)
 }
 
-// TestKillAtFlush ends the process exactly when one of its threads is about to flush for the n-th time.
+// checkAll starts a node on what is left, and looks at everything from the beginning.
+func checkAll(t *testing.T, l *load, round int) {
+	t.Helper()
+	p := l.house.startWell(t)
+	check(t, l, p, round, true)
+	p.kill()
+	p.killed(t)
+	for _, pair := range l.pairs {
+		require.NotEmpty(t, pair.acked, "pair %d has not taken part", pair.number)
+	}
+}
+
+// TestKill ends the process with SIGKILL at random moments under load, again and again on the same data.
+func TestKill(t *testing.T) {
+	l := settle(t)
+	acked := int64(0)
+	const rounds = 12
+	for round := 1; round <= rounds; round++ {
+		p := l.house.startWell(t)
+		check(t, l, p, 2*round-1, false)
+		l.round(t.Context(), 2*round, 100+rand.IntN(1500), after(time.Duration(round%2)*20*time.Millisecond+1, p.kill))
+		p.killed(t)
+		acked += l.total.Load()
+	}
+	checkAll(t, l, 2*rounds+1)
+	require.Greater(t, acked, int64(rounds*100), "the load was too light to mean anything")
+	repeated := 0
+	for _, p := range l.pairs {
+		repeated += p.repeated
+	}
+	require.Positive(t, repeated, "no message was stored and not acknowledged: nothing was tested of sending again")
+	t.Logf("%d kills, %d messages acknowledged, none lost; %d that were stored and not acknowledged were sent again, none doubled", rounds, acked, repeated)
+}
+
+// strace runs a command with faults injected into its flushes. The command ends when strace does.
+func strace(t *testing.T, file, fault string) []string {
+	t.Helper()
+	return []string{
+		requireTool(t, "strace"), "-f", "-qq", "-ttt", "-o", file, "-e", "trace=fsync,fdatasync", "-e", "signal=none",
+		"-e", "inject=fsync,fdatasync:" + fault, requireTool(t, "setpriv"), "--pdeathsig", "KILL",
+	}
+}
+
+// TestKillAtFlush ends the process exactly when one of its threads is about to flush for the n-th time, be it while the node starts.
 func TestKillAtFlush(t *testing.T) {
-	strace := requireTool(t, "strace")
-	h := newHouse(t, binary(t, ""), t.TempDir(), "full")
-	h.addUsers(t, 2*pairs)
-	l := newLoad(h, pairs)
-	killed := 0
-	for round, n := range []int{1, 2, 3, 5, 8, 12, 17, 23, 30, 40} {
-		p := h.start(t, strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync",
-			"-e", fmt.Sprintf("inject=fsync,fdatasync:signal=SIGKILL:when=%d", n))
-		l.round(t.Context(), 2*round+2, 20000, p.kill)
-		if p.wait(t); l.total.Load() < 20000 {
+	l := settle(t)
+	l.burst = 1 // many flushes for few messages
+	killed, acked := 0, int64(0)
+	moments := []int{1, 2, 3, 5, 8, 12, 17, 23, 30, 40}
+	for i, n := range moments {
+		const enough = 20000
+		p := l.house.start(t, strace(t, os.DevNull, fmt.Sprintf("signal=SIGKILL:when=%d", n))...)
+		l.round(t.Context(), 2*i+2, enough, p.kill)
+		p.killed(t)
+		if acked += l.total.Load(); l.total.Load() < enough {
 			killed++
 		}
-		check(t, l, 2*round+3)
+		t.Logf("a thread's flush %d: %d messages acknowledged before", n, l.total.Load())
+		p = l.house.startWell(t)
+		check(t, l, p, 2*i+3, false)
+		p.kill()
+		p.killed(t)
 	}
-	require.Greater(t, killed, 5, "the injected kills did not happen")
+	checkAll(t, l, 2*len(moments)+3)
+	require.Equal(t, len(moments), killed, "the injected kills did not happen")
+	require.Greater(t, acked, int64(500), "the load was too light to mean anything")
+	t.Logf("%d kills at flushes, %d messages acknowledged, none lost", killed, acked)
 }
 
 // TestFailedFlush makes a flush fail: from then on nothing may be acknowledged, and the node must exit with an error.
 func TestFailedFlush(t *testing.T) {
-	strace := requireTool(t, "strace")
-	h := newHouse(t, binary(t, ""), t.TempDir(), "full")
-	h.addUsers(t, 2*pairs)
-	l := newLoad(h, pairs)
-	for round, n := range []int{6, 15, 25} {
-		p := h.start(t, strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync",
-			"-e", fmt.Sprintf("inject=fsync,fdatasync:error=EIO:when=%d", n))
-		l.round(t.Context(), 2*round+2, 1<<30, func() {})
-		require.Greater(t, p.wait(t), 0, "after a failed flush the node must exit with an error: %s", p.log)
-		check(t, l, 2*round+3)
+	l := settle(t)
+	l.burst = 1 // many flushes for few messages
+	acked := int64(0)
+	moments := []int{4, 9, 15, 25}
+	for i, n := range moments {
+		trace := filepath.Join(t.TempDir(), "trace")
+		p := l.house.start(t, strace(t, trace, fmt.Sprintf("error=EIO:when=%d", n))...)
+		l.round(t.Context(), 2*i+2, 1<<30, func() {})
+		code := p.wait(t)
+		end := time.Now()
+		require.Positive(t, code, "after a failed flush the node must exit with an error: %s", p.log)
+		acked += l.total.Load()
+		t.Logf("a thread's flush %d failed; %d messages acknowledged before; exit code %d after %v", n, l.total.Load(), code, end.Sub(injected(t, trace)))
+		p = l.house.startWell(t)
+		check(t, l, p, 2*i+3, false)
+		p.kill()
+		p.killed(t)
 	}
+	checkAll(t, l, 2*len(moments)+3)
+	require.Greater(t, acked, int64(200), "the load was too light to mean anything")
+}
+
+// injected finds the time of the first injected fault in the output of strace.
+func injected(t *testing.T, file string) time.Time {
+	t.Helper()
+	f, err := os.Open(file)
+	require.NoError(t, err)
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) > 1 && strings.Contains(lines.Text(), "INJECTED") {
+			seconds, err := strconv.ParseFloat(fields[1], 64)
+			require.NoError(t, err)
+			return time.UnixMicro(int64(seconds * 1e6))
+		}
+	}
+	require.Fail(t, "no fault was injected")
+	return time.Time{}
 }
 
 // TestCheckFindsEarlyAcknowledgement: a node that acknowledges before it commits must be found out.
 func TestCheckFindsEarlyAcknowledgement(t *testing.T) {
-	h := newHouse(t, binary(t, "plant_early_ack"), t.TempDir(), "full")
-	h.addUsers(t, 2*pairs)
-	l := newLoad(h, pairs)
+	l := settle(t)
+	honest, planted := l.house.bin, binary(t, "plant_early_ack")
 	for round := 1; round <= 10; round++ {
-		p := h.start(t)
-		l.round(t.Context(), 2*round, 200+rand.IntN(500), p.kill)
-		p.wait(t)
-		p = h.start(t)
-		violations, err := l.verify(t.Context(), 2*round+1)
+		l.house.bin = planted
+		p := l.house.startWell(t)
+		l.round(t.Context(), 2*round, 200+rand.IntN(300), p.kill)
+		p.killed(t)
+		l.house.bin = honest
+		p = l.house.startWell(t)
+		violations, err := l.verify(t.Context(), 2*round+1, false)
 		require.NoError(t, err)
 		p.kill()
-		p.wait(t)
+		p.killed(t)
 		if len(violations) > 0 {
-			t.Logf("found in round %d: %v", round, violations)
+			t.Logf("found in round %d: %q", round, violations)
 			return
 		}
 	}
 	t.Fatal("ten kills of a node that acknowledges too early, and no loss was found")
 }
 
+// requireTool returns the path of a program.
 func requireTool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
+	if err != nil {
+		if path, err = exec.LookPath("/usr/sbin/" + name); err == nil {
+			return path
+		}
+	}
 	require.NoError(t, err, "this test needs %s: run test/setup.sh", name)
 	return path
 }

@@ -18,67 +18,104 @@ import (
 // diskMiB is the size of the disk whose plug is pulled.
 const diskMiB = 192
 
-var powerloss = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(os.TempDir(), fmt.Sprintf("posthouse-powerloss-%d", os.Getpid()))
-	build := exec.Command("go", "build", "-o", path, ".")
-	build.Dir = filepath.Join("..", "powerloss")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building powerloss: %w\n%s", err, out)
-	}
-	return path, nil
-})
+// disks is the program of the disk, under the key "".
+var disks sync.Map
 
-// disk is a mounted file system on a disk that forgets.
+func powerloss(t *testing.T) string {
+	t.Helper()
+	build, _ := disks.LoadOrStore("", sync.OnceValues(func() (string, error) {
+		path := filepath.Join(os.TempDir(), fmt.Sprintf("posthouse-powerloss-%d", os.Getpid()))
+		build := exec.Command("go", "build", "-o", path, ".")
+		build.Dir = filepath.Join("..", "powerloss")
+		if out, err := build.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("building powerloss: %w\n%s", err, out)
+		}
+		return path, nil
+	}))
+	path, err := build.(func() (string, error))()
+	require.NoError(t, err)
+	return path
+}
+
+// requirePower fails a test that cannot pull a plug here. It does not skip it: what was not tried is not known to hold.
+func requirePower(t *testing.T) {
+	t.Helper()
+	const remedy = "pulling the plug needs a disk of its own: run this test as root on Linux with /dev/fuse and loop devices. " +
+		"In a container: docker run --privileged, or at least --cap-add SYS_ADMIN --device /dev/fuse --device /dev/loop-control and /dev/loop0 to /dev/loop7. " +
+		"test/setup.sh installs the programs"
+	require.Zero(t, os.Geteuid(), remedy)
+	for _, device := range []string{"/dev/fuse", "/dev/loop-control"} {
+		_, err := os.Stat(device)
+		require.NoError(t, err, remedy)
+	}
+}
+
+// disk is a mounted file system on a disk that forgets. It is mounted where only its own processes see it, in a mount namespace
+// that vanishes with the last of them: whatever ends this test, no mount is left behind.
 type disk struct {
 	t           *testing.T
 	cmd         *exec.Cmd
 	lines       *bufio.Reader
+	alive       io.Closer // the disk's standard input
 	fuse, mount string
 	after       string
 }
 
-// newDisk makes a disk, formatted, or with the content of an image that an earlier cut left behind.
-func newDisk(t *testing.T, image string, args ...string) *disk {
+// newDisk makes a disk, formatted, or with the content of an image that an earlier cut left behind. torn says that at the next cut
+// a random part of what was not flushed is written all the same.
+func newDisk(t *testing.T, image string, torn bool) *disk {
 	t.Helper()
-	tool, err := powerloss()
-	require.NoError(t, err)
 	base := t.TempDir()
 	d := &disk{t: t, fuse: filepath.Join(base, "fuse"), mount: filepath.Join(base, "data"), after: filepath.Join(base, "after.img")}
 	require.NoError(t, os.Mkdir(d.fuse, 0o700))
 	require.NoError(t, os.Mkdir(d.mount, 0o700))
-	d.cmd = exec.Command(tool, append([]string{d.fuse, d.after, fmt.Sprint(diskMiB)}, args...)...)
+	var args []string
+	if image != "" {
+		args = append(args, "-image", image)
+	}
+	if torn {
+		args = append(args, "-seed", fmt.Sprint(1+rand.Uint32()/2))
+	}
+	d.cmd = exec.Command(powerloss(t), append(args, d.fuse, d.after, fmt.Sprint(diskMiB))...)
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	d.cmd.Stderr = os.Stderr
+	in, err := d.cmd.StdinPipe()
+	require.NoError(t, err)
 	out, err := d.cmd.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, d.cmd.Start())
+	require.NoError(t, d.cmd.Start(), "the disk needs root")
+	d.alive, d.lines = in, bufio.NewReader(out)
 	t.Cleanup(d.remove)
-	d.lines = bufio.NewReader(out)
 	d.expect("ready\n")
-	img := filepath.Join(d.fuse, "disk.img")
+	file := filepath.Join(d.fuse, "disk.img")
 	if image == "" {
-		d.run("mkfs.ext4", "-q", "-F", "-O", "^metadata_csum", img)
-	} else {
-		copyFile(t, img, image)
+		d.run(requireTool(t, "mkfs.ext4"), "-q", "-F", "-O", "^metadata_csum", file)
 	}
-	d.run("mount", "-o", "loop", img, d.mount)
+	d.run(requireTool(t, "mount"), "-o", "loop", file, d.mount)
 	return d
 }
 
 func (d *disk) expect(line string) {
 	d.t.Helper()
 	got, err := d.lines.ReadString('\n')
-	require.NoError(d.t, err, "the power-loss disk needs root, /dev/fuse and loop devices; test/setup.sh installs the rest")
+	require.NoError(d.t, err, "the disk has ended")
 	require.Equal(d.t, line, got)
 }
 
-func (d *disk) run(name string, args ...string) {
+// inside is what a command is run under to see the disk.
+func (d *disk) inside() []string {
+	return []string{requireTool(d.t, "nsenter"), fmt.Sprintf("--mount=/proc/%d/ns/mnt", d.cmd.Process.Pid), "--"}
+}
+
+func (d *disk) run(command ...string) {
 	d.t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	require.NoError(d.t, err, "%s: %s", name, out)
+	command = append(d.inside(), command...)
+	out, err := exec.Command(command[0], command[1:]...).CombinedOutput()
+	require.NoError(d.t, err, "%s: %s", command, out)
 }
 
 // cut pulls the plug. Everything later fails.
-func (d *disk) cut() error { return d.cmd.Process.Signal(syscall.SIGUSR1) }
+func (d *disk) cut() { d.cmd.Process.Signal(syscall.SIGUSR1) }
 
 // remains waits for the image of what the machine finds when it comes back.
 func (d *disk) remains() string {
@@ -87,79 +124,47 @@ func (d *disk) remains() string {
 	return d.after
 }
 
+// remove ends the disk. It is enough to do it once. The disk also ends with this process, when its standard input does.
 func (d *disk) remove() {
-	exec.Command("umount", "-l", d.mount).Run()
-	d.cmd.Process.Signal(syscall.SIGTERM)
-	d.cmd.Process.Kill()
+	d.alive.Close()
 	d.cmd.Wait()
-	exec.Command("umount", "-l", d.fuse).Run()
 }
 
-// copyFile copies an image onto the disk, without its holes.
-func copyFile(t *testing.T, to, from string) {
-	t.Helper()
-	in, err := os.Open(from)
-	require.NoError(t, err)
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY, 0)
-	require.NoError(t, err)
-	defer out.Close()
-	buf := make([]byte, 128<<10)
-	zero := make([]byte, len(buf))
-	for off := int64(0); ; {
-		n, err := io.ReadFull(in, buf)
-		if n > 0 && string(buf[:n]) != string(zero[:n]) {
-			_, werr := out.WriteAt(buf[:n], off)
-			require.NoError(t, werr)
-		}
-		off += int64(n)
-		if err != nil {
-			break
-		}
-	}
-	require.NoError(t, out.Sync())
+// houseOn is a node on a disk.
+func houseOn(d *disk, durability string) *house {
+	h := newHouse(d.t, filepath.Join(d.mount, "node"), durability)
+	h.inside = d.inside()
+	return h
 }
 
-// cutRounds pulls the plug so many times, each time on what the last cut left, and returns what was lost.
-func cutRounds(t *testing.T, rounds int, durability string, torn bool) (acked int64, violations []string) {
+// cutRounds pulls the plug so many times, each time on what the last cut left, and returns what was acknowledged and what is wrong.
+func cutRounds(t *testing.T, rounds, load int, durability string, torn bool) (acked int64, violations []string) {
 	t.Helper()
-	for _, tool := range []string{"mkfs.ext4", "mount", "umount"} {
-		requireTool(t, tool)
-	}
-	seed := func() (args []string) {
-		if torn {
-			args = append(args, fmt.Sprint(rand.Uint32()))
-		}
-		return args
-	}
-	d := newDisk(t, "", seed()...)
-	h := newHouse(t, binary(t, ""), filepath.Join(d.mount, "node"), durability)
+	requirePower(t)
+	d := newDisk(t, "", torn)
+	h := houseOn(d, durability)
 	h.addUsers(t, 2*pairs)
 	l := newLoad(h, pairs)
-	for round := 1; round <= rounds; round++ {
-		p := h.start(t)
-		l.round(t.Context(), 2*round, 200+rand.IntN(1500), func() {
-			require.NoError(t, d.cut())
+	for round := 1; ; round++ {
+		p := l.house.startWell(t)
+		found, err := l.verify(t.Context(), 2*round-1, round > rounds)
+		require.NoError(t, err, "round %d: %s", round, p.log)
+		if len(found) > 0 || round > rounds {
+			p.kill()
+			p.killed(t)
+			return acked, found
+		}
+		l.round(t.Context(), 2*round, load/2+rand.IntN(load), func() {
+			d.cut()
 			p.kill() // a machine without power runs nothing
 		})
 		p.wait(t)
 		acked += l.total.Load()
 		image := d.remains()
 		d.remove()
-		d = newDisk(t, image, seed()...)
-		moved := newHouse(t, h.bin, filepath.Join(d.mount, "node"), durability)
-		h, l.house = moved, moved
-		p = h.start(t)
-		found, err := l.verify(t.Context(), 2*round+1)
-		require.NoError(t, err, "round %d: %s", round, p.log)
-		violations = append(violations, found...)
-		p.kill()
-		p.wait(t)
-		if len(violations) > 0 {
-			return acked, violations
-		}
+		d = newDisk(t, image, torn)
+		l.house = houseOn(d, durability)
 	}
-	return acked, nil
 }
 
 // TestPowerLoss pulls the plug twenty times under load. In half of the cuts everything that was not flushed is gone,
@@ -167,17 +172,18 @@ func cutRounds(t *testing.T, rounds int, durability string, torn bool) (acked in
 func TestPowerLoss(t *testing.T) {
 	for _, torn := range []bool{false, true} {
 		t.Run(fmt.Sprintf("torn=%v", torn), func(t *testing.T) {
-			acked, violations := cutRounds(t, 10, "full", torn)
+			const rounds = 10
+			acked, violations := cutRounds(t, rounds, 800, "full", torn)
 			require.Empty(t, violations)
-			require.Greater(t, acked, int64(1000), "the load was too light to mean anything")
-			t.Logf("10 cuts, %d messages acknowledged, none lost", acked)
+			require.Greater(t, acked, int64(rounds*100), "the load was too light to mean anything")
+			t.Logf("%d cuts, %d messages acknowledged, none lost", rounds, acked)
 		})
 	}
 }
 
 // TestCheckFindsMissingFlush: a node that does not flush before it acknowledges must be found out.
 func TestCheckFindsMissingFlush(t *testing.T) {
-	_, violations := cutRounds(t, 5, "relaxed", false)
+	acked, violations := cutRounds(t, 5, 800, "relaxed", false)
 	require.NotEmpty(t, violations, "five power cuts without flushing, and no loss was found")
-	t.Logf("found: %v", violations)
+	t.Logf("%d messages acknowledged; found: %q", acked, violations)
 }

@@ -23,9 +23,10 @@ import (
 // patience bounds every wait for a process.
 const patience = 60 * time.Second
 
-// binary builds the server once for each set of build tags.
+// binaries are the servers built so far, by build tags.
 var binaries sync.Map
 
+// binary builds the server once for each set of build tags.
 func binary(t *testing.T, tags string) string {
 	t.Helper()
 	build, _ := binaries.LoadOrStore(tags, sync.OnceValues(func() (string, error) {
@@ -43,26 +44,30 @@ func binary(t *testing.T, tags string) string {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	binaries.Range(func(_, build any) bool {
+	remove := func(_, build any) bool {
 		if path, err := build.(func() (string, error))(); err == nil {
 			os.Remove(path)
 		}
 		return true
-	})
+	}
+	binaries.Range(remove)
+	disks.Range(remove)
 	os.Exit(code)
 }
 
 // house is a data folder and how to run a node on it.
 type house struct {
 	bin, data, config string
-	place             play.Place
+	// inside is what a command is run under, to be where the data folder can be seen; nil for everywhere.
+	inside []string
+	place  play.Place
 }
 
 // newHouse writes a configuration for a node on free ports with its data in that folder.
-func newHouse(t *testing.T, bin, data, durability string) *house {
+func newHouse(t *testing.T, data, durability string) *house {
 	t.Helper()
 	port := freePort(t)
-	h := &house{bin: bin, data: data, config: filepath.Join(t.TempDir(), "node.yaml")}
+	h := &house{bin: binary(t, ""), data: data, config: filepath.Join(t.TempDir(), "node.yaml")}
 	h.place = play.Place{XMPP: port, Domain: "localhost"}
 	require.NoError(t, os.WriteFile(h.config, []byte(strings.Join([]string{
 		"data: " + data,
@@ -73,8 +78,8 @@ func newHouse(t *testing.T, bin, data, durability string) *house {
 		"  http: {address: []}",
 		"  metrics: {address: []}",
 		"auth: {plain_without_tls: true, iterations: 4096}",
-		"c2s: {rate_bytes: -1, rate_stanzas: -1}",
-		"archive: {query_rate: 1e9, query_burst: 1e9}",
+		"c2s: {rate_bytes: -1, rate_stanzas: -1, drain_time: 500ms}",
+		"archive: {query_rate: 1000000000, query_burst: 1000000000}",
 		"log: {format: json}",
 	}, "\n")), 0o600))
 	return h
@@ -87,6 +92,17 @@ func freePort(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// command is a command of the server. It ends with this process, whatever ends that.
+func (h *house) command(wrapper []string, args ...string) *exec.Cmd {
+	var all []string
+	all = append(all, h.inside...)
+	all = append(all, wrapper...)
+	all = append(append(all, h.bin), args...)
+	c := exec.Command(all[0], all[1:]...)
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return c
+}
+
 // addUsers makes the accounts p0, p1, …
 func (h *house) addUsers(t *testing.T, n int) {
 	t.Helper()
@@ -97,7 +113,7 @@ func (h *house) addUsers(t *testing.T, n int) {
 	}
 	file := filepath.Join(t.TempDir(), "users.csv")
 	require.NoError(t, os.WriteFile(file, []byte(csv.String()), 0o600))
-	out, err := exec.Command(h.bin, "user", "import", "--config", h.config, file).CombinedOutput()
+	out, err := h.command(nil, "user", "import", "--config", h.config, file).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
 
@@ -117,9 +133,7 @@ type process struct {
 // start runs the node, under another program when wrapper is given, and waits until it is ready or has ended.
 func (h *house) start(t *testing.T, wrapper ...string) *process {
 	t.Helper()
-	args := append(wrapper, h.bin, "serve", "--config", h.config)
-	p := &process{cmd: exec.Command(args[0], args[1:]...), ready: make(chan struct{}), ended: make(chan struct{}), log: &tail{}}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p := &process{cmd: h.command(wrapper, "serve", "--config", h.config), ready: make(chan struct{}), ended: make(chan struct{}), log: &tail{}}
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
 	p.cmd.Stderr, p.cmd.Stdout = write, nil
@@ -132,6 +146,18 @@ func (h *house) start(t *testing.T, wrapper ...string) *process {
 	case <-p.ended:
 	case <-time.After(patience):
 		require.Fail(t, "the node is not ready", "%s", p.log)
+	}
+	return p
+}
+
+// startWell is start for a node that has to get ready: whatever the last one's end left behind, the next one comes up.
+func (h *house) startWell(t *testing.T) *process {
+	t.Helper()
+	p := h.start(t)
+	select {
+	case <-p.ready:
+	default:
+		require.Fail(t, "the node does not start again", "%s", p.log)
 	}
 	return p
 }
@@ -168,6 +194,12 @@ func (p *process) wait(t *testing.T) int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
+// killed waits for the end of a node that was killed, and makes sure that nothing else ended it.
+func (p *process) killed(t *testing.T) {
+	t.Helper()
+	require.Equal(t, -1, p.wait(t), "it should have been killed: %s", p.log)
+}
+
 // tail keeps the last part of a log for a failure's message.
 type tail struct {
 	mu   sync.Mutex // guards text
@@ -190,7 +222,7 @@ func (l *tail) String() string {
 	return string(l.text)
 }
 
-// connect logs a person in.
+// connect logs a person in, without presence.
 func (h *house) connect(ctx context.Context, i int) (*play.Actor, error) {
 	a, err := play.Connect(ctx, h.place, play.TCP, user(i), password)
 	if err != nil {

@@ -6,90 +6,199 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/posthouse-im/posthouse/test/play"
 )
 
-// verify compares both parties' histories with what was acknowledged, on a running node, and returns what is wrong.
-func (l *load) verify(ctx context.Context, round int) (violations []string, err error) {
-	for pair := range l.pairs {
-		a, err := l.house.connect(ctx, 2*pair)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", user(2*pair), err)
+// verify compares both parties' histories with what was sent and acknowledged, on a running node, and returns what is wrong.
+// Of the histories it reads what came after the last time, or all of it.
+func (l *load) verify(ctx context.Context, round int, whole bool) (violations []string, err error) {
+	type result struct {
+		violations []string
+		err        error
+	}
+	results := make([]result, len(l.pairs))
+	var all sync.WaitGroup
+	for i, p := range l.pairs {
+		all.Go(func() {
+			if whole {
+				p.known = nil
+			}
+			r := &results[i]
+			if r.violations, r.err = l.verifyPair(ctx, p, round); r.err != nil {
+				r.err = fmt.Errorf("pair %d: %w", p.number, r.err)
+			}
+		})
+	}
+	all.Wait()
+	for _, r := range results {
+		if r.err != nil {
+			return nil, r.err
 		}
-		b, err := l.house.connect(ctx, 2*pair+1)
-		if err != nil {
-			a.Cut()
-			return nil, fmt.Errorf("%s: %w", user(2*pair+1), err)
-		}
-		found, err := l.compare(pair, round, a, b)
-		a.Cut()
-		b.Cut()
-		if err != nil {
-			return nil, fmt.Errorf("pair %d: %w", pair, err)
-		}
-		violations = append(violations, found...)
+		violations = append(violations, r.violations...)
 	}
 	return violations, nil
 }
 
-func (l *load) compare(pair, round int, a, b *play.Actor) (violations []string, err error) {
+func (l *load) verifyPair(ctx context.Context, p *pair, round int) (violations []string, err error) {
+	a, err := l.house.connect(ctx, p.sender())
+	if err != nil {
+		return nil, err
+	}
+	defer a.Cut()
+	b, err := l.house.connect(ctx, p.recipient())
+	if err != nil {
+		return nil, err
+	}
+	defer b.Cut()
+	after := ""
+	if n := len(p.known); n > 0 {
+		after = p.known[n-1].id
+	}
+	ofA, err := history(a, user(p.recipient()), after)
+	if err != nil {
+		return nil, err
+	}
+	ofB, err := history(b, user(p.sender()), after)
+	if err != nil {
+		return nil, err
+	}
 	bad := func(format string, args ...any) {
-		violations = append(violations, fmt.Sprintf("pair %d: ", pair)+fmt.Sprintf(format, args...))
-	}
-	ofA, err := history(a, user(2*pair+1))
-	if err != nil {
-		return nil, err
-	}
-	ofB, err := history(b, user(2*pair))
-	if err != nil {
-		return nil, err
+		violations = append(violations, fmt.Sprintf("pair %d: ", p.number)+fmt.Sprintf(format, args...))
 	}
 	if !slices.Equal(ofA, ofB) {
 		bad("the two histories differ: %d and %d messages", len(ofA), len(ofB))
 	}
+	p.known = append(p.known, ofA...)
+	p.judge(bad)
+	if len(violations) > 0 {
+		return violations, nil
+	}
+	return violations, p.goOn(a, round, bad)
+}
+
+// judge compares the history with what was sent and acknowledged.
+func (p *pair) judge(bad func(format string, args ...any)) {
+	sent := map[string]bool{}
+	for _, body := range p.sent {
+		sent[body] = true
+	}
 	have := map[string]bool{}
 	last := [2]int{}
-	for _, m := range ofA {
-		if have[m.body] {
+	for i, m := range p.known {
+		switch {
+		case !sent[m.body]:
+			bad("%q is there, and nobody sent it", m.body)
+			continue
+		case have[m.body]:
 			bad("%s is there twice", m.body)
+		case p.again:
+			// Who sends again what was not acknowledged has sent everything in one order.
+			if i >= len(p.sent) || m.body != p.sent[i] {
+				bad("%s is in place %d, where it does not belong", m.body, i+1)
+				return
+			}
+		default:
+			// Nothing is missing between two messages but what came at the end of a round.
+			x, y := parts(m.body)
+			if x < last[0] || x == last[0] && y != last[1]+1 || x > last[0] && y != 1 {
+				bad("%s comes after %d.%d", m.body, last[0], last[1])
+			}
+			last = [2]int{x, y}
 		}
 		have[m.body] = true
-		first, second, _ := strings.Cut(m.body, ".")
-		x, _ := strconv.Atoi(first)
-		y, _ := strconv.Atoi(second)
-		if x < last[0] || x == last[0] && y != last[1]+1 || x > last[0] && y != 1 {
-			bad("%s comes after %d.%d", m.body, last[0], last[1])
-		}
-		last = [2]int{x, y}
 	}
 	lost := 0
-	for _, body := range l.acked[pair] {
+	promised := p.promised()
+	for body := range promised {
 		if !have[body] {
 			lost++
 		}
 	}
 	if lost > 0 {
-		bad("%d of %d acknowledged messages are lost", lost, len(l.acked[pair]))
+		bad("%d of %d acknowledged messages are lost", lost, len(promised))
 	}
-	number, err := nextNumber(a, fmt.Sprintf("%d.1", round))
+	wrong, example := 0, ""
+	for body, r := range p.receipts {
+		if have[body] && (r.number > len(p.known) || p.known[r.number-1] != entry{r.id, body}) {
+			wrong, example = wrong+1, fmt.Sprintf("%s as number %d with the stanza-id %s", body, r.number, r.id)
+		}
+	}
+	if wrong > 0 {
+		bad("%d messages were confirmed in another way than the history has them, such as %s", wrong, example)
+	}
+}
+
+func parts(body string) (round, number int) {
+	first, second, _ := strings.Cut(body, ".")
+	round, _ = strconv.Atoi(first)
+	number, _ = strconv.Atoi(second)
+	return round, number
+}
+
+// goOn sends again what was not acknowledged, where the sender can do that without doubling, and one more message,
+// and looks at the numbers that they are given.
+func (p *pair) goOn(a *play.Actor, round int, bad func(format string, args ...any)) error {
+	if err := confirm(a); err != nil {
+		return err
+	}
+	stored := len(p.known)
+	if p.again {
+		for i, body := range p.unacknowledged() {
+			number := len(p.acked) + i + 1
+			r, duplicate, err := p.sendOne(a, body)
+			if err != nil {
+				return err
+			}
+			if r.number != number || duplicate != (number <= stored) {
+				bad("%s, sent again, was given the number %d as a duplicate=%v; it is number %d, and %d were stored", body, r.number, duplicate, number, stored)
+			}
+			if duplicate {
+				p.repeated++
+			}
+			if number <= stored && r.id != p.known[number-1].id {
+				bad("%s, sent again, was given another stanza-id", body)
+			}
+		}
+		p.acked = slices.Clone(p.sent)
+		stored = len(p.sent)
+	}
+	body := fmt.Sprintf("%d.1", round)
+	p.sent = append(p.sent, body)
+	r, duplicate, err := p.sendOne(a, body)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if number != len(ofA)+1 {
-		bad("the next message has number %d, after %d messages", number, len(ofA))
+	if r.number != stored+1 || duplicate {
+		bad("the next message has number %d, duplicate=%v, after %d messages", r.number, duplicate, stored)
 	}
-	l.acked[pair] = append(l.acked[pair], fmt.Sprintf("%d.1", round))
-	return violations, nil
+	p.acked = append(p.acked, body)
+	return nil
+}
+
+// sendOne sends one message and waits for its confirmation.
+func (p *pair) sendOne(a *play.Actor, body string) (r receipt, duplicate bool, err error) {
+	if err := a.Write(p.message(body)); err != nil {
+		return r, false, err
+	}
+	n, _, err := a.Until(func(n *play.Node) bool { return n.Child(nsConfirm, "confirmed") != nil })
+	if err != nil {
+		return r, false, fmt.Errorf("waiting for the confirmation of %s: %w", body, err)
+	}
+	c := n.Child(nsConfirm, "confirmed")
+	if c.Attr("id") != body {
+		return r, false, fmt.Errorf("a confirmation of %q came instead of one of %q", c.Attr("id"), body)
+	}
+	return p.confirmed(c), c.Attr("duplicate") == "true", nil
 }
 
 // entry is one message of a history.
 type entry struct{ id, body string }
 
-// history pages through the archive with another person (XEP-0313).
-func history(a *play.Actor, with string) ([]entry, error) {
+// history pages through the archive with another person (XEP-0313), from after a message on, "" for the beginning.
+func history(a *play.Actor, with, after string) ([]entry, error) {
 	var all []entry
-	after := ""
 	for page := 0; ; page++ {
 		id := fmt.Sprintf("h%d", page)
 		next := ""
@@ -120,20 +229,4 @@ func history(a *play.Actor, with string) ([]entry, error) {
 			return all, nil
 		}
 	}
-}
-
-// nextNumber sends one more message and returns the number that it was given in its conversation.
-func nextNumber(a *play.Actor, body string) (int, error) {
-	if _, _, err := a.Request("confirm", "<iq type='set' id='confirm'><enable xmlns='urn:posthouse:confirm:1'/></iq>"); err != nil {
-		return 0, err
-	}
-	number, _ := strconv.Atoi(strings.TrimPrefix(a.Name, "p"))
-	if err := a.Write(fmt.Sprintf("<message to='%s@localhost' type='chat' id='%s'><body>%s</body></message>", user(number+1), body, body)); err != nil {
-		return 0, err
-	}
-	n, _, err := a.Until(func(n *play.Node) bool { return n.Child("urn:posthouse:confirm:1", "confirmed") != nil })
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(n.Child("urn:posthouse:confirm:1", "confirmed").Attr("number"))
 }

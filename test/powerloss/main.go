@@ -1,19 +1,30 @@
 // Command powerloss is a disk that forgets what was not flushed: a FUSE file, to be used as a block device, whose
 // unflushed writes vanish when the process gets SIGUSR1, as they would at a power cut.
 //
-//	powerloss MOUNTPOINT AFTER SIZE_MIB [SEED]
+//	powerloss [-image FILE] [-seed NUMBER] MOUNTPOINT AFTER SIZE_MIB
 //
-// MOUNTPOINT/disk.img is the disk. At SIGUSR1 every later access fails, and AFTER receives what a machine finds when it
-// comes back. With a seed, a random subset of the unflushed blocks survives: disks write in any order.
-// The process prints "ready" when the disk can be used and "cut" when AFTER is written. It needs root and /dev/fuse.
+// MOUNTPOINT/disk.img is the disk, empty or with the content of an image. At SIGUSR1 every later access fails, and AFTER
+// receives what a machine finds when it comes back. With a seed, a random subset of the unflushed blocks survives:
+// disks write in any order. The process prints "ready" when the disk can be used and "cut" when AFTER is written. It ends
+// with SIGTERM and with its standard input, so that it does not outlive whoever holds the other end.
+// It needs root and /dev/fuse.
+//
+// It is two processes, for those who run it in a mount namespace of its own, so that what is mounted there vanishes with it. The end of
+// the last process in a namespace unmounts what is mounted in it, and a process that dies stops serving a disk only after that: if it
+// were the last, it would wait for itself for ever. So a second process serves the disk, and the first ends after it.
 package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"os/signal"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -108,9 +119,9 @@ func (d *disk) pull(after string, survive func() bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.cut = true
-	for n, b := range d.pending {
+	for _, n := range slices.Sorted(maps.Keys(d.pending)) { // in order, so that a seed always chooses the same
 		if survive() {
-			d.safe[n] = b
+			d.safe[n] = d.pending[n]
 		}
 	}
 	f, err := os.OpenFile(after, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
@@ -135,33 +146,88 @@ func (r *root) OnAdd(ctx context.Context) {
 	r.AddChild("disk.img", r.NewPersistentInode(ctx, r.disk, fs.StableAttr{Mode: syscall.S_IFREG}), false)
 }
 
+// serving is set in the environment of the process that serves the disk.
+const serving = "POWERLOSS_SERVING"
+
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	do := hold
+	if os.Getenv(serving) != "" {
+		do = run
+	}
+	if err := do(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "powerloss:", err)
 		os.Exit(1)
 	}
 }
 
+// hold runs the process that serves the disk, hands signals on to it, and ends after it.
+func hold(args []string) error {
+	c := exec.Command("/proc/self/exe", args...)
+	c.Env = append(os.Environ(), serving+"=yes")
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGINT)
+	if err := c.Start(); err != nil {
+		return err
+	}
+	go func() {
+		for s := range signals {
+			c.Process.Signal(s)
+		}
+	}()
+	return c.Wait()
+}
+
+// load fills the disk with an image that an earlier cut left behind.
+func (d *disk) load(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for n := int64(0); n < d.size/blockSize; n++ {
+		b := make([]byte, blockSize)
+		if _, err := f.ReadAt(b, n*blockSize); err != nil {
+			return err
+		}
+		if [blockSize]byte(b) != zeros {
+			d.safe[n] = b
+		}
+	}
+	return nil
+}
+
 func run(args []string) error {
-	if len(args) < 3 {
-		return fmt.Errorf("usage: powerloss MOUNTPOINT AFTER SIZE_MIB [SEED]")
+	flags := flag.NewFlagSet("powerloss", flag.ContinueOnError)
+	image := flags.String("image", "", "what the disk holds at the start")
+	seed := flags.Uint64("seed", 0, "let a random subset of the unflushed blocks survive")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if args = flags.Args(); len(args) != 3 {
+		return fmt.Errorf("usage: powerloss [-image FILE] [-seed NUMBER] MOUNTPOINT AFTER SIZE_MIB")
 	}
 	size, err := strconv.ParseInt(args[2], 10, 64)
 	if err != nil {
 		return fmt.Errorf("size: %w", err)
 	}
 	survive := func() bool { return false }
-	if len(args) > 3 {
-		seed, err := strconv.ParseUint(args[3], 10, 64)
-		if err != nil {
-			return fmt.Errorf("seed: %w", err)
-		}
-		random := rand.New(rand.NewPCG(seed, seed))
+	if *seed != 0 {
+		random := rand.New(rand.NewPCG(*seed, *seed))
 		survive = func() bool { return random.IntN(2) == 0 }
 	}
 	d := &disk{size: size << 20, safe: map[int64][]byte{}, pending: map[int64][]byte{}}
+	if *image != "" {
+		if err := d.load(*image); err != nil {
+			return fmt.Errorf("reading the image: %w", err)
+		}
+	}
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGTERM)
+	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		signals <- syscall.SIGTERM
+	}()
 	server, err := fs.Mount(args[0], &root{disk: d}, &fs.Options{MountOptions: fuse.MountOptions{
 		DirectMount: true, FsName: "powerloss", MaxWrite: 128 << 10,
 	}})
@@ -170,7 +236,7 @@ func run(args []string) error {
 	}
 	fmt.Println("ready")
 	for s := range signals {
-		if s == syscall.SIGTERM {
+		if s != syscall.SIGUSR1 {
 			break
 		}
 		if err := d.pull(args[1], survive); err != nil {
@@ -178,5 +244,6 @@ func run(args []string) error {
 		}
 		fmt.Println("cut")
 	}
-	return server.Unmount()
+	_ = server.Unmount() // what cannot be unmounted, because it is in use, fails from now on
+	return nil
 }
