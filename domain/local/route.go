@@ -197,23 +197,10 @@ func (d *Domain) iq(ctx context.Context, p *stream.Packet) *stanza.Error {
 	s := p.Stanza
 	form, typ := formOf(s.To), typeOf(s)
 	state := NoAccount
-	switch form {
-	case ToBare:
-		if typ > 1 {
-			break // a result or an error: nobody waits for it, whether there is an account or not
-		}
-		ok, err := d.exists(ctx, s.To)
-		if err != nil {
-			return broken
-		}
-		if ok {
-			state = Absent
-		}
-	case ToFull:
-		if d.sessions.Lookup(s.To) != nil {
-			state = Match
-		}
+	if form == ToFull && d.sessions.Lookup(s.To) != nil {
+		state = Match
 	}
+	// For a bare address it makes no difference whether there is such an account: whoever answers must not let it show.
 	action := decide(s.Kind, typ, form, state, false)
 	switch action {
 	case Answer:
@@ -231,18 +218,6 @@ func (d *Domain) iq(ctx context.Context, p *stream.Packet) *stanza.Error {
 		}
 	}
 	return d.outcome(action)
-}
-
-// exists reports whether there is an account of that address.
-func (d *Domain) exists(ctx context.Context, to jid.JID) (bool, error) {
-	if d.sessions.Connected(to) != 0 {
-		return true, nil
-	}
-	_, ok, err := d.accounts.Lookup(ctx, to.Local())
-	if err != nil {
-		d.log.Warn("an account could not be looked up", "err", err)
-	}
-	return ok, err
 }
 
 // mayAsk reports whether the sender may put an IQ request to a resource. Roster pushes come from the server alone

@@ -120,7 +120,7 @@ func TestMessageWhileTheStoreIsBroken(t *testing.T) {
 	w := newWorld(t)
 	require.Nil(t, w.route("<message from='a@montague.lit/x' to='broken@capulet.lit'><body/></message>", 7), "it is stored, and will be found")
 	require.Equal(t, stanza.InternalServerError, condition(w.route("<message from='a@montague.lit/x' to='broken@capulet.lit'><body/></message>", 0)))
-	require.Equal(t, stanza.InternalServerError, condition(w.route("<iq type='get' id='1' from='a@montague.lit/x' to='broken@capulet.lit'><q xmlns='x'/></iq>", 0)))
+	require.Equal(t, stanza.InternalServerError, condition(w.route("<iq type='get' id='1' from='a@montague.lit/x' to='broken@capulet.lit'><query xmlns='jabber:iq:last'/></iq>", 0)))
 	require.Equal(t, stanza.InternalServerError, condition(w.route("<presence type='subscribe' from='a@montague.lit/x' to='broken@capulet.lit'/>", 0)))
 }
 

@@ -173,8 +173,7 @@ var rules = []rule{
 	{stanza.Presence, "error", ToFull, noMatch, Either, Drop, "RFC 6120 §8.3.1"},
 
 	// IQ.
-	{stanza.IQ, "get set", ToBare, noAccount, Either, Refuse, "§8.5.1"},
-	{stanza.IQ, "get set", ToBare, exists, Either, Answer, "§8.5.2.1.3"},
+	{stanza.IQ, "get set", ToBare, noMatch, Either, Answer, "§8.5.1, §8.5.2.1.3"},
 	{stanza.IQ, "result error", ToBare, []State{NoAccount, Absent, Live}, Either, Drop, "§8.5.2.1.3"},
 	{stanza.IQ, "get set", ToFull, match, Either, DeliverRequest, "§8.5.3.1"},
 	{stanza.IQ, "result error", ToFull, match, Either, Deliver, "§8.5.3.1"},

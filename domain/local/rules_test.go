@@ -100,7 +100,9 @@ func TestNobodyLearnsWhoExists(t *testing.T) {
 		}
 	}
 	for typ := range types[stanza.IQ] {
-		require.Equal(t, decide(stanza.IQ, typ, ToFull, NoAccount, false), decide(stanza.IQ, typ, ToFull, Absent, false))
+		for _, form := range []Form{ToBare, ToFull} {
+			require.Equal(t, decide(stanza.IQ, typ, form, NoAccount, false), decide(stanza.IQ, typ, form, Absent, false))
+		}
 	}
 }
 
