@@ -1,6 +1,9 @@
 package pbstream
 
 import (
+	"strings"
+	"sync"
+
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
@@ -10,6 +13,9 @@ import (
 // So nothing is allocated for a frame that is refused but the copy of its own bytes, and all strings are pieces of that
 // copy.
 type builder struct {
+	// all has the copy of the frame, and behind it the texts that the frame has in another form, as far as there is room.
+	all strings.Builder
+
 	limits   *stream.Limits
 	most     int // elements
 	counting bool
@@ -21,9 +27,51 @@ type builder struct {
 	node []stanza.Node
 
 	dummy stanza.Element // stands for every element while counting
+	// trees says that there is an element in the generic form, so that the whole must be validated at the end. Without one,
+	// the names are our own, and each text was looked at when it was counted: invalid says that one is not valid.
+	trees, invalid bool
 	// Of the stanza, for what is said by not saying it.
 	id, to string
 	by     string
+}
+
+// builders holds idle builders, empty.
+var builders = sync.Pool{New: func() any { return new(builder) }}
+
+// spare is the room for texts behind the copy of a frame: that of one UUID.
+const spare = uuidLen
+
+func newBuilder(raw []byte, limits *stream.Limits) *builder {
+	b := builders.Get().(*builder)
+	b.limits = limits
+	n := len(raw)
+	if n > spare {
+		n += spare
+	}
+	b.all.Grow(n)
+	b.all.Write(raw)
+	return b
+}
+
+// start begins to count, up to most elements.
+func (b *builder) start(most int) {
+	b.most, b.counting, b.elems, b.attrs, b.nodes = most, true, 0, 0, 0
+}
+
+// keep returns p as a string.
+func (b *builder) keep(p []byte) string {
+	at := b.all.Len()
+	if b.all.Cap()-at < len(p) {
+		return string(p)
+	}
+	b.all.Write(p)
+	return b.all.String()[at:]
+}
+
+// release gives the builder back; what it has built is not touched.
+func (b *builder) release() {
+	*b = builder{}
+	builders.Put(b)
 }
 
 // allocate prepares for the second reading, of top elements side by side that are not in another one.
@@ -57,11 +105,19 @@ func (b *builder) count(r *reader) {
 	}
 }
 
+// check looks at a text that is not validated later.
+func (b *builder) check(text string) {
+	if !b.trees && !validText(text) {
+		b.invalid = true
+	}
+}
+
 // addAttr gives e one more attribute; nothing else may get one between e's first and its last.
 func (b *builder) addAttr(e *stanza.Element, a stanza.Attr) {
 	i := b.attrs
 	b.attrs++
 	if b.counting {
+		b.check(a.Value)
 		return
 	}
 	b.attr[i] = a
@@ -91,6 +147,9 @@ func (b *builder) put(e *stanza.Element, i int, n stanza.Node) {
 // text gives e text as its only node.
 func (b *builder) text(e *stanza.Element, text string) {
 	if text != "" {
+		if b.counting {
+			b.check(text)
+		}
 		b.room(e, 1)
 		b.put(e, 0, stanza.Node{Text: text})
 	}
@@ -105,7 +164,8 @@ func (b *builder) uuid(r *reader, data string) string {
 	if b.counting || r.err != nil {
 		return ""
 	}
-	return formatUUID(data)
+	out := formatUUID(data)
+	return b.keep(out[:])
 }
 
 func (b *builder) key(r *reader, data string) string {
@@ -115,7 +175,8 @@ func (b *builder) key(r *reader, data string) string {
 	if b.counting || r.err != nil {
 		return ""
 	}
-	return formatKey(data)
+	out := formatKey(data)
+	return b.keep(out[:])
 }
 
 // identifier reads the current field as one of the three forms of an identifier, of which the fields begin at first.
@@ -133,6 +194,7 @@ func (b *builder) identifier(r *reader, first uint32) string {
 // generic reads Element into e, which is within an element of the given namespace. depth is that of e, scope the number
 // of namespaces that XML would have declared around it.
 func (b *builder) generic(e *stanza.Element, data, around string, depth, scope int) *stream.Error {
+	b.trees = true
 	r := reader{s: data}
 	var name, text string
 	space := around

@@ -108,14 +108,15 @@ func (d *Decoder) Next() (stream.Item, error) {
 	if d.fail != nil {
 		return stream.Item{}, d.fail
 	}
-	text, size, err := d.frame()
+	raw, size, err := d.frame()
 	if err == nil && size == 0 {
 		return stream.Item{}, stream.ErrMore
 	}
 	var item stream.Item
 	if err == nil {
-		item, err = d.take(text)
+		item, err = d.take(raw)
 		item.Size = size
+		d.release()
 	}
 	if err != nil {
 		return stream.Item{}, d.end(err)
@@ -139,50 +140,48 @@ func (d *Decoder) release() {
 	d.part = nil
 }
 
-// frame returns a copy of the next frame without its length, and the bytes that it takes on the wire with it; 0 when
-// there is no whole one yet.
-func (d *Decoder) frame() (string, int, *stream.Error) {
+// frame returns the next frame without its length, and the bytes that it takes on the wire with it; 0 when there is no
+// whole one yet. When part is not nil, the frame is all that is in it.
+func (d *Decoder) frame() ([]byte, int, *stream.Error) {
 	if d.part != nil {
 		return d.resume()
 	}
 	if len(d.fed) == 0 {
-		return "", 0, nil
+		return nil, 0, nil
 	}
 	if d.framed && d.filled {
-		return "", 0, malformed("message with more than one frame")
+		return nil, 0, malformed("message with more than one frame")
 	}
 	d.active = d.limits
 	prefix, n, err := length(d.fed, d.active.Bytes)
 	if err != nil {
-		return "", 0, err
+		return nil, 0, err
 	}
 	if size := prefix + n; prefix > 0 && len(d.fed) >= size {
-		text := string(d.fed[prefix:size])
+		raw := d.fed[prefix:size]
 		d.fed = d.fed[size:]
-		return text, size, nil
+		return raw, size, nil
 	}
 	d.part = parts.Get().(*[]byte)
 	*d.part = append(*d.part, d.fed...)
 	d.fed = nil
-	return "", 0, nil
+	return nil, 0, nil
 }
 
 // resume goes on with a frame that began in an earlier chunk. It takes no more than the frame needs, and room only for
 // what has come.
-func (d *Decoder) resume() (string, int, *stream.Error) {
+func (d *Decoder) resume() ([]byte, int, *stream.Error) {
 	for {
 		prefix, n, err := length(*d.part, d.active.Bytes)
 		if err != nil {
-			return "", 0, err
+			return nil, 0, err
 		}
 		size := prefix + n
 		if prefix > 0 && len(*d.part) == size {
-			text := string((*d.part)[prefix:])
-			d.release()
-			return text, size, nil
+			return (*d.part)[prefix:], size, nil
 		}
 		if len(d.fed) == 0 {
-			return "", 0, nil
+			return nil, 0, nil
 		}
 		more := 1
 		if prefix > 0 {
@@ -219,11 +218,11 @@ func length(b []byte, most int) (prefix, n int, err *stream.Error) {
 }
 
 // take reads a frame and applies the order in which things may come (RFC 6120 §4.2).
-func (d *Decoder) take(text string) (stream.Item, *stream.Error) {
+func (d *Decoder) take(raw []byte) (stream.Item, *stream.Error) {
 	if d.phase == ended {
 		return stream.Item{}, malformed("content after the end of the stream")
 	}
-	f, err := parse(text, &d.active)
+	f, err := parse(raw, &d.active)
 	if err != nil {
 		return stream.Item{}, err
 	}

@@ -49,17 +49,16 @@ func parseUUID(s string) (out [16]byte, ok bool) {
 }
 
 // formatUUID is the inverse of parseUUID; b has 16 bytes.
-func formatUUID(b string) string {
+func formatUUID(b string) (out [uuidLen]byte) {
 	var src [16]byte
 	copy(src[:], b)
-	var out [uuidLen]byte
 	hex.Encode(out[0:8], src[0:4])
 	hex.Encode(out[9:13], src[4:6])
 	hex.Encode(out[14:18], src[6:8])
 	hex.Encode(out[19:23], src[8:10])
 	hex.Encode(out[24:36], src[10:16])
 	out[8], out[13], out[18], out[23] = '-', '-', '-', '-'
-	return string(out[:])
+	return out
 }
 
 // parseKey returns the 16 bytes of a text in base64url, of which the four bits that are left over are zero.
@@ -87,12 +86,11 @@ func parseKey(s string) (out [16]byte, ok bool) {
 }
 
 // formatKey is the inverse of parseKey; b has 16 bytes.
-func formatKey(b string) string {
+func formatKey(b string) (out [keyLen]byte) {
 	var src [16]byte
 	copy(src[:], b)
-	var out [keyLen]byte
 	base64.RawURLEncoding.Encode(out[:], src[:])
-	return string(out[:])
+	return out
 }
 
 // The two usual texts of a DateTime (XEP-0082 §3.2) in UTC.

@@ -15,10 +15,12 @@ type frame struct {
 	kind uint32 // field of Frame
 }
 
-// parse reads one frame, of which text is a copy of the bytes.
-func parse(text string, limits *stream.Limits) (f frame, err *stream.Error) {
+// parse reads one frame. What it returns shares no memory with raw.
+func parse(raw []byte, limits *stream.Limits) (f frame, err *stream.Error) {
 	const kinds = 1<<(frameError+1) - 1<<frameMessage
-	r := reader{s: text}
+	b := newBuilder(raw, limits)
+	defer b.release()
+	r := reader{s: b.all.String()}
 	var data string
 	for r.next() {
 		if r.num >= frameMessage && r.num <= frameError {
@@ -31,7 +33,7 @@ func parse(text string, limits *stream.Limits) (f frame, err *stream.Error) {
 	switch f.kind {
 	case frameMessage, framePresence, frameIQ:
 		f.item.Kind = stream.Stanza
-		f.item.Stanza, f.item.Malformed, err = parseStanza(stanza.Kind(f.kind), data, limits)
+		f.item.Stanza, f.item.Malformed, err = b.readStanza(stanza.Kind(f.kind), data)
 	case frameAck:
 		f.item.Kind = stream.Element
 		f.item.Element, err = parseAck(data)
@@ -45,19 +47,19 @@ func parse(text string, limits *stream.Limits) (f frame, err *stream.Error) {
 		err = skip(data)
 	case frameElement:
 		f.item.Kind = stream.Element
-		f.item.Element, err = parseElement(data, limits)
+		f.item.Element, err = b.readElement(data)
 		if err == nil {
 			err = acceptable(f.item.Element)
 		}
 	case frameOpen:
 		f.item.Kind = stream.Open
-		f.item.Header, err = parseOpen(data, limits)
+		f.item.Header, err = parseOpen(data)
 	case frameClose:
 		f.item.Kind = stream.Close
 		err = skip(data)
 	case frameError:
 		f.item.Kind = stream.Element
-		f.item.Element, err = parseError(data, limits)
+		f.item.Element, err = b.readError(data)
 	default:
 		err = stream.Fail(stream.UnsupportedStanzaType, "frame of an unknown kind")
 	}
@@ -98,7 +100,7 @@ func parseAck(data string) (*stanza.Element, *stream.Error) {
 	return &e, nil
 }
 
-func parseOpen(data string, limits *stream.Limits) (h stream.Header, err *stream.Error) {
+func parseOpen(data string) (h stream.Header, err *stream.Error) {
 	r := reader{s: data}
 	var schema uint64
 	for r.next() {
@@ -131,7 +133,7 @@ func parseOpen(data string, limits *stream.Limits) (h stream.Header, err *stream
 	return h, nil
 }
 
-func parseError(data string, limits *stream.Limits) (*stanza.Element, *stream.Error) {
+func (b *builder) readError(data string) (*stanza.Element, *stream.Error) {
 	r := reader{s: data}
 	e := stream.Error{Condition: stream.UndefinedCondition}
 	for r.next() {
@@ -143,7 +145,7 @@ func parseError(data string, limits *stream.Limits) (*stanza.Element, *stream.Er
 		case 3:
 			app := r.str()
 			if r.err == nil {
-				e.App, r.err = parseElement(app, limits)
+				e.App, r.err = b.readElement(app)
 			}
 		}
 	}
@@ -157,9 +159,10 @@ func parseError(data string, limits *stream.Limits) (*stanza.Element, *stream.Er
 	return &out, nil
 }
 
-// parseElement reads Element at the top level.
-func parseElement(data string, limits *stream.Limits) (*stanza.Element, *stream.Error) {
-	b := builder{limits: limits, most: limits.Elements, counting: true, elems: 1}
+// readElement reads Element at the top level.
+func (b *builder) readElement(data string) (*stanza.Element, *stream.Error) {
+	b.start(b.limits.Elements)
+	b.elems = 1
 	if err := b.generic(&b.dummy, data, "", 1, 0); err != nil {
 		return nil, err
 	}
@@ -167,10 +170,11 @@ func parseElement(data string, limits *stream.Limits) (*stanza.Element, *stream.
 	if err := b.generic(&b.elem[0], data, "", 1, 0); err != nil {
 		return nil, err
 	}
-	if err := b.elem[0].Validate(); err != nil {
+	out := &b.elem[0]
+	if err := out.Validate(); err != nil {
 		return nil, unspeakable("element that XML cannot carry")
 	}
-	return &b.elem[0], nil
+	return out, nil
 }
 
 // small is a stanza with one child that has nothing but text: what is said most.
@@ -180,9 +184,9 @@ type small struct {
 	node    [1]stanza.Node
 }
 
-// parseStanza reads Stanza. An address that cannot be parsed is left out and reported.
-func parseStanza(kind stanza.Kind, data string, limits *stream.Limits) (*stanza.Stanza, *stanza.Error, *stream.Error) {
-	b := builder{limits: limits, most: limits.Elements - 1, counting: true}
+// readStanza reads Stanza. An address that cannot be parsed is left out and reported.
+func (b *builder) readStanza(kind stanza.Kind, data string) (*stanza.Stanza, *stanza.Error, *stream.Error) {
+	b.start(b.limits.Elements - 1)
 	var head stanza.Stanza
 	from, body, top, err := b.stanza(&head, data)
 	if err != nil {
@@ -208,7 +212,7 @@ func parseStanza(kind stanza.Kind, data string, limits *stream.Limits) (*stanza.
 		}
 		out.Payload = b.elem[:top:top]
 	}
-	if err := out.Validate(); err != nil {
+	if b.trees && out.Validate() != nil {
 		return nil, nil, unspeakable("stanza that XML cannot carry")
 	}
 	return out, bad, nil
@@ -251,14 +255,16 @@ func (b *builder) stanza(s *stanza.Stanza, data string) (from, body string, top 
 	if r.err != nil {
 		return "", "", 0, r.err
 	}
-	if !validText(b.to) || !validText(from) {
-		return "", "", 0, unspeakable("character that XML does not allow")
+	for _, s := range [...]string{b.to, from, s.ID, s.Type, s.Lang} {
+		b.check(s)
 	}
 	switch {
 	case uuid != "":
-		s.ID = formatUUID(uuid)
+		out := formatUUID(uuid)
+		s.ID = b.keep(out[:])
 	case key != "":
-		s.ID = formatKey(key)
+		out := formatKey(key)
+		s.ID = b.keep(out[:])
 	}
 	if body != "" {
 		b.count(&r)
@@ -267,6 +273,9 @@ func (b *builder) stanza(s *stanza.Stanza, data string) (from, body string, top 
 	top = b.elems
 	if r.err == nil && top > 0 {
 		r.err = b.payloads(data, body)
+	}
+	if r.err == nil && b.invalid {
+		r.err = unspeakable("character that XML does not allow")
 	}
 	return from, body, top, r.err
 }

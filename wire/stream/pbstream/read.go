@@ -37,9 +37,27 @@ type reader struct {
 
 // next moves to the next field.
 func (r *reader) next() bool {
-	if r.err != nil || r.i == len(r.s) {
+	s, i := r.s, r.i
+	if r.err != nil || i == len(s) {
 		return false
 	}
+	if i+1 < len(s) && s[i] < 0x80 && s[i] >= 8 && s[i+1] < 0x80 { // nearly always
+		switch n := int(s[i+1]); s[i] & 7 {
+		case lengthType:
+			if rest := s[i+2:]; n <= len(rest) {
+				r.num, r.wire, r.data, r.i = uint32(s[i]>>3), lengthType, rest[:n], i+2+n
+				return true
+			}
+		case varintType:
+			r.num, r.wire, r.val, r.i = uint32(s[i]>>3), varintType, uint64(n), i+2
+			return true
+		}
+	}
+	return r.any()
+}
+
+// any is next for every field.
+func (r *reader) any() bool {
 	tag := r.varint()
 	r.wire = uint8(tag & 7)
 	if tag>>3 == 0 || tag > 1<<32-1 {

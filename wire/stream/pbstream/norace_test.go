@@ -1,0 +1,5 @@
+//go:build !race
+
+package pbstream
+
+const raceEnabled = false
