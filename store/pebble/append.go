@@ -88,6 +88,7 @@ func (l *Log) append(ctx context.Context, now time.Time, batch []*store.Append, 
 		return err
 	}
 	w := &l.writer
+	before := w.last
 	w.reset()
 	if err := l.stageAll(batch, now); err != nil {
 		return fmt.Errorf("prepare a batch: %w", err)
@@ -102,6 +103,7 @@ func (l *Log) append(ctx context.Context, now time.Time, batch []*store.Append, 
 	}
 	l.visible.Store(uint64(w.last))
 	l.recents.add(w.places, w.origins)
+	l.witness(before)
 	return nil
 }
 

@@ -73,6 +73,8 @@ type events struct {
 	opened atomic.Bool
 	// full: the last try to write a table failed for want of space.
 	full atomic.Bool
+	// rotated: a memtable has become full since the last message was stored, or with it.
+	rotated atomic.Bool
 	// lastWarned is when a repeated fault was last logged, in Unix nanoseconds.
 	lastWarned atomic.Int64
 
@@ -192,6 +194,7 @@ func (e *events) listener() *engine.EventListener {
 			e.stalls.Inc()
 			e.warn("writing waits for background work", nil, "reason", info.Reason)
 		},
+		WALCreated: func(engine.WALCreateInfo) { e.rotated.Store(true) },
 		FlushEnd: func(info engine.FlushInfo) {
 			if info.Err == nil {
 				e.full.Store(false)

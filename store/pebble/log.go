@@ -104,10 +104,11 @@ type Log struct {
 	visible atomic.Uint64
 	recents recents
 
-	// writing is held by Append: it guards writer, packing and space. It is taken before using.
-	writing sync.Mutex
-	writer  writer
-	packing packing
+	// writing is held by Append: it guards writer, packing, witnesses and space. It is taken before using.
+	writing   sync.Mutex
+	writer    writer
+	packing   packing
+	witnesses *witnesses
 
 	// using is read-locked by every use of db, and locked by Close: it guards closed.
 	using  sync.RWMutex
@@ -206,12 +207,8 @@ func (l *Log) recover() error {
 	if last != journaled {
 		return fmt.Errorf("the last message is %d, but its journal ends at %d: %w", last, journaled, store.ErrDamaged)
 	}
-	end, err := readEnd(l.opts.files, l.path)
-	if err != nil {
-		return fmt.Errorf("read where the log ended: %w", err)
-	}
-	if last < end {
-		return fmt.Errorf("the log ends with message %d, but it once had message %d: %w", last, end, store.ErrDamaged)
+	if err := l.hearWitnesses(); err != nil {
+		return err
 	}
 	l.writer.last = last
 	l.visible.Store(uint64(last))
@@ -321,11 +318,15 @@ func (l *Log) Close() error {
 		}
 	}
 	l.events.opened.Store(false)
-	if err := l.db.Close(); err != nil {
+	err := l.db.Close()
+	if err != nil {
 		return fmt.Errorf("close message log: %w", err)
 	}
-	if err := writeEnd(l.opts.files, l.path, l.writer.last); err != nil {
-		return fmt.Errorf("note where the message log ends: %w", err)
+	if last := l.writer.last; last != 0 {
+		err = l.witnesses.add(last)
+	}
+	if err := errors.Join(err, l.witnesses.close(l.opts.files, l.path)); err != nil {
+		return fmt.Errorf("close message log: write where it ends: %w", err)
 	}
 	return nil
 }

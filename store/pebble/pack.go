@@ -72,12 +72,6 @@ func (l *Log) pack(r *recent, done chan<- struct{}) {
 		return
 	}
 	l.recents.drop(last)
-	if l.opts.Durability == DurabilityRelaxed {
-		return
-	}
-	if err := writeEnd(l.opts.files, l.path, last); err != nil {
-		l.log.Warn("cannot note where the message log ends", "err", err)
-	}
 }
 
 // packer writes index entries in batches of a limited size. After the first error it does nothing.
