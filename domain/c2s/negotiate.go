@@ -267,7 +267,7 @@ func (c *conn) takeFromAuthentic(item *stream.Item) {
 }
 
 // starttls answers <starttls/> (RFC 6120 §5.4.2). Bytes that follow it were not protected and must not get into the protected
-// stream: who sends any does not get <proceed/> (A9).
+// stream: who sends any, beyond the end of a line, does not get <proceed/> (A9).
 func (c *conn) starttls() {
 	if !c.canStartTLS() || c.neg.tls {
 		failure := stanza.New(nsTLS, "failure")
@@ -276,11 +276,21 @@ func (c *conn) starttls() {
 		c.said(stream.Fail(stream.PolicyViolation, ""))
 		return
 	}
-	if c.dec.Buffered() > 0 || c.unread() {
+	if !c.lineEnds() || c.unread() {
 		c.fail(stream.Fail(stream.PolicyViolation, "Nothing may follow <starttls/> in the clear."))
 		return
 	}
 	c.startTLS = true
+}
+
+// lineEnds reports whether nothing follows what was read but the end of a line. RFC 6120 §5.3.3 forbids that too, but there are
+// clients that end <starttls/> with one (go-xmpp). It says nothing, and is dropped here.
+func (c *conn) lineEnds() bool {
+	if c.dec.Buffered() == 0 {
+		return true
+	}
+	item, err := c.dec.Next()
+	return err == nil && item.Kind == stream.Keepalive && item.Size <= len("\r\n") && c.dec.Buffered() == 0
 }
 
 // unread reports whether bytes wait that the decoder has not been given.

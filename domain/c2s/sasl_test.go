@@ -278,7 +278,7 @@ func TestStartTLSRefused(t *testing.T) {
 // A9: what is sent in the clear after <starttls/> does not get into the protected stream, and there is none.
 func TestStartTLSInjection(t *testing.T) {
 	for _, after := range []string{
-		" ", "\n", "<", header, "<auth xmlns='" + nsSASL + "' mechanism='PLAIN'>" + plain("romeo") + "</auth>",
+		"\n\n\n", "\n<", "<", header, "<auth xmlns='" + nsSASL + "' mechanism='PLAIN'>" + plain("romeo") + "</auth>",
 		strings.Repeat(" ", 20_000), // more than one buffer of the link
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -287,6 +287,24 @@ func TestStartTLSInjection(t *testing.T) {
 			c := e.stranger()
 			c.send(starttls + after)
 			require.NotContains(t, c.fails("policy-violation"), "proceed")
+		})
+	}
+}
+
+// TestStartTLSWithLineEnd: clients that end the element with the end of a line are let in; what they sent is dropped.
+func TestStartTLSWithLineEnd(t *testing.T) {
+	for _, after := range []string{"\n", "\r\n", " "} {
+		synctest.Test(t, func(t *testing.T) {
+			e := newEnv(t, withTLS(t))
+			defer e.close()
+			c := e.stranger()
+			c.send(starttls + after)
+			c.expect("<proceed", ">")
+			secure := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true})
+			require.NoError(t, secure.HandshakeContext(context.Background()))
+			c = &client{t: t, conn: secure}
+			c.send(header)
+			c.expect("</stream:features>")
 		})
 	}
 }

@@ -362,7 +362,7 @@ func TestA8NothingWithoutEncryption(t *testing.T) {
 // A9: what was sent in the clear together with <starttls/> is not taken into the encrypted stream. There is none.
 func TestA9StartTLSInjection(t *testing.T) {
 	s := open(t)
-	for _, injected := range []string{" ", header, saslAuth("PLAIN", plain("", "romeo", password("romeo"))), "<iq", strings.Repeat("\n", 40_000)} {
+	for _, injected := range []string{"   ", "\n<", header, saslAuth("PLAIN", plain("", "romeo", password("romeo"))), "<iq", strings.Repeat("\n", 40_000)} {
 		v := s.visit(play.TCP)
 		v.open()
 		v.send(starttls + injected)
