@@ -42,16 +42,30 @@ func open(t *testing.T, overrides ...string) *stage {
 		"auth.connections.rate=-1", "auth.connections.per_address=-1", "auth.failures.per_user=-1", "auth.failures.per_address=-1",
 	}, overrides...)...)}
 	s.people("romeo", "juliet", "bystander")
-	how := play.TCP
-	if strings.Contains(strings.Join(overrides, " "), "listen.xmpp.proxy_from=") {
-		how = play.DirectTLS
-	}
-	s.bystander = s.actor(how, "bystander", "bench")
+	s.sit()
 	t.Cleanup(func() {
 		_, err := s.bystander.Barrier("still-there")
 		require.NoError(t, err, "a bystander gets no answer any more")
+		s.bystander.Cut()
 	})
 	return s
+}
+
+// sit seats the bystander.
+func (s *stage) sit() {
+	s.t.Helper()
+	a, err := play.Connect(s.t.Context(), s.Place(), play.DirectTLS, "bystander", password("bystander"))
+	require.NoError(s.t, err)
+	require.NoError(s.t, a.Bind("bench"))
+	s.bystander = a
+}
+
+// restart stops the node in order and starts it again.
+func (s *stage) restart() {
+	s.t.Helper()
+	s.bystander.Cut()
+	require.NoError(s.t, s.Restart())
+	s.sit()
 }
 
 // password is everybody's own.
