@@ -85,7 +85,7 @@ func (p *People) Add(ctx context.Context, address, password string) (string, err
 	return made.Name + "@" + p.Domain, err
 }
 
-// SetPassword replaces a password. Whoever is logged in stays so.
+// SetPassword replaces a password. A node that runs ends the sessions of the account.
 func (p *People) SetPassword(ctx context.Context, address, password string) error {
 	return p.act(address, func(name string) error { return p.auth.SetPassword(ctx, name, password) })
 }
@@ -95,7 +95,7 @@ func (p *People) Delete(ctx context.Context, address string) error {
 	return p.act(address, func(name string) error { return p.auth.Delete(ctx, name) })
 }
 
-// SetDisabled keeps somebody from logging in, or lets them in again.
+// SetDisabled keeps somebody from logging in, or lets them in again. A node that runs ends their sessions.
 func (p *People) SetDisabled(ctx context.Context, address string, disabled bool) error {
 	return p.act(address, func(name string) error { return p.auth.SetDisabled(ctx, name, disabled) })
 }

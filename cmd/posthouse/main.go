@@ -25,7 +25,7 @@ const (
 // app is the command line.
 type app struct {
 	Config string   `help:"YAML file with settings. Without it, defaults: a node on loopback ports for the domain localhost." type:"path" placeholder:"FILE" env:"POSTHOUSE_CONFIG"`
-	Data   string   `help:"Data folder. Same as --set data=DIR." placeholder:"DIR"`
+	Data   string   `help:"Data folder; default: data. Same as --set data=DIR." placeholder:"DIR"`
 	Domain string   `help:"Domain of the node. Same as --set domain=DOMAIN." placeholder:"DOMAIN"`
 	Set    []string `help:"Override one setting, such as --set log.level=debug. Can be repeated." placeholder:"PATH=VALUE" sep:"none"`
 
@@ -139,17 +139,16 @@ func (a *app) assignments() ([]settings.Assignment, error) {
 	return flags, nil
 }
 
-// command returns how to call the program for the same node, for hints.
-func (a *app) command(s streams) string {
+// command returns how to call the program for the same node, for hints: from another terminal, which has other variables.
+func (a *app) command(s streams, config node.Config, loaded *settings.Loaded) string {
 	words := []string{s.program}
 	if a.Config != "" {
 		words = append(words, "--config", quote(a.Config))
 	}
-	if a.Data != "" {
-		words = append(words, "--data", quote(a.Data))
-	}
-	if a.Domain != "" {
-		words = append(words, "--domain", quote(a.Domain))
+	for _, flag := range []struct{ path, value string }{{"data", config.Data}, {"domain", config.Domain}} {
+		if kind := loaded.Origin(flag.path).Kind; kind == "environment" || kind == "flag" {
+			words = append(words, "--"+flag.path, quote(flag.value))
+		}
 	}
 	return strings.Join(words, " ")
 }

@@ -162,3 +162,22 @@ func TestQuote(t *testing.T) {
 		require.Equal(t, want, quote(word))
 	}
 }
+
+// TestCommandHints: what the banner tells to type works in another terminal, however the node was told of its folder.
+func TestCommandHints(t *testing.T) {
+	for _, test := range []struct {
+		a       app
+		environ []string
+		want    string
+	}{
+		{app{}, nil, "bin/posthouse"},
+		{app{}, []string{"POSTHOUSE_DATA=/srv/x"}, "bin/posthouse --data /srv/x"},
+		{app{Data: "a b"}, []string{"POSTHOUSE_DATA=/srv/x"}, "bin/posthouse --data 'a b'"},
+		{app{Set: []string{"data=y", "domain=example.org"}}, nil, "bin/posthouse --data y --domain example.org"},
+	} {
+		s := streams{err: os.Stderr, environ: test.environ, program: "bin/posthouse"}
+		config, loaded, err := test.a.load(s)
+		require.NoError(t, err)
+		require.Equal(t, test.want, test.a.command(s, config, loaded))
+	}
+}

@@ -23,7 +23,7 @@ reads the certificate files again.`
 
 // Run runs a node.
 func (c *serveCommand) Run(ctx context.Context, a *app, s streams) error {
-	config, _, err := a.load(s)
+	config, loaded, err := a.load(s)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (c *serveCommand) Run(ctx context.Context, a *app, s streams) error {
 	}
 	return node.Run(ctx, node.Options{
 		Config: config, Version: version(), Log: s.err, Banner: banner,
-		Command: a.command(s), Language: language(os.Getenv),
+		Command: a.command(s, config, loaded), Language: language(os.Getenv),
 		Assemble: node.Assemble,
 	})
 }

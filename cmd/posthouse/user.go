@@ -16,7 +16,7 @@ import (
 
 type userCommand struct {
 	Add     userAddCommand     `cmd:"" help:"Make an account; asks for its password."`
-	Passwd  userPasswdCommand  `cmd:"" help:"Change a password."`
+	Passwd  userPasswdCommand  `cmd:"" help:"Change a password; whoever is logged in with the old one is logged out."`
 	List    userListCommand    `cmd:"" help:"List accounts."`
 	Del     userDelCommand     `cmd:"" help:"Remove accounts for good."`
 	Disable userDisableCommand `cmd:"" help:"Keep somebody from logging in; their data stays."`
