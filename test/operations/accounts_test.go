@@ -36,7 +36,9 @@ func people(t *testing.T, h *theatre.House) *node.People {
 // mustEnd waits until the server has ended an actor's stream, and checks what it said.
 func mustEnd(t *testing.T, a *play.Actor, began time.Time) {
 	t.Helper()
-	n, _, err := a.Until(func(n *play.Node) bool { return n.Name.Local == "error" && n.Name.Space == "http://etherx.jabber.org/streams" })
+	n, _, err := a.Until(func(n *play.Node) bool {
+		return n.Name.Local == "error" && n.Name.Space == "http://etherx.jabber.org/streams"
+	})
 	require.NoError(t, err)
 	require.NotNil(t, n.Find("urn:ietf:params:xml:ns:xmpp-streams", "not-authorized"), "%v", n)
 	_, _, err = a.Until(func(*play.Node) bool { return false })
