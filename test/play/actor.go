@@ -216,6 +216,7 @@ func (a *Actor) readAll() {
 		n, err := a.readNode()
 		if err != nil {
 			a.ended = err
+			a.conn.Close() // the server waits for it, for a while
 			return
 		}
 		switch n.Name.Local {

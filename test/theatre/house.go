@@ -37,6 +37,8 @@ type House struct {
 	settings []settings.Assignment
 	config   node.Config
 
+	people *sqlite.Store // the test's own way to the accounts, as that of the command line; nil before the first AddUser
+
 	stop  context.CancelFunc
 	ended chan error
 	place play.Place
@@ -133,16 +135,19 @@ func (h *House) Restart() error {
 func (h *House) AddUser(name, password string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	db, err := sqlite.Open(ctx, filepath.Join(h.folder, node.Database), sqlite.Options{})
-	if err != nil {
-		return err
+	if h.people == nil {
+		db, err := sqlite.Open(ctx, filepath.Join(h.folder, node.Database), sqlite.Options{})
+		if err != nil {
+			return err
+		}
+		h.t.Cleanup(func() { require.NoError(h.t, db.Close()) })
+		h.people = db
 	}
-	defer db.Close()
 	keys, err := auth.MakeCredentials(password, iterations)
 	if err != nil {
 		return err
 	}
-	_, err = db.CreateAccount(ctx, store.Account{Name: name, Credentials: keys})
+	_, err = h.people.CreateAccount(ctx, store.Account{Name: name, Credentials: keys})
 	return err
 }
 
