@@ -170,17 +170,21 @@ func (b *builder) readElement(data string) (*stanza.Element, *stream.Error) {
 	if err := b.generic(&b.elem[0], data, "", 1, 0); err != nil {
 		return nil, err
 	}
-	out := &b.elem[0]
-	if err := out.Validate(); err != nil {
-		return nil, unspeakable("element that XML cannot carry")
-	}
-	return out, nil
+	return &b.elem[0], nil
 }
 
 // small is a stanza with one child that has nothing but text: what is said most.
 type small struct {
 	stanza  stanza.Stanza
 	payload [1]stanza.Element
+	node    [1]stanza.Node
+}
+
+// usual is a message as most clients send it, with a body and its small companions.
+type usual struct {
+	stanza  stanza.Stanza
+	payload [6]stanza.Element
+	attrs   [3]stanza.Attr
 	node    [1]stanza.Node
 }
 
@@ -193,11 +197,16 @@ func (b *builder) readStanza(kind stanza.Kind, data string) (*stanza.Stanza, *st
 		return nil, nil, err
 	}
 	var out *stanza.Stanza
-	if b.elems == 1 && b.attrs == 0 && b.nodes == 1 {
+	switch {
+	case b.elems == 1 && b.attrs == 0 && b.nodes == 1:
 		all := new(small)
 		out, b.elem, b.node = &all.stanza, all.payload[:], all.node[:]
 		b.fill(top)
-	} else {
+	case b.elems >= 4 && b.elems <= 6 && b.attrs <= 3 && b.nodes <= 1:
+		all := new(usual)
+		out, b.elem, b.attr, b.node = &all.stanza, all.payload[:], all.attrs[:], all.node[:]
+		b.fill(top)
+	default:
 		out = new(stanza.Stanza)
 		if b.elems > 0 {
 			b.allocate(top)
@@ -211,9 +220,6 @@ func (b *builder) readStanza(kind stanza.Kind, data string) (*stanza.Stanza, *st
 			return nil, nil, err
 		}
 		out.Payload = b.elem[:top:top]
-	}
-	if b.trees && out.Validate() != nil {
-		return nil, nil, unspeakable("stanza that XML cannot carry")
 	}
 	return out, bad, nil
 }
