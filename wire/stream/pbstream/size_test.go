@@ -15,6 +15,7 @@ import (
 
 const (
 	text60 = "Shall we meet at the river at noon? I will bring some bread."
+	han60  = "明天中午我们在河边见面好吗？我会带一些面包和水果，你可以带上你的朋友们一起来，大家好久没有见面了，希望天气会很好，不下雨"
 	uuid   = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
 
 	// sentMessage is what a client sends: the usual clients add the four payloads to every message.
@@ -22,6 +23,8 @@ const (
 	// deliveredMessage is what the recipient gets.
 	deliveredMessage = "<message from='romeo@example.org/phone-3f2a' to='juliet@example.org' type='chat' id='" + uuid + "' xml:lang='en'><body>" + text60 + "</body>" +
 		clientPayload + stanzaIDPayload + "</message>"
+	hanMessage = "<message to='juliet@example.org' type='chat' id='" + uuid + "' xml:lang='zh'><body>" + han60 + "</body>" + clientPayload + "</message>"
+
 	clientPayload = "<active xmlns='http://jabber.org/protocol/chatstates'/><request xmlns='urn:xmpp:receipts'/>" +
 		"<markable xmlns='urn:xmpp:chat-markers:0'/><origin-id xmlns='urn:xmpp:sid:0' id='" + uuid + "'/>"
 	stanzaIDPayload = "<stanza-id xmlns='urn:xmpp:sid:0' id='q0ZbHkq1SyCoV7Xb3mJ6tw' by='juliet@example.org'/>"
@@ -49,6 +52,7 @@ var sizes = []struct {
 }{
 	{"message as clients send it", sentMessage, 35},
 	{"the same, delivered", deliveredMessage, 35},
+	{"message as clients send it, 60 Chinese characters", hanMessage, 49},
 	{"message with nothing but id, to, type and body", bareMessage, 62},
 	{"the same, delivered with from and stanza-id", bareDelivered, 55},
 	{"carbon of it", carbonMessage, 57},
@@ -70,6 +74,7 @@ func lengths(t testing.TB, xml string) (int, []byte) {
 // TestSizes holds a chat message of 60 characters to 35 percent of its XML form, and the rest to what is known.
 func TestSizes(t *testing.T) {
 	require.Len(t, text60, 60)
+	require.Len(t, []rune(han60), 60)
 	for _, test := range sizes {
 		xml, compact := lengths(t, test.xml)
 		percent := float64(100*len(compact)) / float64(xml)
@@ -84,8 +89,8 @@ func TestSizes(t *testing.T) {
 }
 
 // deflateDictionary holds what the wire repeats and the dictionary of numbers does not have: words of people.
-const deflateDictionary = "Thank you very much. Yes, that is fine. Are you there? I am on my way. See you tomorrow at noon. What do you think about it? Let me know when you have time. " +
-	"Good morning, how are you? Sorry, I will be late. OK, no problem, I will bring some. Where shall we meet? Could you please send me the https://www. .com/ .org/ file again?"
+const deflateDictionary = "Thank you very much. Yes, that is fine. Are you there? I am on my way. See you tomorrow. What do you think about it? Let me know when you have time. " +
+	"Good morning, how are you? Sorry, I will be late. OK, no problem. Could you please send me the https://www. .com/ .org/ file again?"
 
 // TestCompression shows what a static dictionary in front of the wire would bring: each frame compressed by itself, as
 // it must be when frames are encoded once and sent to many.
