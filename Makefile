@@ -46,5 +46,6 @@ lint: ## Run golangci-lint, and govulncheck when GOVULNDB is set
 	else echo "govulncheck not run: set GOVULNDB=https://vuln.go.dev or file:///FOLDER"; fi
 
 .PHONY: docs
-docs: ## Write docs/configuration.md's table anew from the source
+docs: ## Write the tables of settings and metrics in docs/ anew from the source
 	$(GO) test ./node -run '^TestConfigurationReference$$' -update
+	$(GO) test ./test/operations -run '^TestMetricsReference$$' -update

@@ -29,7 +29,7 @@ type Channel struct {
 	Domain string
 }
 
-// The names of the mechanisms, strongest first.
+// The names of the mechanisms, strongest first: RFC 7677, RFC 5802, RFC 4616.
 const (
 	ScramSHA256Plus = "SCRAM-SHA-256-PLUS"
 	ScramSHA1Plus   = "SCRAM-SHA-1-PLUS"
