@@ -1,0 +1,357 @@
+package abuse
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/test/play"
+)
+
+// metric reads a figure from the private listener: the sum over all lines that begin so.
+func (s *stage) metric(beginning string) (sum float64) {
+	s.t.Helper()
+	for line := range strings.Lines(s.get(s.Place().Private, "/metrics")) {
+		if strings.HasPrefix(line, beginning) {
+			value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndex(line, " "):]), 64)
+			require.NoError(s.t, err)
+			sum += value
+		}
+	}
+	return sum
+}
+
+func (s *stage) get(address, path string) string {
+	s.t.Helper()
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Get("http://" + address + path)
+	require.NoError(s.t, err)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	require.NoError(s.t, err)
+	return string(text)
+}
+
+// heap is how much is in use when what is not has been thrown away.
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// numbered are the numbers that the bodies of stored messages begin with.
+var numbered = regexp.MustCompile(`<body>(\d+) `)
+
+// history reads somebody's whole archive, page by page, and returns the numbers that the bodies begin with.
+func (s *stage) history(name string) (numbers []int) {
+	s.t.Helper()
+	v := s.visit(play.TCP).login(name)
+	v.bind("reading")
+	after := ""
+	for {
+		v.send("<iq type='set' id='page'><query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>250</max>" + after + "</set></query></iq>")
+		page := v.expect("</iq>")
+		for _, match := range numbered.FindAllStringSubmatch(page, -1) {
+			n, err := strconv.Atoi(match[1])
+			require.NoError(s.t, err)
+			numbers = append(numbers, n)
+		}
+		if strings.Contains(page, " complete='true'") {
+			return numbers
+		}
+		require.Contains(s.t, page, "<last>")
+		after = "<after>" + page[strings.Index(page, "<last>")+len("<last>"):strings.Index(page, "</last>")] + "</after>"
+	}
+}
+
+// shrink makes the socket's own buffer small, so that a reader that stops is soon noticed.
+func shrink(t *testing.T, conn net.Conn) {
+	t.Helper()
+	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(64<<10))
+}
+
+// deaf is somebody available who does not read.
+func (s *stage) deaf(name, manage string) *visitor {
+	s.t.Helper()
+	v := s.visit(play.TCP)
+	shrink(s.t, v.conn)
+	v.login(name).bind("balcony")
+	v.send("<presence/>" + manage)
+	v.expect("<presence")
+	if manage != "" {
+		v.expect("<enabled", ">")
+	}
+	return v
+}
+
+// A3 and A82: who stops reading, or reads and never acknowledges, is cut off when so much waits; whoever sends to them does not notice, and
+// nothing is lost.
+func TestA3ReaderStops(t *testing.T) {
+	const messages, size = 1000, 8 << 10 // more than what may wait, and the system's buffers
+	for name, row := range map[string]struct {
+		manage string // stream management
+		reads  bool
+	}{
+		"stops":                    {"", false},
+		"stops, resumable":         {"<enable xmlns='urn:xmpp:sm:3' resume='true'/>", false},
+		"reads and never answers":  {"<enable xmlns='urn:xmpp:sm:3'/>", true},
+		"never answers, resumable": {"<enable xmlns='urn:xmpp:sm:3' resume='true'/>", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, "archive.query_rate=1000000", "archive.query_burst=1000000")
+			juliet := s.deaf("juliet", row.manage)
+			if row.reads {
+				go io.Copy(io.Discard, juliet.conn) // ends with the connection
+			}
+			romeo := s.actor(play.TCP, "romeo", "phone")
+			tell(t, romeo, "<enable xmlns='urn:xmpp:sm:3'/>")
+			next(t, romeo)
+			padding := strings.Repeat("x", size)
+			for i := range messages {
+				tell(t, romeo, "<message to='juliet@localhost' type='chat'><body>%d %s</body></message>", i, padding)
+			}
+			tell(t, romeo, "<r xmlns='urn:xmpp:sm:3'/>")
+			require.Equal(t, fmt.Sprint(messages), next(t, romeo).Attr("h"), "all are stored")
+			until(t, func() bool { return s.metric("posthouse_c2s_sessions{transport=\"tcp\"}") <= 1 }) // romeo's
+			numbers := s.history("juliet")
+			require.Len(t, numbers, messages)
+			for i, n := range numbers {
+				require.Equal(t, i, n)
+			}
+		})
+	}
+}
+
+// A3 and A82: what waits for one client is bounded. What is not for keeping passes without a trace in the store, and shows it best.
+func TestA82MemoryOfADeafClient(t *testing.T) {
+	const messages, size = 2000, 16 << 10
+	for _, manage := range []string{"", "<enable xmlns='urn:xmpp:sm:3' resume='true'/>"} {
+		s := open(t)
+		s.deaf("juliet", manage)
+		romeo := s.actor(play.TCP, "romeo", "phone")
+		before := heap()
+		padding := strings.Repeat("x", size)
+		for range messages {
+			tell(t, romeo, "<message to='juliet@localhost/balcony' type='chat'><body>%s</body><no-store xmlns='urn:xmpp:hints'/></message>", padding)
+		}
+		_, err := romeo.Barrier("said")
+		require.NoError(t, err)
+		if after := heap(); after > before {
+			require.Less(t, after-before, uint64(messages*size/3))
+		}
+	}
+}
+
+// A81 and row 19: who asks and does not listen costs no memory: requests are not read any more, and acknowledgements are counted and not
+// written down, until they are listened to; then nothing is missing.
+func TestA81FloodOfRequests(t *testing.T) {
+	s := open(t)
+	for name, row := range map[string]struct{ enable, request, answer string }{
+		"<r/>":  {"<enable xmlns='urn:xmpp:sm:3'/>", "<r xmlns='urn:xmpp:sm:3'/>", "<a "},
+		"pings": {"", "<iq type='get' id='1' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>", "<iq "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := s.visit(play.TCP)
+			shrink(t, v.conn)
+			v.login("romeo").bind("phone")
+			if row.enable != "" {
+				v.send(row.enable)
+				v.expect("<enabled", ">")
+			}
+			before := heap()
+			many := []byte(strings.Repeat(row.request, 1000))
+			sent, rest := 0, many
+			for ; sent < 300 && len(rest) == len(many); sent++ {
+				v.conn.SetWriteDeadline(time.Now().Add(time.Second))
+				n, _ := v.conn.Write(rest) // it takes too long when the server does not read on
+				rest = many[n:]
+				if n == len(many) {
+					rest = many
+				}
+			}
+			require.Equal(t, row.enable == "", sent < 300, "the server reads on")
+			if after := heap(); after > before {
+				require.Less(t, after-before, uint64(8<<20))
+			}
+			if len(rest) == len(many) {
+				rest = nil
+			}
+			written := make(chan struct{})
+			go func() { // ends when the server reads on, or after our patience
+				defer close(written)
+				v.conn.SetWriteDeadline(time.Now().Add(patience))
+				_, _ = v.conn.Write(append(rest, "</stream:stream>"...))
+			}()
+			answers, tail := 0, ""
+			for v.over == nil {
+				v.read()
+				text := tail + v.unread
+				v.unread = ""
+				answers += strings.Count(text, row.answer)
+				tail = text[max(0, len(text)-len(row.answer)+1):]
+			}
+			<-written
+			last := 0
+			if row.enable != "" {
+				last = 1 // at the end of the stream (XEP-0198 §7)
+			}
+			require.Equal(t, sent*1000+last, answers)
+		})
+	}
+}
+
+// A71, rows 3 and 19: who sends more than is allowed is read more slowly, on every transport; all of it is done in the end.
+func TestA71RateOfStanzas(t *testing.T) {
+	for name, limit := range map[string][]string{
+		"stanzas": {"c2s.rate_stanzas=40", "c2s.burst_stanzas=20"},
+		"bytes":   {"c2s.rate_bytes=4000", "c2s.burst_bytes=2000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, append(limit, "c2s.max_stanza_bytes=10000")...)
+			on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+				romeo := s.actor(how, "romeo", "phone")
+				began := time.Now()
+				for i := range 60 { // 6,000 bytes or so
+					tell(t, romeo, "<message xmlns='jabber:client' to='stranger%d@localhost' type='chat'><body>buy!</body></message>", i)
+				}
+				for range 60 {
+					require.Equal(t, "service-unavailable", refusal(next(t, romeo)))
+				}
+				require.GreaterOrEqual(t, time.Since(began), 800*time.Millisecond)
+			})
+		})
+	}
+}
+
+var previd = regexp.MustCompile(` id='([^']+)'`)
+
+// resumable is a stream that can be resumed, cut off, and its name.
+func (s *stage) resumable(how play.Transport, name, resource string) string {
+	s.t.Helper()
+	v := s.visit(how).login(name)
+	v.bind(resource)
+	v.send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+	id := previd.FindStringSubmatch(v.expect("<enabled", ">"))[1]
+	v.conn.Close()
+	return id
+}
+
+func resume(previd, h string) string {
+	return "<resume xmlns='urn:xmpp:sm:3' previd='" + previd + "' h='" + h + "'/>"
+}
+
+// A77, A78: stream management out of turn, and more acknowledged than was sent.
+func TestA77StreamManagement(t *testing.T) {
+	s := open(t)
+	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+		const enable, unexpected = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>", "<unexpected-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
+		v := s.visit(how)
+		v.open()
+		v.send(enable)
+		v.expect("<failed", unexpected)
+		v.send(resume("x", "0"))
+		v.expect("<failed", unexpected)
+
+		v = s.visit(how).login("romeo")
+		v.send(enable)
+		v.expect("<failed", unexpected)
+		v.bind("phone")
+		v.send(enable)
+		v.expect("<enabled", ">")
+		v.send(resume("x", "0"))
+		v.expect("<failed", unexpected)
+		v.send(enable)
+		v.fails("policy-violation")
+
+		for _, h := range []string{"1", "4294967295"} {
+			v = s.visit(how).login("romeo")
+			v.bind("phone")
+			v.send(enable)
+			v.expect("<enabled", ">")
+			v.send("<a xmlns='urn:xmpp:sm:3' h='" + h + "'/>")
+			require.Contains(t, v.fails("undefined-condition"), "<handled-count-too-high xmlns='urn:xmpp:sm:3' h='"+h+"' send-count='0'/>")
+		}
+		for _, h := range []string{"-1", "x", "", "4294967296", "99999999999999999999"} {
+			v = s.visit(how).login("romeo")
+			v.bind("phone")
+			v.send(enable)
+			v.expect("<enabled", ">")
+			v.send("<a xmlns='urn:xmpp:sm:3' h='" + h + "'/>")
+			v.fails("bad-format")
+		}
+		v = s.visit(how).login("romeo")
+		v.send(resume(s.resumable(how, "romeo", "late"), "7"))
+		v.fails("undefined-condition")
+	})
+}
+
+// A79: a stream that is another's, that is over, or that never was: the answers are the same.
+func TestA79ForeignResumption(t *testing.T) {
+	s := open(t, "c2s.resume_timeout=2s")
+	expired := s.resumable(play.TCP, "romeo", "expired")
+	until(t, func() bool { return s.metric(`posthouse_c2s_ended_total{reason="expiry"}`) == 1 })
+	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+		foreign := s.resumable(how, "juliet", "balcony")
+		v := s.visit(how).login("romeo")
+		refused := func(previd string) string {
+			v.send(resume(previd, "0"))
+			return v.expect("<failed", "</failed>")
+		}
+		never := refused("AAAAAAAAAAAAAAAAAAAAAA")
+		require.Contains(t, never, "<item-not-found ")
+		require.Equal(t, never, refused(foreign))
+		require.Equal(t, never, refused("no stream at all"))
+		require.Equal(t, never, refused(""))
+		require.Contains(t, refused(expired), "<item-not-found ") // with the number of stanzas handled, as it is the own one
+		v.bind("phone")                                           // and another session begins
+	})
+}
+
+// A80: of many that resume one stream at once, one has it.
+func TestA80ResumeRace(t *testing.T) {
+	s := open(t)
+	for range 10 {
+		id := s.resumable(play.TCP, "romeo", "phone")
+		var racers []*visitor
+		for i := range 8 {
+			racers = append(racers, s.visit(both[i%2]).login("romeo"))
+		}
+		for _, v := range racers {
+			v.send(resume(id, "0"))
+		}
+		for _, v := range racers {
+			for v.over == nil && !strings.Contains(v.unread, ">") {
+				v.read()
+			}
+			if strings.HasPrefix(v.unread, "<failed") {
+				v.expect("<item-not-found ", "</failed>")
+			}
+		}
+		// Who had it may lose it to the next: the stream lives on one connection.
+		alive := 0
+		for _, v := range racers {
+			v.sendStanza("<iq type='get' id='alive' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>")
+			rest := ""
+			for !strings.Contains(rest, "id='alive'") && v.over == nil {
+				v.read()
+				rest, v.unread = rest+v.unread, ""
+			}
+			if strings.Contains(rest, "id='alive'") {
+				alive++
+			}
+			v.conn.Close()
+		}
+		require.Equal(t, 1, alive)
+	}
+}
