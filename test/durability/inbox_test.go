@@ -183,7 +183,7 @@ func (r *recipient) readTo(a *play.Actor, body string) error {
 	}
 }
 
-// mark has the sender send one more message, which comes after everything else, and returns its body.
+// mark has the sender send one more message, which comes after everything else.
 func (l *load) mark(ctx context.Context, p *pair, body string) error {
 	a, err := l.house.connect(ctx, p.sender())
 	if err != nil {
@@ -193,20 +193,13 @@ func (l *load) mark(ctx context.Context, p *pair, body string) error {
 	if err := confirm(a); err != nil {
 		return err
 	}
+	var bodies []string
 	if p.again { // first what is still open, so that its order is kept
-		for _, open := range slices.Clone(p.unacknowledged()) {
-			if _, _, err := p.sendOne(a, open); err != nil {
-				return err
-			}
-			p.acked = append(p.acked, open)
-		}
+		bodies = append(bodies, p.unacknowledged()...)
 	}
 	p.sent = append(p.sent, body)
-	if _, _, err := p.sendOne(a, body); err != nil {
-		return err
-	}
-	p.acked = append(p.acked, body)
-	return nil
+	_, err = p.sendAll(a, append(bodies, body))
+	return err
 }
 
 // each runs f for every element at the same time and returns the first error.

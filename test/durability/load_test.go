@@ -29,8 +29,8 @@ type load struct {
 	// burst is how many messages a sender writes before it asks for an acknowledgement.
 	burst int
 	total atomic.Int64 // acknowledged in this round
-	told  atomic.Int64 // connections that ended with <system-shutdown/> in this round
-	conns atomic.Int64 // connections of this round
+	conns atomic.Int64 // connections that carried the load in this round
+	told  atomic.Int64 // how many of them ended with <system-shutdown/>
 }
 
 // pair is two people, of whom the first writes to the second. It belongs to the goroutine that plays the first.
@@ -52,8 +52,9 @@ type pair struct {
 
 // receipt is what the server said about a message that it had stored.
 type receipt struct {
-	id     string // stanza-id
-	number int
+	id        string // stanza-id
+	number    int
+	duplicate bool
 }
 
 func (p *pair) sender() int    { return 2 * p.number }
@@ -104,10 +105,10 @@ func after(most time.Duration, f func()) func() {
 // listen reads what comes to a recipient until the connection ends.
 func (l *load) listen(a *play.Actor) {
 	defer a.Cut()
-	l.conns.Add(1)
 	if a.Write("<presence/>") != nil {
 		return
 	}
+	l.conns.Add(1)
 	for {
 		n, err := a.Next()
 		if err != nil {
@@ -148,7 +149,6 @@ func (l *load) send(ctx context.Context, p *pair, round int, progress func()) {
 		return
 	}
 	defer a.Cut()
-	l.conns.Add(1)
 	s := &sending{load: l, pair: p, round: round, actor: a, next: 1}
 	if p.again {
 		s.queue = slices.Clone(p.unacknowledged())
@@ -159,6 +159,7 @@ func (l *load) send(ctx context.Context, p *pair, round int, progress func()) {
 	if enable(a) == nil {
 		return
 	}
+	l.conns.Add(1)
 	for s.step() == nil {
 		progress()
 	}
@@ -254,7 +255,7 @@ func (s *sending) acknowledged(h int) {
 // confirmed notes a confirmation, which is an acknowledgement too.
 func (p *pair) confirmed(c *play.Node) receipt {
 	number, _ := strconv.Atoi(c.Attr("number"))
-	r := receipt{id: c.Attr("stanza-id"), number: number}
+	r := receipt{id: c.Attr("stanza-id"), number: number, duplicate: c.Attr("duplicate") == "true"}
 	p.receipts[c.Attr("id")] = r
 	return r
 }

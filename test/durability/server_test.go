@@ -31,7 +31,7 @@ func binary(t *testing.T, tags string) string {
 	t.Helper()
 	build, _ := binaries.LoadOrStore(tags, sync.OnceValues(func() (string, error) {
 		path := filepath.Join(os.TempDir(), fmt.Sprintf("posthouse-durability-%d-%s", os.Getpid(), tags))
-		out, err := exec.Command("go", "build", "-tags", tags, "-o", path, "github.com/posthouse-im/posthouse/cmd/posthouse").CombinedOutput()
+		out, err := exec.Command("go", "build", "-buildvcs=false", "-ldflags", "-s -w", "-tags", tags, "-o", path, "github.com/posthouse-im/posthouse/cmd/posthouse").CombinedOutput()
 		if err != nil {
 			return "", fmt.Errorf("building the server: %w\n%s", err, out)
 		}

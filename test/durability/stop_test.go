@@ -26,6 +26,7 @@ func TestStopUnderLoad(t *testing.T) {
 		require.Zero(t, p.wait(t), "%s", p.log)
 		took := time.Since(began)
 		require.Less(t, took, 25*time.Second)
+		require.Positive(t, l.conns.Load())
 		require.Equal(t, l.conns.Load(), l.told.Load(), "every client must be told that the server stops: %s", p.log)
 		acked += l.total.Load()
 		t.Logf("%d messages acknowledged, stopped in %v, %d clients told", l.total.Load(), took, l.told.Load())

@@ -145,52 +145,60 @@ func (p *pair) goOn(a *play.Actor, round int, bad func(format string, args ...an
 	}
 	stored := len(p.known)
 	if p.again {
-		for i, body := range p.unacknowledged() {
-			number := len(p.acked) + i + 1
-			r, duplicate, err := p.sendOne(a, body)
-			if err != nil {
-				return err
+		open := slices.Clone(p.unacknowledged())
+		answers, err := p.sendAll(a, open)
+		if err != nil {
+			return err
+		}
+		for i, body := range open {
+			number := len(p.sent) - len(open) + i + 1
+			r := answers[i]
+			if r.number != number || r.duplicate != (number <= stored) {
+				bad("%s, sent again, was given the number %d, duplicate=%v; it is number %d, and %d were stored", body, r.number, r.duplicate, number, stored)
 			}
-			if r.number != number || duplicate != (number <= stored) {
-				bad("%s, sent again, was given the number %d as a duplicate=%v; it is number %d, and %d were stored", body, r.number, duplicate, number, stored)
-			}
-			if duplicate {
+			if r.duplicate {
 				p.repeated++
 			}
 			if number <= stored && r.id != p.known[number-1].id {
 				bad("%s, sent again, was given another stanza-id", body)
 			}
 		}
-		p.acked = slices.Clone(p.sent)
 		stored = len(p.sent)
 	}
 	body := fmt.Sprintf("%d.1", round)
 	p.sent = append(p.sent, body)
-	r, duplicate, err := p.sendOne(a, body)
+	answers, err := p.sendAll(a, []string{body})
 	if err != nil {
 		return err
 	}
-	if r.number != stored+1 || duplicate {
-		bad("the next message has number %d, duplicate=%v, after %d messages", r.number, duplicate, stored)
+	if r := answers[0]; r.number != stored+1 || r.duplicate {
+		bad("the next message has number %d, duplicate=%v, after %d messages", r.number, r.duplicate, stored)
 	}
-	p.acked = append(p.acked, body)
 	return nil
 }
 
-// sendOne sends one message and waits for its confirmation.
-func (p *pair) sendOne(a *play.Actor, body string) (r receipt, duplicate bool, err error) {
-	if err := a.Write(p.message(body)); err != nil {
-		return r, false, err
+// sendAll sends messages and waits for their confirmations, which come in the same order.
+func (p *pair) sendAll(a *play.Actor, bodies []string) (answers []receipt, err error) {
+	var text strings.Builder
+	for _, body := range bodies {
+		text.WriteString(p.message(body))
 	}
-	n, _, err := a.Until(func(n *play.Node) bool { return n.Child(nsConfirm, "confirmed") != nil })
-	if err != nil {
-		return r, false, fmt.Errorf("waiting for the confirmation of %s: %w", body, err)
+	if err := a.Write(text.String()); err != nil {
+		return nil, err
 	}
-	c := n.Child(nsConfirm, "confirmed")
-	if c.Attr("id") != body {
-		return r, false, fmt.Errorf("a confirmation of %q came instead of one of %q", c.Attr("id"), body)
+	for _, body := range bodies {
+		n, _, err := a.Until(func(n *play.Node) bool { return n.Child(nsConfirm, "confirmed") != nil })
+		if err != nil {
+			return nil, fmt.Errorf("waiting for the confirmation of %s: %w", body, err)
+		}
+		c := n.Child(nsConfirm, "confirmed")
+		if c.Attr("id") != body {
+			return nil, fmt.Errorf("a confirmation of %q came instead of one of %q", c.Attr("id"), body)
+		}
+		answers = append(answers, p.confirmed(c))
+		p.acked = append(p.acked, body)
 	}
-	return p.confirmed(c), c.Attr("duplicate") == "true", nil
+	return answers, nil
 }
 
 // entry is one message of a history.

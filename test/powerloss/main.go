@@ -15,6 +15,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -185,16 +186,22 @@ func (d *disk) load(name string) error {
 		return err
 	}
 	defer f.Close()
-	for n := int64(0); n < d.size/blockSize; n++ {
-		b := make([]byte, blockSize)
-		if _, err := f.ReadAt(b, n*blockSize); err != nil {
+	chunk := make([]byte, 256*blockSize)
+	for off := int64(0); ; {
+		n, err := io.ReadFull(f, chunk)
+		for at := 0; at+blockSize <= n; at += blockSize {
+			if b := chunk[at : at+blockSize]; [blockSize]byte(b) != zeros {
+				d.safe[(off+int64(at))/blockSize] = bytes.Clone(b)
+			}
+		}
+		off += int64(n)
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
-		if [blockSize]byte(b) != zeros {
-			d.safe[n] = b
-		}
 	}
-	return nil
 }
 
 func run(args []string) error {
