@@ -38,7 +38,8 @@ func (d *Domain) message(ctx context.Context, p *stream.Packet) *stanza.Error {
 	}
 	p = d.cleaned(p)
 	action := Keep
-	if !d.sessions.Visit(s.To, func(u *session.User) { action = d.deliver(u, p, form) }) || action == Keep {
+	if !d.sessions.Visit(s.To, func(u *session.User) { action = d.deliver(u, p, form) }) || action == Keep || action == Drop {
+		// Sessions of a deleted account may be there for another moment, so that there is one does not prove the account.
 		return d.messageAbsent(ctx, p, form)
 	}
 	return d.outcome(action)
