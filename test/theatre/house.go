@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -49,7 +50,7 @@ type House struct {
 // At the end of the test it is stopped in order, and the test fails when it logged an error or did not stop.
 func New(t *testing.T, overrides ...string) *House {
 	t.Helper()
-	h := &House{t: t, folder: filepath.Join(t.TempDir(), "data"), log: &problems{}}
+	h := &House{t: t, folder: filepath.Join(folder(t), "data"), log: &problems{}}
 	for _, s := range append([]string{
 		"data=" + h.folder, "log.level=warn", "log.format=json",
 		"listen.xmpp.address=127.0.0.1:0", "listen.xmpp_tls.address=127.0.0.1:0",
@@ -71,6 +72,18 @@ func New(t *testing.T, overrides ...string) *House {
 		require.Empty(t, h.log.lines(), "the node logged errors")
 	})
 	return h
+}
+
+// folder returns an empty folder for the test, in memory where the system has such a place: tests in a theatre are not about
+// disks, and syncing a busy one takes most of their time.
+func folder(t *testing.T) string {
+	const memory = "/dev/shm"
+	path, err := os.MkdirTemp(memory, "posthouse-theatre-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(path)) })
+	return path
 }
 
 // Place returns where the node listens now.
