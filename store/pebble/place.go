@@ -98,9 +98,11 @@ func appendJournal(dst []byte, places []place, origins []*origin) []byte {
 		dst = append(dst, o.key[1:]...)
 		dst = appendOrigin(dst, &o.entry)
 	}
-	binary.BigEndian.PutUint32(dst[1:], crc32.Checksum(dst[5:], castagnoli))
+	binary.BigEndian.PutUint32(dst[1:], journalSum(dst[5:]))
 	return dst
 }
+
+func journalSum(content []byte) uint32 { return crc32.Checksum(content, castagnoli) }
 
 func decodeJournal(b []byte) (places []place, origins []origin, err error) {
 	if len(b) < 5 {
@@ -109,7 +111,7 @@ func decodeJournal(b []byte) (places []place, origins []origin, err error) {
 	if b[0] != journalVersion {
 		return nil, nil, fmt.Errorf("journal has version %d, this program knows %d", b[0], journalVersion)
 	}
-	if crc32.Checksum(b[5:], castagnoli) != binary.BigEndian.Uint32(b[1:]) {
+	if journalSum(b[5:]) != binary.BigEndian.Uint32(b[1:]) {
 		return nil, nil, errChecksum
 	}
 	r := reader{b: b[5:]}
