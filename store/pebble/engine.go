@@ -68,9 +68,8 @@ func splitByKind(start []byte) (policy engine.SpanPolicy, end []byte, err error)
 type events struct {
 	log *slog.Logger
 
-	// opened tells running from opening and closing. While running, a goroutine of the engine that reports
-	// something fatal is never let go on.
-	opened atomic.Bool
+	// closing: background work that ends with an error was cut off.
+	closing atomic.Bool
 	// full: the last try to write a table failed for want of space.
 	full atomic.Bool
 	// rotated: a memtable has become full since the last message was stored, or with it.
@@ -171,10 +170,11 @@ func (e *events) Errorf(format string, args ...any) { e.log.Error(fmt.Sprintf(fo
 
 // Fatalf is where the engine expects the process to end. A failed commit is reported here by the goroutine that
 // commits, after which the engine would report success: Append looks at the failure afterwards. Anything else comes from inside
-// the engine, which must not go on with what it holds; its goroutine stays here, with its locks, until the process ends.
+// the engine, which must not go on with what it holds; its goroutine stays here, with its locks, until the process ends. That goes for
+// opening and closing too: an engine that goes on after its list of tables was not written removes tables that the list has.
 func (e *events) Fatalf(format string, args ...any) {
 	e.fail(&fatal{fmt.Sprintf(format, args...), args})
-	if !e.opened.Load() || strings.HasPrefix(format, "pebble: fatal commit error") {
+	if strings.HasPrefix(format, "pebble: fatal commit error") {
 		return
 	}
 	select {}
@@ -222,7 +222,7 @@ func (e *events) backgroundError(err error) {
 		e.warn("the disk is full: the message log takes no messages until there is space", err)
 	case engine.IsCorruptionError(err):
 		e.warn("background work met damaged data", err)
-	case !e.opened.Load():
+	case e.closing.Load():
 		e.warn("background work was cut off", err)
 	default:
 		e.fail(fmt.Errorf("background work: %w", err))

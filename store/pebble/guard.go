@@ -10,17 +10,16 @@ import (
 // guard stands between the engine and its files. When writing to the write-ahead log or to the list of tables fails, the engine
 // would retry, panic with locks that it does not hold, or go on, depending on the place. None of this may happen: after a failed
 // flush the kernel has dropped what was not written, and the next flush succeeds without it. So the failure is recorded, and
-// the goroutine that met it stays in the guard until the process ends. Append does not wait for it.
+// the goroutine that met it stays in the guard until the process ends. Open, Append and Close do not wait for it.
 type guard struct {
 	vfs.FS
 	events *events
 }
 
-// stop ends the goroutine's way when err is an error. While the log is being opened errors go back to the engine, which then
-// gives up in good order.
+// stop ends the goroutine's way when err is an error.
 func (e *events) stop(err error, doing, name string) error {
-	if err == nil || !e.opened.Load() {
-		return err
+	if err == nil {
+		return nil
 	}
 	e.fail(fmt.Errorf("%s %s: %w", doing, name, err))
 	select {}

@@ -141,18 +141,36 @@ func Open(path string, o Options) (*Log, error) {
 	l.space = &space{files: o.files, path: path, reserve: o.ReserveBytes, events: l.events}
 	l.writer = newWriter(o.Conversations)
 	l.recents.young = newRecent()
-	l.db, err = engine.Open(path, engineOptions(o, l.events))
-	if err != nil {
+	if err := l.unlessFailed(l.open); err != nil {
 		l.events.unregister()
 		return nil, fmt.Errorf("message log: open %s: %w", path, err)
 	}
-	l.events.opened.Store(true)
-	if err := l.recover(); err != nil {
-		l.events.unregister()
-		return nil, errors.Join(fmt.Errorf("message log: open %s: %w", path, err), l.db.Close())
-	}
 	l.events.registerDisk(l.diskBytes)
 	return l, nil
+}
+
+func (l *Log) open() (err error) {
+	if l.db, err = engine.Open(l.path, engineOptions(l.opts, l.events)); err != nil {
+		return err
+	}
+	if err := l.recover(); err != nil {
+		l.events.closing.Store(true)
+		return errors.Join(err, l.db.Close())
+	}
+	return nil
+}
+
+// unlessFailed runs something that works with the engine on a goroutine of its own, which is left behind when the log fails meanwhile:
+// then the engine may never return, and neither its result nor what it holds is to be relied on.
+func (l *Log) unlessFailed(f func() error) error {
+	result := make(chan error, 1)
+	go func() { result <- f() }()
+	select {
+	case err := <-result:
+		return errors.Join(l.Err(), err)
+	case <-l.Failed():
+		return l.Err()
+	}
 }
 
 // privateFolder makes sure that the folder exists and is nobody else's to read.
@@ -317,8 +335,8 @@ func (l *Log) Close() error {
 			return l.Err()
 		}
 	}
-	l.events.opened.Store(false)
-	err := l.db.Close()
+	l.events.closing.Store(true)
+	err := l.unlessFailed(l.db.Close)
 	if err != nil {
 		return fmt.Errorf("close message log: %w", err)
 	}
