@@ -33,6 +33,15 @@ type stage struct {
 	*theatre.House
 	t         *testing.T
 	bystander *play.Actor
+	place     *play.Place // of a node that runs elsewhere; nil for the House's
+}
+
+// Place returns where the node listens now.
+func (s *stage) Place() play.Place {
+	if s.place != nil {
+		return *s.place
+	}
+	return s.House.Place()
 }
 
 // open starts a node without throttles, for tests that come from one address, but for what the overrides say.
@@ -83,6 +92,17 @@ func (s *stage) store(use func(ctx context.Context, db *sqlite.Store) error) {
 	require.NoError(s.t, err)
 	defer db.Close()
 	require.NoError(s.t, use(ctx, db))
+}
+
+// secret is one that the node has made for itself.
+func (s *stage) secret(name string) (secret string) {
+	s.t.Helper()
+	s.store(func(ctx context.Context, db *sqlite.Store) error {
+		bytes, err := db.Secret(ctx, name, 16)
+		secret = string(bytes)
+		return err
+	})
+	return secret
 }
 
 // people makes accounts.
