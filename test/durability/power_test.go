@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -154,10 +155,10 @@ func cutRounds(t *testing.T, rounds, load int, durability string, torn bool) (ac
 			p.killed(t)
 			return acked, found
 		}
-		l.round(t.Context(), 2*round, load/2+rand.IntN(load), func() {
+		l.round(t.Context(), 2*round, load/2+rand.IntN(load), after(10*time.Millisecond, func() {
 			d.cut()
 			p.kill() // a machine without power runs nothing
-		})
+		}))
 		p.wait(t)
 		acked += l.total.Load()
 		image := d.remains()
