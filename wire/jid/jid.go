@@ -163,6 +163,13 @@ func (j JID) DomainJID() JID {
 	return JID{full: d, slash: uint16(len(d))}
 }
 
+// Clone returns j with memory of its own. An address that was parsed out of a larger text keeps all of that alive, so whoever keeps it
+// for longer than the text clones it.
+func (j JID) Clone() JID {
+	j.full = strings.Clone(j.full)
+	return j
+}
+
 // String returns the canonical text, "" for the zero JID. It does not allocate.
 func (j JID) String() string { return j.full }
 

@@ -303,6 +303,18 @@ func TestCanonicalAddressesDoNotAllocate(t *testing.T) {
 	}
 }
 
+// A clone equals the address and does not keep the text alive that it was parsed from.
+func TestClone(t *testing.T) {
+	text := "to juliet@example.com/balcony, and much more"
+	j, err := jid.Parse(text[3:29])
+	require.NoError(t, err)
+	require.Same(t, unsafe.StringData(text[3:]), unsafe.StringData(j.String()), "or the test shows nothing")
+	c := j.Clone()
+	require.Equal(t, j, c)
+	require.NotSame(t, unsafe.StringData(j.String()), unsafe.StringData(c.String()))
+	require.True(t, jid.JID{}.Clone().IsZero())
+}
+
 func requireRefused(t *testing.T, in string, part jid.Part) {
 	t.Helper()
 	j, err := jid.Parse(in)

@@ -5,7 +5,11 @@
 // handed to the router it is shared and must not be changed: whoever needs another one calls Copy.
 package stanza
 
-import "github.com/posthouse-im/posthouse/wire/jid"
+import (
+	"strings"
+
+	"github.com/posthouse-im/posthouse/wire/jid"
+)
 
 // Kind says which of the three stanzas of RFC 6120 §8.2 it is. The zero Kind is no stanza.
 type Kind uint8
@@ -111,6 +115,35 @@ func (s *Stanza) Copy() *Stanza {
 	c := *s
 	c.Payload = append([]Element(nil), s.Payload...)
 	return &c
+}
+
+// Clone returns a copy that shares no memory with s. A stanza that was parsed keeps the whole text alive that it came in, so whoever
+// keeps a small piece of a large one for long clones the piece.
+func (s *Stanza) Clone() *Stanza {
+	c := &Stanza{
+		Kind: s.Kind, Type: strings.Clone(s.Type), ID: strings.Clone(s.ID),
+		From: s.From.Clone(), To: s.To.Clone(), Lang: strings.Clone(s.Lang),
+	}
+	for i := range s.Payload {
+		c.Payload = append(c.Payload, s.Payload[i].clone())
+	}
+	return c
+}
+
+func (e *Element) clone() Element {
+	c := Element{Space: strings.Clone(e.Space), Local: strings.Clone(e.Local)}
+	for _, a := range e.Attrs {
+		c.Attrs = append(c.Attrs, Attr{Space: strings.Clone(a.Space), Local: strings.Clone(a.Local), Value: strings.Clone(a.Value)})
+	}
+	for _, n := range e.Nodes {
+		node := Node{Text: strings.Clone(n.Text)}
+		if n.Element != nil {
+			child := n.Element.clone()
+			node.Element = &child
+		}
+		c.Nodes = append(c.Nodes, node)
+	}
+	return c
 }
 
 // Child returns the first payload element of that name, or nil.
