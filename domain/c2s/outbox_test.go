@@ -386,6 +386,7 @@ func TestMetrics(t *testing.T) {
 		require.Equal(t, 1.0, value("posthouse_c2s_sessions", "hibernating"))
 		c = e.login("romeo")
 		c.resume(id, 1)
+		synctest.Wait() // the answer is out before it is counted
 		require.Equal(t, 1.0, value("posthouse_c2s_resumes_total", "resumed"))
 		require.Equal(t, 0.0, value("posthouse_c2s_sessions", "hibernating"))
 		c.send("</stream:stream>")
