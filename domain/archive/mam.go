@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/store"
@@ -122,7 +123,7 @@ func parsePreference(e *stanza.Element) (p store.ArchivePreference, refusal *sta
 	if e == nil {
 		return p, badQuery("There are no preferences.")
 	}
-	switch p.Default = e.Attr("default"); p.Default {
+	switch p.Default = strings.Clone(e.Attr("default")); p.Default {
 	case keepAlways, keepNever, keepRoster:
 	default:
 		return p, badQuery("default is one of always, never and roster.")
@@ -141,7 +142,7 @@ func parsePreference(e *stanza.Element) (p store.ArchivePreference, refusal *sta
 				refusal = stanza.Refuse(stanza.JIDMalformed, "A list has something that is not an address.")
 				return nil
 			}
-			list = append(list, address)
+			list = append(list, address.Clone()) // it is kept, the stanza is not
 		}
 		return list
 	}

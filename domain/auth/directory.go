@@ -98,6 +98,7 @@ func (d *Directory) load(ctx context.Context, name string) (*store.Account, erro
 	defer cancel()
 	a, err := d.accounts.Account(ctx, name)
 	now := d.clock()
+	name = strings.Clone(name) // it may be a part of what somebody sent
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		d.unknown.put(name, struct{}{}, now, now+d.config.UnknownTTL, unknown)
@@ -105,7 +106,6 @@ func (d *Directory) load(ctx context.Context, name string) (*store.Account, erro
 	case err != nil:
 		return nil, fmt.Errorf("reading an account: %w", err)
 	}
-	name = strings.Clone(name) // it may be a part of what somebody sent
 	compact(&a, name)
 	d.known.put(name, a.ID, now, now+d.config.TTL, known)
 	d.records.put(name, &a, now, now+d.config.TTL, records)

@@ -2,8 +2,10 @@ package c2s
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
@@ -27,18 +29,28 @@ func (c *conn) setConfirm(e *stanza.Element) *stanza.Error {
 	return nil
 }
 
+// receipt is what a confirmation tells. It waits without the message, which may be a thousand times as large.
+type receipt struct {
+	router.Receipt
+	id string
+	to jid.JID
+}
+
+func newReceipt(e *router.Envelope) *receipt {
+	return &receipt{Receipt: e.Receipt, id: strings.Clone(e.Stanza.ID), to: e.Stanza.To.Bare().Clone()}
+}
+
 // confirmation words what a receipt says. It is made anew each time that it is written.
-func (b *bound) confirmation(e *router.Envelope) *stream.Packet {
+func (b *bound) confirmation(r *receipt) *stream.Packet {
 	full := b.session.JID()
-	with := e.Stanza.To.Bare()
-	if e.Stanza.To.IsZero() {
+	with := r.to
+	if with.IsZero() {
 		with = full.Bare()
 	}
-	r := &e.Receipt
 	c := stanza.Element{Space: nsConfirm, Local: "confirmed", Attrs: make([]stanza.Attr, 0, 6)}
 	add := func(name, value string) { c.Attrs = append(c.Attrs, stanza.Attr{Local: name, Value: value}) }
-	if e.Stanza.ID != "" {
-		add("id", e.Stanza.ID)
+	if r.id != "" {
+		add("id", r.id)
 	}
 	if f := b.srv.config.StanzaID; f != nil {
 		add("stanza-id", f(r.ID))

@@ -123,7 +123,7 @@ func (b *bound) finished(e *router.Envelope) {
 		b.land(n)
 	}
 	if b.confirm && message && e.Receipt.ID != 0 && e.Receipt.Err == nil && b.state != ended {
-		b.push(entry{receipt: e, size: confirmationCost})
+		b.push(entry{receipt: newReceipt(e), size: confirmationCost})
 	}
 	if b.acksOwed > 0 || b.state == closing {
 		b.kick()

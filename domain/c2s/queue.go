@@ -45,7 +45,7 @@ func (q *fifo[T]) pop(n int) {
 // entry is one thing that waits for a client: a packet, or a confirmation that is put into words when it is written.
 type entry struct {
 	packet  *stream.Packet
-	receipt *router.Envelope
+	receipt *receipt
 	size    int // estimated bytes
 }
 

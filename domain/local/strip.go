@@ -30,6 +30,8 @@ func (d *Domain) Strip() router.Stage {
 			for i := range s.Payload {
 				if d.asserted(s, &s.Payload[i]) {
 					s.Remove(func(el *stanza.Element) bool { return d.asserted(s, el) })
+					// What is left is a piece of what came, and would keep all of it alive wherever it waits.
+					*s = *s.Clone()
 					break
 				}
 			}

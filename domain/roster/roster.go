@@ -14,7 +14,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -158,11 +160,21 @@ func (k *Contacts) save(ctx context.Context, o owner, r *roster, item store.Rost
 	case err != nil:
 		return k.broken(o, err)
 	}
-	k.cache.put(o.id, r.with(item, version))
+	k.cache.put(o.id, r.with(detached(item), version))
 	if item.Listed {
 		k.push(o, itemElement(&item), version)
 	}
 	return nil
+}
+
+// detached returns the item with memory of its own: what a client set is a piece of its stanza, which the cache must not keep alive.
+func detached(item store.RosterItem) store.RosterItem {
+	item.JID, item.Name = item.JID.Clone(), strings.Clone(item.Name)
+	item.Groups = slices.Clone(item.Groups)
+	for i, g := range item.Groups {
+		item.Groups[i] = strings.Clone(g)
+	}
+	return item
 }
 
 // remove removes an item. The caller holds the account's lock.

@@ -105,7 +105,7 @@ func (m *Manager) Direct(s *Session, to jid.JID, available bool) bool {
 	if len(x.directed) >= m.maxDirected() {
 		return false
 	}
-	x.directed = append(x.directed, to)
+	x.directed = append(x.directed, to.Clone()) // without the stanza that it stands in
 	return true
 }
 

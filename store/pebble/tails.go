@@ -1,6 +1,10 @@
 package pebble
 
-import "github.com/posthouse-im/posthouse/store"
+import (
+	"strings"
+
+	"github.com/posthouse-im/posthouse/store"
+)
 
 // tail is where a conversation goes on.
 type tail struct {
@@ -34,9 +38,13 @@ func (t *tails) get(p pair) *tail {
 	}
 	e := t.old[p]
 	if e != nil {
-		t.young[p] = e
+		t.put(p, e)
 	}
 	return e
 }
 
-func (t *tails) put(p pair, e *tail) { t.young[p] = e }
+// put takes a copy of the addresses: they are pieces of the stanza that brought them, and would keep it alive.
+func (t *tails) put(p pair, e *tail) {
+	p.first.address, p.second.address = strings.Clone(p.first.address), strings.Clone(p.second.address)
+	t.young[p] = e
+}
