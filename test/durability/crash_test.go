@@ -54,7 +54,7 @@ func TestKill(t *testing.T) {
 	for round := 1; round <= rounds; round++ {
 		p := l.house.startWell(t)
 		check(t, l, p, 2*round-1, false)
-		l.round(t.Context(), 2*round, 100+rand.IntN(1000), after(time.Duration(round%2)*20*time.Millisecond+1, p.kill))
+		l.round(t.Context(), 2*round, 100+rand.IntN(1500), after(time.Duration(round%2)*20*time.Millisecond+1, p.kill))
 		p.killed(t)
 		acked += l.total.Load()
 	}

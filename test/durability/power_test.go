@@ -174,7 +174,7 @@ func TestPowerLoss(t *testing.T) {
 	for _, torn := range []bool{false, true} {
 		t.Run(fmt.Sprintf("torn=%v", torn), func(t *testing.T) {
 			const rounds = 10
-			acked, violations := cutRounds(t, rounds, 500, "full", torn)
+			acked, violations := cutRounds(t, rounds, 800, "full", torn)
 			require.Empty(t, violations)
 			require.Greater(t, acked, int64(rounds*100), "the load was too light to mean anything")
 			t.Logf("%d cuts, %d messages acknowledged, none lost", rounds, acked)

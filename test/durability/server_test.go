@@ -79,6 +79,7 @@ func newHouse(t *testing.T, data, durability string) *house {
 		"  metrics: {address: []}",
 		"auth: {plain_without_tls: true, iterations: 4096}",
 		"c2s: {rate_bytes: -1, rate_stanzas: -1, drain_time: 500ms}",
+		"messages: {memtable_bytes: 1048576}", // so that tables are written, too
 		"archive: {query_rate: 1000000000, query_burst: 1000000000}",
 		"log: {format: json}",
 	}, "\n")), 0o600))
