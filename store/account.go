@@ -66,6 +66,8 @@ type AccountChange struct {
 	Number int64
 	ID     AccountID
 	Name   string
+	// Device is the device that was signed out; "" when the change concerns the whole account.
+	Device string
 }
 
 // AccountChanges lets a node notice what the command line, or another node, has done.

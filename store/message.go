@@ -56,6 +56,11 @@ const (
 	InRecipientArchive
 	// ForOffline: to be replayed to the recipient when it was not delivered to any device (XEP-0160).
 	ForOffline
+	// Counts: it says something of its own, so that it counts as unread for its recipient: text, a file and the like, and
+	// not a mark, an edit or a recall.
+	Counts
+	// Retracted: its content was taken out; Stanza holds what is left. Set by the store.
+	Retracted
 )
 
 // Message is a stored message. It is kept once for both parties.
@@ -83,6 +88,63 @@ type Append struct {
 	Conflict bool
 	// ContentHash identifies the content for the comparison of duplicates; computed by the caller, stored with the message.
 	ContentHash [16]byte
+
+	// Retracts is a stored message whose content is taken out in the same transaction; 0 for none. Its identity, number,
+	// parties and time stay; its Stanza becomes Remains, its flag Retracted is set and Counts cleared.
+	Retracts MessageID
+	Remains  []byte
+	// Progress moves one party's marks in the conversation forward in the same transaction; nil for none. When none of its
+	// numbers is beyond what is known of that device and of that account, Stale is set and nothing of this entry is stored.
+	// A number beyond the conversation's last is taken for the last.
+	Progress *Progress
+	// Stale is a result: see Progress.
+	Stale bool
+}
+
+// Progress is how far one party of a conversation has come, as numbers of the conversation. Marks only move forward.
+type Progress struct {
+	// Account is whose marks they are.
+	Account AccountID
+	// Device is which of its devices said so: the resource of its address, "" when it is not known. The store remembers
+	// the 16 devices that said something last.
+	Device string
+	// Delivered and Read are numbers; 0 means nothing was said. What is read is delivered too.
+	Delivered, Read uint64
+}
+
+// Conversation is a conversation as one of its parties sees it.
+type Conversation struct {
+	ID ConversationID
+	// With is the other party, or the owner for notes to oneself.
+	With Party
+	// Last is the newest message that is in the owner's archive, and LastSeq its number.
+	Last    MessageID
+	LastSeq uint64
+	// Own and Peer are the marks of the owner and of the other party, over all their devices.
+	Own, Peer Progress
+	// Unread is how many messages with Counts the other party has sent after the later of the owner's read mark and the owner's own last
+	// message with Counts. It is counted up to MaxUnread.
+	Unread int
+}
+
+// MaxUnread is the most that Conversation.Unread says; it stands for "as many or more".
+const MaxUnread = 1000
+
+// ConversationReader reads the log by conversation. What is said of MessageReader holds for it too.
+type ConversationReader interface {
+	// Conversations returns the owner's conversations that have something in the owner's archive, newest message first.
+	// Those whose Last is before the given identity come; 0 means from the newest on. It costs as much as the owner has
+	// conversations, not messages. more tells whether there are others beyond the limit.
+	Conversations(ctx context.Context, owner AccountID, before MessageID, limit int) (found []Conversation, more bool, err error)
+	// ConversationWith returns one of them, or ErrNotFound when the owner has none with that party.
+	ConversationWith(ctx context.Context, owner AccountID, with Party) (Conversation, error)
+	// ProgressOf returns the marks of an account in a conversation for each device, the one that said something last first, and none
+	// when nothing was ever said.
+	ProgressOf(ctx context.Context, conversation ConversationID, account AccountID) ([]Progress, error)
+	// Origin finds a message by the OriginID that its sender gave it, or returns ErrNotFound.
+	Origin(ctx context.Context, sender Party, originID string) (id MessageID, conversation ConversationID, seq uint64, err error)
+	// Last returns the newest message of the whole log, 0 when it is empty.
+	Last(ctx context.Context) (MessageID, error)
 }
 
 // Mark is how far an account's messages were delivered to at least one of its devices.

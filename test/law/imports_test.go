@@ -34,19 +34,23 @@ var laws = []law{
 	{folder: "store", may: []string{"wire/..."}, never: drivers},
 	{folder: "store/storetest", may: []string{"wire/...", "store"}, never: drivers},
 	{folder: "store/...", may: []string{"wire/...", "store", "."}},
+	{folder: "inbox", may: []string{"wire/...", "store"}, never: drivers},
+	{folder: "token", may: []string{"wire/...", "store"}, never: drivers},
+	{folder: "client", may: []string{"wire/...", "."}, never: drivers},
+	{folder: "client/...", may: []string{"wire/...", "."}, never: drivers},
 	{folder: "feed", may: []string{"wire/..."}, never: drivers},
 	{folder: "feed/...", may: []string{"wire/...", "feed", "."}},
 	{folder: "domain/router", may: []string{"wire/..."}, never: drivers},
 	{folder: "domain/session", may: []string{"wire/..."}, never: drivers},
 	{folder: "domain/auth", may: []string{"wire/...", "store", "."}, never: drivers},
-	{folder: "domain/...", may: []string{"wire/...", "store", "feed", "link", "domain/router", "domain/session", "domain/auth", "."}, never: drivers},
+	{folder: "domain/...", may: []string{"wire/...", "store", "inbox", "token", "feed", "link", "domain/router", "domain/session", "domain/auth", "."}, never: drivers},
 	{folder: "public/uplink", may: []string{"wire/..."}, never: drivers},
-	{folder: "public/...", may: []string{"wire/...", "store", "feed", "public/uplink", "."}, never: drivers},
+	{folder: "public/...", may: []string{"wire/...", "store", "inbox", "token", "feed", "public/uplink", "."}, never: drivers},
 	{folder: "node/settings", never: drivers},
 	{folder: "node/terminal", never: drivers},
-	{folder: "node/...", may: []string{"wire/...", "link", "store/...", "feed/...", "domain/...", "public/...", "node/..."}},
-	{folder: "cmd/posthouse", may: []string{"node/...", "store", "domain/auth"}, never: drivers},
-	{folder: "cmd/...", may: []string{"."}, never: drivers}, // a load generator must be able to measure anybody's server
+	{folder: "node/...", may: []string{"wire/...", "link", "store/...", "inbox", "token", "feed/...", "domain/...", "public/...", "node/..."}},
+	{folder: "cmd/posthouse", may: []string{"node/...", "store", "token", "domain/auth"}, never: drivers},
+	{folder: "cmd/...", may: []string{"client/...", "."}, never: drivers}, // a load generator knows no more of a server than its clients do
 	{folder: "test/...", may: []string{"..."}},
 }
 

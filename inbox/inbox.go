@@ -1,0 +1,74 @@
+// Package inbox is what an account sees of the store: its conversations with their marks and settings, and everything that has
+// changed for it since a cursor. The HTTP API and the streams answer from the same code, so that both say the same.
+//
+// It only reads, owns no goroutine and keeps nothing between two calls.
+package inbox
+
+import (
+	"context"
+	"errors"
+
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+)
+
+// The ways in which a cursor is refused.
+var (
+	// ErrCursor: the text is no cursor of this account. It is the caller's mistake.
+	ErrCursor = errors.New("not a cursor of this account")
+	// ErrStartOver: what the cursor points at is not there any more, such as after a backup was restored: begin without a cursor.
+	ErrStartOver = errors.New("the cursor is too old: start over without one")
+)
+
+// Owner is whose view it is.
+type Owner struct {
+	Account store.AccountID
+	// JID is the bare address.
+	JID jid.JID
+}
+
+// Conversation is a conversation with what the owner has chosen for it.
+type Conversation struct {
+	store.Conversation
+	Settings store.ConversationSettings
+	// LastMessage is the newest message, nil where it was not asked for.
+	LastMessage *store.Message
+}
+
+// Page is an answer of Sync: what has changed, as far as it fits.
+type Page struct {
+	// Cursor is where the next call goes on. It is a text that only this store understands.
+	Cursor string
+	// More tells that the next call will have something at once.
+	More bool
+	// First tells that this begins a first sync: what the client holds of conversations, roster and settings is to be thrown away.
+	First bool
+	// Messages are in the order of the log, which is also that of numbers within each conversation. In a first sync they are the newest of each of
+	// the conversations of the page.
+	Messages []store.Message
+	// Conversations are those that Messages belong to, or whose settings have changed, as they are now.
+	Conversations []Conversation
+	// Roster: items that are new or have changed; RosterAll says that these are all there are. Removed are addresses that are gone.
+	Roster    []store.RosterItem
+	Removed   []jid.JID
+	RosterAll bool
+	// Profiles of the owner, contacts and parties of conversations that have changed; in a first sync all of them.
+	Profiles []store.Profile
+}
+
+// Empty reports whether the page tells nothing new.
+func (p *Page) Empty() bool {
+	return len(p.Messages)+len(p.Conversations)+len(p.Roster)+len(p.Removed)+len(p.Profiles) == 0 && !p.First && !p.RosterAll
+}
+
+// Log is the part of the message log that is read here.
+type Log interface {
+	store.MessageReader
+	store.ConversationReader
+}
+
+// Accounts finds accounts by name and by identity.
+type Accounts interface {
+	// Lookup returns the identity of the account with that prepared localpart, ok false when there is none.
+	Lookup(ctx context.Context, name string) (account store.AccountID, ok bool, err error)
+}

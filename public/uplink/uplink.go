@@ -1,0 +1,44 @@
+// Package uplink is the public layer's way into the domain: it hands over stanzas on somebody's behalf and waits for what becomes of
+// them. Whatever the public layer changes, it changes through here, so that the acceptance chain holds for it as for a client.
+//
+// It owns deadlines, the identities of requests and the bound on how many are on their way; it starts no goroutine of its own.
+package uplink
+
+import (
+	"context"
+	"time"
+
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+)
+
+// Caller is on whose behalf a stanza is handed over.
+type Caller struct {
+	// Account is the identity of the account, as in store.AccountID; 0 for the domain itself.
+	Account uint64
+	// Bare is the account's bare address, or the domain.
+	Bare jid.JID
+	// Device names the device in marks; "" for none.
+	Device string
+	// Admin: the caller may do what only administrators may, such as take back what others have said.
+	Admin bool
+}
+
+// Receipt tells what became of a message. It is given when the message is durable.
+type Receipt struct {
+	// StanzaID, Number and Time are set when the message was stored.
+	StanzaID string
+	Number   uint64
+	Time     time.Time
+	// Duplicate: it was stored before, and this repeats the first answer.
+	Duplicate bool
+}
+
+// Domain is what the uplink leads to.
+type Domain interface {
+	// Send hands over a message or presence and returns when it is durable and on its way, or refused. An error that is a *stanza.Error is
+	// the domain's refusal; any other means that it is not known what became of it.
+	Send(ctx context.Context, c Caller, s *stanza.Stanza) (Receipt, error)
+	// Ask hands over an IQ request and returns the payload of the result. As Send for errors.
+	Ask(ctx context.Context, c Caller, iq *stanza.Stanza) ([]stanza.Element, error)
+}

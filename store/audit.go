@@ -1,0 +1,32 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// AuditEntry is one thing that an administrator, or another system with a key, has done. It is written before the thing takes effect.
+type AuditEntry struct {
+	// Number is 1, 2, 3, … without holes.
+	Number uint64
+	At     time.Time
+	// Actor is who: "romeo@localhost", "key:NAME", or "command line (USER)".
+	Actor string
+	// Action is a stable word such as "account.disable"; Target what it was done to; Detail the rest, as JSON, "" for none. Never a secret.
+	Action, Target, Detail string
+	// Remote is the address of the peer, "" on the command line.
+	Remote string
+	// Hash is SHA-256 over the hash of the entry before and all fields of this one; see AuditHash.
+	Hash []byte
+}
+
+// Audit keeps the log of what was administered. Entries are never changed nor removed.
+type Audit interface {
+	// AppendAudit numbers, chains and stores an entry, which is on disk when it returns. Number and Hash are results.
+	AppendAudit(ctx context.Context, e AuditEntry) (AuditEntry, error)
+	// AuditEntries returns up to limit entries with lower numbers than before, newest first; 0 means from the newest on.
+	AuditEntries(ctx context.Context, before uint64, limit int) ([]AuditEntry, error)
+	// VerifyAudit follows the chain from the first entry to the last, and returns the last. The error names the first entry that does
+	// not fit (ErrDamaged).
+	VerifyAudit(ctx context.Context) (AuditEntry, error)
+}

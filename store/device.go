@@ -1,0 +1,48 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// Device is something that an account logs in with: a phone, a browser, a program. Tokens belong to a device, and end with it.
+type Device struct {
+	Account AccountID
+	// ID names the device within the account: what the client calls itself by (XEP-0388 §2.2, the user agent's id), or 22 random
+	// characters. At most 64 bytes.
+	ID string
+	// Name and Software are for people, as the client gave them; at most 128 bytes each.
+	Name, Software string
+	// Created is when it was first seen, Seen when it last logged in or renewed a token.
+	Created, Seen time.Time
+	// Generation numbers the login tokens that were made for the device: only the newest two are good (XEP-0484 §3.3). 0: none was made.
+	Generation uint64
+	// LoginExpires is until when the newest login token is good.
+	LoginExpires time.Time
+	// Counter is the last one that the client has used with a login token (XEP-0484 §3.4), 0 for none.
+	Counter uint64
+	// Refresh is the SHA-256 of the newest refresh token for the API and RefreshBefore that of the one before it; nil for none.
+	Refresh, RefreshBefore []byte
+	// RefreshExpires is until when the newest refresh token is good.
+	RefreshExpires time.Time
+}
+
+// Devices keeps them. Setting new credentials, disabling or deleting an account removes all its devices in the same transaction.
+type Devices interface {
+	// Device returns one device, or ErrNotFound: it was never there, or was signed out.
+	Device(ctx context.Context, owner AccountID, id string) (Device, error)
+	// ListDevices returns all devices of the account, the one seen last first.
+	ListDevices(ctx context.Context, owner AccountID) ([]Device, error)
+	// PutDevice stores the device, and makes it when it is not there. When there would be more than max, those seen longest ago are
+	// removed. ErrNotFound when the account is gone.
+	PutDevice(ctx context.Context, d Device, max int) error
+	// ChangeDevice replaces the device by what change makes of it, in one transaction, so that of two who use the same token at once
+	// the second sees what the first did. An error from change is returned and nothing is stored. ErrNotFound when there is no such device.
+	ChangeDevice(ctx context.Context, owner AccountID, id string, change func(*Device) error) error
+	// FindRefresh returns the device whose Refresh or RefreshBefore is the given hash, or ErrNotFound.
+	FindRefresh(ctx context.Context, hash []byte) (Device, error)
+	// RemoveDevice signs a device out; ErrNotFound when there is none. Other processes hear of it by AccountChanges.
+	RemoveDevice(ctx context.Context, owner AccountID, id string) error
+	// RemoveDevices signs out all devices of the account but one, which may be "", and returns which.
+	RemoveDevices(ctx context.Context, owner AccountID, but string) ([]string, error)
+}

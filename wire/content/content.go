@@ -1,0 +1,121 @@
+// Package content says what a message means: which kind of content it has, and with which payload elements each kind is said. It is
+// the one mapping between the kinds that the API and the client library speak of and the extensions of XMPP that carry them;
+// docs/messages.md is its description for people.
+//
+// Values are pure: no I/O, clocks or goroutines.
+package content
+
+import (
+	"time"
+)
+
+// Kind says what a message is.
+type Kind string
+
+// The kinds. docs/messages.md has what each consists of.
+const (
+	Text     Kind = "text"
+	Image    Kind = "image"
+	File     Kind = "file"
+	Voice    Kind = "voice"
+	Video    Kind = "video"
+	Location Kind = "location"
+	Code     Kind = "code"
+	Card     Kind = "card"
+	Forward  Kind = "forward"
+	Notice   Kind = "notice"
+	Custom   Kind = "custom"
+	// Edit, Recall and Reaction are about another message; Delivered and Read are marks; Typing is a transient signal.
+	Edit      Kind = "edit"
+	Recall    Kind = "recall"
+	Reaction  Kind = "reaction"
+	Delivered Kind = "delivered"
+	Read      Kind = "read"
+	Typing    Kind = "typing"
+	// Retracted is what is left of a message that was recalled.
+	Retracted Kind = "retracted"
+	// Other is a message that has none of these.
+	Other Kind = "other"
+)
+
+// Content is what a message says. Which fields are set depends on Kind. The JSON form is that of the HTTP API.
+type Content struct {
+	Kind Kind `json:"kind"`
+	// Text is the body: what is said, or what a client shows that does not know the kind.
+	Text string `json:"text,omitempty"`
+	// Attachment: image, file, voice, video.
+	Attachment *Attachment `json:"attachment,omitempty"`
+	Location   *Place      `json:"location,omitempty"`
+	// Language is the programming language of code.
+	Language string    `json:"language,omitempty"`
+	Card     *CardBody `json:"card,omitempty"`
+	// Forwarded is the message that is passed on.
+	Forwarded *Forwarded `json:"forwarded,omitempty"`
+	// Custom is an application's own content.
+	Custom *CustomBody `json:"custom,omitempty"`
+	// ReplyTo and Mentions may go with any kind that has a text.
+	ReplyTo  *Reply    `json:"reply_to,omitempty"`
+	Mentions []Mention `json:"mentions,omitempty"`
+	// Target is the id of the message that an edit, recall, reaction or mark is about: its client-made id (origin-id, or stanza id).
+	Target string `json:"target,omitempty"`
+	// Reactions are the emoji; none take all back.
+	Reactions []string `json:"reactions,omitempty"`
+	// Composing: typing began, or ended.
+	Composing bool `json:"composing,omitempty"`
+}
+
+// Attachment is a file that lies somewhere else (XEP-0447, XEP-0066).
+type Attachment struct {
+	URL    string `json:"url"`
+	Name   string `json:"name,omitempty"`
+	Type   string `json:"type,omitempty"` // media type
+	Size   uint64 `json:"size,omitempty"`
+	SHA256 string `json:"sha256,omitempty"` // base64, as in XEP-0300
+	Width  uint32 `json:"width,omitempty"`
+	Height uint32 `json:"height,omitempty"`
+	// Duration in milliseconds, of voice and video.
+	Duration uint64 `json:"duration,omitempty"`
+}
+
+// Place is a place on earth (XEP-0080).
+type Place struct {
+	Latitude  float64 `json:"latitude"`
+	Longitude float64 `json:"longitude"`
+	Name      string  `json:"name,omitempty"`
+	Address   string  `json:"address,omitempty"`
+}
+
+// CardBody is a title, a text and a link.
+type CardBody struct {
+	Title string `json:"title"`
+	Text  string `json:"text,omitempty"`
+	URL   string `json:"url,omitempty"`
+	Image string `json:"image,omitempty"` // URL
+}
+
+// Forwarded is a message of another conversation.
+type Forwarded struct {
+	From string    `json:"from"`
+	Time time.Time `json:"time,omitzero"`
+	ID   string    `json:"id,omitempty"`
+	Content
+}
+
+// CustomBody is content that an application defines.
+type CustomBody struct {
+	Type string `json:"type"` // such as com.example.order
+	Data string `json:"data"` // JSON text
+}
+
+// Reply names the message that is answered (XEP-0461).
+type Reply struct {
+	To string `json:"to,omitempty"` // who said it
+	ID string `json:"id"`
+}
+
+// Mention is a person that the text speaks of (XEP-0372).
+type Mention struct {
+	JID   string `json:"jid"`
+	Begin int    `json:"begin"` // in code points of Text
+	End   int    `json:"end"`
+}
