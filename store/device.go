@@ -15,16 +15,28 @@ type Device struct {
 	Name, Software string
 	// Created is when it was first seen, Seen when it last logged in or renewed a token.
 	Created, Seen time.Time
-	// Generation numbers the login tokens that were made for the device: only the newest two are good (XEP-0484 §3.3). 0: none was made.
+	// Generation numbers the login tokens that were made for the device. It begins at random, so that no number comes again after the
+	// device was signed out, and rises by one. Two are good: this one and Used (XEP-0484 §3.5). 0: none was made.
 	Generation uint64
+	// Used is the newest generation that the client has logged in with; 0 for none.
+	Used uint64
 	// LoginExpires is until when the newest login token is good.
 	LoginExpires time.Time
-	// Counter is the last one that the client has used with a login token (XEP-0484 §3.4), 0 for none.
+	// Counter is the highest one that the client has sent with the token of generation Used (XEP-0484 §3.4), 0 for none.
 	Counter uint64
 	// Refresh is the SHA-256 of the newest refresh token for the API and RefreshBefore that of the one before it; nil for none.
 	Refresh, RefreshBefore []byte
 	// RefreshExpires is until when the newest refresh token is good.
 	RefreshExpires time.Time
+}
+
+// DeviceLogin is a login with a token, noted after the fact.
+type DeviceLogin struct {
+	Account AccountID
+	Device  string
+	Seen    time.Time
+	// Generation is that of the token, and Counter the highest that was sent with it.
+	Generation, Counter uint64
 }
 
 // Devices keeps them. Setting new credentials, disabling or deleting an account removes all its devices in the same transaction.
@@ -34,11 +46,14 @@ type Devices interface {
 	// ListDevices returns all devices of the account, the one seen last first.
 	ListDevices(ctx context.Context, owner AccountID) ([]Device, error)
 	// PutDevice stores the device, and makes it when it is not there. When there would be more than max, those seen longest ago are
-	// removed. ErrNotFound when the account is gone.
+	// removed, with the same effect as RemoveDevice. ErrNotFound when the account is gone.
 	PutDevice(ctx context.Context, d Device, max int) error
 	// ChangeDevice replaces the device by what change makes of it, in one transaction, so that of two who use the same token at once
 	// the second sees what the first did. An error from change is returned and nothing is stored. ErrNotFound when there is no such device.
 	ChangeDevice(ctx context.Context, owner AccountID, id string, change func(*Device) error) error
+	// NoteLogins notes logins with tokens, in one transaction: Seen never goes back, and Counter neither, which is only noted while the
+	// token's generation is Device.Used. Devices that are gone are passed over.
+	NoteLogins(ctx context.Context, logins []DeviceLogin) error
 	// FindRefresh returns the device whose Refresh or RefreshBefore is the given hash, or ErrNotFound.
 	FindRefresh(ctx context.Context, hash []byte) (Device, error)
 	// RemoveDevice signs a device out; ErrNotFound when there is none. Other processes hear of it by AccountChanges.

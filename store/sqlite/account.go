@@ -177,6 +177,9 @@ func (s *Store) SetCredentials(ctx context.Context, name string, c []store.Crede
 		if err := insertCredentials(ctx, insert, id, c); err != nil {
 			return err
 		}
+		if err := forgetDevices(ctx, tx, id); err != nil {
+			return err
+		}
 		return s.note(ctx, tx, id, name)
 	})
 	if err != nil {
@@ -199,6 +202,11 @@ func (s *Store) SetDisabled(ctx context.Context, name string, disabled bool) err
 		}
 		if _, err := tx.ExecContext(ctx, `UPDATE account SET disabled = ? WHERE id = ?`, disabled, id); err != nil {
 			return err
+		}
+		if disabled {
+			if err := forgetDevices(ctx, tx, id); err != nil {
+				return err
+			}
 		}
 		return s.note(ctx, tx, id, name)
 	})
@@ -241,8 +249,13 @@ const changesKept = 24 * time.Hour
 // note records a change of an account for other processes. A creation is not noted: nobody can hold anything of an account
 // that was not there, and whoever logs in at once must not be taken for somebody with an old password.
 func (s *Store) note(ctx context.Context, tx *sql.Tx, account int64, name string) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO account_change (at, origin, account, name) VALUES (?, ?, ?, ?)`,
-		s.now().UnixMilli(), s.origin, account, name)
+	return s.noteDevice(ctx, tx, account, name, "")
+}
+
+// noteDevice is note for one device, or for the whole account when it is "".
+func (s *Store) noteDevice(ctx context.Context, tx *sql.Tx, account int64, name, device string) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO account_change (at, origin, account, name, device) VALUES (?, ?, ?, ?, ?)`,
+		s.now().UnixMilli(), s.origin, account, name, device)
 	return err
 }
 
@@ -256,7 +269,7 @@ func (s *Store) AccountChanges(ctx context.Context, after int64, limit int) ([]s
 		}
 		return []store.AccountChange{newest}, nil
 	}
-	rows, err := s.read.QueryContext(ctx, `SELECT number, account, name FROM account_change WHERE number > ? AND origin <> ? ORDER BY number LIMIT ?`,
+	rows, err := s.read.QueryContext(ctx, `SELECT number, account, name, device FROM account_change WHERE number > ? AND origin <> ? ORDER BY number LIMIT ?`,
 		after, s.origin, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read account changes: %w", translate(err))
@@ -265,7 +278,7 @@ func (s *Store) AccountChanges(ctx context.Context, after int64, limit int) ([]s
 	var all []store.AccountChange
 	for rows.Next() {
 		var c store.AccountChange
-		if err := rows.Scan(&c.Number, &c.ID, &c.Name); err != nil {
+		if err := rows.Scan(&c.Number, &c.ID, &c.Name, &c.Device); err != nil {
 			return nil, fmt.Errorf("read account changes: %w", err)
 		}
 		all = append(all, c)

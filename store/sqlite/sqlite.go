@@ -1,4 +1,4 @@
-// Package sqlite keeps accounts, rosters, preferences and secrets in one SQLite file: the embedded store.
+// Package sqlite keeps accounts, devices, rosters, preferences and secrets in one SQLite file: the embedded store.
 //
 // Writes go through one connection, each in a transaction that is on disk when the call returns (synchronous=FULL); reads go
 // through a pool beside it. The file may be opened by several processes at once, so that the command line works while a node runs.
@@ -41,7 +41,7 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Store implements store.Accounts, store.Rosters, store.ArchivePreferences, store.LastActivity and store.Secrets.
+// Store implements store.Accounts, store.Rosters, store.ArchivePreferences, store.LastActivity, store.Secrets and store.Devices.
 type Store struct {
 	write   *sql.DB // of one connection
 	readers *sql.DB

@@ -22,3 +22,4 @@ func databases() storetest.Databases {
 func TestAccounts(t *testing.T)    { storetest.Accounts(t, databases()) }
 func TestRosters(t *testing.T)     { storetest.Rosters(t, databases()) }
 func TestPreferences(t *testing.T) { storetest.Preferences(t, databases()) }
+func TestDevices(t *testing.T)     { storetest.Devices(t, databases()) }

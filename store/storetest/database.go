@@ -21,6 +21,7 @@ type Database interface {
 	store.LastActivity
 	store.Activities
 	store.Secrets
+	store.Devices
 	Close() error
 }
 

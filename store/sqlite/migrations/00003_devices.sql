@@ -1,0 +1,21 @@
+-- +goose Up
+CREATE TABLE device (
+    account         INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    id              TEXT NOT NULL,
+    name            TEXT NOT NULL,
+    software        TEXT NOT NULL,
+    created         INTEGER NOT NULL,           -- Unix milliseconds, as all times here; 0 is no time
+    seen            INTEGER NOT NULL,
+    generation      INTEGER NOT NULL,
+    used            INTEGER NOT NULL,
+    login_expires   INTEGER NOT NULL,
+    counter         INTEGER NOT NULL,
+    refresh         BLOB,
+    refresh_before  BLOB,
+    refresh_expires INTEGER NOT NULL,
+    PRIMARY KEY (account, id)
+) WITHOUT ROWID;
+CREATE INDEX device_refresh ON device (refresh) WHERE refresh IS NOT NULL;
+CREATE INDEX device_refresh_before ON device (refresh_before) WHERE refresh_before IS NOT NULL;
+-- The device that was signed out; '' when the change concerns the whole account.
+ALTER TABLE account_change ADD COLUMN device TEXT NOT NULL DEFAULT '';
