@@ -236,7 +236,8 @@ func (a *assembly) clientsPart() Part {
 // watchInterval is how often the node looks for what another process did to accounts.
 const watchInterval = time.Second
 
-// watchAccounts ends the sessions of accounts whose password was changed, or that were disabled or deleted, from outside.
+// watchAccounts ends the sessions of accounts whose password was changed, or that were disabled or deleted, from outside, and those of
+// devices that were signed out.
 func (a *assembly) watchAccounts(ctx context.Context) error {
 	last, err := a.database.AccountChanges(ctx, -1, 1)
 	if err != nil {
@@ -265,6 +266,11 @@ func (a *assembly) watchAccounts(ctx context.Context) error {
 		a.Health.Degrade("accounts", "")
 		for _, c := range changes {
 			seen = c.Number
+			if c.Device != "" {
+				n := a.clients.DisconnectDevice(uint64(c.ID), c.Device, stream.Fail(stream.NotAuthorized, "The device was signed out."))
+				a.Log.Info("a device was signed out by another process", "account", uint64(c.ID), "sessions_ended", n)
+				continue
+			}
 			a.auth.Directory().Invalidate(c.Name)
 			a.contacts.Forget(uint64(c.ID))
 			n := a.clients.Disconnect(uint64(c.ID), nil, stream.Fail(stream.NotAuthorized, "The account was changed. Log in again."))

@@ -210,15 +210,23 @@ func (s *Server) everyone() (conns []*conn, sleeping []*bound) {
 
 // Disconnect ends all sessions of an account but one, which may be nil, and returns how many there were.
 func (s *Server) Disconnect(account uint64, but *session.Session, e *stream.Error) int {
+	return s.disconnect(e, func(b *bound) bool { return b.session.Account() == account && b.session != but })
+}
+
+// DisconnectDevice ends the sessions of one device of an account, and returns how many there were.
+func (s *Server) DisconnectDevice(account uint64, device string, e *stream.Error) int {
+	return s.disconnect(e, func(b *bound) bool { return b.session.Account() == account && b.session.Device() == device })
+}
+
+func (s *Server) disconnect(e *stream.Error, which func(b *bound) bool) (n int) {
 	conns, found := s.everyone()
 	for _, c := range conns {
 		if b := c.holds.Load(); b != nil {
 			found = append(found, b)
 		}
 	}
-	n := 0
 	for _, b := range found {
-		if b.session.Account() == account && b.session != but {
+		if which(b) {
 			b.shut(e, endedByAdmin, false)
 			n++
 		}

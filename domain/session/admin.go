@@ -13,6 +13,8 @@ import (
 type Info struct {
 	JID     jid.JID
 	Account uint64
+	// Device is what it belongs to; "" when the client has named none.
+	Device string
 	// Bound is when the resource was bound, to the second.
 	Bound time.Time
 	// Available and Priority are of its presence.
@@ -39,7 +41,7 @@ func (m *Manager) Sessions(yield func(Info) bool) {
 			u.mu.Lock()
 			for _, s := range u.sessions {
 				infos = append(infos, Info{
-					JID: s.address, Account: s.account, Bound: time.Unix(s.bound, 0).UTC(),
+					JID: s.address, Account: s.account, Device: s.device(), Bound: time.Unix(s.bound, 0).UTC(),
 					Available: s.presence != nil, Priority: s.priority, Interested: s.interested, Carbons: s.carbons,
 				})
 			}

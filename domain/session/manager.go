@@ -115,6 +115,9 @@ func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
 		return nil, stanza.Refuse(stanza.BadRequest, "The resource is not valid.")
 	}
 	s := &Session{address: address, account: b.Account, outbox: b.Outbox, bound: m.now().Unix()}
+	if b.Device != "" {
+		s.extra = &extra{device: b.Device}
+	}
 	ended, refusal := m.insert(s)
 	if refusal != nil {
 		m.metrics.refuse()

@@ -46,6 +46,8 @@ type Binding struct {
 	// Resource is the prepared resourcepart that was asked for; "" lets the server make an unguessable one.
 	Resource string
 	Outbox   Outbox
+	// Device is what the session belongs to, as in store.Device.ID; "" when the client has named none.
+	Device string
 }
 
 // Session is one bound resource. It is a router.Source.
@@ -98,6 +100,7 @@ func (b *Budget) Take(now time.Time, rate, burst float32) (ok bool, over float32
 
 // extra holds what few sessions need, so that the many do not pay for it. Guarded by user.mu.
 type extra struct {
+	device   string     // fixed after Bind
 	directed []jid.JID // who got directed presence (RFC 6121 §4.6), in order; at most Config.MaxDirected
 	past     []span    // earlier spans, oldest first; at most maxSpans
 	seen     []uint64  // ArchiveIDs that a replay gave to it, rising; at most maxSeen, the newest
