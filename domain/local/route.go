@@ -197,6 +197,9 @@ func (d *Domain) presence(ctx context.Context, p *stream.Packet) *stanza.Error {
 func (d *Domain) iq(ctx context.Context, p *stream.Packet) *stanza.Error {
 	s := p.Stanza
 	form, typ := formOf(s.To), typeOf(s)
+	if form == ToDomainResource && !s.IsRequest() && d.sessions.Send(s.To, p) {
+		return nil // an answer to what the domain itself has asked
+	}
 	state := NoAccount
 	if form == ToFull && d.sessions.Lookup(s.To) != nil {
 		state = Match

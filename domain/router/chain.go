@@ -113,7 +113,11 @@ func (r *Router) Resume(ctx context.Context, e *Envelope) {
 			return
 		}
 	}
-	r.Forward(ctx, &stream.Packet{Stanza: e.Stanza, ArchiveID: e.Receipt.ID})
+	p := &stream.Packet{Stanza: e.Stanza, ArchiveID: e.Receipt.ID}
+	if refusal := r.route(ctx, p); refusal != nil {
+		e.Receipt.Bounced = refusal
+		r.bounce(ctx, p.Stanza, refusal)
+	}
 	e.finish()
 }
 

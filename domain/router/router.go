@@ -32,6 +32,8 @@ type Receipt struct {
 	// Duplicate: the message was stored before, and this repeats the first answer.
 	Duplicate bool
 	Err       *stanza.Error
+	// Bounced is why it could not be delivered after it was accepted; nil when it could. The source was sent it as a bounce.
+	Bounced *stanza.Error
 }
 
 // Envelope carries one stanza through the acceptance chain. It is owned by the stage that runs.

@@ -40,6 +40,9 @@ func (m *Manager) Sessions(yield func(Info) bool) {
 		for _, u := range users {
 			u.mu.Lock()
 			for _, s := range u.sessions {
+				if s.hidden != nil {
+					continue
+				}
 				infos = append(infos, Info{
 					JID: s.address, Account: s.account, Device: s.device(), Bound: time.Unix(s.bound, 0).UTC(),
 					Available: s.presence != nil, Priority: s.priority, Interested: s.interested, Carbons: s.carbons,
@@ -78,7 +81,7 @@ func (m *Manager) end(e *stream.Error, which func(*Session) bool) (n int) {
 		for _, u := range sh.users {
 			u.mu.Lock()
 			for _, s := range u.sessions {
-				if which(s) {
+				if s.hidden == nil && which(s) {
 					found = append(found, s)
 				}
 			}

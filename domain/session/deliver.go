@@ -50,8 +50,13 @@ func (u *User) All(yield func(s *Session) bool) {
 	}
 }
 
-// Match returns the session with that resourcepart, available or merely connected, or nil.
-func (u *User) Match(resource string) *Session { return u.match(resource) }
+// Match returns the session with that resourcepart, available or merely connected, or nil. A hidden one is no match.
+func (u *User) Match(resource string) *Session {
+	if s := u.match(resource); s != nil && s.hidden == nil {
+		return s
+	}
+	return nil
+}
 
 func (u *User) match(resource string) *Session {
 	for _, s := range u.sessions {
@@ -215,11 +220,12 @@ func (s *Session) newSpan() {
 	s.first, s.last = 0, 0
 }
 
-// Send gives a packet to the resource of a full address and reports whether it is there, available or merely connected.
+// Send gives a packet to the resource of a full address and reports whether it is there, available or merely connected. A hidden one
+// takes answers only.
 func (m *Manager) Send(to jid.JID, p *stream.Packet) bool {
 	sent := false
 	m.Visit(to, func(u *User) {
-		if s := u.match(to.Resource()); s != nil {
+		if s := u.match(to.Resource()); s != nil && (s.hidden == nil || !p.Stanza.IsRequest()) {
 			u.Send(s, p)
 			sent = true
 		}

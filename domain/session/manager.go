@@ -114,7 +114,7 @@ func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
 	if err != nil {
 		return nil, stanza.Refuse(stanza.BadRequest, "The resource is not valid.")
 	}
-	s := &Session{address: address, account: b.Account, outbox: b.Outbox, bound: m.now().Unix()}
+	s := &Session{address: address, account: b.Account, outbox: b.Outbox, bound: m.now().Unix(), hidden: b.Hidden}
 	if b.Device != "" {
 		s.extra = &extra{device: b.Device}
 	}
@@ -123,14 +123,18 @@ func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
 		m.metrics.refuse()
 		return nil, refusal
 	}
-	m.metrics.bind()
+	if s.hidden == nil {
+		m.metrics.bind()
+	}
 	for _, old := range ended {
 		condition := stream.Conflict
 		if old.s.account != s.account {
 			condition = stream.NotAuthorized // the account was deleted and its name given to another
 		}
 		old.s.outbox.Close(stream.Fail(condition, ""))
-		m.metrics.replace()
+		if old.s.hidden == nil {
+			m.metrics.replace()
+		}
 		m.depart(old)
 	}
 	return s, nil
@@ -172,7 +176,7 @@ func (m *Manager) insert(s *Session) (ended []departure, refusal *stanza.Error) 
 		sh.users[bare.String()] = u
 	} else if old := u.match(s.address.Resource()); old != nil {
 		ended = append(ended, u.remove(old))
-	} else if len(u.sessions) >= m.maxResources() {
+	} else if s.hidden == nil && u.visible() >= m.maxResources() {
 		old := u.detached()
 		if old == nil {
 			return nil, limitReached
@@ -186,6 +190,16 @@ func (m *Manager) insert(s *Session) (ended []departure, refusal *stanza.Error) 
 		s.before = old.s.left // one at most is of the same account
 	}
 	return ended, nil
+}
+
+// visible returns how many sessions count against the limit. Under the user's lock.
+func (u *User) visible() (n int) {
+	for _, s := range u.sessions {
+		if s.hidden == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // detached returns the oldest session that waits for its client to come back, or nil. A client that fails to resume
@@ -222,7 +236,9 @@ func (m *Manager) Unbind(s *Session) {
 	}
 	s.user.mu.Unlock()
 	sh.mu.Unlock()
-	m.metrics.unbind()
+	if s.hidden == nil {
+		m.metrics.unbind()
+	}
 	m.depart(d)
 }
 

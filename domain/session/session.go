@@ -48,6 +48,17 @@ type Binding struct {
 	Outbox   Outbox
 	// Device is what the session belongs to, as in store.Device.ID; "" when the client has named none.
 	Device string
+	// Hidden makes it a session without a stream; nil for one that has one.
+	Hidden *Hidden
+}
+
+// Hidden is a session without a stream, for which another system acts. It gets answers to its own requests and nothing else: it does not
+// count against the limit of resources, is never live, matches no address of a message and is not shown.
+type Hidden struct {
+	// Admin: it may do what only administrators may.
+	Admin bool
+	// Actor is who acts, for the audit log; "" for the account itself.
+	Actor string
 }
 
 // Session is one bound resource. It is a router.Source.
@@ -58,6 +69,7 @@ type Session struct {
 	outbox  Outbox
 	user    *User
 	bound   int64 // Unix seconds
+	hidden  *Hidden
 	// before is closed when the connection of the session that this one replaced has ended; nil when it replaced none.
 	before <-chan struct{}
 
@@ -100,7 +112,7 @@ func (b *Budget) Take(now time.Time, rate, burst float32) (ok bool, over float32
 
 // extra holds what few sessions need, so that the many do not pay for it. Guarded by user.mu.
 type extra struct {
-	device   string     // fixed after Bind
+	device   string    // fixed after Bind
 	directed []jid.JID // who got directed presence (RFC 6121 §4.6), in order; at most Config.MaxDirected
 	past     []span    // earlier spans, oldest first; at most maxSpans
 	seen     []uint64  // ArchiveIDs that a replay gave to it, rising; at most maxSeen, the newest
@@ -126,6 +138,17 @@ func (s *Session) JID() jid.JID { return s.address }
 
 // Account returns the identity of the account behind it.
 func (s *Session) Account() uint64 { return s.account }
+
+// Admin reports whether it may do what only administrators may. It is false for every stream.
+func (s *Session) Admin() bool { return s.hidden != nil && s.hidden.Admin }
+
+// Actor says who acts through it, for the audit log: its bare address, but for a hidden session of another system.
+func (s *Session) Actor() string {
+	if s.hidden != nil && s.hidden.Actor != "" {
+		return s.hidden.Actor
+	}
+	return s.address.Bare().String()
+}
 
 // AwaitPredecessor waits until the connection of the session that this one replaced has ended, and has so reported everything that
 // it delivered: what waits for the account is only known then. It waits for ctx at most.

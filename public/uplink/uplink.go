@@ -22,6 +22,8 @@ type Caller struct {
 	Device string
 	// Admin: the caller may do what only administrators may, such as take back what others have said.
 	Admin bool
+	// Actor is who acts, for the audit log, such as "key:NAME"; "" for the account itself.
+	Actor string
 }
 
 // Receipt tells what became of a message. It is given when the message is durable.
@@ -41,4 +43,7 @@ type Domain interface {
 	Send(ctx context.Context, c Caller, s *stanza.Stanza) (Receipt, error)
 	// Ask hands over an IQ request and returns the payload of the result. As Send for errors.
 	Ask(ctx context.Context, c Caller, iq *stanza.Stanza) ([]stanza.Element, error)
+	// Watch returns a channel on which something is sent after what the account can read has changed. It holds one notice. stop must be
+	// called, and ends it.
+	Watch(account uint64) (changed <-chan struct{}, stop func())
 }

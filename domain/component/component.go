@@ -1,0 +1,273 @@
+// Package component is the domain's end of the uplink: what the public layer says on somebody's behalf enters the domain here, by the
+// same acceptance chain as what clients say, and the answers find their way back.
+//
+// It owns the hidden sessions through which that happens, one for each caller, and those who wait for an account to change. It
+// starts no goroutine: Run, which ends sessions that nobody used for a while, belongs to the node.
+//
+// What it never does: check who somebody is, which the public layer has done; or deliver anything but answers to requests.
+package component
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+)
+
+// Caller is on whose behalf a stanza enters: see uplink.Caller, of which it is the same.
+type Caller struct {
+	// Account is the identity of the account, 0 for the domain itself; Bare its address, or the domain.
+	Account uint64
+	Bare    jid.JID
+	// Device names the device in marks; "" for none.
+	Device string
+	// Admin: the caller may do what only administrators may.
+	Admin bool
+	// Actor is who acts, for the audit log; "" for the account itself.
+	Actor string
+}
+
+// Receipt tells what became of a message.
+type Receipt struct {
+	// StanzaID, Number and Time are set when the message was stored.
+	StanzaID string
+	Number   uint64
+	Time     time.Time
+	// Duplicate: it was stored before, and this repeats the first answer.
+	Duplicate bool
+}
+
+// Router takes stanzas in: *router.Router.
+type Router interface {
+	Accept(ctx context.Context, e *router.Envelope)
+}
+
+// Config configures a Component. Domain, Sessions, Router and StanzaID are required; the rest may be zero.
+type Config struct {
+	// Domain is the domain served.
+	Domain   jid.JID
+	Sessions *session.Manager
+	Router   Router
+	// StanzaID returns the public identity of a stored message (XEP-0359).
+	StanzaID func(id uint64) string
+	// Linger is how long a caller's session is kept for its next request; default 5 s.
+	Linger time.Duration
+	// Callers is how many sessions there are at most; default 20,000. Beyond it, callers are refused with <resource-constraint/>.
+	Callers int
+	// Metrics receives the package's metrics; nil leaves them unregistered.
+	Metrics prometheus.Registerer
+	// Log receives what an operator can act on; nil discards it.
+	Log *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Component is the domain's end of the uplink. All methods may be called from any goroutine.
+type Component struct {
+	config  Config
+	now     func() time.Time
+	log     *slog.Logger
+	watched watched
+
+	mu      sync.Mutex        // guards callers, and users and left of each of them
+	callers map[string]*proxy // by full address
+}
+
+// New returns a component without callers.
+func New(c Config) (*Component, error) {
+	if c.Domain.IsZero() || c.Sessions == nil || c.Router == nil || c.StanzaID == nil {
+		return nil, errors.New("component: Domain, Sessions, Router and StanzaID are required")
+	}
+	if c.Linger <= 0 {
+		c.Linger = 5 * time.Second
+	}
+	if c.Callers <= 0 {
+		c.Callers = 20_000
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	x := &Component{config: c, now: c.Now, log: c.Log, callers: map[string]*proxy{}}
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "posthouse_component_callers", Help: "Callers of the public layer that have a session in the domain now.",
+		}, func() float64 { return float64(x.count()) }))
+	}
+	return x, nil
+}
+
+func (x *Component) count() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.callers)
+}
+
+// Run ends the sessions that nobody has used for a while, until ctx ends, and then all of them.
+func (x *Component) Run(ctx context.Context) error {
+	tick := time.NewTicker(x.config.Linger)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			x.sweep(0)
+			return nil
+		case <-tick.C:
+			x.sweep(x.config.Linger)
+		}
+	}
+}
+
+// sweep ends the sessions that have been unused for as long as that.
+func (x *Component) sweep(unused time.Duration) {
+	var ended []*proxy
+	x.mu.Lock()
+	for key, p := range x.callers {
+		if p.users == 0 && x.now().Sub(p.left) >= unused {
+			delete(x.callers, key)
+			ended = append(ended, p)
+		}
+	}
+	x.mu.Unlock()
+	for _, p := range ended {
+		x.config.Sessions.Unbind(p.session)
+	}
+}
+
+// overloaded is the answer to one caller too many.
+var overloaded = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "Too many callers. Try again later."}
+
+// enter returns the caller's session, which is made when there is none. leave must be called afterwards.
+func (x *Component) enter(c Caller) (p *proxy, err error) {
+	resource := "api"
+	if c.Device != "" {
+		resource += "/" + c.Device
+	}
+	full, err := c.Bare.WithResource(resource)
+	if err != nil {
+		return nil, stanza.Refuse(stanza.BadRequest, "The device has no valid name.")
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if p := x.callers[full.String()]; p != nil && p.fits(c) {
+		p.users++
+		return p, nil
+	}
+	if len(x.callers) >= x.config.Callers {
+		return nil, overloaded
+	}
+	// Binding under the lock keeps two requests of one caller from ending each other's session.
+	p = &proxy{asked: map[string]chan answer{}}
+	var refusal *stanza.Error
+	p.session, refusal = x.config.Sessions.Bind(session.Binding{
+		Account: c.Account, Bare: c.Bare, Resource: full.Resource(), Outbox: p, Device: c.Device, Hidden: &session.Hidden{Admin: c.Admin, Actor: c.Actor},
+	})
+	if refusal != nil {
+		return nil, refusal
+	}
+	p.users = 1
+	x.callers[full.String()] = p
+	return p, nil
+}
+
+func (x *Component) leave(p *proxy) {
+	x.mu.Lock()
+	p.users--
+	p.left = x.now()
+	replaced := p.users == 0 && x.callers[p.session.JID().String()] != p
+	x.mu.Unlock()
+	if replaced {
+		x.config.Sessions.Unbind(p.session)
+	}
+}
+
+// system is the domain itself as the source of messages.
+type system struct {
+	domain jid.JID
+	admin  bool
+}
+
+// JID returns the domain.
+func (s system) JID() jid.JID { return s.domain }
+
+// Account returns 0: no account.
+func (s system) Account() uint64 { return 0 }
+
+// Admin reports whether it may do what only administrators may.
+func (s system) Admin() bool { return s.admin }
+
+// Send hands over a message or presence and returns when it is durable and on its way, or refused. An error that is a *stanza.Error
+// is a refusal; after any other it is not known what became of the stanza.
+func (x *Component) Send(ctx context.Context, c Caller, s *stanza.Stanza) (Receipt, error) {
+	if s.Kind == stanza.IQ {
+		return Receipt{}, errors.New("component: Send is not for an IQ")
+	}
+	done := make(chan router.Receipt, 1)
+	e := &router.Envelope{Stanza: s, Done: func(e *router.Envelope) { done <- e.Receipt }}
+	if c.Account == 0 {
+		e.Source = system{domain: x.config.Domain, admin: c.Admin}
+	} else {
+		p, err := x.enter(c)
+		if err != nil {
+			return Receipt{}, err
+		}
+		defer x.leave(p)
+		e.Source = p.session
+	}
+	x.config.Router.Accept(ctx, e)
+	select {
+	case r := <-done:
+		return x.receipt(r)
+	case <-ctx.Done():
+		return Receipt{}, fmt.Errorf("waiting until the stanza is durable: %w", ctx.Err())
+	}
+}
+
+func (x *Component) receipt(r router.Receipt) (Receipt, error) {
+	switch {
+	case r.Err != nil:
+		return Receipt{}, r.Err
+	case r.ID != 0:
+		// Stored is accepted, whatever the way to the recipient says.
+		return Receipt{StanzaID: x.config.StanzaID(r.ID), Number: r.Seq, Time: r.Time, Duplicate: r.Duplicate}, nil
+	case r.Bounced != nil:
+		return Receipt{}, r.Bounced
+	}
+	return Receipt{}, nil
+}
+
+// Ask hands over an IQ request and returns the payload of the result. Errors are as those of Send. iq.ID must be unique among the
+// caller's requests that are on their way.
+func (x *Component) Ask(ctx context.Context, c Caller, iq *stanza.Stanza) ([]stanza.Element, error) {
+	if !iq.IsRequest() || iq.ID == "" {
+		return nil, errors.New("component: Ask is for IQ requests with an id")
+	}
+	p, err := x.enter(c)
+	if err != nil {
+		return nil, err
+	}
+	defer x.leave(p)
+	answered, ok := p.expect(iq.ID)
+	if !ok {
+		return nil, errors.New("component: the id is in use")
+	}
+	defer p.forget(iq.ID)
+	x.config.Router.Accept(ctx, &router.Envelope{Stanza: iq, Source: p.session})
+	select {
+	case a := <-answered:
+		return a.payload, a.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for an answer: %w", ctx.Err())
+	}
+}

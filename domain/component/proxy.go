@@ -1,0 +1,113 @@
+package component
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// proxy stands in the domain for a caller: it is the outbox of a hidden session, and takes answers to requests. Everything else
+// that it is sent, such as roster pushes, is dropped: the caller reads what has changed from the store.
+type proxy struct {
+	session *session.Session // fixed after enter
+
+	// Guarded by Component.mu.
+	users int       // requests that use it now
+	left  time.Time // when the last one was over
+
+	mu     sync.Mutex             // guards the rest
+	asked  map[string]chan answer // by the id of the request; bounded by the requests on their way
+	closed bool
+}
+
+// answer is what became of a request.
+type answer struct {
+	payload []stanza.Element
+	err     error
+}
+
+// errClosed says that the domain ended the session, such as when the account was deleted.
+var errClosed = errors.New("the domain ended the caller's session")
+
+// fits reports whether it can be used for the caller. Under Component.mu.
+func (p *proxy) fits(c Caller) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.closed && p.session.Account() == c.Account && p.session.Admin() == c.Admin && (c.Actor == "" || p.session.Actor() == c.Actor)
+}
+
+func (p *proxy) expect(id string) (<-chan answer, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, used := p.asked[id]; used {
+		return nil, false
+	}
+	c := make(chan answer, 1)
+	if p.closed {
+		c <- answer{err: errClosed}
+	}
+	p.asked[id] = c
+	return c, true
+}
+
+func (p *proxy) forget(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.asked, id)
+}
+
+// Send takes an answer. It implements session.Outbox.
+func (p *proxy) Send(packet *stream.Packet) {
+	s := packet.Stanza
+	if s.Kind != stanza.IQ || s.IsRequest() {
+		return
+	}
+	a := answer{payload: s.Payload}
+	if s.Type == stanza.TypeError {
+		a = answer{err: refusalIn(s)}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case p.asked[s.ID] <- a: // a nil channel, of a request that is over, takes nothing
+	default:
+	}
+}
+
+// Close ends all requests. It implements session.Outbox.
+func (p *proxy) Close(*stream.Error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, c := range p.asked {
+		select {
+		case c <- answer{err: errClosed}:
+		default: // it has its answer
+		}
+	}
+}
+
+// refusalIn reads the error of a stanza (RFC 6120 §8.3.2).
+func refusalIn(s *stanza.Stanza) *stanza.Error {
+	refusal := &stanza.Error{Condition: stanza.UndefinedCondition}
+	e := s.Child(stanza.NSClient, "error")
+	if e == nil {
+		return refusal
+	}
+	refusal.Type = e.Attr("type")
+	for child := range e.Elements {
+		switch {
+		case child.Space != stanza.NSStanzas:
+			refusal.App = child
+		case child.Local == "text":
+			refusal.Text = child.Text()
+		default:
+			refusal.Condition = stanza.Condition(child.Local)
+		}
+	}
+	return refusal
+}

@@ -1,0 +1,57 @@
+package component
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// watched knows who waits for which account to change.
+type watched struct {
+	count  atomic.Int64 // of all watchers, so that Changed costs nothing when there are none
+	shards [64]struct {
+		mu sync.Mutex // guards by
+		by map[uint64]map[chan struct{}]struct{}
+	}
+}
+
+// Watch returns a channel on which something is sent after the account has changed. It holds one notice: changes that come before it is
+// taken are one. stop must be called, and ends it; the channel is not closed.
+func (x *Component) Watch(account uint64) (changed <-chan struct{}, stop func()) {
+	c := make(chan struct{}, 1)
+	s := &x.watched.shards[account%uint64(len(x.watched.shards))]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by == nil {
+		s.by = map[uint64]map[chan struct{}]struct{}{}
+	}
+	if s.by[account] == nil {
+		s.by[account] = map[chan struct{}]struct{}{}
+	}
+	s.by[account][c] = struct{}{}
+	x.watched.count.Add(1)
+	return c, sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.by[account], c)
+		if len(s.by[account]) == 0 {
+			delete(s.by, account)
+		}
+		x.watched.count.Add(-1)
+	})
+}
+
+// Changed tells those who watch the account that what they can read of it has changed. It never blocks.
+func (x *Component) Changed(account uint64) {
+	if x.watched.count.Load() == 0 {
+		return
+	}
+	s := &x.watched.shards[account%uint64(len(x.watched.shards))]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.by[account] {
+		select {
+		case c <- struct{}{}:
+		default: // it has a notice already
+		}
+	}
+}

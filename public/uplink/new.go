@@ -1,0 +1,120 @@
+package uplink
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+)
+
+// ErrBusy: too many requests are on their way. The request was not handed over.
+var ErrBusy = errors.New("too many requests are on their way to the domain")
+
+// Config configures an Uplink. Domain is required; the rest may be zero.
+type Config struct {
+	Domain Domain `yaml:"-"`
+	// Metrics receives the package's metrics; nil leaves them unregistered.
+	Metrics prometheus.Registerer `yaml:"-"`
+
+	// Timeout bounds waiting for the domain; default 15 s.
+	Timeout time.Duration `yaml:"timeout" default:"15s" min:"1ms"`
+	// InFlight is how many stanzas are on their way at once; default 1,000. Further ones are refused at once.
+	InFlight int `yaml:"in_flight" default:"1000" min:"1"`
+}
+
+// Uplink hands over stanzas. All methods may be called from any goroutine.
+type Uplink struct {
+	domain  Domain
+	timeout time.Duration
+	places  chan struct{} // one for each stanza on its way
+	asked   *prometheus.CounterVec
+	seconds prometheus.Histogram
+}
+
+// New returns an uplink.
+func New(c Config) (*Uplink, error) {
+	if c.Domain == nil {
+		return nil, errors.New("uplink: Domain is required")
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = 15 * time.Second
+	}
+	if c.InFlight <= 0 {
+		c.InFlight = 1000
+	}
+	u := &Uplink{
+		domain: c.Domain, timeout: c.Timeout, places: make(chan struct{}, c.InFlight),
+		asked: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "posthouse_uplink_stanzas_total", Help: "Stanzas that the public layer handed to the domain, by what became of them.",
+		}, []string{"outcome"}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "posthouse_uplink_seconds", Help: "How long the domain took for a stanza of the public layer.",
+			Buckets: []float64{.001, .005, .02, .1, .5, 2, 10},
+		}),
+	}
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(u.asked, u.seconds)
+	}
+	return u, nil
+}
+
+// Send hands over a message or presence for the caller: see Domain.Send. A message without an id gets one.
+func (u *Uplink) Send(ctx context.Context, c Caller, s *stanza.Stanza) (r Receipt, err error) {
+	if s.ID == "" {
+		s.ID = rand.Text()
+	}
+	err = u.run(ctx, func(ctx context.Context) (err error) {
+		r, err = u.domain.Send(ctx, c, s)
+		return err
+	})
+	return r, err
+}
+
+// Ask sends an IQ request of type get or set and returns the payload of the result: see Domain.Ask.
+func (u *Uplink) Ask(ctx context.Context, c Caller, to jid.JID, kind string, payload stanza.Element) (result []stanza.Element, err error) {
+	iq := &stanza.Stanza{Kind: stanza.IQ, Type: kind, ID: rand.Text(), To: to, Payload: []stanza.Element{payload}}
+	err = u.run(ctx, func(ctx context.Context) (err error) {
+		result, err = u.domain.Ask(ctx, c, iq)
+		return err
+	})
+	return result, err
+}
+
+// Watch tells when what the account can read has changed: see Domain.Watch.
+func (u *Uplink) Watch(account uint64) (changed <-chan struct{}, stop func()) {
+	return u.domain.Watch(account)
+}
+
+// run calls the domain within the bounds on number and time.
+func (u *Uplink) run(ctx context.Context, call func(context.Context) error) error {
+	select {
+	case u.places <- struct{}{}:
+		defer func() { <-u.places }()
+	default:
+		u.asked.WithLabelValues("busy").Inc()
+		return ErrBusy
+	}
+	ctx, cancel := context.WithTimeout(ctx, u.timeout)
+	defer cancel()
+	began := time.Now()
+	err := call(ctx)
+	u.seconds.Observe(time.Since(began).Seconds())
+	var refusal *stanza.Error
+	switch {
+	case err == nil:
+		u.asked.WithLabelValues("done").Inc()
+	case errors.As(err, &refusal):
+		u.asked.WithLabelValues("refused").Inc()
+		return refusal
+	default:
+		u.asked.WithLabelValues("unknown").Inc()
+		return fmt.Errorf("asking the domain: %w", err)
+	}
+	return nil
+}
