@@ -20,6 +20,7 @@ import (
 	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/store/pebble"
 	"github.com/posthouse-im/posthouse/store/sqlite"
+	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
@@ -151,6 +152,7 @@ func (a *assembly) wire(ctx context.Context) error {
 	localConfig.Domain, localConfig.Sessions, localConfig.Accounts, localConfig.Contacts = a.domain, a.sessions, a.auth.Directory(), a.contacts
 	localConfig.Forward, localConfig.Offline, localConfig.Stamp, localConfig.Activity = forward, a.archive, a.archive.Stamp, a.activity
 	localConfig.AccountFeatures = []string{"urn:posthouse:confirm:1"}
+	localConfig.ClientElements = append([]string{"request", "origin"}, content.Elements()...)
 	localConfig.Version, localConfig.Metrics, localConfig.Log = a.Version, a.Registry, a.Log
 	if a.local, err = local.New(localConfig); err != nil {
 		return err

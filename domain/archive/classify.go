@@ -1,6 +1,9 @@
 package archive
 
-import "github.com/posthouse-im/posthouse/wire/stanza"
+import (
+	"github.com/posthouse-im/posthouse/wire/content"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+)
 
 // class is what becomes of a message. docs/design/acknowledgement.md has the decisions as a table, which a test
 // compares with this file.
@@ -34,6 +37,8 @@ var meaning = map[name]class{
 	{"urn:xmpp:sfs:0", ""}:                          archived, // XEP-0447
 	{"urn:xmpp:stickers:0", ""}:                     archived, // XEP-0449
 	{"http://jabber.org/protocol/geoloc", ""}:       archived, // XEP-0080
+	{"urn:xmpp:forward:0", "forwarded"}:             archived, // XEP-0297
+	{content.Namespace, ""}:                         archived, // docs/messages.md
 	{"jabber:x:encrypted", ""}:                      archived, // XEP-0027
 	{"urn:xmpp:openpgp:0", ""}:                      archived, // XEP-0373
 	{"eu.siacs.conversations.axolotl", "encrypted"}: archived, // XEP-0384 before 0.4

@@ -7,7 +7,15 @@ package content
 
 import (
 	"time"
+
+	"github.com/posthouse-im/posthouse/wire/stanza"
 )
+
+// Namespace is that of the elements for which no extension of XMPP exists: code, card, notice and custom. Clients say them.
+const Namespace = "urn:posthouse:content:1"
+
+// Elements returns the local names of the elements in Namespace.
+func Elements() []string { return []string{"code", "card", "notice", "custom"} }
 
 // Kind says what a message is.
 type Kind string
@@ -41,7 +49,8 @@ const (
 // Content is what a message says. Which fields are set depends on Kind. The JSON form is that of the HTTP API.
 type Content struct {
 	Kind Kind `json:"kind"`
-	// Text is the body: what is said, or what a client shows that does not know the kind.
+	// Text is what is said: the code of code, the caption of an attachment. With a custom content it is what a client shows that
+	// does not know it. What Build adds to a body for such clients, as the URL of a file, is not part of it.
 	Text string `json:"text,omitempty"`
 	// Attachment: image, file, voice, video.
 	Attachment *Attachment `json:"attachment,omitempty"`
@@ -57,7 +66,10 @@ type Content struct {
 	ReplyTo  *Reply    `json:"reply_to,omitempty"`
 	Mentions []Mention `json:"mentions,omitempty"`
 	// Target is the id of the message that an edit, recall, reaction or mark is about: its client-made id (origin-id, or stanza id).
+	// What is left of a recalled message has that of the recall.
 	Target string `json:"target,omitempty"`
+	// Becomes is, in an edit, the kind of what takes the place of the target, of which the other fields are; "" stands for Text.
+	Becomes Kind `json:"becomes,omitempty"`
 	// Reactions are the emoji; none take all back.
 	Reactions []string `json:"reactions,omitempty"`
 	// Composing: typing began, or ended.
@@ -115,7 +127,27 @@ type Reply struct {
 
 // Mention is a person that the text speaks of (XEP-0372).
 type Mention struct {
-	JID   string `json:"jid"`
-	Begin int    `json:"begin"` // in code points of Text
-	End   int    `json:"end"`
+	JID string `json:"jid"`
+	// Begin is the first code point of Text that is the name, End the one behind the last (XEP-0426).
+	Begin int `json:"begin"`
+	End   int `json:"end"`
+}
+
+// Requests returns what goes with a message of that kind for its readers to mark it as delivered (XEP-0184 §5.1) and as read
+// (XEP-0333 §4.1); nothing for those kinds that are not marked.
+func Requests(k Kind) []stanza.Element {
+	if !speaks(k) && k != Edit {
+		return nil
+	}
+	return []stanza.Element{stanza.New(nsReceipts, "request"), stanza.New(nsMarkers, "markable")}
+}
+
+// speaks reports whether a kind is one of those that say something by themselves, so that it may be forwarded, or take the
+// place of another one.
+func speaks(k Kind) bool {
+	switch k {
+	case Text, Image, File, Voice, Video, Location, Code, Card, Forward, Notice, Custom:
+		return true
+	}
+	return false
 }
