@@ -186,8 +186,8 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 	if m.Flags&store.ForOffline != 0 {
 		a.marks.note(m.Recipient.Account, m.ID)
 	}
-	if m.Flags&store.InRecipientArchive != 0 {
-		e.Stanza = a.Stamp(e.Stanza, m.Recipient.JID, uint64(m.ID))
+	if m.Recipient.Account != 0 { // the numbers of other domains' people are none of ours
+		e.Stanza = a.stamp(e.Stanza, m.Recipient.JID, uint64(m.ID), m.Seq, m.Flags&store.InRecipientArchive != 0)
 	}
 	a.router.Resume(ctx, e)
 }

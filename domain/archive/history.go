@@ -288,7 +288,7 @@ func (a *Archive) send(ctx context.Context, to jid.JID, q *query, p *page) {
 		}
 		forwarded := stanza.New(nsForward, "forwarded").With(stanza.New(nsDelay, "delay", "stamp", stampOf(it.message.ID.Time())))
 		if it.stanza != nil { // §3.2: without it, the place of a message that is gone
-			forwarded = forwarded.With(messageElement(a.Stamp(it.stanza, owner, uint64(it.message.ID))))
+			forwarded = forwarded.With(messageElement(a.Stamp(it.stanza, owner, uint64(it.message.ID), it.message.Seq)))
 		}
 		// Client libraries look at from before they believe a result (§8.2).
 		s := &stanza.Stanza{Kind: stanza.Message, From: owner, To: to, Payload: []stanza.Element{result.With(forwarded)}}

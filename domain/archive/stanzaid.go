@@ -7,14 +7,19 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"strconv"
 	"unsafe"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// nsStanzaID qualifies <stanza-id/> and <origin-id/> (XEP-0359).
-const nsStanzaID = "urn:xmpp:sid:0"
+const (
+	// nsStanzaID qualifies <stanza-id/> and <origin-id/> (XEP-0359).
+	nsStanzaID = "urn:xmpp:sid:0"
+	// nsPlace qualifies <place/>, our own: the number of a stored message in its conversation. docs/protocol/confirm.md describes it.
+	nsPlace = "urn:posthouse:place:1"
+)
 
 // A stanza-id is one AES block over the message's identity and a constant tag, as 22 characters of base64url:
 // unpredictable and without meaning to anyone but this server (XEP-0359 §5, XEP-0313 §3), and without an index in
@@ -35,14 +40,22 @@ func newBlock(key []byte) (cipher.Block, error) {
 	return aes.NewCipher(key)
 }
 
+// maxNumber is the length of the largest number as text.
+const maxNumber = 20
+
 // StanzaID returns the stanza-id of a stored message.
 func (a *Archive) StanzaID(id uint64) string {
 	// One allocation holds the block and the text; nothing writes to it after this.
 	buf := make([]byte, blockSize+stanzaIDLength)
+	return a.writeStanzaID(buf, id)
+}
+
+// writeStanzaID makes the text in the beginning of buf, which belongs to the text from then on.
+func (a *Archive) writeStanzaID(buf []byte, id uint64) string {
 	binary.BigEndian.PutUint64(buf, id)
 	binary.BigEndian.PutUint64(buf[8:], stanzaIDTag)
 	a.block.Encrypt(buf[:blockSize], buf[:blockSize])
-	text := buf[blockSize:]
+	text := buf[blockSize : blockSize+stanzaIDLength]
 	stanzaIDText.Encode(text, buf[:blockSize])
 	return unsafe.String(&text[0], stanzaIDLength)
 }
@@ -70,21 +83,37 @@ func (a *Archive) ParseStanzaID(text string) (id uint64, ok bool) {
 }
 
 // Stamp returns a copy of s that tells, to the owner of the archive by, under which identity it is stored there
-// (XEP-0313 §3.4). It takes the place of any stanza-id that claims to be by the same archive, or by the archive of
-// another account of this domain: that one is nobody else's business. A sent carbon is stamped for the sender.
-func (a *Archive) Stamp(s *stanza.Stanza, by jid.JID, id uint64) *stanza.Stanza {
+// (XEP-0313 §3.4), and which number it has in its conversation. It takes the place of any stanza-id that claims to be by the
+// same archive, or by the archive of another account of this domain: that one is nobody else's business. A sent carbon is
+// stamped for the sender.
+func (a *Archive) Stamp(s *stanza.Stanza, by jid.JID, id, seq uint64) *stanza.Stanza {
+	return a.stamp(s, by, id, seq, true)
+}
+
+// stamp is Stamp, without the stanza-id when the message is not in the archive of by: its number is told all the same, so that
+// whoever looks for gaps finds none.
+func (a *Archive) stamp(s *stanza.Stanza, by jid.JID, id, seq uint64, archived bool) *stanza.Stanza {
 	type stamped struct {
 		stanza stanza.Stanza
-		attrs  [2]stanza.Attr
+		attrs  [3]stanza.Attr
 	}
-	out := &stamped{stanza: *s, attrs: [2]stanza.Attr{{Local: "by", Value: by.String()}, {Local: "id", Value: a.StanzaID(id)}}}
-	payload := make([]stanza.Element, 0, len(s.Payload)+2) // one more place for whoever delivers, such as a delay
+	// One allocation holds both texts; nothing writes to it after this.
+	buf := make([]byte, blockSize+stanzaIDLength, blockSize+stanzaIDLength+maxNumber)
+	number := strconv.AppendUint(buf, seq, 10)[len(buf):]
+	out := &stamped{stanza: *s, attrs: [3]stanza.Attr{
+		{Local: "by", Value: by.String()}, {Local: "id"}, {Local: "number", Value: unsafe.String(&number[0], len(number))},
+	}}
+	payload := make([]stanza.Element, 0, len(s.Payload)+3) // one more place for whoever delivers, such as a delay
 	for i := range s.Payload {
-		if !a.ownStanzaID(&s.Payload[i], by) {
-			payload = append(payload, s.Payload[i])
+		if e := &s.Payload[i]; !a.ownStanzaID(e, by) && e.Space != nsPlace {
+			payload = append(payload, *e)
 		}
 	}
-	out.stanza.Payload = append(payload, stanza.Element{Space: nsStanzaID, Local: "stanza-id", Attrs: out.attrs[:]})
+	if archived {
+		out.attrs[1].Value = a.writeStanzaID(buf, id)
+		payload = append(payload, stanza.Element{Space: nsStanzaID, Local: "stanza-id", Attrs: out.attrs[:2:2]})
+	}
+	out.stanza.Payload = append(payload, stanza.Element{Space: nsPlace, Local: "place", Attrs: out.attrs[2:]})
 	return &out.stanza
 }
 

@@ -42,7 +42,7 @@ func (d *Domain) carbons(_ context.Context, e *router.Envelope) (router.Verdict,
 			if wrapper == nil {
 				inner := s
 				if d.config.Stamp != nil && e.Receipt.ID != 0 {
-					inner = d.config.Stamp(s, s.From.Bare(), e.Receipt.ID)
+					inner = d.config.Stamp(s, s.From.Bare(), e.Receipt.ID, e.Receipt.Seq)
 				}
 				wrapper = wrap("sent", inner)
 			}

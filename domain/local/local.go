@@ -67,9 +67,9 @@ type Config struct {
 
 	// Offline keeps messages for accounts without a device; nil refuses them with <service-unavailable/>.
 	Offline Offline `yaml:"-"`
-	// Stamp returns a copy of a stored message that tells the owner of the archive by its identity there (XEP-0359), for
-	// carbons of sent messages; nil leaves them as they are.
-	Stamp func(s *stanza.Stanza, by jid.JID, id uint64) *stanza.Stanza `yaml:"-"`
+	// Stamp returns a copy of a stored message that tells the owner of the archive by its identity there (XEP-0359) and its
+	// number in the conversation, for carbons of sent messages; nil leaves them as they are.
+	Stamp func(s *stanza.Stanza, by jid.JID, id, seq uint64) *stanza.Stanza `yaml:"-"`
 	// Activity answers when an account was last online (XEP-0012); nil answers only for those that are online.
 	Activity store.LastActivity `yaml:"-"`
 	// Features are announced by the domain beside those of the IQ table, AccountFeatures by every account.

@@ -268,7 +268,7 @@ func carbonsOn(w *world, fulls ...string) {
 
 func TestCarbonsOfSentMessages(t *testing.T) {
 	w := newWorld(t, func(c *Config) {
-		c.Stamp = func(s *stanza.Stanza, by jid.JID, id uint64) *stanza.Stanza {
+		c.Stamp = func(s *stanza.Stanza, by jid.JID, id, _ uint64) *stanza.Stanza {
 			out := s.Copy()
 			out.Payload = append(out.Payload, stanza.New(nsStanzaID, "stanza-id", "by", by.String(), "id", fmt.Sprint(id)))
 			return out

@@ -338,6 +338,7 @@ var forgeries = []string{
 	"<x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='owner' jid='forged@localhost'/></x>",
 	"<addresses xmlns='http://jabber.org/protocol/address'><address type='ofrom' jid='forged@localhost'/></addresses>",
 	"<confirmed xmlns='urn:posthouse:confirm:1' id='forged' number='1'/>",
+	"<place xmlns='urn:posthouse:place:1' number='7' note='forged'/>",
 }
 
 // A73, rows 21 and 35: what only a server may say is taken out, however often and in whatever order it is said. What others assert stays.
