@@ -16,8 +16,9 @@ import (
 // replyTimeout bounds every wait for the server during negotiation.
 const replyTimeout = 60 * time.Second
 
-// client is one XMPP connection. It is used by one goroutine, but for write.
-type client struct {
+// xmlClient is one connection that speaks XML. It is used by one goroutine, but for write.
+type xmlClient struct {
+	traffic
 	o     *options
 	name  string
 	conn  net.Conn
@@ -29,14 +30,14 @@ type client struct {
 }
 
 // connect opens the socket and, where asked for, TLS. The stream is not opened.
-func connect(ctx context.Context, o *options, name string) (*client, error) {
+func connectXML(ctx context.Context, o *options, name string) (*xmlClient, error) {
 	// Without keepalive and without a goroutine to watch ctx: the load generator shares the machine with what it measures.
 	dialer := net.Dialer{KeepAlive: -1}
 	conn, err := dialer.DialContext(context.WithoutCancel(ctx), "tcp", o.address)
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}
-	c := &client{o: o, name: name, conn: conn, read: make([]byte, 4096)}
+	c := &xmlClient{o: o, name: name, conn: conn, read: make([]byte, 4096)}
 	if o.security == "tls" {
 		c.conn = tls.Client(conn, c.tlsConfig())
 	}
@@ -44,14 +45,14 @@ func connect(ctx context.Context, o *options, name string) (*client, error) {
 }
 
 // tlsConfig accepts any certificate: what is measured is the cost of TLS, and benchmark nodes sign their own.
-func (c *client) tlsConfig() *tls.Config {
+func (c *xmlClient) tlsConfig() *tls.Config {
 	return &tls.Config{ServerName: c.o.domain, InsecureSkipVerify: true, NextProtos: []string{"xmpp-client"}, MinVersion: tls.VersionTLS12}
 }
 
-func (c *client) close() { c.conn.Close() }
+func (c *xmlClient) close() { c.conn.Close() }
 
 // bye ends the stream in order.
-func (c *client) bye() {
+func (c *xmlClient) bye() {
 	if c.write("</stream:stream>") == nil {
 		c.conn.SetReadDeadline(time.Now().Add(replyTimeout))
 		for {
@@ -64,15 +65,26 @@ func (c *client) bye() {
 	c.close()
 }
 
-func (c *client) write(s string) error {
+func (c *xmlClient) write(s string) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	_, err := io.WriteString(c.conn, s)
+	n, err := io.WriteString(c.conn, s)
+	c.written.Add(int64(n))
 	return err
 }
 
+func (c *xmlClient) writeBytes(b []byte) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	n, err := c.conn.Write(b)
+	c.written.Add(int64(n))
+	return err
+}
+
+func (c *xmlClient) address() string { return c.jid }
+
 // next returns the next top-level element; its bytes are valid until the following call.
-func (c *client) next() ([]byte, error) {
+func (c *xmlClient) next() ([]byte, error) {
 	for {
 		if e := c.split.next(); e != nil {
 			if isElement(e, "stream:error") {
@@ -82,6 +94,7 @@ func (c *client) next() ([]byte, error) {
 		}
 		n, err := c.conn.Read(c.read)
 		if n > 0 {
+			c.taken.Add(int64(n))
 			c.split.feed(c.read[:n])
 			continue
 		}
@@ -92,7 +105,7 @@ func (c *client) next() ([]byte, error) {
 }
 
 // expect returns the next element, which must have one of the names.
-func (c *client) expect(names ...string) ([]byte, error) {
+func (c *xmlClient) expect(names ...string) ([]byte, error) {
 	c.conn.SetReadDeadline(time.Now().Add(replyTimeout))
 	e, err := c.next()
 	if err != nil {
@@ -107,7 +120,7 @@ func (c *client) expect(names ...string) ([]byte, error) {
 }
 
 // reply returns the answer to the IQ of that id, and passes over everything else.
-func (c *client) reply(id string) ([]byte, error) {
+func (c *xmlClient) reply(id string) ([]byte, error) {
 	c.conn.SetReadDeadline(time.Now().Add(replyTimeout))
 	for {
 		e, err := c.next()
@@ -124,7 +137,7 @@ func (c *client) reply(id string) ([]byte, error) {
 }
 
 // open opens a stream and returns the features.
-func (c *client) open() ([]byte, error) {
+func (c *xmlClient) open() ([]byte, error) {
 	c.split.reset()
 	err := c.write("<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' to='" + c.o.domain + "'>")
 	if err != nil {
@@ -137,7 +150,7 @@ func (c *client) open() ([]byte, error) {
 }
 
 // start opens a stream, with STARTTLS where asked for.
-func (c *client) start(ctx context.Context) error {
+func (c *xmlClient) start(ctx context.Context) error {
 	if _, err := c.open(); err != nil {
 		return err
 	}
@@ -160,11 +173,11 @@ func (c *client) start(ctx context.Context) error {
 }
 
 // login negotiates the whole stream up to a bound resource.
-func (c *client) login(ctx context.Context, keys *keyCache) error {
+func (c *xmlClient) login(ctx context.Context, keys *loginKeys) error {
 	if err := c.start(ctx); err != nil {
 		return err
 	}
-	if err := c.authenticate(keys); err != nil {
+	if err := c.authenticate(keys.xml); err != nil {
 		return fmt.Errorf("authenticating %s: %w", c.name, err)
 	}
 	if _, err := c.open(); err != nil {
@@ -186,7 +199,7 @@ func (c *client) login(ctx context.Context, keys *keyCache) error {
 }
 
 // presence sends initial presence and waits for its own echo (RFC 6121 §4.2.2), so that the session is known to be available.
-func (c *client) presence() error {
+func (c *xmlClient) presence() error {
 	if err := c.write("<presence/>"); err != nil {
 		return err
 	}
@@ -203,7 +216,7 @@ func (c *client) presence() error {
 }
 
 // manage enables stream management without resumption.
-func (c *client) manage() error {
+func (c *xmlClient) manage() error {
 	if err := c.write("<enable xmlns='urn:xmpp:sm:3'/>"); err != nil {
 		return err
 	}
@@ -223,7 +236,7 @@ func (c *client) manage() error {
 }
 
 // authenticate runs the SASL exchange of RFC 6120 §6.4.
-func (c *client) authenticate(keys *keyCache) error {
+func (c *xmlClient) authenticate(keys *keyCache) error {
 	if c.o.mechanism == "PLAIN" {
 		plain := base64.StdEncoding.EncodeToString([]byte("\x00" + c.name + "\x00" + c.o.password))
 		if err := c.write("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" + plain + "</auth>"); err != nil {
@@ -281,7 +294,7 @@ func (c *client) authenticate(keys *keyCache) error {
 var errExists = errors.New("the user exists")
 
 // register makes the client's user by in-band registration (XEP-0077 §3.1).
-func (c *client) register(ctx context.Context) error {
+func (c *xmlClient) register(ctx context.Context) error {
 	if err := c.start(ctx); err != nil {
 		return err
 	}

@@ -1,11 +1,12 @@
 // Command posthouse-bench measures an XMPP server from outside: idle sessions, logins and one-to-one messages.
 //
 // It speaks plain XMPP (RFC 6120, SASL SCRAM or PLAIN, XEP-0198) and registers its users in band (XEP-0077), so that
-// any server can be measured by it. It reads the server's CPU time and memory from /proc, which is why it needs the
+// any server can be measured by it; and the same in compact frames (docs/protocol/compact.md). It reads the server's CPU time and memory from /proc, which is why it needs the
 // process ids. It owns its connections and workers; all of them end with the scenario that started them.
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -106,11 +107,11 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 func flags(o *options, errOut io.Writer) *flag.FlagSet {
 	set := flag.NewFlagSet("posthouse-bench", flag.ContinueOnError)
 	set.SetOutput(errOut)
-	set.StringVar(&o.address, "address", "127.0.0.1:5222", "server `host:port`")
+	set.StringVar(&o.address, "address", "", "server `host:port` (default 127.0.0.1:5222, and 127.0.0.1:5225 for compact)")
 	set.StringVar(&o.domain, "domain", "localhost", "XMPP domain")
-	set.StringVar(&o.transport, "transport", "xml", "what to speak: `xml`")
+	set.StringVar(&o.transport, "transport", "xml", "what to speak: `xml` or compact (docs/protocol/compact.md)")
 	set.StringVar(&o.security, "security", "none", "`none`, starttls or tls (direct TLS; certificates are not checked)")
-	set.StringVar(&o.mechanism, "mechanism", "SCRAM-SHA-256", "SASL mechanism: SCRAM-SHA-256, SCRAM-SHA-1 or PLAIN")
+	set.StringVar(&o.mechanism, "mechanism", "", "SASL mechanism: SCRAM-SHA-256 (default with xml), SCRAM-SHA-1 or PLAIN;\nwith compact, token (default: as a returning device does) or SCRAM-SHA-256")
 	set.StringVar(&o.prefix, "prefix", "bench", "user names are this and a number")
 	set.StringVar(&o.password, "password", "correct-horse-bench", "password of every user")
 	set.StringVar(&o.resource, "resource", "b", "resource to bind")
@@ -143,14 +144,25 @@ func flags(o *options, errOut io.Writer) *flag.FlagSet {
 }
 
 func (o *options) check() error {
-	if o.transport != "xml" {
-		return fmt.Errorf("-transport %q is not known; use xml", o.transport)
+	mechanisms := []string{"SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"}
+	address := "127.0.0.1:5222"
+	switch o.transport {
+	case "xml":
+	case "compact":
+		mechanisms = []string{tokenMechanism, "SCRAM-SHA-256"}
+		address = "127.0.0.1:5225"
+	default:
+		return fmt.Errorf("-transport %q is not known; use xml or compact", o.transport)
 	}
+	o.mechanism, o.address = cmp.Or(o.mechanism, mechanisms[0]), cmp.Or(o.address, address)
 	if !slices.Contains([]string{"none", "starttls", "tls"}, o.security) {
 		return fmt.Errorf("-security %q is not known; use none, starttls or tls", o.security)
 	}
-	if !slices.Contains([]string{"SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"}, o.mechanism) {
-		return fmt.Errorf("-mechanism %q is not known; use SCRAM-SHA-256, SCRAM-SHA-1 or PLAIN", o.mechanism)
+	if o.security == "starttls" && o.transport == "compact" {
+		return errors.New("the compact transport has no STARTTLS; use -security tls or none")
+	}
+	if !slices.Contains(mechanisms, o.mechanism) {
+		return fmt.Errorf("-mechanism %q is not known with -transport %s; use %s", o.mechanism, o.transport, strings.Join(mechanisms, ", "))
 	}
 	for name, n := range map[string]int{"users": o.users, "sessions": o.sessions, "pairs": o.pairs, "window": o.window, "workers": o.workers, "size": o.size} {
 		if n < 1 {

@@ -25,6 +25,15 @@ type messageResult struct {
 	Ack       percentiles `json:"acknowledgement"`
 	Missing   int64       `json:"missing_after_drain"`
 	Disorder  int64       `json:"out_of_order"`
+	Wire      wireBytes   `json:"wire_bytes_per_message"`
+}
+
+// wireBytes are what a message takes on each of the two connections, acknowledgements included, without what TLS adds.
+type wireBytes struct {
+	SenderToServer   float64 `json:"sender_to_server"`
+	ServerToSender   float64 `json:"server_to_sender"`
+	ServerToReceiver float64 `json:"server_to_receiver"`
+	ReceiverToServer float64 `json:"receiver_to_server"`
 }
 
 // flow is the state of one message run, shared by all its pairs.
@@ -40,14 +49,15 @@ type flow struct {
 	failed               atomic.Pointer[string]
 	readers, senders     sync.WaitGroup
 	padding              string
-	clients              []*client
+	clients              []speaker
 	sentTotal, recvTotal atomic.Int64
 }
 
 // pair is one sender and its receiver.
 type pair struct {
 	f        *flow
-	from, to *client
+	index    int
+	from, to speaker
 
 	mu       sync.Mutex // guards the fields below
 	changed  *sync.Cond // acked moved, or the run failed
@@ -65,7 +75,7 @@ func runMessage(ctx context.Context, o *options) (any, error) {
 	if err := o.prepare(ctx, 2*o.pairs); err != nil {
 		return nil, err
 	}
-	f := &flow{o: o, stop: make(chan struct{}), clients: make([]*client, 2*o.pairs), padding: strings.Repeat("x", o.size)}
+	f := &flow{o: o, stop: make(chan struct{}), clients: make([]speaker, 2*o.pairs), padding: strings.Repeat("x", o.size)}
 	defer func() {
 		for _, c := range f.clients {
 			if c != nil {
@@ -74,9 +84,9 @@ func runMessage(ctx context.Context, o *options) (any, error) {
 		}
 		f.readers.Wait()
 	}()
-	keys := &keyCache{}
+	keys := newKeys()
 	err := o.each(ctx, "connecting", 2*o.pairs, func(ctx context.Context, i int) error {
-		c, err := connect(ctx, o, o.user(i))
+		c, err := dial(ctx, o, o.user(i))
 		if err != nil {
 			return err
 		}
@@ -98,12 +108,12 @@ func runMessage(ctx context.Context, o *options) (any, error) {
 	f.begin = time.Now()
 	pairs := make([]*pair, o.pairs)
 	for i := range pairs {
-		p := &pair{f: f, from: f.clients[2*i], to: f.clients[2*i+1], sentAt: make([]time.Duration, ringSize)}
+		p := &pair{f: f, index: i, from: f.clients[2*i], to: f.clients[2*i+1], sentAt: make([]time.Duration, ringSize)}
 		p.changed = sync.NewCond(&p.mu)
 		pairs[i] = p
 		f.readers.Add(2)
-		go p.from.drainUntil(&f.readers, p.heard)
-		go p.to.drainUntil(&f.readers, p.receiver())
+		go p.from.drain(&f.readers, p.heard)
+		go p.to.drain(&f.readers, p.receiver())
 	}
 	for i, p := range pairs {
 		f.senders.Go(func() { p.send(i) })
@@ -136,12 +146,14 @@ func (f *flow) measure(ctx context.Context, pairs []*pair) (any, error) {
 		end()
 		return nil, err
 	}
+	traffic := f.wire()
 	f.measuring.Store(true)
 	begin := time.Now()
 	err = f.sleep(ctx, f.o.duration)
 	f.measuring.Store(false)
 	seconds := time.Since(begin).Seconds()
 	after, usageErr := f.o.serverUsage()
+	traffic = f.wire().since(traffic, f.recvMeasured.Load())
 	end()
 	if err := errors.Join(err, usageErr); err != nil {
 		return nil, err
@@ -152,12 +164,36 @@ func (f *flow) measure(ctx context.Context, pairs []*pair) (any, error) {
 		PerSecond: float64(f.recvMeasured.Load()) / seconds, Seconds: seconds,
 		CPU:      (after.cpu - before.cpu).Seconds() * 1e6 / float64(max(1, f.recvMeasured.Load())),
 		Delivery: f.delivery.percentiles(), Ack: f.ack.percentiles(),
-		Missing: f.sentTotal.Load() - f.recvTotal.Load(), Disorder: f.disorder.Load(),
+		Missing: f.sentTotal.Load() - f.recvTotal.Load(), Disorder: f.disorder.Load(), Wire: traffic,
 	}
 	if s := f.failed.Load(); s != nil {
 		return nil, errors.New(*s)
 	}
 	return r, nil
+}
+
+// wire sums what has gone over all connections so far.
+func (f *flow) wire() (w wireBytes) {
+	for i, c := range f.clients {
+		in, out := c.wire()
+		if i%2 == 0 {
+			w.SenderToServer += float64(out)
+			w.ServerToSender += float64(in)
+		} else {
+			w.ReceiverToServer += float64(out)
+			w.ServerToReceiver += float64(in)
+		}
+	}
+	return w
+}
+
+// since returns what w is more than before, for each of n messages.
+func (w wireBytes) since(before wireBytes, n int64) wireBytes {
+	each := float64(max(1, n))
+	return wireBytes{
+		SenderToServer: (w.SenderToServer - before.SenderToServer) / each, ServerToSender: (w.ServerToSender - before.ServerToSender) / each,
+		ServerToReceiver: (w.ServerToReceiver - before.ServerToReceiver) / each, ReceiverToServer: (w.ReceiverToServer - before.ReceiverToServer) / each,
+	}
 }
 
 // drain waits until everything sent was received, for ten seconds at most.
@@ -197,8 +233,8 @@ func (p *pair) send(index int) {
 		interval = time.Duration(float64(o.pairs) / o.rate * float64(time.Second))
 		due += interval * time.Duration(index) / time.Duration(o.pairs)
 	}
-	recipient := bareOf(p.to.jid)
-	var burst bytes.Buffer
+	recipient := bareOf(p.to.address())
+	var burst []byte
 	for {
 		n := p.room()
 		if n == 0 {
@@ -210,18 +246,18 @@ func (p *pair) send(index int) {
 			}
 			n = min(n, max(1, 1+int((time.Since(p.f.begin)-due)/interval)))
 		}
-		burst.Reset()
+		burst = burst[:0]
 		for range n {
 			at := time.Since(p.f.begin)
 			if interval > 0 {
 				at, due = due, due+interval // latency counts from when it was due, so that waiting is not left out
 			}
-			p.compose(&burst, recipient, at)
+			burst = p.compose(burst, recipient, at)
 		}
 		if o.ack {
-			burst.WriteString("<r xmlns='urn:xmpp:sm:3'/>")
+			burst = p.from.appendAsk(burst)
 		}
-		if err := p.from.write(burst.String()); err != nil {
+		if err := p.from.writeBytes(burst); err != nil {
 			p.f.fail("sending: %v", err)
 			return
 		}
@@ -243,7 +279,7 @@ func (p *pair) room() int {
 }
 
 // compose appends one message whose body begins with its number and the time it was due.
-func (p *pair) compose(b *bytes.Buffer, to string, at time.Duration) {
+func (p *pair) compose(b []byte, to string, at time.Duration) []byte {
 	p.mu.Lock()
 	p.sent++
 	n := p.sent
@@ -251,53 +287,37 @@ func (p *pair) compose(b *bytes.Buffer, to string, at time.Duration) {
 	p.mu.Unlock()
 	var num [64]byte
 	head := strconv.AppendUint(num[:0], uint64(n), 10)
+	digits := len(head)
 	head = append(head, ' ')
 	head = strconv.AppendInt(head, int64(at), 10)
 	head = append(head, ' ')
-	b.WriteString("<message type='chat' id='m")
-	b.Write(head[:bytes.IndexByte(head, ' ')])
-	b.WriteString("' to='")
-	b.WriteString(to)
-	b.WriteString("'><body>")
-	b.Write(head)
-	b.WriteString(p.f.padding[:max(0, len(p.f.padding)-len(head))])
-	b.WriteString("</body>")
+	origin := ""
 	if p.f.o.originID {
-		b.WriteString("<origin-id xmlns='urn:xmpp:sid:0' id='")
-		b.WriteString(p.from.name)
-		b.WriteByte('-')
-		b.WriteString(strconv.FormatInt(p.f.begin.UnixNano(), 36))
-		b.WriteByte('-')
-		b.Write(head[:bytes.IndexByte(head, ' ')])
-		b.WriteString("'/>")
+		origin = p.f.o.user(2*p.index) + "-" + strconv.FormatInt(p.f.begin.UnixNano(), 36) + "-" + string(head[:digits])
 	}
-	b.WriteString("</message>")
+	b = p.from.appendMessage(b, to, head[:digits], head, p.f.padding[:max(0, len(p.f.padding)-len(head))], origin)
 	p.f.sentTotal.Add(1)
 	if p.f.measuring.Load() {
 		p.f.sent.Add(1)
 	}
+	return b
 }
 
 // heard handles what the sender's connection receives: acknowledgements and refusals.
-func (p *pair) heard(e []byte) {
-	switch {
-	case e == nil:
+func (p *pair) heard(s said) {
+	switch s.kind {
+	case saidEnd:
 		p.f.fail("a sender's connection broke")
 		p.mu.Lock()
 		p.ended = true
 		p.changed.Broadcast()
 		p.mu.Unlock()
-	case isElement(e, "a"):
-		h, err := strconv.ParseUint(attr(e, "h"), 10, 32)
-		if err != nil {
-			p.f.fail("an acknowledgement without h: %.200s", e)
-			return
-		}
-		p.ackTo(uint32(h))
-	case isElement(e, "r"):
-		p.from.write("<a xmlns='urn:xmpp:sm:3' h='0'/>")
-	case isElement(e, "message") && attr(e, "type") == "error":
-		p.f.fail("a message was refused: %.300s", e)
+	case saidAck:
+		p.ackTo(s.h)
+	case saidAsk:
+		p.from.writeBytes(p.from.appendAck(nil, 0))
+	case saidRefusal:
+		p.f.fail("a message was refused: %.300s", s.body)
 	}
 }
 
@@ -317,31 +337,30 @@ func (p *pair) ackTo(h uint32) {
 
 // receiver returns the handler of the receiving connection. Without stream management on the sender,
 // a message counts as acknowledged when it arrives.
-func (p *pair) receiver() func([]byte) {
+func (p *pair) receiver() func(said) {
 	handled := uint32(0)
-	return func(e []byte) {
-		switch {
-		case e == nil:
+	return func(s said) {
+		switch s.kind {
+		case saidEnd:
 			p.f.fail("a receiver's connection broke")
-		case isElement(e, "message"):
+		case saidMessage:
 			handled++
-			p.arrived(e)
-		case isElement(e, "presence"), isElement(e, "iq"):
+			p.arrived(s.body)
+		case saidStanza, saidRefusal:
 			handled++
-		case isElement(e, "r"):
-			p.to.write("<a xmlns='urn:xmpp:sm:3' h='" + strconv.FormatUint(uint64(handled), 10) + "'/>")
+		case saidAsk:
+			p.to.writeBytes(p.to.appendAck(nil, handled))
 		}
 	}
 }
 
-func (p *pair) arrived(e []byte) {
+func (p *pair) arrived(body []byte) {
 	now := time.Since(p.f.begin)
-	_, rest, ok := bytes.Cut(e, []byte("<body>"))
-	number, rest, ok2 := bytes.Cut(rest, []byte(" "))
-	stamp, _, ok3 := bytes.Cut(rest, []byte(" "))
+	number, rest, ok := bytes.Cut(body, []byte(" "))
+	stamp, _, ok2 := bytes.Cut(rest, []byte(" "))
 	n, err := strconv.ParseInt(string(number), 10, 64)
 	at, err2 := strconv.ParseInt(string(stamp), 10, 64)
-	if !ok || !ok2 || !ok3 || err != nil || err2 != nil {
+	if !ok || !ok2 || err != nil || err2 != nil {
 		return // not one of this run's messages
 	}
 	if n != p.lastSeen+1 {

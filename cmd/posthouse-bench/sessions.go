@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -78,7 +75,7 @@ func (o *options) registerUsers(ctx context.Context, n int) (registerResult, err
 	}
 	begin := time.Now()
 	err = o.each(ctx, "registering", n, func(ctx context.Context, i int) error {
-		c, err := connect(ctx, o, o.user(i))
+		c, err := dial(ctx, o, o.user(i))
 		if err != nil {
 			return err
 		}
@@ -117,6 +114,9 @@ type loginResult struct {
 	PerSecond float64     `json:"per_second"`
 	CPU       float64     `json:"server_cpu_ms_per_login"`
 	Latency   percentiles `json:"latency"`
+	// What a whole login takes on the wire, without what TLS adds.
+	BytesToServer   float64 `json:"wire_bytes_to_server_per_login"`
+	BytesFromServer float64 `json:"wire_bytes_from_server_per_login"`
 }
 
 // runLogin logs every user in once, so that keys are derived and caches are warm, and then measures.
@@ -124,11 +124,12 @@ func runLogin(ctx context.Context, o *options) (any, error) {
 	if err := o.prepare(ctx, o.users); err != nil {
 		return nil, err
 	}
-	keys := &keyCache{}
+	keys := newKeys()
 	var latency histogram
+	var bytesIn, bytesOut atomic.Int64
 	one := func(ctx context.Context, i int) error {
 		begin := time.Now()
-		c, err := connect(ctx, o, o.user(i))
+		c, err := dial(ctx, o, o.user(i))
 		if err != nil {
 			return err
 		}
@@ -141,12 +142,17 @@ func runLogin(ctx context.Context, o *options) (any, error) {
 		}
 		latency.add(time.Since(begin))
 		c.bye()
+		in, out := c.wire()
+		bytesIn.Add(in)
+		bytesOut.Add(out)
 		return nil
 	}
 	if err := o.each(ctx, "warming up", o.users, one); err != nil {
 		return nil, err
 	}
 	latency = histogram{}
+	bytesIn.Store(0)
+	bytesOut.Store(0)
 	before, err := o.serverUsage()
 	if err != nil {
 		return nil, err
@@ -182,6 +188,7 @@ func runLogin(ctx context.Context, o *options) (any, error) {
 	after, err := o.serverUsage()
 	r.PerSecond = float64(r.Logins) / r.Seconds
 	r.CPU = (after.cpu - before.cpu).Seconds() * 1e3 / float64(max(1, r.Logins))
+	r.BytesToServer, r.BytesFromServer = float64(bytesOut.Load())/float64(max(1, r.Logins)), float64(bytesIn.Load())/float64(max(1, r.Logins))
 	return r, err
 }
 
@@ -200,8 +207,8 @@ type idleResult struct {
 // idle holds sessions with available presence. Memory is read when nothing has happened for the settling time.
 type idle struct {
 	o       *options
-	keys    keyCache
-	clients []*client
+	keys    *loginKeys
+	clients []speaker
 }
 
 // runIdle opens a fifth of the sessions, reads the server's memory, opens the rest and reads it again: the difference is what
@@ -210,7 +217,7 @@ func runIdle(ctx context.Context, o *options) (any, error) {
 	if err := o.prepare(ctx, o.sessions); err != nil {
 		return nil, err
 	}
-	run := &idle{o: o, clients: make([]*client, o.sessions)}
+	run := &idle{o: o, keys: newKeys(), clients: make([]speaker, o.sessions)}
 	defer run.close()
 	empty, err := o.serverUsage()
 	if err != nil {
@@ -246,12 +253,12 @@ func runIdle(ctx context.Context, o *options) (any, error) {
 // open opens the sessions from one number to another.
 func (run *idle) open(ctx context.Context, from, to int) error {
 	return run.o.each(ctx, "connecting", to-from, func(ctx context.Context, i int) error {
-		c, err := connect(ctx, run.o, run.o.user(from+i))
+		c, err := dial(ctx, run.o, run.o.user(from+i))
 		if err != nil {
 			return err
 		}
 		run.clients[from+i] = c
-		if err := c.login(ctx, &run.keys); err != nil {
+		if err := c.login(ctx, run.keys); err != nil {
 			return err
 		}
 		return c.presence()
@@ -279,11 +286,10 @@ func (run *idle) settled(ctx context.Context) (u usage, cpu time.Duration, err e
 func (run *idle) ping(ctx context.Context) (int, error) {
 	var alive atomic.Int64
 	err := run.o.each(ctx, "pinging", len(run.clients), func(_ context.Context, i int) error {
-		if err := run.clients[i].write("<iq type='get' id='ping'><ping xmlns='urn:xmpp:ping'/></iq>"); err != nil {
-			return err
+		err := run.clients[i].ping()
+		if err == nil {
+			alive.Add(1)
 		}
-		_, err := run.clients[i].reply("ping")
-		alive.Add(1)
 		return err
 	})
 	return int(alive.Load()), err
@@ -294,21 +300,5 @@ func (run *idle) close() {
 		if c != nil {
 			c.close()
 		}
-	}
-}
-
-// drainUntil reads and drops what the server says until the connection ends; used where only the peer's liveness matters.
-func (c *client) drainUntil(wait *sync.WaitGroup, handle func(element []byte)) {
-	defer wait.Done()
-	c.conn.SetReadDeadline(time.Time{})
-	for {
-		e, err := c.next()
-		if err != nil {
-			if !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
-				handle(nil)
-			}
-			return
-		}
-		handle(e)
 	}
 }
