@@ -1,0 +1,205 @@
+package token
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json"
+	"github.com/go-jose/go-jose/v4/jwt"
+
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+)
+
+// maxAccess is how long an access token may be that is looked at. Ours have some 600 bytes.
+const maxAccess = 8 << 10
+
+// claims are what an access token says, by RFC 9068 §2.2 with three of our own.
+type claims struct {
+	jwt.Claims
+	// Client is the device as other systems expect it (RFC 8693 §4.3).
+	Client string `json:"client_id"`
+	// Scope lists scopes with spaces between them (RFC 8693 §4.2).
+	Scope   string          `json:"scope"`
+	Account store.AccountID `json:"account"`
+	Device  string          `json:"device"`
+	// Since is when the device was first seen, in Unix milliseconds: a device that comes back after it was signed out has the same ID,
+	// and its old tokens stay dead.
+	Since int64 `json:"device_since"`
+}
+
+// grant is what a token with a good signature says.
+type grant struct {
+	Principal
+	begins time.Time
+	since  int64
+}
+
+// holder is whom a token belongs to.
+type holder struct {
+	account store.AccountID
+	device  string
+}
+
+// standing is what the store says of a holder.
+type standing struct {
+	good  bool
+	since int64
+}
+
+// access makes an access token for a device that was first seen at since.
+func (s *Service) access(account store.Account, device string, since, now time.Time) (Pair, error) {
+	name, err := jid.New(account.Name, s.config.Domain.Domain(), "")
+	if err != nil {
+		return Pair{}, fmt.Errorf("issue a token: %w", err)
+	}
+	id, err := s.random(16)
+	if err != nil {
+		return Pair{}, err
+	}
+	expires := now.Add(s.config.Lifetime)
+	issuer := s.config.Domain.String()
+	scope := string(ScopeUser)
+	if s.admins[account.Name] {
+		scope += " " + string(ScopeAdmin)
+	}
+	text, err := s.sign(&claims{
+		Claims: jwt.Claims{
+			Issuer: issuer, Subject: name.String(), Audience: jwt.Audience{issuer}, ID: base64.RawURLEncoding.EncodeToString(id),
+			Expiry: jwt.NewNumericDate(expires), NotBefore: jwt.NewNumericDate(now), IssuedAt: jwt.NewNumericDate(now),
+		},
+		Client: device, Scope: scope, Account: account.ID, Device: device, Since: since.UnixMilli(),
+	})
+	return Pair{Access: text, Expires: expires.UTC().Truncate(time.Second), Device: device}, err
+}
+
+// Verify checks an access token: its signature, its times, and that neither its device was signed out nor its account changed. The error is
+// ErrInvalid, ErrExpired or ErrRevoked, or the store's, which could not tell. The principal is the caller's.
+func (s *Service) Verify(ctx context.Context, access string) (*Principal, error) {
+	p, err := s.verify(ctx, access)
+	s.metrics.count(kindAccess, err)
+	return p, err
+}
+
+func (s *Service) verify(ctx context.Context, access string) (*Principal, error) {
+	if len(access) > maxAccess {
+		return nil, ErrInvalid
+	}
+	now := s.config.Now()
+	hash := sha256.Sum256([]byte(access))
+	g, ok, generation := s.verified.get(hash, now)
+	if !ok {
+		var err error
+		if g, err = s.open(ctx, access); err != nil {
+			return nil, err
+		}
+		// The end is counted from now, so that it comes in time when the clock is set back.
+		s.verified.put(hash, g, now, now.Add(g.Expires.Add(skew).Sub(now)), generation)
+	}
+	if !now.Before(g.Expires.Add(skew)) {
+		return nil, ErrExpired
+	}
+	if now.Add(skew).Before(g.begins) || now.Add(skew).Before(g.Issued) {
+		return nil, ErrInvalid
+	}
+	is, err := s.standing(ctx, holder{g.Account, g.Device}, g.JID.Local(), now)
+	if err != nil {
+		return nil, err
+	}
+	if !is.good || is.since != g.since {
+		return nil, ErrRevoked
+	}
+	p := g.Principal
+	p.Scopes = s.scopesOf(g)
+	return &p, nil
+}
+
+// scopesOf returns what the token says that its holder may do, without what they may not do any more.
+func (s *Service) scopesOf(g *grant) []Scope {
+	scopes := make([]Scope, 0, len(g.Scopes))
+	for _, scope := range g.Scopes {
+		if scope == ScopeUser || scope == ScopeAdmin && s.admins[g.JID.Local()] {
+			scopes = append(scopes, scope)
+		}
+	}
+	return scopes
+}
+
+// open checks the signature of a token and reads it.
+func (s *Service) open(ctx context.Context, access string) (*grant, error) {
+	signed, err := jose.ParseSignedCompact(access, []jose.SignatureAlgorithm{signedWith})
+	if err != nil || len(signed.Signatures) != 1 {
+		return nil, ErrInvalid
+	}
+	header := &signed.Signatures[0].Protected
+	if kind, _ := header.ExtraHeaders[jose.HeaderType].(string); kind != tokenType { // RFC 9068 §4
+		return nil, ErrInvalid
+	}
+	key, err := s.publicKey(ctx, header.KeyID)
+	if err != nil {
+		return nil, fmt.Errorf("check a token: %w", err)
+	}
+	if key == nil {
+		return nil, ErrInvalid
+	}
+	s.metrics.signatures.Inc()
+	payload, err := signed.Verify(key)
+	if err != nil {
+		return nil, ErrInvalid
+	}
+	var c claims
+	if json.Unmarshal(payload, &c) != nil {
+		return nil, ErrInvalid
+	}
+	return s.read(&c)
+}
+
+// read checks what a token of ours says whatever the time is. What another domain signed with the same key, or this one for something else,
+// is refused.
+func (s *Service) read(c *claims) (*grant, error) {
+	domain := s.config.Domain.String()
+	name, err := jid.Parse(c.Subject)
+	if err != nil || c.Issuer != domain || !c.Audience.Contains(domain) || c.Expiry == nil || c.NotBefore == nil || c.IssuedAt == nil ||
+		!name.IsBare() || name.Local() == "" || name.Domain() != s.config.Domain.Domain() || c.Account == 0 || c.Device == "" {
+		return nil, ErrInvalid
+	}
+	g := &grant{
+		Principal: Principal{
+			Account: c.Account, JID: name.Clone(), Device: strings.Clone(c.Device), TokenID: strings.Clone(c.ID),
+			Issued: c.IssuedAt.Time().UTC(), Expires: c.Expiry.Time().UTC(),
+		},
+		begins: c.NotBefore.Time(), since: c.Since,
+	}
+	for scope := range strings.FieldsSeq(c.Scope) {
+		g.Scopes = append(g.Scopes, Scope(strings.Clone(scope)))
+	}
+	return g, nil
+}
+
+// standing asks, at most once in a while, whether account and device are as they were.
+func (s *Service) standing(ctx context.Context, h holder, name string, now time.Time) (standing, error) {
+	is, ok, generation := s.holders.get(h, now)
+	if ok {
+		return is, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	account, err := s.config.Accounts.Account(ctx, name)
+	if err == nil && account.ID == h.account && !account.Disabled {
+		var device store.Device
+		if device, err = s.config.Devices.Device(ctx, h.account, h.device); err == nil {
+			is = standing{good: true, since: device.Created.UnixMilli()}
+		}
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return standing{}, fmt.Errorf("check a token: %w", err)
+	}
+	s.holders.put(h, is, now, now.Add(fresh), generation)
+	return is, nil
+}
