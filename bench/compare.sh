@@ -78,9 +78,9 @@ run() {
 
 echo "building" >&2
 make -s build
-must_be_free "$port" "$((port + 1))" "$((port + 58))" "$((port + 68))"
+must_be_free "$port" "$((port + 1))" "$((port + 3))" "$((port + 58))" "$((port + 68))"
 env POSTHOUSE_DATA="$work/data" POSTHOUSE_LISTEN_XMPP_ADDRESS="127.0.0.1:$port" POSTHOUSE_LISTEN_XMPP_TLS_ADDRESS="127.0.0.1:$((port + 1))" \
-  POSTHOUSE_LISTEN_HTTP_ADDRESS="127.0.0.1:$((port + 58))" POSTHOUSE_LISTEN_METRICS_ADDRESS="127.0.0.1:$((port + 68))" \
+  POSTHOUSE_LISTEN_COMPACT_ADDRESS="127.0.0.1:$((port + 3))" POSTHOUSE_LISTEN_HTTP_ADDRESS="127.0.0.1:$((port + 58))" POSTHOUSE_LISTEN_METRICS_ADDRESS="127.0.0.1:$((port + 68))" \
   bin/posthouse serve --quiet --config bench/node.yaml >"$work/log" 2>&1 &
 server=$!
 wait_for "$port" "$work/log"

@@ -232,7 +232,7 @@ func (c *conn) send(bufs [][]byte) error {
 	o := c.owner.outgoing.Get().(*outgoing)
 	defer o.done(c.owner)
 	if c.ws != nil {
-		bufs = o.frame(bufs)
+		bufs = o.frame(c.ws.protocol.op, bufs)
 	}
 	if t == nil {
 		return c.src.write(bufs, c.owner.writeTimeout)
@@ -416,6 +416,18 @@ func (c *conn) TLS() *tls.ConnectionState {
 	return &s
 }
 
+func (c *conn) Protocol() string {
+	if c.ws != nil {
+		return c.ws.protocol.name
+	}
+	if t := c.tls.Load(); t != nil {
+		if name := t.conn.ConnectionState().NegotiatedProtocol; name != "" {
+			return name
+		}
+	}
+	return c.owner.protocol
+}
+
 func (c *conn) LocalCertificate() []byte {
 	if t := c.tls.Load(); t != nil {
 		return t.local
@@ -427,8 +439,5 @@ func (c *conn) SetMaxMessage(n int) {
 	if c.ws == nil {
 		return
 	}
-	if n < 1 {
-		n = defaultMaxMessage
-	}
-	c.ws.limit.Store(int64(n))
+	c.ws.setLimit(n)
 }

@@ -24,6 +24,8 @@ const (
 // wsLayer is the state of the frames of one WebSocket (RFC 6455 §5), server side, without extensions. Owned by the goroutine
 // in Receive, but for what says otherwise.
 type wsLayer struct {
+	protocol *subprotocol // fixed
+
 	limit atomic.Int64 // bytes of one message; set by anyone
 	code  atomic.Int32 // close code for the rule that the peer broke; set by the reader, read by Close
 
@@ -48,10 +50,18 @@ type wsLayer struct {
 	sentEnd bool // a close frame has been written, nothing may follow it; guarded by conn.wmu
 }
 
-func newWSLayer() *wsLayer {
-	l := &wsLayer{tokens: controlBurst, refilled: time.Now()}
-	l.limit.Store(defaultMaxMessage)
+func newWSLayer(p *subprotocol, maxMessage int) *wsLayer {
+	l := &wsLayer{protocol: p, tokens: controlBurst, refilled: time.Now()}
+	l.setLimit(maxMessage)
 	return l
+}
+
+// setLimit bounds what a message holds; n < 1 means the default.
+func (l *wsLayer) setLimit(n int) {
+	if n < 1 {
+		n = defaultMaxMessage
+	}
+	l.limit.Store(int64(n) + l.protocol.extra)
 }
 
 // unframe makes messages of p, which it changes, and hands them to use.
@@ -170,7 +180,10 @@ func (l *wsLayer) beginControl(n uint64) *FrameError {
 
 func (l *wsLayer) beginData() *FrameError {
 	switch l.op {
-	case ws.OpText:
+	case ws.OpText, ws.OpBinary:
+		if l.op != l.protocol.op { // RFC 7395 §3.2, and likewise
+			return &FrameError{1003, "message of a kind that the sub-protocol does not have"}
+		}
 		if l.message != 0 {
 			return &FrameError{1002, "message begins inside another"}
 		}
@@ -179,8 +192,6 @@ func (l *wsLayer) beginData() *FrameError {
 		if l.message == 0 {
 			return &FrameError{1002, "continuation of nothing"}
 		}
-	case ws.OpBinary:
-		return &FrameError{1003, "binary message"} // RFC 7395 §3.2
 	default:
 		return &FrameError{1002, "unknown frame"}
 	}
@@ -257,7 +268,7 @@ func (c *conn) whole(p []byte) *FrameError {
 	l := c.ws
 	l.message, l.fragments = 0, 0
 	defer l.free(c.owner.pools)
-	if !utf8.Valid(p) {
+	if l.protocol.op == ws.OpText && !utf8.Valid(p) {
 		return &FrameError{1007, "text is not UTF-8"}
 	}
 	c.called = true
@@ -368,8 +379,8 @@ type outgoing struct {
 	flat []byte // at most one TLS record
 }
 
-// frame returns bufs with a header before each; empty ones are left out, for they are no message.
-func (o *outgoing) frame(bufs [][]byte) [][]byte {
+// frame returns bufs with a header before each that says op; empty ones are left out, for they are no message.
+func (o *outgoing) frame(op ws.OpCode, bufs [][]byte) [][]byte {
 	const most = 10
 	if need := most * len(bufs); cap(o.head) < need {
 		o.head = make([]byte, 0, need)
@@ -380,7 +391,7 @@ func (o *outgoing) frame(bufs [][]byte) [][]byte {
 			continue
 		}
 		at := len(head)
-		head = appendHeader(head, ws.OpText, len(b)) // does not grow: it would move the headers before it
+		head = appendHeader(head, op, len(b)) // does not grow: it would move the headers before it
 		vec = append(vec, head[at:], b)
 	}
 	o.vec, o.head = vec, head

@@ -22,12 +22,12 @@ import (
 // possibly another one; Close by anyone.
 type Conn interface {
 	// Receive waits for bytes, without holding a buffer, and calls use with them. On a framed link it calls use once for each
-	// whole text message. p is only valid during the call. It returns nil after use was called at least once; io.EOF when the peer has closed;
+	// whole message. p is only valid during the call. It returns nil after use was called at least once; io.EOF when the peer has closed;
 	// os.ErrDeadlineExceeded; or *FrameError when the peer broke the WebSocket protocol.
 	// After Close or Abort it returns net.ErrClosed. use may run on another goroutine while Receive waits for it to return, and may call every other
 	// method; a panic in it comes out of Receive as a [PanicError].
 	Receive(use func(p []byte)) error
-	// Send writes all of bufs, in one system call where it can. On a framed link each buf becomes one text message.
+	// Send writes all of bufs, in one system call where it can. On a framed link each buf becomes one message.
 	// It fails when it cannot be written within the write timeout of the listener.
 	Send(bufs [][]byte) error
 	// SetReadDeadline bounds every Receive until it is changed; the zero time means no bound.
@@ -39,6 +39,9 @@ type Conn interface {
 	TLS() *tls.ConnectionState
 	// LocalCertificate returns the DER bytes of the certificate that this side presented, nil on a plain link (for tls-server-end-point, RFC 5929 §4).
 	LocalCertificate() []byte
+	// Protocol is the name of what is spoken on the link: the sub-protocol of a WebSocket, what was agreed on by ALPN (RFC 7301), or
+	// what the listener was configured with. "" when nobody has named one.
+	Protocol() string
 	// Framed reports whether it is a WebSocket.
 	Framed() bool
 	// Remote is the peer's address, as told by the PROXY protocol when a trusted proxy sent one.
@@ -52,7 +55,7 @@ type Conn interface {
 // Limiter is implemented by framed connections: their messages are held until they are whole, so they need a bound of their own.
 // Connections that are not framed do not implement it usefully: SetMaxMessage does nothing there.
 type Limiter interface {
-	// SetMaxMessage bounds the bytes of one message from now on; a longer one ends the connection with [FrameError] 1009, when its header is
+	// SetMaxMessage bounds the bytes of one message from now on, without those that the sub-protocol puts in front; a longer one ends the connection with [FrameError] 1009, when its header is
 	// read and before memory is taken for it. It may be called at any time, also inside use; n < 1 means the default (256 KiB).
 	SetMaxMessage(n int)
 }

@@ -44,6 +44,8 @@ type Config struct {
 	// the last so many are refused. 0 means 128, or an eighth of the limit if that is less.
 	ReserveFiles int `yaml:"reserve_files" min:"0"`
 
+	// Protocol is the name of what is spoken on connections that do not agree on something else by ALPN; see Conn.Protocol. None by default.
+	Protocol string `yaml:"-"`
 	// Name is the label of the metrics and of log lines; Address by default.
 	Name string `yaml:"-"`
 	// TLS returns the configuration for the next handshake of ModeTLS, made by TLSConfig; it is called for each, so that certificates can be changed.
@@ -109,7 +111,7 @@ func Listen(ctx context.Context, cfg Config) (*Listener, error) {
 		owner: newOwner(m, cfg.Gate, cfg.Log, cfg.WriteTimeout, cfg.HandshakeTimeout),
 		tcp:   ln.(*net.TCPListener), files: files, done: make(chan struct{}),
 	}
-	l.owner.prepare, l.gone = l.prepare, m.open.Dec
+	l.owner.prepare, l.gone, l.owner.protocol = l.prepare, m.open.Dec, cfg.Protocol
 	return l, nil
 }
 

@@ -27,6 +27,7 @@ type owner struct {
 	handshakeTimeout time.Duration
 	prepare          func(c *conn) bool // what comes before the handler; false: the connection is refused. nil: nothing
 	handler          func(Conn)         // set before the first connection
+	protocol         string             // of connections that agree on none; set before the first connection
 
 	mu       sync.Mutex    // guards the fields below and prev and next of the connections in the list
 	first    *conn         // head of the list

@@ -8,6 +8,9 @@ import (
 // ALPNClient is the name of the XMPP client protocol in the ALPN extension (XEP-0368 §3).
 const ALPNClient = "xmpp-client"
 
+// ProtocolCompact names the compact stream, in the ALPN extension and as a WebSocket sub-protocol, and on listeners that speak nothing else.
+const ProtocolCompact = "posthouse-compact-1"
+
 // TLSConfig returns the settings of a TLS server: version 1.2 or later, for 1.2 only ephemeral key exchange with authenticated
 // encryption, no renegotiation, no early data (crypto/tls has none over TCP). getCertificate chooses the certificate for a client; what it returns is what
 // LocalCertificate tells. It is called up to twice a handshake and must return the same for the same hello as long as this Config is in use.

@@ -16,15 +16,28 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// subprotocol is a protocol inside WebSocket messages, and the frames it uses. There is one; a binary one would be another row here, and
-// readers of its messages would learn the name from an additional method of the connection.
+// subprotocol is a protocol inside WebSocket messages, and the frames it uses: a message of the other kind is refused.
 type subprotocol struct {
-	name string
-	op   ws.OpCode
+	name  string
+	op    ws.OpCode
+	extra int64 // bytes that a message may have beyond what SetMaxMessage says: what the protocol puts in front
 }
 
-// xmppProtocol is RFC 7395: one element in each text message.
-var xmppProtocol = subprotocol{name: "xmpp", op: ws.OpText}
+// subprotocols are those that are spoken. A client that offers several gets the first of its own list.
+var subprotocols = [...]subprotocol{
+	{name: "xmpp", op: ws.OpText},                      // RFC 7395: one element in each message
+	{name: ProtocolCompact, op: ws.OpBinary, extra: 5}, // one frame in each message, its length in front
+}
+
+// spoken returns the sub-protocol of that name, nil when there is none.
+func spoken(name string) *subprotocol {
+	for i := range subprotocols {
+		if subprotocols[i].name == name {
+			return &subprotocols[i]
+		}
+	}
+	return nil
+}
 
 // WebSocketConfig is what a WebSocket is made of. The zero value is usable: it takes clients that are not browsers.
 type WebSocketConfig struct {
@@ -79,7 +92,7 @@ func NewWebSocket(cfg WebSocketConfig, handler func(Conn)) (*WebSocket, error) {
 // Shutdown refuses new connections and waits for the handlers, as Listener.Shutdown does.
 func (w *WebSocket) Shutdown(ctx context.Context) error { return w.owner.wait(ctx) }
 
-// ServeHTTP answers 403 to an origin that is not allowed, 400 to a request that does not offer the sub-protocol "xmpp", 429 when the throttle
+// ServeHTTP answers 403 to an origin that is not allowed, 400 to a request that offers neither the sub-protocol "xmpp" nor ProtocolCompact, 429 when the throttle
 // refuses, 503 after Shutdown, and otherwise 101. The connection leaves net/http at once: the goroutine of the request ends and its buffers are free.
 func (w *WebSocket) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	switch {
@@ -92,8 +105,8 @@ func (w *WebSocket) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case !w.origins.allow(r.Header):
 		w.refuse(rw, http.StatusForbidden, "origin", "origin not allowed")
 		return
-	case !offers(r.Header, xmppProtocol.name):
-		w.refuse(rw, http.StatusBadRequest, "protocol", `the WebSocket sub-protocol "xmpp" is required`)
+	case !offersSpoken(r.Header):
+		w.refuse(rw, http.StatusBadRequest, "protocol", `the WebSocket sub-protocol "xmpp" or "`+ProtocolCompact+`" is required`)
 		return
 	}
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // not valid on a connection that is no TCP
@@ -122,10 +135,10 @@ func (w *WebSocket) admit(peer, remote netip.AddrPort) (release func(), ok bool)
 	return w.cfg.Admit(remote)
 }
 
-// offers reports whether the client names the sub-protocol (RFC 6455 §11.3.4: a list, possibly over several headers).
-func offers(h http.Header, name string) bool {
+// offersSpoken reports whether the client names a sub-protocol that is spoken (RFC 6455 §11.3.4: a list, possibly over several headers).
+func offersSpoken(h http.Header) bool {
 	for _, line := range h["Sec-Websocket-Protocol"] {
-		if slices.ContainsFunc(strings.Split(line, ","), func(s string) bool { return strings.TrimSpace(s) == name }) {
+		if slices.ContainsFunc(strings.Split(line, ","), func(s string) bool { return spoken(strings.TrimSpace(s)) != nil }) {
 			return true
 		}
 	}
@@ -135,11 +148,11 @@ func offers(h http.Header, name string) bool {
 // upgrade answers 101, or what the request deserves, and takes the connection from net/http. The answer bears no extension: none is supported, compression
 // least of all.
 func (w *WebSocket) upgrade(rw http.ResponseWriter, r *http.Request, remote netip.AddrPort, release func()) (*conn, bool) {
-	u := ws.HTTPUpgrader{Timeout: w.owner.writeTimeout, Protocol: func(s string) bool { return s == xmppProtocol.name }}
-	nc, buf, _, err := u.Upgrade(r, rw)
+	u := ws.HTTPUpgrader{Timeout: w.owner.writeTimeout, Protocol: func(s string) bool { return spoken(s) != nil }}
+	nc, buf, agreed, err := u.Upgrade(r, rw)
 	var c *conn
 	if err == nil {
-		c, err = w.takeOver(nc, buf.Reader, remote, release)
+		c, err = w.takeOver(nc, buf.Reader, spoken(agreed.Protocol), remote, release)
 	}
 	if err == nil {
 		return c, true
@@ -156,15 +169,12 @@ func (w *WebSocket) upgrade(rw http.ResponseWriter, r *http.Request, remote neti
 }
 
 // takeOver makes a connection of one that net/http has let go; what it has read too much is in rest.
-func (w *WebSocket) takeOver(nc net.Conn, rest *bufio.Reader, remote netip.AddrPort, release func()) (*conn, error) {
+func (w *WebSocket) takeOver(nc net.Conn, rest *bufio.Reader, p *subprotocol, remote netip.AddrPort, release func()) (*conn, error) {
 	c, t, err := w.unwrap(nc)
 	if err != nil {
 		return nil, err
 	}
-	l := newWSLayer()
-	if w.cfg.MaxMessage > 0 {
-		l.limit.Store(int64(w.cfg.MaxMessage))
-	}
+	l := newWSLayer(p, w.cfg.MaxMessage)
 	if n := rest.Buffered(); n > 0 {
 		p, _ := rest.Peek(n) // cannot fail
 		l.early = slices.Clone(p)

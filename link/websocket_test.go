@@ -335,7 +335,7 @@ func TestWebSocketRules(t *testing.T) {
 
 // A header that promises much costs nothing until the bytes come.
 func TestWebSocketTakesNoMemoryOnTrust(t *testing.T) {
-	l := newWSLayer()
+	l := newWSLayer(&subprotocols[0], 0)
 	l.limit.Store(1 << 40)
 	_, ferr := l.readHead(append(binary.BigEndian.AppendUint64([]byte{0x81, 0xff}, 1<<39), 1, 2, 3, 4))
 	require.Nil(t, ferr)
@@ -368,7 +368,7 @@ func TestSetMaxMessage(t *testing.T) {
 }
 
 func TestControlFramesAtLeisure(t *testing.T) {
-	l := newWSLayer()
+	l := newWSLayer(&subprotocols[0], 0)
 	for range controlBurst {
 		require.True(t, l.mayControl())
 	}
@@ -629,7 +629,7 @@ func FuzzFrames(f *testing.F) {
 			c, client := Pipe()
 			defer func() { _ = client.Close() }()
 			k := c.(*conn)
-			k.ws = newWSLayer()
+			k.ws = newWSLayer(&subprotocols[0], 0)
 			k.SetMaxMessage(limit)
 			k.use = func(p []byte) {
 				require.NoError(t, k.rerr, "delivered after an error")

@@ -12,7 +12,8 @@ import (
 
 // phrases of the banner in one language.
 type phrases struct {
-	running, domain, startTLS, directTLS, webSocket, private, data      string
+	running, domain, startTLS, directTLS, compact, webSocket, private   string
+	data                                                                string
 	people, connect, address, server, selfSigned, fingerprint, stopping string
 }
 
@@ -21,6 +22,7 @@ var english = phrases{
 	domain:      "Domain",
 	startTLS:    "XMPP, STARTTLS",
 	directTLS:   "XMPP, direct TLS",
+	compact:     "Compact streams",
 	webSocket:   "WebSocket",
 	private:     "Health, metrics",
 	data:        "Data",
@@ -38,6 +40,7 @@ var chinese = phrases{
 	domain:      "域名",
 	startTLS:    "XMPP（STARTTLS）",
 	directTLS:   "XMPP（直接 TLS）",
+	compact:     "紧凑协议",
 	webSocket:   "WebSocket",
 	private:     "健康检查与指标",
 	data:        "数据目录",
@@ -68,7 +71,7 @@ func writeBanner(w io.Writer, s *Shell, command, language string) {
 	}
 	row(p.domain, s.Config.Domain)
 	var host, port string
-	order := []string{"xmpp", "xmpp_tls", "http", "https", "metrics"}
+	order := []string{"xmpp", "xmpp_tls", "compact", "http", "https", "metrics"}
 	all := s.Listening()
 	slices.SortStableFunc(all, func(a, b Listening) int { return cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)) })
 	for _, l := range all {
@@ -80,6 +83,8 @@ func writeBanner(w io.Writer, s *Shell, command, language string) {
 			}
 		case "xmpp_tls":
 			row(p.directTLS, l.Address)
+		case "compact":
+			row(p.compact, l.Address)
 		case "http":
 			row(p.webSocket, "ws://"+l.Address+webSocketPath)
 		case "https":

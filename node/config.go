@@ -65,8 +65,10 @@ type Config struct {
 type ListenConfig struct {
 	// XMPP is for clients that begin in the clear and switch to TLS (STARTTLS).
 	XMPP XMPPListener `yaml:"xmpp"`
-	// XMPPTLS is for clients that begin with TLS (XEP-0368).
+	// XMPPTLS is for clients that begin with TLS (XEP-0368); what they speak, XML or the compact stream, is agreed on by ALPN.
 	XMPPTLS XMPPTLSListener `yaml:"xmpp_tls"`
+	// Compact is for clients of the compact stream, without TLS. With TLS they connect to listen.xmpp_tls, and by WebSocket to listen.http.
+	Compact CompactListener `yaml:"compact"`
 	// HTTP is for WebSocket clients and host-meta discovery.
 	HTTP HTTPListener `yaml:"http"`
 	// Metrics is the private listener: health, metrics, profiles. It has no passwords, so it belongs on the loopback interface or a private network.
@@ -82,7 +84,17 @@ type XMPPListener struct {
 	ProxyFrom []Prefixed `yaml:"proxy_from"`
 }
 
-// XMPPTLSListener is the direct TLS listener.
+// CompactListener is the plain TCP listener for compact streams (docs/protocol/compact.md).
+type CompactListener struct {
+	// Address lists host:port pairs; an empty list turns the listener off. There is no TLS here, so it belongs on the loopback interface, or
+	// behind a load balancer that does TLS.
+	Address []string `yaml:"address" default:"127.0.0.1:5225"`
+	// ProxyFrom lists networks of load balancers that do TLS and put the PROXY protocol in front of each connection (version 1 or 2).
+	// From there it is required; from anywhere else it is refused, and from other machines nobody can log in.
+	ProxyFrom []Prefixed `yaml:"proxy_from"`
+}
+
+// XMPPTLSListener is the direct TLS listener: for XML and, where the client asks for it by ALPN, for compact streams.
 type XMPPTLSListener struct {
 	// Address lists host:port pairs; an empty list turns the listener off.
 	Address []string `yaml:"address" default:"127.0.0.1:5223"`

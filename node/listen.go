@@ -10,6 +10,9 @@ import (
 
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/link"
+	"github.com/posthouse-im/posthouse/wire/stream"
+	"github.com/posthouse-im/posthouse/wire/stream/pbstream"
+	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 )
 
 // webSocketPath is where WebSockets are opened (RFC 7395; the path is ours, and host-meta tells it).
@@ -49,16 +52,18 @@ func (a *assembly) addListeners(ctx context.Context) error {
 	for _, kind := range []struct {
 		name      string
 		mode      link.Mode
+		protocol  string
 		addresses []string
 		proxies   []Prefixed
 	}{
-		{"xmpp", link.ModePlain, listen.XMPP.Address, listen.XMPP.ProxyFrom},
-		{"xmpp_tls", link.ModeTLS, listen.XMPPTLS.Address, listen.XMPPTLS.ProxyFrom},
+		{"xmpp", link.ModePlain, "", listen.XMPP.Address, listen.XMPP.ProxyFrom},
+		{"xmpp_tls", link.ModeTLS, "", listen.XMPPTLS.Address, listen.XMPPTLS.ProxyFrom},
+		{"compact", link.ModePlain, link.ProtocolCompact, listen.Compact.Address, listen.Compact.ProxyFrom},
 	} {
 		for _, address := range kind.addresses {
 			c := a.linkConfig(kind.name, address, kind.mode, gate)
-			c.TLS, c.TrustedProxies = a.tls.Load, Networks(kind.proxies)
-			a.Group.Add(a.xmppPart(kind.name, c))
+			c.TLS, c.Protocol, c.TrustedProxies = a.directTLS.Load, kind.protocol, Networks(kind.proxies)
+			a.Group.Add(a.streamPart(kind.name, c))
 		}
 	}
 	return a.addWeb(gate)
@@ -72,8 +77,21 @@ func (a *assembly) linkConfig(kind, address string, mode link.Mode, gate *link.G
 	return c
 }
 
-// xmppPart is one listener for XMPP.
-func (a *assembly) xmppPart(kind string, c link.Config) Part {
+// codec chooses what is spoken on a link: what was agreed on by ALPN or as a WebSocket's sub-protocol, or what its listener is for. XML otherwise.
+func codec(l link.Conn) (stream.Decoder, stream.Codec) {
+	switch compact := l.Protocol() == link.ProtocolCompact; {
+	case compact && l.Framed():
+		return pbstream.NewFramedDecoder(stream.Limits{}), pbstream.Codec{}
+	case compact:
+		return pbstream.NewDecoder(stream.Limits{}), pbstream.Codec{}
+	case l.Framed():
+		return xmlstream.NewFramedDecoder(stream.Limits{}), xmlstream.Framed{}
+	}
+	return xmlstream.NewDecoder(stream.Limits{}), xmlstream.XML{}
+}
+
+// streamPart is one listener for streams, XML or compact.
+func (a *assembly) streamPart(kind string, c link.Config) Part {
 	var l *link.Listener
 	ended := make(chan struct{})
 	return Part{

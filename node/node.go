@@ -24,7 +24,6 @@ import (
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
-	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 )
 
 // assembly is a node while it is put together, and what its parts share. Fixed once Assemble has returned.
@@ -44,10 +43,11 @@ type assembly struct {
 	router   *router.Router
 	clients  *c2s.Server
 
-	tls      atomic.Pointer[tls.Config] // for XMPP
-	webTLS   atomic.Pointer[tls.Config] // for HTTPS
-	web      *link.WebSocket
-	admitted admissions
+	tls       atomic.Pointer[tls.Config] // for STARTTLS
+	directTLS atomic.Pointer[tls.Config]
+	webTLS    atomic.Pointer[tls.Config] // for HTTPS
+	web       *link.WebSocket
+	admitted  admissions
 	// Filled while the parts start, one after the other.
 	listeners    []*link.Listener
 	webListeners []*link.Listener
@@ -175,13 +175,7 @@ func (a *assembly) makeClients() (err error) {
 	a.OnCertificate(a.renewTLS)
 	c := a.Config.C2S
 	c.Domain, c.Registration = a.domain.Domain(), a.Config.Registration
-	c.Codec = func(framed bool) (stream.Decoder, stream.Codec) {
-		if framed {
-			return xmlstream.NewFramedDecoder(stream.Limits{}), xmlstream.Framed{}
-		}
-		return xmlstream.NewDecoder(stream.Limits{}), xmlstream.XML{}
-	}
-	c.TLS = a.tls.Load
+	c.Codec, c.TLS = codec, a.tls.Load
 	c.Auth, c.Sessions, c.Router, c.Marker, c.Returner = a.auth, a.sessions, a.router, a.archive, a.local
 	c.StanzaID = a.archive.StanzaID
 	c.Features = func() []stanza.Element { return []stanza.Element{a.local.Caps()} }
@@ -196,6 +190,7 @@ func (a *assembly) makeClients() (err error) {
 // renewTLS makes a new configuration, and with it new keys for session tickets, so that nobody resumes a session of the old certificate.
 func (a *assembly) renewTLS() {
 	a.tls.Store(link.TLSConfig(a.Certificates.Get, link.ALPNClient))
+	a.directTLS.Store(link.TLSConfig(a.Certificates.Get, link.ProtocolCompact, link.ALPNClient)) // who knows both gets the first
 	a.webTLS.Store(link.TLSConfig(a.Certificates.Get, "http/1.1"))
 }
 

@@ -50,7 +50,7 @@ type Shell struct {
 
 // Listening is an address where the node can be reached.
 type Listening struct {
-	// Kind is "xmpp", "xmpp_tls", "http", "https" or "metrics".
+	// Kind is "xmpp", "xmpp_tls", "compact", "http", "https" or "metrics".
 	Kind string
 	// Address is host:port, with the port that was taken when 0 was asked for.
 	Address string

@@ -51,7 +51,7 @@ func Networks(list []Prefixed) []netip.Prefix {
 
 // Validate checks what no single setting can show. It is called by the loader.
 func (c *Config) Validate() error {
-	return errors.Join(c.validateDomain(), c.validateListeners(), c.validateTLS(), c.validateHTTP())
+	return errors.Join(c.validateDomain(), c.validateListeners(), c.validateTLS(), c.validateCompact(), c.validateHTTP())
 }
 
 func (c *Config) validateDomain() error {
@@ -73,6 +73,7 @@ func (c *Config) listeners() []listenerSetting {
 	return []listenerSetting{
 		{"listen.xmpp.address", c.Listen.XMPP.Address},
 		{"listen.xmpp_tls.address", c.Listen.XMPPTLS.Address},
+		{"listen.compact.address", c.Listen.Compact.Address},
 		{"listen.http.address", c.Listen.HTTP.Address},
 		{"listen.metrics.address", c.Listen.Metrics.Address},
 	}
@@ -126,6 +127,20 @@ func (c *Config) validateTLS() error {
 				return invalid(l.setting, fmt.Sprintf("%s can be reached from other machines, and there is no certificate", address),
 					"set tls.certificate and tls.key; or, to try things out, tls.self_signed: true")
 			}
+		}
+	}
+	return nil
+}
+
+// validateCompact keeps the listener that has no TLS from other machines, unless there is something in between that has.
+func (c *Config) validateCompact() error {
+	if len(c.Listen.Compact.ProxyFrom) > 0 {
+		return nil
+	}
+	for _, address := range c.Listen.Compact.Address {
+		if !Loopback(address) {
+			return invalid("listen.compact.address", address+" can be reached from other machines, and has no TLS",
+				"let clients connect to listen.xmpp_tls, which speaks the compact stream too; or, behind a load balancer that does TLS, set listen.compact.proxy_from")
 		}
 	}
 	return nil

@@ -74,7 +74,7 @@ func TestServe(t *testing.T) {
 	out, log := newWatched("Ctrl-C"), newWatched("\x00")
 	s := streams{in: os.Stdin, out: out, err: log, program: "bin/posthouse"}
 	args := []string{"posthouse", "--data", data, "--set", "auth.iterations=4096"}
-	for _, l := range []string{"xmpp", "xmpp_tls", "http", "metrics"} {
+	for _, l := range []string{"xmpp", "xmpp_tls", "compact", "http", "metrics"} {
 		args = append(args, "--set", "listen."+l+".address=127.0.0.1:0")
 	}
 	ended := make(chan int, 1)

@@ -15,7 +15,7 @@ type serveCommand struct {
 // Help is shown by posthouse serve --help.
 func (*serveCommand) Help() string {
 	return `Without a configuration it serves the domain localhost on loopback ports: XMPP on 5222 (STARTTLS) and 5223 (direct TLS),
-WebSocket on 5280, health and metrics on 5290; it keeps its data in the folder data, and makes itself a certificate.
+compact streams on 5225, WebSocket on 5280, health and metrics on 5290; it keeps its data in the folder data, and makes itself a certificate.
 
 SIGTERM or Ctrl-C ends it in order: what was accepted is finished and clients are told, within shutdown.timeout; a second one hurries. SIGHUP
 reads the certificate files again.`

@@ -63,7 +63,7 @@ func (c *conn) settle(b *bound) {
 	c.neg = nil
 	c.bound, c.phase = b, settled
 	c.holds.Store(b)
-	c.lastRead.Store(c.srv.now())
+	c.expectBytes(c.srv.config.IdleTimeout > 0)
 	_ = c.link.SetReadDeadline(time.Time{})
 	if k := c.kicked.Load(); k != nil { // it came before there was a writer to say it
 		c.reason = k.reason

@@ -35,6 +35,7 @@ type bound struct {
 	finalSent bool
 	returned  bool // what was left was given back
 	confirm   bool // urn:posthouse:confirm:1 is on
+	pong      bool // a ping is to be answered
 	reason    endReason
 	last      *stream.Error // what the stream is closed with; nil is an orderly close
 	timer     *time.Timer   // aborts a close that takes too long
@@ -259,7 +260,7 @@ func (b *bound) detach() {
 	b.at = nil
 	b.sent += b.writing
 	b.writing = 0
-	b.control, b.acksOwed, b.asks = nil, 0, nil
+	b.control, b.acksOwed, b.asks, b.pong = nil, 0, nil, false
 	if b.timer != nil {
 		b.timer.Stop()
 		b.timer = nil

@@ -54,10 +54,17 @@ type Config struct {
 	// IdleTimeout ends a bound connection that has not sent a byte for so long, white space included; default none.
 	// Dead peers are found by TCP keepalive and by <r/>. A value below ten minutes cuts off well-behaved mobile clients.
 	IdleTimeout time.Duration `yaml:"idle_timeout" default:"0s"`
+	// KeepAliveMin and KeepAliveMax bound the interval that a client may agree on with the server (urn:posthouse:stream:1): one that is
+	// silent for more than two intervals is taken for dead. Defaults 15 s and 30 min. Without an agreement nothing of this holds.
+	KeepAliveMin time.Duration `yaml:"keep_alive_min" default:"15s" min:"1s"`
+	KeepAliveMax time.Duration `yaml:"keep_alive_max" default:"30m" min:"1s"`
 	// CloseTimeout is how long a closing connection may take to accept the server's last words; default 5 s.
 	CloseTimeout time.Duration `yaml:"close_timeout" default:"5s" min:"1ms"`
 	// DrainTime is the time over which Drain spreads the ends of the streams; default 10 s.
 	DrainTime time.Duration `yaml:"drain_time" default:"10s" min:"1ms"`
+	// ReconnectSpread is the longest time over which clients are asked to spread their return when the node stops; default 1 min,
+	// and less for few clients. Negative: all come back at once.
+	ReconnectSpread time.Duration `yaml:"reconnect_spread" default:"1m"`
 
 	// MaxStanzaBytes and MaxElements bound one stanza of a logged-in client; defaults 256 KiB and 5,000.
 	// Before the login it is 10,000 bytes and 32 elements (RFC 6120 §13.12 forbids less than 10,000 bytes).
@@ -89,8 +96,8 @@ type Config struct {
 	// Registration is "open" when strangers may make themselves an account (XEP-0077); anything else means closed.
 	Registration string `yaml:"registration" enum:"open,closed"`
 
-	// Codec returns a new decoder and the codec for a link; required.
-	Codec func(framed bool) (stream.Decoder, stream.Codec) `yaml:"-"`
+	// Codec returns a new decoder and the codec for a link, by what it says of itself (Protocol, Framed); required.
+	Codec func(l link.Conn) (stream.Decoder, stream.Codec) `yaml:"-"`
 	// TLS returns the configuration for STARTTLS as it is now; nil: STARTTLS is not offered.
 	TLS func() *tls.Config `yaml:"-"`
 	// Secure reports whether what is said on a link is confidential; nil: when the link itself is TLS. A proxy
@@ -166,6 +173,9 @@ func (c *Config) defaults() {
 	orDefault(&c.LoginTimeout, 30*time.Second)
 	orDefault(&c.CloseTimeout, 5*time.Second)
 	orDefault(&c.DrainTime, 10*time.Second)
+	orDefault(&c.ReconnectSpread, time.Minute)
+	orDefault(&c.KeepAliveMin, 15*time.Second)
+	orDefault(&c.KeepAliveMax, 30*time.Minute)
 	orDefault(&c.MaxStanzaBytes, 256<<10)
 	orDefault(&c.MaxElements, 5000)
 	orDefault(&c.RateBytes, 20_000)

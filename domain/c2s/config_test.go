@@ -31,5 +31,5 @@ func TestDefaultTags(t *testing.T) {
 		require.NoError(t, err, field.Name)
 		require.Equal(t, want, v.Field(i).Int(), field.Name)
 	}
-	require.Equal(t, 16, found)
+	require.Equal(t, 19, found)
 }

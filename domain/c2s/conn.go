@@ -39,6 +39,7 @@ type conn struct {
 	phase     phase
 	transport transport
 	framed    bool
+	timed     bool   // what lastRead says counts
 	opened    bool   // our stream header is out
 	startTLS  bool   // to be done when Receive has returned
 	fatal     bool   // the stream was closed: the session does not outlive it
@@ -46,7 +47,8 @@ type conn struct {
 	reason    endReason
 	code      int16 // of the WebSocket's close frame; 0 for a normal one
 
-	lastRead atomic.Int64                // when bytes came in last, for bound connections with an idle timeout; 0 before
+	lastRead atomic.Int64                // when bytes came in last, for bound connections that are timed; 0 before
+	agreed   atomic.Int64                // nanoseconds that the client may be silent, 0 for any; see agreeKeepAlive
 	holds    atomic.Pointer[bound]       // as bound, for others to find
 	kicked   atomic.Pointer[kickMessage] // set by others: what a connection without a resource is to be ended with
 
@@ -80,7 +82,7 @@ func (s *Server) newConn(ctx context.Context, l link.Conn) *conn {
 }
 
 // newStream begins with a decoder that has seen nothing.
-func (c *conn) newStream() { c.dec, c.codec = c.srv.config.Codec(c.framed) }
+func (c *conn) newStream() { c.dec, c.codec = c.srv.config.Codec(c.link) }
 
 // limit bounds what the client can make us hold from now on.
 func (c *conn) limit(bytes, elements int) {
@@ -186,7 +188,7 @@ func (c *conn) feed(ctx context.Context, p []byte) {
 		return
 	}
 	now := c.srv.now()
-	if c.srv.config.IdleTimeout > 0 && c.phase == settled {
+	if c.timed {
 		c.lastRead.Store(now)
 	}
 	c.dec.Feed(p)
@@ -222,6 +224,7 @@ type frameEnder interface {
 func (c *conn) take(ctx context.Context, item *stream.Item, now int64) {
 	switch item.Kind {
 	case stream.Keepalive:
+		c.answerPing()
 	case stream.Close:
 		c.closedByClient()
 	case stream.Open:
@@ -249,6 +252,8 @@ func (c *conn) element(ctx context.Context, e *stanza.Element) {
 	switch {
 	case e.Space == nsSM:
 		c.manage(ctx, e)
+	case e.Space == nsStream && e.Local == "keepalive":
+		c.agreeKeepAlive(e)
 	case e.Space == nsTLS || e.Space == nsSASL:
 		c.fail(stream.Fail(stream.PolicyViolation, "The negotiation is over."))
 	default:
@@ -328,7 +333,7 @@ func (c *conn) said(e *stream.Error) { _ = c.link.Close(int(closeCode(e))) }
 
 // refuseDraining tells a connection that came too late.
 func (c *conn) refuseDraining() {
-	c.fail(stream.Fail(stream.SystemShutdown, "The server stops."))
+	c.fail(c.srv.shutdownNotice(0))
 	c.neg.cancel()
 	_ = c.link.Close(int(c.code))
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
+	"github.com/posthouse-im/posthouse/wire/stream/pbstream"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 )
 
@@ -257,8 +258,11 @@ func (e *env) Route(_ context.Context, p *stream.Packet) *stanza.Error {
 }
 
 // codecs is what the composition root gives to c2s.
-func codecs(framed bool) (stream.Decoder, stream.Codec) {
-	if framed {
+func codecs(l link.Conn) (stream.Decoder, stream.Codec) {
+	if l.Protocol() == link.ProtocolCompact {
+		return pbstream.NewDecoder(stream.Limits{}), pbstream.Codec{}
+	}
+	if l.Framed() {
 		return xmlstream.NewFramedDecoder(stream.Limits{}), xmlstream.Framed{}
 	}
 	return xmlstream.NewDecoder(stream.Limits{}), xmlstream.XML{}

@@ -148,9 +148,10 @@ func (c *conn) channel() auth.Channel {
 	}
 }
 
-// canStartTLS reports whether STARTTLS is on offer: not within TLS, nor on a WebSocket (RFC 7395 §3.9).
+// canStartTLS reports whether STARTTLS is on offer: not within TLS, nor on a WebSocket (RFC 7395 §3.9), nor where something else than
+// plain RFC 6120 was agreed on.
 func (c *conn) canStartTLS() bool {
-	return c.srv.config.TLS != nil && !c.framed && c.link.TLS() == nil
+	return c.srv.config.TLS != nil && !c.framed && c.link.TLS() == nil && c.link.Protocol() == ""
 }
 
 // mayLogIn reports whether the link is good enough for credentials: confidential, or within this machine.
@@ -202,6 +203,7 @@ func (c *conn) featuresAuthentic() stanza.Element {
 		stanza.New(nsSM, "sm"),
 		stanza.New(nsRosterVer, "ver"),
 		stanza.New(nsPreApproval, "sub"),
+		stanza.New(nsStream, "keepalive"),
 		c.limits(cfg.MaxStanzaBytes),
 	)
 	if cfg.Features != nil {

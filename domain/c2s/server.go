@@ -22,6 +22,7 @@ type Server struct {
 	background context.Context
 	endAll     context.CancelFunc
 	draining   atomic.Bool
+	timed      atomic.Int64 // connections that the sweeper has to look after
 
 	mu      sync.Mutex // guards the rest; nothing is locked or called under it
 	changed sync.Cond  // on mu: a connection, a sleeping session or a task has gone
@@ -53,7 +54,7 @@ func New(c Config) (*Server, error) {
 func (s *Server) now() int64 { return int64(time.Since(s.epoch)) + 1 }
 
 // Run is the sweeper: once a second it asks clients for acknowledgements that are due, ends sessions that nobody has resumed
-// and, where that is configured, connections that are idle. It returns when ctx is done.
+// and connections that are silent for longer than is configured or was agreed. It returns when ctx is done.
 func (s *Server) Run(ctx context.Context) {
 	tick := time.NewTicker(sweepTime)
 	defer tick.Stop()
@@ -100,23 +101,8 @@ func (s *Server) sweep() {
 			}
 		})
 	}
-	if s.config.IdleTimeout > 0 {
-		s.sweepIdle(now)
-	}
-}
-
-// sweepIdle ends bound connections that have not sent anything for too long.
-func (s *Server) sweepIdle(now int64) {
-	var idle []*conn
-	s.mu.Lock()
-	for c := range s.conns.all {
-		if at := c.lastRead.Load(); at != 0 && now-at > int64(s.config.IdleTimeout) {
-			idle = append(idle, c)
-		}
-	}
-	s.mu.Unlock()
-	for _, c := range idle {
-		c.kick(stream.Fail(stream.ConnectionTimeout, "Nothing was heard for too long."), endedByTimeout)
+	if s.timed.Load() > 0 {
+		s.sweepSilent(now)
 	}
 }
 
@@ -192,7 +178,7 @@ func (s *Server) tellShutdown(ctx context.Context, conns []*conn) {
 				return
 			}
 		}
-		c.kick(stream.Fail(stream.SystemShutdown, "The server stops."), endedByShutdown)
+		c.kick(s.shutdownNotice(len(conns)), endedByShutdown)
 	}
 }
 
@@ -268,6 +254,9 @@ func (s *Server) leave(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns.remove(c)
+	if c.timed {
+		s.timed.Add(-1)
+	}
 	s.metrics.open.Dec()
 	s.changed.Broadcast()
 }

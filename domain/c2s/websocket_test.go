@@ -91,6 +91,7 @@ func (f *frames) SetReadDeadline(t time.Time) error {
 func (f *frames) StartTLS(context.Context, *tls.Config) error { return io.ErrUnexpectedEOF }
 func (f *frames) TLS() *tls.ConnectionState                   { return nil }
 func (f *frames) LocalCertificate() []byte                    { return nil }
+func (f *frames) Protocol() string                            { return "xmpp" }
 func (f *frames) Framed() bool                                { return true }
 func (f *frames) Remote() netip.AddrPort                      { return netip.MustParseAddrPort("127.0.0.1:1") }
 func (f *frames) SetMaxMessage(n int)                         { f.change(func() { f.limit = n }) }

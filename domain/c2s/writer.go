@@ -50,6 +50,7 @@ type turn struct {
 	control [][]byte
 	acks    int
 	handled uint32
+	pong    bool
 	ask     bool
 	final   bool
 	last    *stream.Error
@@ -129,8 +130,8 @@ func (b *bound) takeTurn(w *writer) (t turn, more bool) {
 	if b.at == nil || b.broken || b.finalSent || b.state == ended {
 		return t, false
 	}
-	t = turn{to: b.at, control: b.control, handled: b.handled, sm: b.sm != nil}
-	b.control = nil
+	t = turn{to: b.at, control: b.control, handled: b.handled, sm: b.sm != nil, pong: b.pong}
+	b.control, b.pong = nil, false
 	t.acks = min(b.acksOwed, maxWriteAcks)
 	b.acksOwed -= t.acks
 	if !b.urgent {
@@ -150,7 +151,7 @@ func (b *bound) takeTurn(w *writer) (t turn, more bool) {
 	if b.sm != nil && !t.final {
 		t.ask = b.askDue(b.writing)
 	}
-	more = len(t.control) > 0 || t.acks > 0 || b.writing > 0 || t.ask || t.final
+	more = len(t.control) > 0 || t.pong || t.acks > 0 || b.writing > 0 || t.ask || t.final
 	return t, more
 }
 
@@ -178,6 +179,9 @@ func (b *bound) choked() bool {
 func (b *bound) compose(w *writer, t *turn) {
 	codec := t.to.codec
 	w.bufs = append(w.bufs, t.control...)
+	if p, ok := codec.(ponger); ok && t.pong {
+		w.add(p.AppendPong)
+	}
 	if t.acks > 0 {
 		w.ack.Attrs[0] = stanza.Attr{Local: "h", Value: strconv.FormatUint(uint64(t.handled), 10)}
 		w.add(func(dst []byte) []byte { return codec.AppendElement(dst, &w.ack) })

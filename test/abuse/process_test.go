@@ -79,7 +79,7 @@ func prepare(t *testing.T, settings ...string) *process {
 	require.NoError(t, err)
 	p := &process{t: t, data: filepath.Join(t.TempDir(), "data"), args: []string{bin}}
 	for _, s := range append([]string{
-		"listen.xmpp.address=127.0.0.1:0", "listen.xmpp_tls.address=127.0.0.1:0", "listen.http.address=127.0.0.1:0", "listen.metrics.address=127.0.0.1:0",
+		"listen.xmpp.address=127.0.0.1:0", "listen.xmpp_tls.address=127.0.0.1:0", "listen.compact.address=127.0.0.1:0", "listen.http.address=127.0.0.1:0", "listen.metrics.address=127.0.0.1:0",
 		"auth.iterations=4096", "auth.plain_without_tls=true", "auth.connections.rate=-1", "auth.connections.per_address=-1",
 		"auth.failures.per_user=-1", "auth.failures.per_address=-1", "c2s.drain_time=1ms", "c2s.rate_bytes=-1", "c2s.rate_stanzas=-1", "data=" + p.data,
 	}, settings...) {

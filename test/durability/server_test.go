@@ -75,6 +75,7 @@ func newHouse(t *testing.T, data, durability string) *house {
 		"listen:",
 		"  xmpp: {address: [\"" + port + "\"]}",
 		"  xmpp_tls: {address: []}",
+		"  compact: {address: []}",
 		"  http: {address: []}",
 		"  metrics: {address: []}",
 		"auth: {plain_without_tls: true, iterations: 4096}",

@@ -67,7 +67,7 @@ func described(t *testing.T, r *prometheus.Registry) []string {
 func registered(t *testing.T) (rows []string) {
 	t.Helper()
 	assignments := []settings.Assignment{{Flag: "--data", Path: "data", Value: t.TempDir()}}
-	for _, l := range []string{"xmpp", "xmpp_tls", "http", "metrics"} {
+	for _, l := range []string{"xmpp", "xmpp_tls", "compact", "http", "metrics"} {
 		assignments = append(assignments, settings.Assignment{Flag: "--set", Path: "listen." + l + ".address", Value: "127.0.0.1:0"})
 	}
 	c, _, problems := node.LoadConfig("", nil, assignments)

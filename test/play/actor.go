@@ -33,8 +33,8 @@ const (
 
 // Place is where a node can be reached.
 type Place struct {
-	XMPP, XMPPTLS, HTTP, Private string // host:port
-	Domain                       string
+	XMPP, XMPPTLS, Compact, HTTP, Private string // host:port
+	Domain                                string
 }
 
 // Actor is one connection of one person.

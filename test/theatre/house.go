@@ -54,7 +54,7 @@ func New(t *testing.T, overrides ...string) *House {
 	for _, s := range append([]string{
 		"data=" + h.folder, "log.level=warn", "log.format=json",
 		"listen.xmpp.address=127.0.0.1:0", "listen.xmpp_tls.address=127.0.0.1:0",
-		"listen.http.address=127.0.0.1:0", "listen.metrics.address=127.0.0.1:0",
+		"listen.compact.address=127.0.0.1:0", "listen.http.address=127.0.0.1:0", "listen.metrics.address=127.0.0.1:0",
 		"auth.plain_without_tls=true", fmt.Sprintf("auth.iterations=%d", iterations),
 		"c2s.rate_bytes=-1", "c2s.rate_stanzas=-1",
 		"shutdown.timeout=20s", "c2s.drain_time=1ms",
@@ -112,6 +112,8 @@ func (h *House) start() {
 				h.place.XMPP = l.Address
 			case "xmpp_tls":
 				h.place.XMPPTLS = l.Address
+			case "compact":
+				h.place.Compact = l.Address
 			case "http", "https":
 				h.place.HTTP = l.Address
 			case "metrics":
