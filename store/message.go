@@ -90,11 +90,13 @@ type Append struct {
 	ContentHash [16]byte
 
 	// Retracts is a stored message whose content is taken out in the same transaction; 0 for none. Its identity, number,
-	// parties and time stay; its Stanza becomes Remains, its flag Retracted is set and Counts cleared.
+	// parties and time stay; its Stanza becomes Remains, its flag Retracted is set and Counts cleared. One that is not there, is
+	// damaged or was retracted before is left as it is.
 	Retracts MessageID
 	Remains  []byte
 	// Progress moves one party's marks in the conversation forward in the same transaction; nil for none. When none of its
-	// numbers is beyond what is known of that device and of that account, Stale is set and nothing of this entry is stored.
+	// numbers is beyond what is known of that device, Stale is set and nothing of this entry is stored. Of a device that is
+	// not remembered, while as many as can be are, what is known of the account is taken for known.
 	// A number beyond the conversation's last is taken for the last.
 	Progress *Progress
 	// Stale is a result: see Progress.
@@ -207,8 +209,9 @@ type MessageReader interface {
 	Mark(ctx context.Context, owner AccountID) (Mark, error)
 }
 
-// MessageLog is both halves.
+// MessageLog is both halves, the reading one by time and by conversation.
 type MessageLog interface {
 	MessageWriter
 	MessageReader
+	ConversationReader
 }

@@ -15,8 +15,9 @@ import (
 
 // writer is what Append keeps between calls. Guarded by Log.writing.
 type writer struct {
-	last  store.MessageID
-	tails tails
+	last    store.MessageID
+	tails   tails
+	reached reached
 
 	// Of the batch being staged, emptied by the next.
 	messages []*store.Message
@@ -24,6 +25,8 @@ type writer struct {
 	origins  []*origin
 	byKey    map[[originKeySize]byte]*origin
 	pairs    []newPair
+	// retracted are messages of earlier batches.
+	retracted []*retraction
 	// frozen and young are what was in memory when the batch began, seek what was on disk some time later: nothing falls between
 	// them when index entries are written meanwhile. seek is nil until the batch has an origin-id.
 	frozen, young *recent
@@ -33,8 +36,9 @@ type writer struct {
 
 // newPair is a conversation that begins with this batch.
 type newPair struct {
-	pair         pair
-	conversation store.ConversationID
+	pair              pair
+	conversation      store.ConversationID
+	sender, recipient store.Party
 }
 
 func newWriter(conversations int) writer {
@@ -44,6 +48,7 @@ func newWriter(conversations int) writer {
 // reset begins a batch.
 func (w *writer) reset() {
 	w.tails.age()
+	w.reached.age()
 	clear(w.messages)
 	w.messages = w.messages[:0]
 	w.places = w.places[:0]
@@ -52,6 +57,8 @@ func (w *writer) reset() {
 	clear(w.byKey)
 	clear(w.pairs)
 	w.pairs = w.pairs[:0]
+	clear(w.retracted)
+	w.retracted = w.retracted[:0]
 }
 
 // Append implements store.MessageWriter. When ctx ends before the flush has returned, the log has failed:
@@ -71,6 +78,12 @@ func (l *Log) Append(ctx context.Context, now time.Time, batch []*store.Append, 
 	for _, a := range batch {
 		// Half as much again for the index entries.
 		size += maxRecordSize(&a.Message) + 160
+		if a.Retracts != 0 {
+			size += len(a.Remains) + 400
+		}
+		if a.Progress != nil {
+			size += 400
+		}
 	}
 	if err := l.space.room(now, size); err != nil {
 		return err
@@ -98,11 +111,13 @@ func (l *Log) append(ctx context.Context, now time.Time, batch []*store.Append, 
 	}
 	b := l.db.NewBatchWithSize(size + 64*len(marks))
 	w.write(b, marks)
+	l.publish(w.writeAnew(b))
 	if err := l.commit(ctx, b); err != nil {
 		return err
 	}
 	l.visible.Store(uint64(w.last))
 	l.recents.add(w.places, w.origins)
+	l.pending.Store(nil)
 	l.witness(before)
 	return nil
 }
@@ -181,12 +196,17 @@ func (l *Log) stage(a *store.Append, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	if a.Progress != nil {
+		if a.Stale, err = l.stale(*a.Progress, t); a.Stale || err != nil {
+			return err
+		}
+	}
 	a.ID = store.NextMessageID(w.last, now)
 	w.last = a.ID
 	if t == nil {
 		t = &tail{conversation: store.ConversationID(a.ID)}
 		w.tails.put(p, t)
-		w.pairs = append(w.pairs, newPair{p, t.conversation})
+		w.pairs = append(w.pairs, newPair{p, t.conversation, a.Sender, a.Recipient})
 	}
 	t.last++
 	a.Conversation, a.Seq = t.conversation, t.last
@@ -197,6 +217,9 @@ func (l *Log) stage(a *store.Append, now time.Time) error {
 	}
 	w.messages = append(w.messages, &a.Message)
 	w.places = append(w.places, newPlace(&a.Message, swapped, sender == recipient))
+	if a.Retracts != 0 {
+		return l.retract(a.Retracts, a.Remains, a.ID)
+	}
 	return nil
 }
 
@@ -285,6 +308,11 @@ func (w *writer) write(b *engine.Batch, marks []store.Mark) {
 		binary.BigEndian.PutUint64(conversation[:], uint64(p.conversation))
 		w.buf = partiesKey(w.buf[:0], p.pair)
 		set(b, w.buf, conversation[:])
+		membersOf(p.pair, p.conversation, p.sender, p.recipient, func(account store.AccountID, m *member) {
+			var key [pairKeySize]byte
+			w.buf = appendMember(w.buf[:0], m)
+			set(b, pairKey(key[:0], keyMember, uint64(account), uint64(m.conversation)), w.buf)
+		})
 	}
 	for i := range marks {
 		w.buf = appendMark(w.buf[:0], &marks[i])

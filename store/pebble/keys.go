@@ -17,11 +17,14 @@ import (
 //	received | account | id of the first           → a block of messages to the account
 //	sent | account | id of the first               → a block of messages from the account to somebody else
 //	origin | account | digest                      → what was sent under an origin-id, see originEntry
+//	retracted | conversation | number              → a message of which the content was taken out, see retract.go
 //	parties | party | party                        → conversation, the lesser party first
 //	mark | account                                 → mark
+//	member | account | conversation                → the account's side of a conversation, see conversation.go
+//	progress | conversation | account              → how far an account has come in a conversation, see progress.go
 //	version                                        → schema version, uvarint
 //
-// A batch writes message, parties and mark entries and one journal entry. The indexes – conversation, received, sent, origin –
+// A batch writes message, mark, progress and retracted entries, those of conversations that begin, and one journal entry. The indexes – conversation, received, sent, origin –
 // are not written message by message, which would cost more than all the rest, but for tens of thousands of messages at a time,
 // sorted and packed; see pack.go. Until then the places are kept in memory (recent.go), and the journal is what they are restored from.
 //
@@ -39,18 +42,21 @@ const (
 	keyReceived     = 0x11
 	keySent         = 0x12
 	keyOrigin       = 0x13
+	keyRetracted    = 0x14
 	keyParties      = 0x20
 	keyMark         = 0x21
+	keyMember       = 0x22
+	keyProgress     = 0x23
 	keyVersion      = 0x30
 )
 
-// schemaVersion is the newest layout of keys and values that this code writes and reads.
-const schemaVersion = 1
+// schemaVersion is the newest layout of keys and values that this code writes and reads. Version 1 had no member entries.
+const schemaVersion = 2
 
 // Sizes of the keys of fixed length, in bytes.
 const (
 	idKeySize     = 1 + 8     // message, journal, mark
-	pairKeySize   = 1 + 8 + 8 // conversation, received, sent
+	pairKeySize   = 1 + 8 + 8 // conversation, received, sent, retracted, member, progress
 	originKeySize = 1 + 8 + 16
 )
 
@@ -59,7 +65,7 @@ func idKey(dst []byte, prefix byte, id uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, prefix), id)
 }
 
-// pairKey writes a conversation, received or sent key.
+// pairKey writes a key of two numbers.
 func pairKey(dst []byte, prefix byte, a, b uint64) []byte {
 	return binary.BigEndian.AppendUint64(idKey(dst, prefix, a), b)
 }

@@ -103,6 +103,8 @@ type Log struct {
 	// engine shows a write before it is flushed. recents only has what is visible.
 	visible atomic.Uint64
 	recents recents
+	// pending is what the batch that is being flushed writes anew, nil for nothing. Set by Append.
+	pending atomic.Pointer[pending]
 
 	// writing is held by Append: it guards writer, packing, witnesses and space. It is taken before using.
 	writing   sync.Mutex
@@ -190,24 +192,11 @@ func privateFolder(path string) error {
 
 // recover checks the schema version, or sets it in a new log, and finds where the log and its indexes end.
 func (l *Log) recover() error {
-	value, err := l.get([]byte{keyVersion})
-	switch {
-	case err != nil:
-		return fmt.Errorf("read schema version: %w", err)
-	case value == nil:
-		if err := l.begin(); err != nil {
-			return err
-		}
-	default:
-		version, n := binary.Uvarint(value)
-		if n <= 0 {
-			return fmt.Errorf("read schema version: %w", errShort)
-		}
-		if version > schemaVersion {
-			return fmt.Errorf("%w: its schema is %d, this one knows %d", errNewer, version, schemaVersion)
-		}
+	version, err := l.version()
+	if err != nil {
+		return err
 	}
-	value, err = l.get([]byte{keyIndexed})
+	value, err := l.get([]byte{keyIndexed})
 	if err != nil {
 		return fmt.Errorf("read where the index ends: %w", err)
 	}
@@ -230,6 +219,11 @@ func (l *Log) recover() error {
 	}
 	l.writer.last = last
 	l.visible.Store(uint64(last))
+	if version < schemaVersion {
+		if err := l.upgrade(); err != nil {
+			return fmt.Errorf("upgrade from schema %d: %w", version, err)
+		}
+	}
 	return nil
 }
 
@@ -271,6 +265,25 @@ func (l *Log) readJournal() (last store.MessageID, err error) {
 		last = id
 	}
 	return last, it.Error()
+}
+
+// version reads the schema version. A new log gets the newest.
+func (l *Log) version() (uint64, error) {
+	value, err := l.get([]byte{keyVersion})
+	if err != nil {
+		return 0, fmt.Errorf("read schema version: %w", err)
+	}
+	if value == nil {
+		return schemaVersion, l.begin()
+	}
+	version, n := binary.Uvarint(value)
+	if n <= 0 {
+		return 0, fmt.Errorf("read schema version: %w", errShort)
+	}
+	if version > schemaVersion {
+		return 0, fmt.Errorf("%w: its schema is %d, this one knows %d", errNewer, version, schemaVersion)
+	}
+	return version, nil
 }
 
 // begin writes the schema version into an empty store, and refuses any other.

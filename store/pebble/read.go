@@ -45,11 +45,24 @@ func (l *Log) message(id store.MessageID, d *decoder) (store.Message, error) {
 	if err != nil {
 		return store.Message{}, &readError{err}
 	}
-	m, err := d.decode(id, value)
+	m, err := l.decode(d, id, value)
 	if e := closer.Close(); err == nil && e != nil {
 		err = &readError{e}
 	}
 	return m, err
+}
+
+// decode decodes a record that the engine has. A retraction is not seen before it is durable.
+func (l *Log) decode(d *decoder, id store.MessageID, value []byte) (store.Message, error) {
+	m, err := d.decode(id, value)
+	if err != nil || m.Flags&store.Retracted == 0 {
+		return m, err
+	}
+	var buf [idKeySize]byte
+	if before := l.durable(idKey(buf[:0], keyMessage, uint64(id)), nil); before != nil {
+		return d.decode(id, before)
+	}
+	return m, nil
 }
 
 // readError is an error of the engine, as against one of a record's content.
@@ -57,10 +70,15 @@ type readError struct{ error }
 
 func (e *readError) Unwrap() error { return e.error }
 
+// unreadable tells an error of the disk from a damaged record.
+func unreadable(err error) bool {
+	var read *readError
+	return errors.As(err, &read) && !engine.IsCorruptionError(err)
+}
+
 // damage turns the error of one record into one for the caller and counts it.
 func (l *Log) damage(err error, ids ...store.MessageID) error {
-	var read *readError
-	if errors.As(err, &read) && !engine.IsCorruptionError(err) {
+	if unreadable(err) {
 		return fmt.Errorf("read message %d: %w", ids, err)
 	}
 	d := &store.DamagedError{IDs: ids, Cause: err}
@@ -86,8 +104,7 @@ func (l *Log) messages(ctx context.Context, ids []store.MessageID) ([]store.Mess
 			found = append(found, m)
 			continue
 		}
-		var read *readError
-		if errors.As(err, &read) && !engine.IsCorruptionError(err) {
+		if unreadable(err) {
 			return nil, fmt.Errorf("message %d: %w", id, err)
 		}
 		if damaged = append(damaged, id); cause == nil {
@@ -130,7 +147,7 @@ func (l *Log) Since(ctx context.Context, after store.MessageID, limit int) ([]st
 			return nil, fmt.Errorf("read log: %w", err)
 		}
 		id := store.MessageID(binary.BigEndian.Uint64(it.Key()[1:]))
-		m, err := d.decode(id, it.Value())
+		m, err := l.decode(&d, id, it.Value())
 		if err == nil {
 			found = append(found, m)
 			continue

@@ -110,6 +110,16 @@ func (r *recent) origin(key *[originKeySize]byte) (e originEntry, found bool) {
 	return e, found
 }
 
+// origin finds what was sent under an origin-id, when it is not on disk.
+func (r *recents) origin(key *[originKeySize]byte) (e originEntry, found bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if e, found = r.young.origin(key); found {
+		return e, true
+	}
+	return r.frozen.origin(key)
+}
+
 // parts returns both parts, of which Append may read origins without further ado: nobody else adds to them.
 func (r *recents) parts() (frozen, young *recent) {
 	r.mu.RLock()

@@ -25,6 +25,8 @@ import (
 // messageLog is a message log on SQLite, as good as we could make it. It is not used: it is what the decision of
 // docs/design/message-log.md was measured against. It has no marks, since no figure needs them.
 type messageLog struct {
+	store.ConversationReader // nil: not part of the comparison
+
 	write, read *sql.DB
 	reads       *statements
 	inserts     map[int]*sql.Stmt

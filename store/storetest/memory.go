@@ -19,6 +19,7 @@ type Memory struct {
 	messages []store.Message
 	origins  map[origin]*store.Append
 	marks    map[store.AccountID]store.Mark
+	progress map[progressOf]*progress
 }
 
 type origin struct {
@@ -27,11 +28,21 @@ type origin struct {
 	id      string
 }
 
+func originOf(sender store.Party, id string) origin {
+	key := origin{account: sender.Account, id: id}
+	if key.account == 0 {
+		key.address = sender.JID.String()
+	}
+	return key
+}
+
 var _ store.MessageLog = (*Memory)(nil)
 
 // NewMemory returns an empty log.
 func NewMemory() *Memory {
-	return &Memory{origins: map[origin]*store.Append{}, marks: map[store.AccountID]store.Mark{}}
+	return &Memory{
+		origins: map[origin]*store.Append{}, marks: map[store.AccountID]store.Mark{}, progress: map[progressOf]*progress{},
+	}
 }
 
 // Close does nothing.
@@ -64,10 +75,7 @@ func (m *Memory) Append(ctx context.Context, now time.Time, batch []*store.Appen
 }
 
 func (m *Memory) append(now time.Time, a *store.Append) {
-	key := origin{account: a.Sender.Account, id: a.OriginID}
-	if key.account == 0 {
-		key.address = a.Sender.JID.String()
-	}
+	key := originOf(a.Sender, a.OriginID)
 	if first := m.origins[key]; a.OriginID != "" && first != nil {
 		if a.Conflict = first.ContentHash != a.ContentHash; !a.Conflict {
 			a.Duplicate = true
@@ -79,16 +87,19 @@ func (m *Memory) append(now time.Time, a *store.Append) {
 	if n := len(m.messages); n > 0 {
 		last = m.messages[n-1].ID
 	}
+	conversation, number := m.lastSeq(a.Sender, a.Recipient)
+	if a.Progress != nil && m.stale(a, conversation, number) {
+		a.Stale = true
+		return
+	}
 	a.ID = store.NextMessageID(last, now)
-	a.Conversation, a.Seq = store.ConversationID(a.ID), 1
-	for i := range m.messages {
-		if old := &m.messages[i]; samePair(old, a.Sender, a.Recipient) {
-			a.Conversation, a.Seq = old.Conversation, old.Seq+1
-		}
+	if a.Conversation, a.Seq = conversation, number+1; number == 0 {
+		a.Conversation = store.ConversationID(a.ID)
 	}
 	kept := a.Message
 	kept.Stanza = slices.Clone(kept.Stanza)
 	m.messages = append(m.messages, kept)
+	m.retract(a.Retracts, a.Remains)
 	if a.OriginID != "" {
 		first := *a
 		m.origins[key] = &first

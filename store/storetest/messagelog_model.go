@@ -62,10 +62,19 @@ func (m *model) append(t *rapid.T) {
 	for range size {
 		from, to := m.party(t, "from"), m.party(t, "to")
 		text := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "text")
-		flags := store.MessageFlags(rapid.IntRange(0, 7).Draw(t, "flags"))
-		id := rapid.SampledFrom([]string{"", "", "o1", "o2"}).Draw(t, "origin")
-		got = append(got, withOrigin(message(from, to, text, flags), id))
-		want = append(want, withOrigin(message(from, to, text, flags), id))
+		flags := store.MessageFlags(rapid.IntRange(0, 15).Draw(t, "flags"))
+		a := withOrigin(message(from, to, text, flags), rapid.SampledFrom([]string{"", "", "o1", "o2"}).Draw(t, "origin"))
+		switch rapid.IntRange(0, 4).Draw(t, "kind") {
+		case 0:
+			a.Retracts, a.Remains = m.id(t, "retracts"), []byte("<gone/>")
+		case 1:
+			a.Progress = &store.Progress{
+				Account: from.Account, Device: rapid.SampledFrom([]string{"", "phone", "laptop"}).Draw(t, "device"),
+				Delivered: uint64(rapid.IntRange(0, 20).Draw(t, "delivered")), Read: uint64(rapid.IntRange(0, 20).Draw(t, "read")),
+			}
+		}
+		same := *a
+		got, want = append(got, a), append(want, &same)
 	}
 	require.NoError(t, m.got.Append(context.Background(), m.now, got, nil))
 	require.NoError(t, m.want.Append(context.Background(), m.now, want, nil))
@@ -75,6 +84,8 @@ func (m *model) append(t *rapid.T) {
 		require.Equal(t, want[i].Seq, got[i].Seq)
 		require.Equal(t, want[i].Duplicate, got[i].Duplicate)
 		require.Equal(t, want[i].Conflict, got[i].Conflict)
+		require.Equal(t, want[i].Stale, got[i].Stale)
+		require.Equal(t, want[i].Stanza, got[i].Stanza, "what the caller has is left alone")
 	}
 }
 
@@ -148,6 +159,20 @@ func (m *model) ask(t *rapid.T) {
 		add(err, last)
 		found, err = l.Numbered(ctx, conversation, first, limit)
 		add(err, ids(found))
+		listed, more, err := l.Conversations(ctx, owner, q.Before, limit)
+		for i := range listed {
+			listed[i].ID = 0
+		}
+		add(err, append([]store.Conversation{}, listed...), more)
+		with, err := l.ConversationWith(ctx, a.Account, b)
+		with.ID = 0
+		add(err, with)
+		devices, err := l.ProgressOf(ctx, conversation, owner)
+		add(err, append([]store.Progress{}, devices...))
+		origin, _, seq, err := l.Origin(ctx, a, "o1")
+		add(err, origin, seq)
+		newest, err := l.Last(ctx)
+		add(err, newest)
 		return all
 	}
 	require.Equal(t, answers(m.want), answers(m.got), "%+v", q)
