@@ -41,7 +41,8 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Store implements store.Accounts, store.Rosters, store.ArchivePreferences, store.LastActivity, store.Secrets and store.Devices.
+// Store implements store.Accounts, store.Rosters, store.ArchivePreferences, store.LastActivity, store.Secrets, store.Devices,
+// store.Settings and store.Profiles.
 type Store struct {
 	write   *sql.DB // of one connection
 	readers *sql.DB

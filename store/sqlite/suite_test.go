@@ -21,5 +21,7 @@ func databases() storetest.Databases {
 
 func TestAccounts(t *testing.T)    { storetest.Accounts(t, databases()) }
 func TestRosters(t *testing.T)     { storetest.Rosters(t, databases()) }
+func TestSettings(t *testing.T)    { storetest.Settings(t, databases()) }
+func TestProfiles(t *testing.T)    { storetest.Profiles(t, databases()) }
 func TestPreferences(t *testing.T) { storetest.Preferences(t, databases()) }
 func TestDevices(t *testing.T)     { storetest.Devices(t, databases()) }

@@ -21,6 +21,8 @@ type Database interface {
 	store.LastActivity
 	store.Activities
 	store.Secrets
+	store.Settings
+	store.Profiles
 	store.Devices
 	Close() error
 }

@@ -1,0 +1,129 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/posthouse-im/posthouse/store"
+)
+
+// ConversationSettings implements store.Settings.
+func (s *Store) ConversationSettings(ctx context.Context, owner store.AccountID) ([]store.ConversationSettings, error) {
+	found, err := s.readSettings(ctx, `SELECT contact, muted_until, pinned, changed FROM conversation_setting
+		WHERE account = ? AND (muted_until <> 0 OR pinned <> 0) ORDER BY contact`, owner)
+	if err != nil {
+		return nil, fmt.Errorf("read conversation settings: %w", err)
+	}
+	return found, nil
+}
+
+// ChangedConversationSettings implements store.Settings.
+func (s *Store) ChangedConversationSettings(ctx context.Context, owner store.AccountID, after uint64, limit int) (changed []store.ConversationSettings, last uint64, err error) {
+	// The number is read first: what changes in between is found here and again by the next call, and never by neither.
+	err = s.read.scan(ctx, `SELECT coalesce(max(changed), 0) FROM conversation_setting WHERE account = ?`, []any{owner}, &last)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read changed conversation settings: %w", translate(err))
+	}
+	changed, err = s.readSettings(ctx, `SELECT contact, muted_until, pinned, changed FROM conversation_setting
+		WHERE account = ? AND changed > ? ORDER BY changed LIMIT ?`, owner, after, limit)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read changed conversation settings: %w", err)
+	}
+	if n := len(changed); n > 0 {
+		last = max(last, changed[n-1].Changed)
+	}
+	return changed, last, nil
+}
+
+func (s *Store) readSettings(ctx context.Context, query string, args ...any) (found []store.ConversationSettings, err error) {
+	rows, err := s.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, translate(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c store.ConversationSettings
+		var muted int64
+		if err := rows.Scan(&c.With, &muted, &c.Pinned, &c.Changed); err != nil {
+			return nil, translate(err)
+		}
+		c.MutedUntil = timeOf(muted)
+		found = append(found, c)
+	}
+	return found, translate(rows.Err())
+}
+
+// SetConversationSettings implements store.Settings. Of those that are back at the default as many are remembered as may
+// differ from it: beyond that the one that was changed first is forgotten.
+func (s *Store) SetConversationSettings(ctx context.Context, owner store.AccountID, c store.ConversationSettings, max int) (store.ConversationSettings, error) {
+	muted := millisOf(c.MutedUntil)
+	c.MutedUntil = timeOf(muted)
+	plain := muted == 0 && !c.Pinned
+	err := s.change(ctx, func(tx *sql.Tx) error {
+		var have int64
+		var pinned bool
+		err := tx.QueryRowContext(ctx, `SELECT muted_until, pinned, changed FROM conversation_setting WHERE account = ? AND contact = ?`,
+			owner, c.With).Scan(&have, &pinned, &c.Changed)
+		if missing := errors.Is(err, sql.ErrNoRows); err != nil && !missing {
+			return err
+		} else if missing && plain || !missing && have == muted && pinned == c.Pinned {
+			return exists(ctx, tx, owner) // nothing changes
+		}
+		if err := roomForSettings(ctx, tx, owner, &c, plain, max); err != nil {
+			return err
+		}
+		err = tx.QueryRowContext(ctx, `SELECT coalesce(max(changed), 0) + 1 FROM conversation_setting WHERE account = ?`, owner).Scan(&c.Changed)
+		if err != nil {
+			return err
+		}
+		return affected(tx.ExecContext(ctx, `INSERT INTO conversation_setting (account, contact, muted_until, pinned, changed)
+			SELECT id, ?, ?, ?, ? FROM account WHERE id = ?
+			ON CONFLICT (account, contact) DO UPDATE SET muted_until = excluded.muted_until, pinned = excluded.pinned, changed = excluded.changed`,
+			c.With, muted, c.Pinned, c.Changed, owner))
+	})
+	if err != nil {
+		return store.ConversationSettings{}, fmt.Errorf("set conversation settings: %w", err)
+	}
+	return c, nil
+}
+
+// roomForSettings refuses one too many, and forgets what is too old to matter.
+func roomForSettings(ctx context.Context, tx *sql.Tx, owner store.AccountID, c *store.ConversationSettings, plain bool, max int) error {
+	var chosen, plains int
+	err := tx.QueryRowContext(ctx, `SELECT count(*) FILTER (WHERE muted_until <> 0 OR pinned <> 0), count(*) FILTER (WHERE muted_until = 0 AND pinned = 0)
+		FROM conversation_setting WHERE account = ? AND contact <> ?`, owner, c.With).Scan(&chosen, &plains)
+	switch {
+	case err != nil:
+		return err
+	case !plain && chosen >= max:
+		return store.ErrLimit
+	case plain && plains >= max:
+		_, err = tx.ExecContext(ctx, `DELETE FROM conversation_setting WHERE account = ? AND changed =
+			(SELECT min(changed) FROM conversation_setting WHERE account = ? AND muted_until = 0 AND pinned = 0)`, owner, owner)
+	}
+	return err
+}
+
+// exists returns ErrNotFound when the account is gone.
+func exists(ctx context.Context, tx *sql.Tx, owner store.AccountID) error {
+	var one int
+	return tx.QueryRowContext(ctx, `SELECT 1 FROM account WHERE id = ?`, owner).Scan(&one)
+}
+
+// millisOf is a time as it is stored; the zero time is 0.
+func millisOf(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func timeOf(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
