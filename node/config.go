@@ -18,6 +18,7 @@ import (
 	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/node/settings"
 	"github.com/posthouse-im/posthouse/store/pebble"
+	"github.com/posthouse-im/posthouse/token"
 )
 
 // Prefix begins the name of every environment variable that is a setting.
@@ -41,6 +42,8 @@ type Config struct {
 	TLS TLSConfig `yaml:"tls"`
 	// Auth says who may log in, and how.
 	Auth auth.Config `yaml:"auth"`
+	// Tokens are what devices and other systems show to the API.
+	Tokens token.Config `yaml:"tokens"`
 	// C2S bounds what one client may do.
 	C2S c2s.Config `yaml:"c2s" hide:"registration"`
 	// Session bounds what is held for those who are connected.

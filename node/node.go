@@ -20,6 +20,7 @@ import (
 	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/store/pebble"
 	"github.com/posthouse-im/posthouse/store/sqlite"
+	"github.com/posthouse-im/posthouse/token"
 	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -36,6 +37,7 @@ type assembly struct {
 	activity *activityWriter
 
 	auth     *auth.Authenticator
+	tokens   *token.Service
 	sessions *session.Manager
 	contacts *roster.Contacts
 	local    *local.Domain
@@ -72,6 +74,7 @@ func Assemble(ctx context.Context, s *Shell) error {
 	s.Group.Add(Loop("archive", a.archive.Run))
 	s.Group.Add(Part{Name: "delivery", Stop: a.local.Close})
 	s.Group.Add(Loop("account changes", a.watchAccounts))
+	s.Group.Add(Loop("token keys", a.tokens.Run))
 	s.Group.Add(a.clientsPart())
 	if err := a.addListeners(ctx); err != nil {
 		return errors.Join(err, a.closeStores())
@@ -132,6 +135,9 @@ func (a *assembly) wire(ctx context.Context) error {
 	c := a.Config.Auth
 	c.Secret, c.Registerer, c.Log = fakeKey, a.Registry, a.Log
 	if a.auth, err = auth.New(a.database, c); err != nil {
+		return err
+	}
+	if err := a.makeTokens(ctx); err != nil {
 		return err
 	}
 	a.sessions = session.New(a.sessionConfig())
@@ -269,6 +275,7 @@ func (a *assembly) watchAccounts(ctx context.Context) error {
 				continue
 			}
 			a.auth.Directory().Invalidate(c.Name)
+			a.tokens.Forget(c.ID, c.Device)
 			a.contacts.Forget(uint64(c.ID))
 			n := a.clients.Disconnect(uint64(c.ID), nil, stream.Fail(stream.NotAuthorized, "The account was changed. Log in again."))
 			a.Log.Info("an account was changed by another process", "account", uint64(c.ID), "sessions_ended", n)

@@ -1,0 +1,24 @@
+package node
+
+import (
+	"context"
+
+	"github.com/posthouse-im/posthouse/token"
+)
+
+// tokensSecret is the name of the secret that refresh tokens are made with.
+const tokensSecret = "refresh-token"
+
+// makeTokens makes what issues and checks tokens. It looks at the store itself, and not at what is remembered of accounts: a token is refused
+// soon after its account was changed, also when another process has changed it.
+func (a *assembly) makeTokens(ctx context.Context) (err error) {
+	c := a.Config.Tokens
+	if c.Secret, err = a.database.Secret(ctx, tokensSecret, 32); err != nil {
+		return err
+	}
+	c.Domain, c.Keys, c.Services, c.Devices, c.Accounts = a.domain, a.database, a.database, a.database, a.database
+	c.Admins = a.Config.Auth.Admins
+	c.Metrics, c.Log = a.Registry, a.Log
+	a.tokens, err = token.New(ctx, c)
+	return err
+}
