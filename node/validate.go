@@ -51,7 +51,7 @@ func Networks(list []Prefixed) []netip.Prefix {
 
 // Validate checks what no single setting can show. It is called by the loader.
 func (c *Config) Validate() error {
-	return errors.Join(c.validateDomain(), c.validateListeners(), c.validateTLS(), c.validateCompact(), c.validateHTTP())
+	return errors.Join(c.validateDomain(), c.validateAdmins(), c.validateListeners(), c.validateTLS(), c.validateCompact(), c.validateHTTP())
 }
 
 // validateAdmins keeps a name that no account can have from being taken for an administrator's.
