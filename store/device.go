@@ -20,8 +20,8 @@ type Device struct {
 	Generation uint64
 	// Used is the newest generation that the client has logged in with; 0 for none.
 	Used uint64
-	// LoginExpires is until when the newest login token is good.
-	LoginExpires time.Time
+	// LoginExpires is until when the newest login token is good, and UsedExpires the one of generation Used.
+	LoginExpires, UsedExpires time.Time
 	// Counter is the highest one that the client has sent with the token of generation Used (XEP-0484 §3.4), 0 for none.
 	Counter uint64
 	// Refresh is the SHA-256 of the newest refresh token for the API and RefreshBefore that of the one before it; nil for none.

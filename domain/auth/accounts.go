@@ -118,8 +118,16 @@ func (a *Authenticator) Delete(ctx context.Context, name string) error {
 
 // change runs a change of an account. The directory forgets it in any case, because after an error it is not known what was stored.
 func (a *Authenticator) change(ctx context.Context, kind, name string, run func() error) error {
+	id, known, unsure := a.directory.Lookup(ctx, name)
 	err := run()
 	a.directory.Invalidate(name)
+	switch {
+	case a.devices == nil:
+	case known:
+		a.devices.forgetAccount(id)
+	case unsure != nil:
+		a.devices.forgetAll()
+	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return RefusedNoAccount

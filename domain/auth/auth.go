@@ -5,7 +5,7 @@
 // It keeps passwords nowhere; what it stores of one is what RFC 5802 §3 lets a server keep.
 //
 // Concurrency. [Authenticator], [Directory] and [Connections] may be called by any goroutine; an Exchange belongs to the goroutine that
-// reads its stream. The package starts no goroutine. Every map in it is bounded, and says what gives way.
+// reads its stream. The package starts no goroutine; [Authenticator.Run] is one. Every map in it is bounded, and says what gives way.
 package auth
 
 import (
@@ -47,6 +47,7 @@ type Config struct {
 	// ReservedNames are refused to strangers who register, beside those that are built in.
 	ReservedNames []string `yaml:"reserved_names"`
 
+	Tokens      TokenConfig      `yaml:"tokens"`
 	Directory   DirectoryConfig  `yaml:"directory"`
 	Failures    FailureConfig    `yaml:"failures"`
 	Connections ConnectionConfig `yaml:"connections"`
@@ -79,6 +80,7 @@ type Authenticator struct {
 
 	// Safe for concurrent use.
 	directory   *Directory
+	devices     *devices // nil: no login tokens
 	bindings    bindings
 	failures    *failures
 	connections *Connections
@@ -97,6 +99,9 @@ func New(accounts store.Accounts, config Config) (*Authenticator, error) {
 	orDefault(&config.Iterations, DefaultIterations)
 	orDefault(&config.PasswordMin, 8)
 	orDefault(&config.PlainCacheTTL, time.Hour)
+	orDefault(&config.Tokens.Life, 30*24*time.Hour)
+	orDefault(&config.Tokens.MaxDevices, 50)
+	orDefault(&config.Tokens.Cached, 20_000)
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
@@ -121,6 +126,9 @@ func New(accounts store.Accounts, config Config) (*Authenticator, error) {
 		connections: newConnections(config.Connections, clock),
 		hashing:     newGate(runtime.GOMAXPROCS(0), maxWaitingHashes),
 		rates:       newRegistrationRates(config.Failures, clock),
+	}
+	if t := &config.Tokens; t.Devices != nil && len(t.Key) > 0 && !t.Off {
+		a.devices = newDevices(t.Devices, t.Cached, clock)
 	}
 	var err error
 	if !config.PlainCacheOff {

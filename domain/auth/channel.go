@@ -43,15 +43,17 @@ type mechanism struct {
 	name string
 	hash *scramHash // nil: PLAIN
 	plus bool       // with channel binding
+	// binding is what a token mechanism binds to; "" for none.
+	binding string
 }
 
 // mechanisms in order of preference.
 var mechanisms = []*mechanism{
-	{ScramSHA256Plus, hashSHA256, true},
-	{ScramSHA1Plus, hashSHA1, true},
-	{ScramSHA256, hashSHA256, false},
-	{ScramSHA1, hashSHA1, false},
-	{Plain, nil, false},
+	{name: ScramSHA256Plus, hash: hashSHA256, plus: true},
+	{name: ScramSHA1Plus, hash: hashSHA1, plus: true},
+	{name: ScramSHA256, hash: hashSHA256},
+	{name: ScramSHA1, hash: hashSHA1},
+	{name: Plain},
 }
 
 func findMechanism(name string) *mechanism {
@@ -73,6 +75,7 @@ const (
 // offer is what a kind of channel is told at the beginning. There are few kinds, so that offers are made once.
 type offer struct {
 	mechanisms []string
+	tokens     []string // mechanisms for login tokens
 	bindings   []string // in order of preference
 	plus       bool     // a mechanism with channel binding is among them
 	sha256     string   // XEP-0474 hashes, in base64
@@ -92,6 +95,11 @@ func newOffers(enabled func(name string) bool) map[offerKey]*offer {
 		}
 		if key.endPoint {
 			o.bindings = append(o.bindings, tlsServerEndPoint)
+		}
+		for _, m := range tokenMechanisms {
+			if m.binding == "" || slices.Contains(o.bindings, m.binding) {
+				o.tokens = append(o.tokens, m.name)
+			}
 		}
 		for _, m := range mechanisms {
 			if !enabled(m.name) || m.plus && len(o.bindings) == 0 || m.hash == nil && !key.plain {

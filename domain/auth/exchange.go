@@ -27,6 +27,8 @@ type Exchange struct {
 	nonce       string            // both parts
 	authMessage []byte
 
+	token *tokenLogin // a login with a token that has succeeded
+
 	additional []byte
 }
 
@@ -162,7 +164,7 @@ func (e *Exchange) finish(r *refusal) {
 	a.metrics.failed(r.reason)
 	attributes = append(attributes, slog.String("event", "auth.login_failed"), slog.String("reason", string(r.reason)))
 	switch r.reason {
-	case reasonUnknown, reasonProof, reasonDisabled, reasonBinding, reasonAuthzid:
+	case reasonUnknown, reasonProof, reasonReplayed, reasonDisabled, reasonBinding, reasonAuthzid:
 		if a.failures.failed(e.channel.Remote, e.claimed) {
 			r.Exhausted = true
 			a.metrics.throttled.Inc()

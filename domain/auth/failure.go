@@ -9,7 +9,7 @@ const (
 	Aborted SASLCondition = "aborted"
 	// AccountDisabled: the proof was right and the account may not log in.
 	AccountDisabled SASLCondition = "account-disabled"
-	// CredentialsExpired is not in use yet.
+	// CredentialsExpired: the login token is right, and was replaced or its time is over.
 	CredentialsExpired SASLCondition = "credentials-expired"
 	// EncryptionRequired: the mechanism is to be had, but not on a link in the clear.
 	EncryptionRequired SASLCondition = "encryption-required"
@@ -59,6 +59,8 @@ const (
 	reasonUnknown     reason = "unknown-account"
 	reasonProof       reason = "wrong-proof"
 	reasonDisabled    reason = "disabled"
+	reasonExpired     reason = "expired-token"
+	reasonReplayed    reason = "replayed-token"
 	reasonThrottled   reason = "throttled"
 	reasonBusy        reason = "busy"
 	reasonStore       reason = "store"
@@ -68,7 +70,7 @@ const (
 // reasons are all of them, for the metric's labels.
 var reasons = []reason{
 	reasonMalformed, reasonMechanism, reasonAuthzid, reasonBinding, reasonBindingType, reasonUnknown, reasonProof, reasonDisabled,
-	reasonThrottled, reasonBusy, reasonStore, reasonInterrupted,
+	reasonExpired, reasonReplayed, reasonThrottled, reasonBusy, reasonStore, reasonInterrupted,
 }
 
 // refusal is a failure with the operator's reason.

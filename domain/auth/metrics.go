@@ -34,6 +34,9 @@ func newMetrics(r prometheus.Registerer, a *Authenticator) (*metrics, error) {
 	for _, mechanism := range mechanisms {
 		m.logins[mechanism.name] = logins.WithLabelValues(mechanism.name)
 	}
+	for _, mechanism := range tokenMechanisms {
+		m.logins[mechanism.name] = logins.WithLabelValues(mechanism.name)
+	}
 	m.logins["password"] = logins.WithLabelValues("password")
 	for _, reason := range reasons {
 		m.failures[reason] = failures.WithLabelValues(string(reason))

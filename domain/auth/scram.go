@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/posthouse-im/posthouse/store"
@@ -175,13 +176,7 @@ func (e *Exchange) admit(ctx context.Context) *refusal {
 		return r
 	}
 	same := a.ID != 0 && a.ID == e.account.ID
-	if same && e.key != nil {
-		same = false
-		for _, c := range a.Credentials {
-			same = same || c.Hash == e.key.Hash && hmac.Equal(c.StoredKey, e.key.StoredKey)
-		}
-	}
-	if !same {
+	if !same || e.key != nil && !hasKey(&a, e.key) {
 		return refuse(NotAuthorized, "", reasonProof)
 	}
 	e.account = a
@@ -189,6 +184,13 @@ func (e *Exchange) admit(ctx context.Context) *refusal {
 		return refuse(AccountDisabled, "", reasonDisabled)
 	}
 	return nil
+}
+
+// hasKey reports whether the key is still among the account's.
+func hasKey(a *store.Account, key *store.Credential) bool {
+	return slices.ContainsFunc(a.Credentials, func(c store.Credential) bool {
+		return c.Hash == key.Hash && hmac.Equal(c.StoredKey, key.StoredKey)
+	})
 }
 
 // checkAuthzid decides for every mechanism who may act as whom: everybody as themselves and nobody else. The authorization identity

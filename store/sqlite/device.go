@@ -12,7 +12,7 @@ import (
 
 var _ store.Devices = (*Store)(nil)
 
-const deviceColumns = `account, id, name, software, created, seen, generation, used, login_expires, counter, refresh, refresh_before, refresh_expires`
+const deviceColumns = `account, id, name, software, created, seen, generation, used, login_expires, used_expires, counter, refresh, refresh_before, refresh_expires`
 
 // Device implements store.Devices.
 func (s *Store) Device(ctx context.Context, owner store.AccountID, id string) (d store.Device, err error) {
@@ -204,32 +204,32 @@ func accountName(ctx context.Context, tx *sql.Tx, id store.AccountID) (name stri
 }
 
 func putDevice(ctx context.Context, tx *sql.Tx, d store.Device) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO device (`+deviceColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	_, err := tx.ExecContext(ctx, `INSERT INTO device (`+deviceColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (account, id) DO UPDATE SET name = excluded.name, software = excluded.software, created = excluded.created,
-		seen = excluded.seen, generation = excluded.generation, used = excluded.used, login_expires = excluded.login_expires, counter = excluded.counter,
+		seen = excluded.seen, generation = excluded.generation, used = excluded.used, login_expires = excluded.login_expires, used_expires = excluded.used_expires, counter = excluded.counter,
 		refresh = excluded.refresh, refresh_before = excluded.refresh_before, refresh_expires = excluded.refresh_expires`,
 		d.Account, d.ID, d.Name, d.Software, unixMilli(d.Created), unixMilli(d.Seen), int64(d.Generation), int64(d.Used), unixMilli(d.LoginExpires),
-		int64(d.Counter), d.Refresh, d.RefreshBefore, unixMilli(d.RefreshExpires))
+		unixMilli(d.UsedExpires), int64(d.Counter), d.Refresh, d.RefreshBefore, unixMilli(d.RefreshExpires))
 	return err
 }
 
 // deviceRow is a row as the driver reads it.
 type deviceRow struct {
-	d                                           store.Device
-	created, seen, loginExpires, refreshExpires int64
-	generation, used, counter                   int64
+	d                                                        store.Device
+	created, seen, loginExpires, usedExpires, refreshExpires int64
+	generation, used, counter                                int64
 }
 
 func (r *deviceRow) fields() []any {
 	d := &r.d
-	return []any{&d.Account, &d.ID, &d.Name, &d.Software, &r.created, &r.seen, &r.generation, &r.used, &r.loginExpires, &r.counter,
+	return []any{&d.Account, &d.ID, &d.Name, &d.Software, &r.created, &r.seen, &r.generation, &r.used, &r.loginExpires, &r.usedExpires, &r.counter,
 		&d.Refresh, &d.RefreshBefore, &r.refreshExpires}
 }
 
 func (r *deviceRow) device() store.Device {
 	d := r.d
 	d.Created, d.Seen = fromMilli(r.created), fromMilli(r.seen)
-	d.LoginExpires, d.RefreshExpires = fromMilli(r.loginExpires), fromMilli(r.refreshExpires)
+	d.LoginExpires, d.UsedExpires, d.RefreshExpires = fromMilli(r.loginExpires), fromMilli(r.usedExpires), fromMilli(r.refreshExpires)
 	d.Generation, d.Used, d.Counter = uint64(r.generation), uint64(r.used), uint64(r.counter)
 	return d
 }

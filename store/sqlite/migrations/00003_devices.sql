@@ -9,6 +9,7 @@ CREATE TABLE device (
     generation      INTEGER NOT NULL,
     used            INTEGER NOT NULL,
     login_expires   INTEGER NOT NULL,
+    used_expires    INTEGER NOT NULL,
     counter         INTEGER NOT NULL,
     refresh         BLOB,
     refresh_before  BLOB,
