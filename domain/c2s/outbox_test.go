@@ -28,10 +28,13 @@ var balcony = jidOf("juliet@localhost/balcony")
 type counting struct {
 	link.Conn
 	writes atomic.Int64
+	hold   sync.Mutex // held by a test that wants writes to take long
 }
 
 func (c *counting) Send(bufs [][]byte) error {
 	c.writes.Add(1)
+	c.hold.Lock()
+	defer c.hold.Unlock()
 	return c.Conn.Send(bufs)
 }
 
@@ -51,6 +54,7 @@ func TestWritesAreCoalesced(t *testing.T) {
 		c.bind("balcony")
 		synctest.Wait()
 		before := l.writes.Load()
+		l.hold.Lock()                                     // however fast the writer is
 		e.sessions.Visit(balcony, func(u *session.User) { // as the committer does: many in a row
 			for s := range u.All {
 				for i := range 200 {
@@ -58,6 +62,7 @@ func TestWritesAreCoalesced(t *testing.T) {
 				}
 			}
 		})
+		l.hold.Unlock()
 		bodies := each(c.quiet(), "<body>", "</body>")
 		require.Len(t, bodies, 200)
 		for i, b := range bodies {
