@@ -1,6 +1,10 @@
 package session
 
-import "github.com/posthouse-im/posthouse/wire/stream"
+import (
+	"time"
+
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
 
 // Device returns the device that the session belongs to, as in store.Device.ID; "" when it named none. It must not be called in the
 // callback of Visit: User.Device is for that.
@@ -9,6 +13,25 @@ func (s *Session) Device() string {
 	defer s.user.mu.Unlock()
 	return s.device()
 }
+
+// SetDevice says which device the session belongs to from now on, when it has named none, and reports whether it is that one now.
+func (s *Session) SetDevice(id string) bool {
+	s.user.mu.Lock()
+	defer s.user.mu.Unlock()
+	if s.device() == "" {
+		s.more().device = id
+	}
+	return s.device() == id
+}
+
+// Bound returns when the resource was bound, to the second.
+func (s *Session) Bound() time.Time { return time.Unix(s.bound, 0).UTC() }
+
+// Hidden reports whether it is a session without a stream, for which another system acts.
+func (s *Session) Hidden() bool { return s.hidden != nil }
+
+// End ends the session with the given error, nil for an orderly end, after what is queued for it was written.
+func (s *Session) End(e *stream.Error) { s.outbox.Close(e) }
 
 // Device returns the device that a session of the user belongs to, as Session.Device does.
 func (u *User) Device(s *Session) string { return s.device() }

@@ -112,7 +112,7 @@ func (b *Budget) Take(now time.Time, rate, burst float32) (ok bool, over float32
 
 // extra holds what few sessions need, so that the many do not pay for it. Guarded by user.mu.
 type extra struct {
-	device   string    // fixed after Bind
+	device   string    // set once, see SetDevice
 	directed []jid.JID // who got directed presence (RFC 6121 §4.6), in order; at most Config.MaxDirected
 	past     []span    // earlier spans, oldest first; at most maxSpans
 	seen     []uint64  // ArchiveIDs that a replay gave to it, rising; at most maxSeen, the newest
