@@ -44,7 +44,7 @@ func (m *Manager) Sessions(yield func(Info) bool) {
 					continue
 				}
 				infos = append(infos, Info{
-					JID: s.address, Account: s.account, Device: s.device(), Bound: time.Unix(s.bound, 0).UTC(),
+					JID: s.address, Account: s.account, Device: s.device(), Bound: s.Bound().Truncate(time.Second),
 					Available: s.presence != nil, Priority: s.priority, Interested: s.interested, Carbons: s.carbons,
 				})
 			}

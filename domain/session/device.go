@@ -24,8 +24,8 @@ func (s *Session) SetDevice(id string) bool {
 	return s.device() == id
 }
 
-// Bound returns when the resource was bound, to the second.
-func (s *Session) Bound() time.Time { return time.Unix(s.bound, 0).UTC() }
+// Bound returns when the resource was bound, to the millisecond.
+func (s *Session) Bound() time.Time { return time.UnixMilli(s.bound).UTC() }
 
 // Hidden reports whether it is a session without a stream, for which another system acts.
 func (s *Session) Hidden() bool { return s.hidden != nil }

@@ -114,7 +114,7 @@ func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
 	if err != nil {
 		return nil, stanza.Refuse(stanza.BadRequest, "The resource is not valid.")
 	}
-	s := &Session{address: address, account: b.Account, outbox: b.Outbox, bound: m.now().Unix(), hidden: b.Hidden}
+	s := &Session{address: address, account: b.Account, outbox: b.Outbox, bound: m.now().UnixMilli(), hidden: b.Hidden}
 	if b.Device != "" {
 		s.extra = &extra{device: b.Device}
 	}

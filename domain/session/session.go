@@ -68,7 +68,7 @@ type Session struct {
 	account uint64
 	outbox  Outbox
 	user    *User
-	bound   int64 // Unix seconds
+	bound   int64 // Unix milliseconds
 	hidden  *Hidden
 	// before is closed when the connection of the session that this one replaced has ended; nil when it replaced none.
 	before <-chan struct{}
