@@ -40,6 +40,9 @@ type Conn struct {
 	buf     []byte // what was read
 	start   int    // the first byte not handed out
 
+	// pinged is called for a ping in place of answering it; nil answers.
+	pinged func()
+
 	read, written atomic.Int64
 	lastRead      atomic.Int64 // Unix nanoseconds
 
@@ -100,10 +103,8 @@ func (c *Conn) upgrade(ctx context.Context, dialer *net.Dialer, address string, 
 		return fmt.Errorf("the server does not speak %s", Protocol)
 	}
 	c.raw, c.framed = conn, &frames{in: conn}
-	if early != nil && early.Buffered() > 0 {
+	if early != nil { // something came along with the answer
 		c.framed.in = early
-	} else {
-		ws.PutReader(early)
 	}
 	return nil
 }
@@ -180,7 +181,11 @@ func (c *Conn) Next() (stream.Item, error) {
 		}
 		switch {
 		case item.Kind == stream.Keepalive:
-			if c.decoder.Pings() > 0 {
+			switch {
+			case c.decoder.Pings() == 0:
+			case c.pinged != nil:
+				c.pinged()
+			default:
 				if _, err := c.Write(c.codec.AppendPong(nil)); err != nil {
 					return stream.Item{}, err
 				}

@@ -197,7 +197,7 @@ func TestImportLawBites(t *testing.T) {
 		{"node/settings/x.go", "node", false},
 		{"cmd/posthouse/x.go", "node", true},
 		{"cmd/posthouse/x.go", "domain/c2s", false},
-		{"cmd/posthouse-bench/x.go", "wire/jid", false},
+		{"cmd/posthouse-bench/x.go", "store", false},
 		{"test/theatre/x.go", "node", true},
 		{"domain/c2s/x_test.go", "node", false},
 	} {
