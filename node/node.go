@@ -74,6 +74,7 @@ func Assemble(ctx context.Context, s *Shell) error {
 	s.Group.Add(Loop("archive", a.archive.Run))
 	s.Group.Add(Part{Name: "delivery", Stop: a.local.Close})
 	s.Group.Add(Loop("account changes", a.watchAccounts))
+	s.Group.Add(Loop("device logins", a.auth.Run))
 	s.Group.Add(Loop("token keys", a.tokens.Run))
 	s.Group.Add(a.clientsPart())
 	if err := a.addListeners(ctx); err != nil {
@@ -129,11 +130,16 @@ func (a *assembly) wire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	tokenKey, err := a.database.Secret(ctx, "device-token", 32)
+	if err != nil {
+		return err
+	}
 	forward := func(ctx context.Context, p *stream.Packet) { a.router.Forward(ctx, p) }
 	a.activity = newActivityWriter(a.database, a.Log)
 
 	c := a.Config.Auth
 	c.Secret, c.Registerer, c.Log = fakeKey, a.Registry, a.Log
+	c.Tokens.Devices, c.Tokens.Key = a.database, tokenKey
 	if a.auth, err = auth.New(a.database, c); err != nil {
 		return err
 	}
@@ -269,6 +275,7 @@ func (a *assembly) watchAccounts(ctx context.Context) error {
 		a.Health.Degrade("accounts", "")
 		for _, c := range changes {
 			seen = c.Number
+			a.auth.ForgetDevices(c.ID)
 			if c.Device != "" {
 				n := a.clients.DisconnectDevice(uint64(c.ID), c.Device, stream.Fail(stream.NotAuthorized, "The device was signed out."))
 				a.Log.Info("a device was signed out by another process", "account", uint64(c.ID), "sessions_ended", n)

@@ -16,7 +16,7 @@ func (a *assembly) makeTokens(ctx context.Context) (err error) {
 	if c.Secret, err = a.database.Secret(ctx, tokensSecret, 32); err != nil {
 		return err
 	}
-	c.Domain, c.Keys, c.Services, c.Devices, c.Accounts = a.domain, a.database, a.database, a.database, a.database
+	c.Domain, c.Keys, c.Services, c.Devices, c.Accounts = a.domain, a.database, a.database, a.auth.Devices(), a.database
 	c.Admins = a.Config.Auth.Admins
 	c.Metrics, c.Log = a.Registry, a.Log
 	a.tokens, err = token.New(ctx, c)

@@ -127,7 +127,7 @@ func New(accounts store.Accounts, config Config) (*Authenticator, error) {
 		hashing:     newGate(runtime.GOMAXPROCS(0), maxWaitingHashes),
 		rates:       newRegistrationRates(config.Failures, clock),
 	}
-	if t := &config.Tokens; t.Devices != nil && len(t.Key) > 0 && !t.Off {
+	if t := &config.Tokens; t.Devices != nil && len(t.Key) > 0 {
 		a.devices = newDevices(t.Devices, t.Cached, clock)
 	}
 	var err error

@@ -72,7 +72,7 @@ func (a *Authenticator) token(key deviceKey, generation uint64, mechanism string
 // TokenMechanisms returns the mechanisms to log in with a token by on a channel, the best first: none on a channel that others may
 // listen to. The list is shared and must not be changed.
 func (a *Authenticator) TokenMechanisms(ch *Channel) []string {
-	if a.devices == nil || !ch.Secure && !ch.Loopback {
+	if a.devices == nil || a.config.Tokens.Off || !ch.Secure && !ch.Loopback {
 		return nil
 	}
 	return a.offer(ch).tokens
@@ -82,7 +82,7 @@ func (a *Authenticator) TokenMechanisms(ch *Channel) []string {
 // it has. mechanism is the one that the client asks a token for, "" when it asks for none: then it gets one when its own is due
 // (XEP-0484 §3.5). An error is of the store; the login stands.
 func (a *Authenticator) IssueToken(ctx context.Context, x *Exchange, agent Agent, mechanism string) (t LoginToken, ok bool, err error) {
-	if a.devices == nil || agent.ID == "" || len(agent.ID) > MaxDeviceID || !x.Done() || mechanism != "" && findTokenMechanism(mechanism) == nil {
+	if a.devices == nil || a.config.Tokens.Off || agent.ID == "" || len(agent.ID) > MaxDeviceID || !x.Done() || mechanism != "" && findTokenMechanism(mechanism) == nil {
 		return t, false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)

@@ -38,7 +38,7 @@ func (c *conn) bind(item *stream.Item) {
 	}
 	b := newBound(c.srv)
 	bound, refusal := c.srv.config.Sessions.Bind(session.Binding{
-		Account: uint64(c.neg.account.ID), Bare: c.neg.bare, Resource: resource, Outbox: b,
+		Account: uint64(c.neg.account.ID), Bare: c.neg.bare, Resource: resource, Outbox: b, Device: c.neg.device,
 	})
 	if refusal != nil {
 		refuse(refusal)
@@ -55,6 +55,7 @@ func (c *conn) bind(item *stream.Item) {
 		return
 	}
 	c.settle(b)
+	c.srv.config.Sessions.Supersede(bound)
 }
 
 // settle ends the negotiation: from here on the writer writes.

@@ -234,20 +234,20 @@ func (b *bound) resumable() bool {
 }
 
 // attach gives b a connection, with bytes to be written before anything else. It fails when the session is over.
-func (b *bound) attach(c *conn, first []byte) bool {
+func (b *bound) attach(c *conn, first ...[]byte) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.state != live {
 		return false
 	}
-	b.attachLocked(c, first)
+	b.attachLocked(c, first...)
 	return true
 }
 
 // attachLocked is attach for who holds b.mu and has seen that b is live.
-func (b *bound) attachLocked(c *conn, first []byte) {
+func (b *bound) attachLocked(c *conn, first ...[]byte) {
 	b.at, b.broken, b.reason = c, false, endedByLink
-	b.control = append(b.control, first)
+	b.control = append(b.control, first...)
 	b.pending = b.bytes
 	b.progress = b.srv.now()
 	b.srv.metrics.sessions[c.transport].Inc()

@@ -26,6 +26,8 @@ type Router interface {
 type Sessions interface {
 	Bind(b session.Binding) (*session.Session, *stanza.Error)
 	Unbind(s *session.Session)
+	SetCarbons(s *session.Session, on bool) bool
+	Supersede(s *session.Session) int
 }
 
 // Marker is told which stored messages reached a device: they were written to the socket of a client without

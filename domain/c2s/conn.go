@@ -198,6 +198,7 @@ func (c *conn) feed(ctx context.Context, p []byte) {
 			break
 		}
 		if err != nil {
+			c.openNow()
 			c.failWith(err)
 			return
 		}
@@ -206,6 +207,7 @@ func (c *conn) feed(ctx context.Context, p []byte) {
 			now = c.throttle(ctx, wait)
 		}
 	}
+	c.openNow()
 	if c.framed && c.phase != over {
 		if f, ok := c.dec.(frameEnder); ok {
 			if err := f.EndFrame(); err != nil {
@@ -254,7 +256,7 @@ func (c *conn) element(ctx context.Context, e *stanza.Element) {
 		c.manage(ctx, e)
 	case e.Space == nsStream && e.Local == "keepalive":
 		c.agreeKeepAlive(e)
-	case e.Space == nsTLS || e.Space == nsSASL:
+	case e.Space == nsTLS || e.Space == nsSASL || e.Space == nsSASL2:
 		c.fail(stream.Fail(stream.PolicyViolation, "The negotiation is over."))
 	default:
 		c.fail(stream.Fail(stream.UnsupportedStanzaType, ""))
@@ -340,6 +342,14 @@ func (c *conn) refuseDraining() {
 
 // send writes to a link that has no writer yet. An error shows at the next Receive.
 func (c *conn) send(bufs ...[]byte) {
+	if c.neg != nil && c.neg.early != nil {
+		held := c.opening()
+		if c.phase != over {
+			features := c.features()
+			held = append(held, c.codec.AppendElement(nil, &features))
+		}
+		bufs = append(held, bufs...)
+	}
 	if err := c.link.Send(bufs); err != nil {
 		c.phase = over
 		c.abort()

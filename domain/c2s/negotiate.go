@@ -38,6 +38,10 @@ type negotiation struct {
 	deadline time.Time
 	channel  auth.Channel
 	exchange *auth.Exchange
+	wishes   *wishes       // of a login by SASL2 that is in progress
+	early    []byte        // the answer to the header, held back; see holdOpen
+	from     jid.JID       // bare, of the client's header; zero for none
+	device   string        // after authentication by SASL2; "" for none
 	account  store.Account // after authentication
 	bare     jid.JID       // after authentication
 	failures int           // to log in, bind, resume or register; see maxFailures
@@ -79,6 +83,10 @@ func (c *conn) header(h *stream.Header) {
 	if len(h.Lang) <= maxLang {
 		c.lang = strings.Clone(h.Lang)
 	}
+	if c.holdOpen() {
+		c.neg.early = open
+		return
+	}
 	features := c.features()
 	c.send(open, c.codec.AppendElement(nil, &features))
 }
@@ -119,6 +127,7 @@ func (c *conn) checkHeader(h *stream.Header) *stream.Error {
 	if err != nil || c.neg.account.ID != 0 && from.Bare() != c.neg.bare {
 		return stream.Fail(stream.InvalidFrom, "")
 	}
+	c.neg.from = from.Bare().Clone()
 	return nil
 }
 
@@ -180,7 +189,7 @@ func (c *conn) features() stanza.Element {
 		for _, name := range mechanisms {
 			m = m.With(stanza.New(nsSASL, "mechanism").WithText(name))
 		}
-		list = list.With(m)
+		list = list.With(m, c.authentication(mechanisms))
 		if bindings := c.srv.config.Auth.ChannelBindings(ch); len(bindings) > 0 {
 			cb := stanza.New(nsSASLBinding, "sasl-channel-binding")
 			for _, name := range bindings {
@@ -196,18 +205,25 @@ func (c *conn) features() stanza.Element {
 }
 
 func (c *conn) featuresAuthentic() stanza.Element {
-	cfg := &c.srv.config
 	list := stanza.New(stanza.NSStream, "features").With(
 		stanza.New(nsBind, "bind"),
 		stanza.New(nsSession, "session").With(stanza.New(nsSession, "optional")),
 		stanza.New(nsSM, "sm"),
+	)
+	return list.With(c.sessionFeatures()...)
+}
+
+// sessionFeatures are those that are of use to a client with a resource.
+func (c *conn) sessionFeatures() []stanza.Element {
+	cfg := &c.srv.config
+	list := []stanza.Element{
 		stanza.New(nsRosterVer, "ver"),
 		stanza.New(nsPreApproval, "sub"),
 		stanza.New(nsStream, "keepalive"),
 		c.limits(cfg.MaxStanzaBytes),
-	)
+	}
 	if cfg.Features != nil {
-		list = list.With(cfg.Features()...)
+		list = append(list, cfg.Features()...)
 	}
 	return list
 }
@@ -232,6 +248,10 @@ func (c *conn) takeFromStranger(item *stream.Item) {
 	}
 	e := item.Element
 	switch {
+	case e.Space == nsSASL2:
+		c.sasl2(e)
+	case c.neg.wishes != nil: // XEP-0388 §2.4
+		c.fail(stream.Fail(stream.PolicyViolation, "A login is in progress."))
 	case e.Space == nsTLS && e.Local == "starttls":
 		c.starttls()
 	case e.Space == nsSASL:
@@ -261,7 +281,7 @@ func (c *conn) takeFromAuthentic(item *stream.Item) {
 	case e.Space == nsSM:
 		c.say(failed(stanza.UnexpectedRequest))
 		c.failure()
-	case e.Space == nsTLS || e.Space == nsSASL:
+	case e.Space == nsTLS || e.Space == nsSASL || e.Space == nsSASL2:
 		c.fail(stream.Fail(stream.PolicyViolation, "You are logged in already."))
 	default:
 		c.fail(stream.Fail(stream.UnsupportedStanzaType, ""))

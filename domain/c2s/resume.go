@@ -48,36 +48,51 @@ func (b *bound) expired(now int64) bool {
 
 // resume handles <resume/> on a stream that is authenticated and not bound (XEP-0198 §5).
 func (c *conn) resume(ctx context.Context, e *stanza.Element) {
+	b, failure := c.claim(e)
+	if c.phase == over {
+		return
+	}
+	first := func(resumed stanza.Element) [][]byte { return [][]byte{c.codec.AppendElement(nil, &resumed)} }
+	switch {
+	case b == nil:
+		c.refuseResume(failure)
+	case !b.takeOver(ctx, c, first):
+		c.refuseResume(failed(stanza.ItemNotFound))
+	default:
+		c.srv.metrics.resumed.Inc()
+		c.settle(b)
+	}
+}
+
+// claim finds the session that <resume/> asks for, and reserves it. Without one, failure is the answer, or the stream was ended. A device
+// cannot resume the stream of another one, which would outlive its own sign-out.
+func (c *conn) claim(e *stanza.Element) (claimed *bound, failure stanza.Element) {
 	id, okID := parseStreamID(e.Attr("previd"))
 	h, okH := parseH(e)
 	if !okH {
-		c.refuseResume(failed(stanza.BadRequest))
-		return
+		return nil, failed(stanza.BadRequest)
 	}
 	b, grave, foreign := c.srv.stream(id, uint64(c.neg.account.ID))
 	if foreign {
 		c.srv.config.Log.Warn("a client tried to resume the stream of another account", "event", "resume_foreign",
 			"account", uint64(c.neg.account.ID), "remote", c.link.Remote().Addr().String())
 	}
-	if !okID || b == nil {
+	if !okID || b == nil || c.neg.device != "" && b.session.Device() != c.neg.device {
 		answer := failed(stanza.ItemNotFound)
 		if grave != nil {
 			answer.Attrs = []stanza.Attr{{Local: "h", Value: strconv.FormatUint(uint64(grave.handled), 10)}}
 		}
-		c.refuseResume(answer)
-		return
+		return nil, answer
 	}
-	ok, failure := b.claim(h)
-	if failure != nil {
-		c.fail(failure)
-		return
+	ok, wrong := b.claim(h)
+	switch {
+	case wrong != nil:
+		c.fail(wrong)
+		return nil, failure
+	case !ok:
+		return nil, failed(stanza.ItemNotFound)
 	}
-	if !ok || !b.takeOver(ctx, c, id) {
-		c.refuseResume(failed(stanza.ItemNotFound))
-		return
-	}
-	c.srv.metrics.resumed.Inc()
-	c.settle(b)
+	return b, failure
 }
 
 // refuseResume answers that there is nothing to resume; the client may bind a resource instead.
@@ -117,8 +132,9 @@ func (b *bound) claim(h uint32) (ok bool, failure *stream.Error) {
 	return true, nil
 }
 
-// takeOver attaches a claimed session to c, when all that its old connection has sent is handled, so that h is exact.
-func (b *bound) takeOver(ctx context.Context, c *conn, id streamID) bool {
+// takeOver attaches a claimed session to c, when all that its old connection has sent is handled, so that h is exact. first makes
+// what is written before anything else.
+func (b *bound) takeOver(ctx context.Context, c *conn, first func(resumed stanza.Element) [][]byte) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	err := b.wait(ctx, func() bool { return b.flight.len() == 0 || b.state != live })
@@ -131,8 +147,8 @@ func (b *bound) takeOver(ctx context.Context, c *conn, id streamID) bool {
 	}
 	b.wake()
 	b.sent, b.sm.askedAt, b.sm.unasked = 0, 0, 0 // what is left is sent again, in order, and then what came meanwhile
-	resumed := stanza.New(nsSM, "resumed", "previd", id.String(), "h", strconv.FormatUint(uint64(b.handled), 10))
-	b.attachLocked(c, c.codec.AppendElement(nil, &resumed))
+	resumed := stanza.New(nsSM, "resumed", "previd", b.sm.id.String(), "h", strconv.FormatUint(uint64(b.handled), 10))
+	b.attachLocked(c, first(resumed)...)
 	return true
 }
 

@@ -17,6 +17,9 @@ type Auth interface {
 	Mechanisms(ch *auth.Channel) []string
 	ChannelBindings(ch *auth.Channel) []string
 	Begin(ctx context.Context, ch *auth.Channel, mechanism string, initial []byte, hasInitial bool) (*auth.Exchange, []byte, *auth.Failure)
+	TokenMechanisms(ch *auth.Channel) []string
+	BeginToken(ctx context.Context, ch *auth.Channel, mechanism string, message []byte, use auth.TokenUse) (*auth.Exchange, *auth.Failure)
+	IssueToken(ctx context.Context, x *auth.Exchange, agent auth.Agent, mechanism string) (t auth.LoginToken, ok bool, err error)
 	AllowRegistration(remote netip.Addr) bool
 	Register(ctx context.Context, name, password string) (store.Account, error)
 	SetPassword(ctx context.Context, name, password string) error
@@ -90,8 +93,11 @@ func encode(data []byte) string {
 	if data != nil && len(data) == 0 {
 		return "="
 	}
-	return base64.StdEncoding.EncodeToString(data)
+	return encode2(data)
 }
+
+// encode2 is the text of SASL2's data.
+func encode2(data []byte) string { return base64.StdEncoding.EncodeToString(data) }
 
 func (c *conn) challenge(data []byte) {
 	e := stanza.New(nsSASL, "challenge")
@@ -104,14 +110,19 @@ func (c *conn) challenge(data []byte) {
 // refuseLogin tells of a failure. tried says whether it was a login that failed, which is counted.
 func (c *conn) refuseLogin(f *auth.Failure, tried bool) {
 	c.neg.exchange = nil
-	if tried {
-		c.srv.metrics.loginFail.Inc()
-	}
 	e := stanza.New(nsSASL, "failure").With(stanza.New(nsSASL, string(f.Condition)))
 	if f.Text != "" {
 		text := stanza.New(nsSASL, "text").WithText(f.Text)
 		text.Attrs = []stanza.Attr{{Space: stanza.NSXML, Local: "lang", Value: "en"}}
 		e = e.With(text)
+	}
+	c.tellRefusal(e, f, tried)
+}
+
+// tellRefusal sends the element that tells of a failure, and ends the stream after too many.
+func (c *conn) tellRefusal(e stanza.Element, f *auth.Failure, tried bool) {
+	if tried {
+		c.srv.metrics.loginFail.Inc()
 	}
 	c.neg.failures++
 	if c.neg.failures > maxFailures {
@@ -127,26 +138,39 @@ func (c *conn) refuseLogin(f *auth.Failure, tried bool) {
 // loggedIn tells of success; the client opens a new stream over the same link (RFC 6120 §6.4.6).
 func (c *conn) loggedIn() {
 	x := c.neg.exchange
-	account := x.Account()
-	bare, err := jid.New(account.Name, c.srv.config.Domain, "")
-	if err != nil { // a name in the store that is not prepared
-		c.srv.config.Log.Error("an account's name is not an address", "account", uint64(account.ID))
+	bare, ok := c.address(x)
+	if !ok {
 		c.refuseLogin(&auth.Failure{Condition: auth.TemporaryAuthFailure}, true)
 		return
 	}
-	account.Credentials = nil
-	c.neg.account, c.neg.bare, c.neg.exchange = account, bare, nil
-	c.srv.metrics.loginOK.Inc()
-	if f := c.srv.config.Authenticated; f != nil {
-		f(c.link)
-	}
+	c.identify(x, bare)
 	success := stanza.New(nsSASL, "success")
 	if data := x.Additional(); data != nil {
 		success = success.WithText(encode(data))
 	}
-	c.neg.failures = 0
 	c.phase, c.opened = awaitHeader, false
 	c.dec.Restart()
 	c.limit(c.srv.config.MaxStanzaBytes, c.srv.config.MaxElements) // before the client knows that it may send more
 	c.say(success)
+}
+
+// address is the bare address of whoever has logged in; ok is false when the account's name is none.
+func (c *conn) address(x *auth.Exchange) (bare jid.JID, ok bool) {
+	account := x.Account()
+	bare, err := jid.New(account.Name, c.srv.config.Domain, "")
+	if err != nil { // a name in the store that is not prepared
+		c.srv.config.Log.Error("an account's name is not an address", "account", uint64(account.ID))
+	}
+	return bare, err == nil
+}
+
+// identify notes who has logged in.
+func (c *conn) identify(x *auth.Exchange, bare jid.JID) {
+	account := x.Account()
+	account.Credentials = nil
+	c.neg.account, c.neg.bare, c.neg.exchange, c.neg.failures = account, bare, nil, 0
+	c.srv.metrics.loginOK.Inc()
+	if f := c.srv.config.Authenticated; f != nil {
+		f(c.link)
+	}
 }

@@ -98,9 +98,16 @@ func (c *conn) enable(ctx context.Context, e *stanza.Element) {
 	if err != nil || b.state != live || b.at != c {
 		return
 	}
+	enabled := b.startManagement(e)
+	b.control = append(b.control, c.codec.AppendElement(nil, &enabled))
+	b.kick()
+}
+
+// startManagement does what <enable/> asks for, and returns <enabled/>. b.mu is held.
+func (b *bound) startManagement(e *stanza.Element) stanza.Element {
 	b.sm = &management{}
 	enabled := stanza.New(nsSM, "enabled")
-	if resume := e.Attr("resume"); (resume == "true" || resume == "1") && b.srv.config.ResumeTimeout > 0 {
+	if isTrue(e.Attr("resume")) && b.srv.config.ResumeTimeout > 0 {
 		b.sm.id, b.sm.max = newStreamID(), b.srv.config.ResumeTimeout
 		if n, err := strconv.ParseUint(e.Attr("max"), 10, 31); err == nil {
 			b.sm.max = min(b.sm.max, max(time.Duration(n)*time.Second, time.Second))
@@ -113,8 +120,7 @@ func (c *conn) enable(ctx context.Context, e *stanza.Element) {
 		b.srv.register(b)
 	}
 	b.handled = 0
-	b.control = append(b.control, c.codec.AppendElement(nil, &enabled))
-	b.kick()
+	return enabled
 }
 
 // asked is called for <r/>: it is answered when what came before it is handled.

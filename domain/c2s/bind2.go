@@ -1,0 +1,80 @@
+package c2s
+
+import (
+	"crypto/rand"
+
+	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// tagRandom is how many characters of five random bits follow the client's tag in a resource: nobody guesses them.
+const tagRandom = 16
+
+// bindInline binds a resource within the login (XEP-0386 §2.2) and reports whether it did, or has ended the stream. When the account has
+// too many resources the login goes on without one: the client is told by what it does not find in <success/>, and may bind as in RFC 6120.
+func (c *conn) bindInline(e *stanza.Element, s *success) bool {
+	resource := rand.Text()[:tagRandom]
+	if tag := e.ChildText(nsBind2, "tag"); tag != "" {
+		if full, err := c.neg.bare.WithResource(tag + "~" + resource); err == nil {
+			resource = full.Resource()
+		}
+	}
+	b := newBound(c.srv)
+	bound, refusal := c.srv.config.Sessions.Bind(session.Binding{
+		Account: uint64(c.neg.account.ID), Bare: c.neg.bare, Resource: resource, Outbox: b, Device: c.neg.device,
+	})
+	if refusal != nil {
+		return false
+	}
+	b.own(bound)
+	if e.Child(nsCarbons, "enable") != nil {
+		c.srv.config.Sessions.SetCarbons(bound, true)
+	}
+	result := stanza.New(nsBind2, "bound")
+	b.mu.Lock()
+	b.confirm = e.Child(nsConfirm, "enable") != nil
+	if enable := e.Child(nsSM, "enable"); enable != nil {
+		result = result.With(b.startManagement(enable))
+	}
+	b.mu.Unlock()
+	s.parts = append(s.parts, result)
+	if !b.attach(c, c.opening(s.element(bound.JID()), c.featuresBound())...) {
+		c.reason = endedByConflict
+		c.fail(stream.Fail(stream.Conflict, ""))
+		return true
+	}
+	c.settle(b)
+	c.srv.config.Sessions.Supersede(bound)
+	return true
+}
+
+// resumeInline resumes a stream within the login (XEP-0198 §9.2) and reports whether it did, or has ended the stream. Otherwise <failed/> is
+// part of the success, and a resource is bound if the client asks for one.
+func (c *conn) resumeInline(e *stanza.Element, s *success) bool {
+	b, failure := c.claim(e)
+	if c.phase == over {
+		return true
+	}
+	if b != nil {
+		features := c.featuresBound()
+		first := func(resumed stanza.Element) [][]byte {
+			s.parts = append(s.parts, resumed)
+			return c.opening(s.element(b.session.JID()), features)
+		}
+		if b.takeOver(c.neg.ctx, c, first) {
+			c.srv.metrics.resumed.Inc()
+			c.settle(b)
+			return true
+		}
+		failure = failed(stanza.ItemNotFound)
+	}
+	c.srv.metrics.refused.Inc()
+	s.parts = append(s.parts, failure)
+	return false
+}
+
+// featuresBound is the list for a client that has its resource already.
+func (c *conn) featuresBound() stanza.Element {
+	return stanza.New(stanza.NSStream, "features").With(c.sessionFeatures()...)
+}
