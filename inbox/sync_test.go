@@ -1,0 +1,274 @@
+package inbox
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/store/storetest"
+)
+
+// TestFirstSync: the roster, and the newest conversations with their newest messages, in pages that are not greater than asked for.
+func TestFirstSync(t *testing.T) {
+	h := newHouse(t)
+	h.config.Conversations, h.config.Messages = 4, 3
+	h.use(h.log)
+	ctx := t.Context()
+	alice, friend := h.account("alice"), h.account("friend")
+	for _, item := range []store.RosterItem{{JID: friend.JID, Name: "F", Listed: true}, {JID: h.account("asks").JID, PendingIn: true}} {
+		_, err := h.db.SetRosterItem(ctx, alice.Account, item, 10)
+		require.NoError(t, err)
+	}
+	for i := 1; i <= 6; i++ {
+		peer := h.account(fmt.Sprint("peer", i))
+		h.say(peer, alice, counted(fmt.Sprint(peer.JID.Local(), "-"), 1, i)...)
+	}
+	_, err := h.db.SetConversationSettings(ctx, alice.Account, store.ConversationSettings{With: "peer5@example.org", Pinned: true}, 10)
+	require.NoError(t, err)
+
+	for _, limit := range []int{1, 4, 6, 100} {
+		pages, cursor := h.follow(alice, "", limit)
+		require.True(t, pages[0].First)
+		require.True(t, pages[0].RosterAll)
+		require.Len(t, pages[0].Roster, 1, "a request that waits is not in the roster")
+		require.Equal(t, []string{"peer6", "peer5", "peer4", "peer3"}, withs(pages...))
+		said := bodies(pages...)
+		each := min(limit, 3)
+		require.Len(t, said, 4*each)
+		if limit >= 3 {
+			require.Subset(t, said, []string{"peer6-4", "peer6-5", "peer6-6", "peer5-3", "peer4-2", "peer3-1"})
+		}
+		seen := map[string]int{}
+		for i, p := range pages {
+			require.LessOrEqual(t, len(p.Messages), limit)
+			require.Equal(t, i == 0, p.First)
+			for _, c := range p.Conversations {
+				require.Equal(t, c.With.JID.Local() == "peer5", c.Settings.Pinned)
+				require.NotZero(t, c.Unread)
+			}
+			for _, name := range names(p.Profiles) {
+				seen[name]++
+			}
+		}
+		require.Equal(t, map[string]int{"alice": 1, "friend": 1, "peer3": 1, "peer4": 1, "peer5": 1, "peer6": 1}, seen)
+		next := h.sync(alice, cursor, limit)
+		require.True(t, next.Empty())
+		require.False(t, next.More)
+		require.Equal(t, cursor, next.Cursor)
+	}
+}
+
+// TestFirstSyncWhileMessagesCome: what is stored between the pages of a first sync comes after them, once, and moves no conversation out of them.
+func TestFirstSyncWhileMessagesCome(t *testing.T) {
+	h := newHouse(t)
+	alice := h.account("alice")
+	var peers []store.Party
+	for i := 1; i <= 5; i++ {
+		peers = append(peers, h.account(fmt.Sprint("peer", i)))
+		h.say(peers[i-1], alice, fmt.Sprint("old", i))
+	}
+	page := h.sync(alice, "", 2)
+	pages := []Page{page}
+	for i := 4; page.More; i-- {
+		h.say(alice, peers[max(i-3, 0)], "new") // one that was not told of yet
+		h.say(h.account(fmt.Sprint("stranger", i)), alice, "hello")
+		page = h.sync(alice, page.Cursor, 2)
+		pages = append(pages, page)
+	}
+	require.Equal(t, []string{"peer5", "peer4", "peer3", "peer2", "peer1"}, withs(pages...))
+	require.Equal(t, []string{"old4", "old5", "old2", "old3", "old1"}, bodies(pages...))
+	pages, _ = h.follow(alice, page.Cursor, 3)
+	require.Equal(t, []string{"new", "hello", "new", "hello"}, bodies(pages...))
+}
+
+// TestChanges: each kind of change comes with the next page, and only then.
+func TestChanges(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	alice, bob, carol, stranger := h.account("alice"), h.account("bob"), h.account("carol"), h.account("stranger")
+	h.say(bob, alice, "1")
+	_, cursor := h.follow(alice, "", 10)
+	next := func() Page {
+		t.Helper()
+		p := h.sync(alice, cursor, 10)
+		cursor = p.Cursor
+		require.False(t, p.More)
+		require.False(t, p.First)
+		again := h.sync(alice, cursor, 10)
+		require.True(t, again.Empty(), "%+v", again)
+		return p
+	}
+	h.say(bob, alice, "2")
+	p := next()
+	require.Equal(t, []string{"2"}, bodies(p))
+	require.Equal(t, 2, p.Conversations[0].Unread)
+	require.Empty(t, p.Profiles, "it is known already")
+
+	mark := text(alice, bob, "read")
+	mark.Flags, mark.Progress = inBoth, &store.Progress{Account: alice.Account, Device: "phone", Read: 2}
+	h.append(mark)
+	p = next()
+	require.Equal(t, []string{"read"}, bodies(p))
+	require.Zero(t, p.Conversations[0].Unread)
+	require.Equal(t, uint64(2), p.Conversations[0].Own.Read)
+
+	h.say(carol, alice, "hello")
+	p = next()
+	require.Equal(t, []string{"carol"}, withs(p))
+	require.Equal(t, []string{"carol"}, names(p.Profiles), "a new conversation's")
+	h.say(stranger, bob, "not for alice")
+	p = next()
+	require.True(t, p.Empty())
+
+	for _, with := range []string{"carol@example.org", "stranger@example.org"} {
+		_, err := h.db.SetConversationSettings(ctx, alice.Account, store.ConversationSettings{With: with, Pinned: true}, 10)
+		require.NoError(t, err)
+	}
+	p = next()
+	require.Equal(t, []string{"carol", "stranger"}, withs(p))
+	require.True(t, p.Conversations[0].Settings.Pinned)
+	require.NotZero(t, p.Conversations[0].ID)
+	require.Zero(t, p.Conversations[1].ID)
+	_, err := h.db.SetConversationSettings(ctx, alice.Account, store.ConversationSettings{With: "carol@example.org"}, 10)
+	require.NoError(t, err)
+	p = next()
+	require.Equal(t, []string{"carol"}, withs(p))
+	require.False(t, p.Conversations[0].Settings.Pinned)
+
+	_, err = h.db.SetRosterItem(ctx, alice.Account, store.RosterItem{JID: stranger.JID, Listed: true}, 10)
+	require.NoError(t, err)
+	p = next()
+	require.Len(t, p.Roster, 1)
+	require.False(t, p.RosterAll)
+	require.Equal(t, []string{"stranger"}, names(p.Profiles))
+	_, err = h.db.RemoveRosterItem(ctx, alice.Account, stranger.JID)
+	require.NoError(t, err)
+	p = next()
+	require.Equal(t, stranger.JID, p.Removed[0])
+
+	for _, who := range []store.Party{alice, carol, stranger} {
+		_, err = h.db.SetProfile(ctx, store.Profile{Account: who.Account, Name: "New " + who.JID.Local()})
+		require.NoError(t, err)
+	}
+	p = next()
+	require.Equal(t, []string{"alice", "carol"}, names(p.Profiles), "a stranger's is not shown")
+	require.Equal(t, "New carol", p.Profiles[1].Name)
+}
+
+// TestFloor: a conversation that the first sync left out is told of with its profile when something is said in it.
+func TestFloor(t *testing.T) {
+	h := newHouse(t)
+	h.config.Conversations = 1
+	h.use(h.log)
+	alice, bob, carol := h.account("alice"), h.account("bob"), h.account("carol")
+	h.say(bob, alice, "1", "2")
+	h.say(carol, alice, "3")
+	pages, cursor := h.follow(alice, "", 10)
+	require.Equal(t, []string{"carol"}, withs(pages...))
+	h.say(bob, alice, "4")
+	h.say(carol, alice, "5")
+	p := h.sync(alice, cursor, 10)
+	require.Equal(t, []string{"bob", "carol"}, withs(p))
+	require.Equal(t, []string{"bob"}, names(p.Profiles))
+	h.say(bob, alice, "6")
+	require.Empty(t, h.sync(alice, p.Cursor, 10).Profiles)
+}
+
+// TestProfilesInPages: more changes than fit a page come with the next ones.
+func TestProfilesInPages(t *testing.T) {
+	h := newHouse(t)
+	alice := h.account("alice")
+	_, cursor := h.follow(alice, "", 10)
+	for i := range 7 {
+		peer := h.account(fmt.Sprint("peer", i))
+		_, err := h.db.SetRosterItem(t.Context(), alice.Account, store.RosterItem{JID: peer.JID, Listed: true}, 10)
+		require.NoError(t, err)
+	}
+	_, cursor = h.follow(alice, cursor, 10)
+	for i := range 7 {
+		a, err := h.db.Account(t.Context(), fmt.Sprint("peer", i))
+		require.NoError(t, err)
+		_, err = h.db.SetProfile(t.Context(), store.Profile{Account: a.ID, Name: "P"})
+		require.NoError(t, err)
+	}
+	pages, _ := h.follow(alice, cursor, 3)
+	require.Len(t, pages, 3)
+	var seen []string
+	for _, p := range pages {
+		seen = append(seen, names(p.Profiles)...)
+	}
+	require.Equal(t, []string{"peer0", "peer1", "peer2", "peer3", "peer4", "peer5", "peer6"}, seen)
+}
+
+// TestRestoredBackup: a cursor of what a restored backup does not have begins anew, also when the log has grown since (P27).
+func TestRestoredBackup(t *testing.T) {
+	h := newHouse(t)
+	alice, bob := h.account("alice"), h.account("bob")
+	h.say(bob, alice, "1")
+	_, early := h.follow(alice, "", 10)
+	h.say(bob, alice, "lost")
+	_, late := h.follow(alice, early, 10)
+
+	h.now = noon()
+	h.use(storetest.NewMemory())
+	h.say(bob, alice, "1")
+	_, err := h.view.Sync(t.Context(), owner(alice), late, 10)
+	require.ErrorIs(t, err, ErrStartOver)
+	h.now = noon().Add(time.Hour)
+	h.say(bob, alice, "2")
+	_, err = h.view.Sync(t.Context(), owner(alice), late, 10)
+	require.ErrorIs(t, err, ErrStartOver)
+	require.Equal(t, []string{"2"}, bodies(h.sync(alice, early, 10)), "what is still there goes on")
+}
+
+// damagedLog serves no message whose body is "bad".
+type damagedLog struct{ store.MessageLog }
+
+func (d damagedLog) History(ctx context.Context, q store.HistoryQuery) ([]store.Message, bool, error) {
+	found, more, err := d.MessageLog.History(ctx, q)
+	var good []store.Message
+	var bad []store.MessageID
+	for _, m := range found {
+		if string(m.Stanza) == "bad" {
+			bad = append(bad, m.ID)
+			continue
+		}
+		good = append(good, m)
+	}
+	if bad != nil {
+		err = &store.DamagedError{IDs: bad}
+	}
+	return good, more, err
+}
+
+func (d damagedLog) Message(ctx context.Context, id store.MessageID) (store.Message, error) {
+	m, err := d.MessageLog.Message(ctx, id)
+	if string(m.Stanza) == "bad" {
+		return store.Message{}, &store.DamagedError{IDs: []store.MessageID{id}}
+	}
+	return m, err
+}
+
+// TestDamagedMessages: a client gets past them (P28).
+func TestDamagedMessages(t *testing.T) {
+	h := newHouse(t)
+	alice, bob := h.account("alice"), h.account("bob")
+	h.say(bob, alice, "1", "2")
+	_, cursor := h.follow(alice, "", 10)
+	h.use(damagedLog{h.log})
+	h.say(bob, alice, "3", "bad", "bad", "4", "bad")
+	pages, cursor := h.follow(alice, cursor, 1)
+	require.Equal(t, []string{"3", "4"}, bodies(pages...))
+	h.say(bob, alice, "5")
+	require.Equal(t, []string{"5"}, bodies(h.sync(alice, cursor, 10)))
+	first, _ := h.follow(alice, "", 10)
+	require.Equal(t, []string{"1", "2", "3", "4", "5"}, bodies(first...))
+	h.say(bob, alice, "bad")
+	c, err := h.view.Conversation(t.Context(), owner(alice), bob.JID)
+	require.NoError(t, err)
+	require.Nil(t, c.LastMessage)
+}
