@@ -1,0 +1,230 @@
+// Package device answers a client's requests about what it and its account's other clients are logged in with: it hands out tokens for the API
+// (urn:posthouse:token:1), lists devices and sessions, and signs them out (urn:posthouse:device:1).
+//
+// It owns nothing but the budget of requests, starts no goroutine, and may be called by any. Which device a session belongs to is known to
+// domain/session, what tokens are good for to token, and what is remembered of devices to the store.
+package device
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/token"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// The namespaces of the requests that are answered here. See docs/tokens.md.
+const (
+	NSToken  = "urn:posthouse:token:1"
+	NSDevice = "urn:posthouse:device:1"
+)
+
+// Tokens makes tokens for a device that is in the store.
+type Tokens interface {
+	Issue(ctx context.Context, account store.Account, device store.Device) (token.Pair, error)
+	Forget(account store.AccountID, device string)
+}
+
+// Changes tells when an account was last changed, or a device of it signed out; the zero time when it was not within a day.
+type Changes interface {
+	LastChange(ctx context.Context, account store.AccountID, device string) (time.Time, error)
+}
+
+// Config makes a Keeper. The settings' zero values mean their defaults.
+type Config struct {
+	// Rate and Burst are how many requests an account may make: so many a second, and so many at once.
+	Rate  float64 `yaml:"rate" default:"0.5"`
+	Burst float64 `yaml:"burst" default:"20"`
+
+	// MaxDevices is how many devices of an account are remembered; 0 means 50.
+	MaxDevices int              `yaml:"-"`
+	Devices    store.Devices    `yaml:"-"`
+	Accounts   token.Accounts   `yaml:"-"`
+	Changes    Changes          `yaml:"-"`
+	Tokens     Tokens           `yaml:"-"`
+	Sessions   *session.Manager `yaml:"-"`
+
+	// Metrics takes the metrics; nil leaves them unregistered.
+	Metrics prometheus.Registerer `yaml:"-"`
+	// Log takes the audit events; nil discards them.
+	Log *slog.Logger `yaml:"-"`
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time `yaml:"-"`
+}
+
+// Keeper answers. There is one for a domain.
+type Keeper struct {
+	// Fixed after New.
+	config  Config
+	log     *slog.Logger
+	removed prometheus.Counter
+	refused prometheus.Counter
+
+	// Safe for concurrent use.
+	budget *budget
+}
+
+// New returns a keeper.
+func New(c Config) (*Keeper, error) {
+	if c.Devices == nil || c.Accounts == nil || c.Changes == nil || c.Tokens == nil || c.Sessions == nil {
+		return nil, errors.New("device: a part is missing")
+	}
+	if c.Rate <= 0 {
+		c.Rate = 0.5
+	}
+	if c.Burst < 1 {
+		c.Burst = 20
+	}
+	if c.MaxDevices <= 0 {
+		c.MaxDevices = 50
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	k := &Keeper{
+		config: c, log: c.Log, budget: newBudget(c.Rate, c.Burst),
+		removed: prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_device_removed_total", Help: "Devices that were signed out by request."}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "posthouse_device_refused_total", Help: "Requests about devices and tokens that came too often.",
+		}),
+	}
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(k.removed, k.refused)
+	}
+	return k, nil
+}
+
+// Routes answers an account's own clients; what others ask is answered as a request that nobody understands.
+func (k *Keeper) Routes() []router.IQRoute {
+	return []router.IQRoute{
+		{Target: router.ToOwnAccount, Type: stanza.TypeGet, Space: NSToken, Local: "token", Handle: k.limited(k.token)},
+		{Target: router.ToOwnAccount, Type: stanza.TypeGet, Space: NSDevice, Local: "devices", Handle: k.limited(k.list)},
+		{Target: router.ToOwnAccount, Type: stanza.TypeSet, Space: NSDevice, Local: "remove", Handle: k.limited(k.remove)},
+		{Target: router.ToOwnAccount, Type: stanza.TypeSet, Space: NSDevice, Local: "remove-others", Handle: k.limited(k.removeOthers)},
+	}
+}
+
+// request is who asks for what.
+type request struct {
+	account store.AccountID
+	iq      *stanza.Stanza
+	// from is the session that asks.
+	from *session.Session
+}
+
+// storeTimeout bounds what one request may wait for the store.
+const storeTimeout = 10 * time.Second
+
+// limited calls a handler as long as the account has not asked too often.
+func (k *Keeper) limited(handle func(context.Context, request) ([]stanza.Element, *stanza.Error)) router.IQHandler {
+	return func(ctx context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+		from := k.config.Sessions.Lookup(iq.From)
+		if from == nil || from.Account() != account {
+			return nil, stanza.Refuse(stanza.NotAuthorized, "The session has ended.")
+		}
+		if !k.budget.allow(account, k.config.Now()) {
+			k.refused.Inc()
+			return nil, stanza.Refuse(stanza.ResourceConstraint, "That was asked too often. Try again in a minute.")
+		}
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		return handle(ctx, request{store.AccountID(account), iq, from})
+	}
+}
+
+// of returns the device that a session belongs to. A client that has named none gets one of its own by its resource.
+func of(resource, device string) string {
+	if device != "" {
+		return device
+	}
+	sum := sha256.Sum256([]byte(resource))
+	return "resource." + base64.RawURLEncoding.EncodeToString(sum[:15])
+}
+
+// token answers with new tokens for the API (docs/tokens.md).
+func (k *Keeper) token(ctx context.Context, r request) ([]stanza.Element, *stanza.Error) {
+	if r.from.Hidden() { // another system acts: what it may do is said by its own key, and it is not to become somebody else
+		return nil, stanza.Refuse(stanza.NotAllowed, "Tokens are for the account's own devices.")
+	}
+	account, err := k.config.Accounts.Account(ctx, r.iq.From.Local())
+	if err == nil && (account.ID != r.account || account.Disabled) || errors.Is(err, store.ErrNotFound) {
+		return nil, signedOut()
+	}
+	if err != nil {
+		return nil, k.broken(r, err)
+	}
+	device := store.Device{Account: r.account, ID: of(r.iq.From.Resource(), r.from.Device())}
+	pair, err := k.config.Tokens.Issue(ctx, account, device)
+	if errors.Is(err, token.ErrRevoked) {
+		if err = k.make(ctx, r, device); err == nil {
+			pair, err = k.config.Tokens.Issue(ctx, account, device)
+		}
+	}
+	switch {
+	case errors.Is(err, token.ErrRevoked):
+		return nil, signedOut()
+	case err != nil:
+		return nil, k.broken(r, err)
+	}
+	r.from.SetDevice(device.ID)
+	return []stanza.Element{stanza.New(NSToken, "token",
+		"access", pair.Access, "expires", stamp(pair.Expires),
+		"refresh", pair.Refresh, "refresh-expires", stamp(pair.RefreshExpires), "device", pair.Device)}, nil
+}
+
+// make makes the device that a session belongs to, when it is not in the store. It is token.ErrRevoked when that is because it was signed out, or the
+// account was changed, since the session began: then the session is about to end, and what it made is taken away again.
+func (k *Keeper) make(ctx context.Context, r request, d store.Device) error {
+	now := k.config.Now()
+	d.Created, d.Seen, d.Name = now, now, strings.ToValidUTF8(clip(r.iq.From.Resource(), maxName), "")
+	if err := k.config.Devices.PutDevice(ctx, d, k.config.MaxDevices); err != nil {
+		return err
+	}
+	// Only now: whatever is changed later removes the device itself.
+	changed, err := k.config.Changes.LastChange(ctx, r.account, d.ID)
+	if err == nil && (changed.IsZero() || changed.Before(r.from.Bound())) {
+		return nil
+	}
+	if err == nil {
+		err = token.ErrRevoked
+	}
+	if gone := k.config.Devices.RemoveDevice(ctx, r.account, d.ID); gone != nil && !errors.Is(gone, store.ErrNotFound) {
+		err = errors.Join(err, gone)
+	}
+	return err
+}
+
+// maxName bounds the name of a device, in bytes.
+const maxName = 128
+
+func clip(s string, n int) string { return s[:min(len(s), n)] }
+
+// stamp writes a time as XEP-0082 §3.2 has it.
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
+
+func signedOut() *stanza.Error {
+	return stanza.Refuse(stanza.NotAuthorized, "The device was signed out. Log in again.")
+}
+
+// ended is what a session is told whose device was signed out.
+func ended() *stream.Error { return stream.Fail(stream.NotAuthorized, "The device was signed out.") }
+
+// broken logs that the store failed, and refuses.
+func (k *Keeper) broken(r request, err error) *stanza.Error {
+	k.log.Error("cannot answer about devices", "account", r.iq.From.Bare().String(), "error", err)
+	return stanza.Refuse(stanza.InternalServerError, "The server cannot tell at the moment.")
+}
