@@ -47,7 +47,9 @@ func (b *builder) countElement(data, around string, depth, scope int) *stream.Er
 				declared += b.countAttr(&r)
 			}
 		case elementText:
-			s.text = r.str()
+			s.text = r.choice(1<<elementText | 1<<elementTextWord)
+		case elementTextWord:
+			s.text = value(&r, words[:], r.choiceUint(1<<elementText|1<<elementTextWord, 1<<32-1))
 		case elementChildren:
 			r.many()
 			children++

@@ -20,6 +20,17 @@ const (
 	nsCorrect    = "urn:xmpp:message-correct:0"
 	nsAttention  = "urn:xmpp:attention:0"
 	nsPing       = "urn:xmpp:ping"
+	nsPlace      = "urn:posthouse:place:1"
+	nsForward    = "urn:xmpp:forward:0"
+	nsMAM        = "urn:xmpp:mam:2"
+	nsCaps       = "http://jabber.org/protocol/caps"
+	nsRetract    = "urn:xmpp:message-retract:1"
+	nsReply      = "urn:xmpp:reply:0"
+	nsFallback   = "urn:xmpp:fallback:0"
+	nsReactions  = "urn:xmpp:reactions:0"
+	nsReference  = "urn:xmpp:reference:0"
+	nsSync       = "urn:posthouse:sync:1"
+	nsProfile    = "urn:posthouse:profile:1"
 )
 
 // The enumerations of compact.proto: the value is the index.
@@ -32,6 +43,7 @@ var (
 	chatStates    = [...]string{"", "active", "composing", "paused", "inactive", "gone"}
 	shows         = [...]string{"", "away", "chat", "dnd", "xa"}
 	markers       = [...]string{"", "received", "displayed", "acknowledged"}
+	wrappers      = [...]string{"", "sent", "received", "result"}
 	subscriptions = [...]string{"", "none", "to", "from", "both", "remove"}
 
 	signals = [...]struct{ space, local string }{

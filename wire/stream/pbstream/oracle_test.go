@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -87,25 +88,157 @@ func meantID(id identity) string {
 }
 
 func meantStanza(kind stanza.Kind, p *pb.Stanza) *stanza.Stanza {
-	s := &stanza.Stanza{Kind: kind, ID: p.GetId(), Lang: p.Lang, Type: types[p.Type] + p.TypeName}
+	s := &stanza.Stanza{Kind: kind, ID: meantStanzaID(p), Lang: p.Lang, Type: types[p.Type] + p.TypeName}
+	if p.OwnTo != nil {
+		from, _, _ := strings.Cut(p.From, "/")
+		p.To = meantOwn(from, *p.OwnTo)
+	}
 	s.To, _ = jid.Parse(p.To)
 	s.From, _ = jid.Parse(p.From)
-	if b := p.GetIdUuid(); b != nil {
-		s.ID = hexUUID(b)
+	own := s.To.Bare().String()
+	if own == "" {
+		own = p.To
 	}
-	if b := p.GetIdKey(); b != nil {
-		s.ID = base64.RawURLEncoding.EncodeToString(b)
-	}
-	if p.Body != "" {
-		s.Payload = append(s.Payload, stanza.New(stanza.NSClient, "body").WithText(p.Body))
-	}
-	for _, child := range p.Payload {
-		s.Payload = append(s.Payload, meantPayload(s, p, child))
-	}
+	s.Payload = meantContent(p, s.ID, own)
 	return s
 }
 
-func meantPayload(s *stanza.Stanza, p *pb.Stanza, child *pb.Payload) stanza.Element {
+func meantStanzaID(p *pb.Stanza) string {
+	if b := p.GetIdUuid(); b != nil {
+		return hexUUID(b)
+	}
+	if b := p.GetIdKey(); b != nil {
+		return base64.RawURLEncoding.EncodeToString(b)
+	}
+	return p.GetId()
+}
+
+func meantOwn(account, resource string) string {
+	if resource != "" {
+		account += "/" + resource
+	}
+	return account
+}
+
+func meantContent(p *pb.Stanza, id, own string) (out []stanza.Element) {
+	if p.Body != "" {
+		out = append(out, stanza.New(stanza.NSClient, "body").WithText(p.Body))
+	}
+	for _, child := range p.Payload {
+		out = append(out, meantPayload(stanza.NSClient, id, own, child))
+	}
+	return out
+}
+
+// withAttrs returns an element with those attributes of which the value is not empty.
+func withAttrs(space, local string, pairs ...string) stanza.Element {
+	e := stanza.New(space, local)
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			e.Attrs = append(e.Attrs, stanza.Attr{Local: pairs[i], Value: pairs[i+1]})
+		}
+	}
+	return e
+}
+
+func meantForwarded(f *pb.Forwarded, own string) stanza.Element {
+	m := f.Message
+	if m.OwnTo != nil {
+		m.To = meantOwn(own, *m.OwnTo)
+	}
+	if m.OwnFrom != nil {
+		m.From = meantOwn(own, *m.OwnFrom)
+	}
+	id := meantStanzaID(m)
+	message := withAttrs("jabber:client", "message", "from", m.From, "to", m.To, "id", id, "type", types[m.Type]+m.TypeName)
+	if m.Lang != "" {
+		message.Attrs = append(message.Attrs, stanza.Attr{Space: stanza.NSXML, Local: "lang", Value: m.Lang})
+	}
+	message = message.With(meantContent(m, id, own)...)
+	e := stanza.New("urn:xmpp:forward:0", "forwarded")
+	if f.Delay != nil {
+		e = e.With(meantDelay(f.Delay))
+	}
+	e = e.With(message)
+	switch f.Wrapper {
+	case pb.Wrapper_WRAPPER_SENT:
+		return stanza.New("urn:xmpp:carbons:2", "sent").With(e)
+	case pb.Wrapper_WRAPPER_RECEIVED:
+		return stanza.New("urn:xmpp:carbons:2", "received").With(e)
+	case pb.Wrapper_WRAPPER_RESULT:
+		result := withAttrs("urn:xmpp:mam:2", "result", "queryid", f.Query)
+		result.Attrs = append(result.Attrs, stanza.Attr{Local: "id", Value: meantID(f)})
+		return result.With(e)
+	}
+	return e
+}
+
+func meantCaps(c *pb.Caps) stanza.Element {
+	hash, ver := "sha-1", c.GetVer()
+	if c.Hash != "" {
+		hash = c.Hash
+	}
+	if b := c.GetSha1(); b != nil {
+		ver = base64.StdEncoding.EncodeToString(b)
+	}
+	return withAttrs("http://jabber.org/protocol/caps", "c", "hash", hash, "node", c.Node, "ver", ver)
+}
+
+func meantFallback(f *pb.Fallback) stanza.Element {
+	e := withAttrs("urn:xmpp:fallback:0", "fallback", "for", spaces[f.For]+f.ForName)
+	for _, r := range f.Bodies {
+		e = e.With(withAttrs("urn:xmpp:fallback:0", "body", "start", decimal(r.Start), "end", decimal(r.End)))
+	}
+	return e
+}
+
+// decimal returns a number as text, "" when it is not there.
+func decimal[T uint32 | uint64](n *T) string {
+	if n == nil {
+		return ""
+	}
+	return strconv.FormatUint(uint64(*n), 10)
+}
+
+func meantSync(s *pb.Sync, own string) stanza.Element {
+	e := withAttrs("urn:posthouse:sync:1", "sync", "max", decimal(s.Max), "more", truth(s.More), "first", truth(s.First))
+	if s.Cursor != nil {
+		e.Attrs = append(e.Attrs, stanza.Attr{Local: "cursor", Value: *s.Cursor})
+	}
+	for _, i := range s.Items {
+		e = e.With(meantPayload("urn:posthouse:sync:1", "", own, i))
+	}
+	return e
+}
+
+func truth(b bool) string {
+	if b {
+		return "true"
+	}
+	return ""
+}
+
+func meantConversation(c *pb.Conversation) stanza.Element {
+	e := withAttrs("urn:posthouse:sync:1", "conversation", "with", c.With, "number", decimal(c.Number), "read", decimal(c.Read), "delivered", decimal(c.Delivered),
+		"peer-read", decimal(c.PeerRead), "peer-delivered", decimal(c.PeerDelivered), "unread", decimal(c.Unread), "pinned", truth(c.Pinned))
+	if c.Last != nil {
+		e.Attrs = append(e.Attrs, stanza.Attr{Local: "last", Value: meantID(c.Last)})
+	}
+	if c.MutedUntil != nil {
+		until := c.GetOther()
+		switch k := c.MutedUntil.(type) {
+		case *pb.Conversation_Millis:
+			until = time.UnixMilli(int64(k.Millis)).UTC().Format("2006-01-02T15:04:05.000Z")
+		case *pb.Conversation_Seconds:
+			until = time.Unix(int64(k.Seconds), 0).UTC().Format(time.RFC3339)
+		}
+		e.Attrs = append(e.Attrs, stanza.Attr{Local: "muted-until", Value: until})
+	}
+	return e
+}
+
+// meantPayload returns the element that a payload stands for: within an element of a namespace, in a stanza with an id, of an account.
+func meantPayload(around, id, own string, child *pb.Payload) stanza.Element {
 	text := func(local string, t *pb.Text) stanza.Element {
 		e := stanza.New(stanza.NSClient, local)
 		if t.Text != "" {
@@ -118,7 +251,7 @@ func meantPayload(s *stanza.Stanza, p *pb.Stanza, child *pb.Payload) stanza.Elem
 	}
 	switch k := child.Kind.(type) {
 	case *pb.Payload_Element:
-		return meantElement(stanza.NSClient, k.Element)
+		return meantElement(around, k.Element)
 	case *pb.Payload_Body:
 		return text("body", k.Body)
 	case *pb.Payload_Subject:
@@ -137,15 +270,13 @@ func meantPayload(s *stanza.Stanza, p *pb.Stanza, child *pb.Payload) stanza.Elem
 		return stanza.New(signals[k.Signal].space, signals[k.Signal].local)
 	case *pb.Payload_OriginId:
 		if k.OriginId.Form == nil {
-			return stanza.New("urn:xmpp:sid:0", "origin-id", "id", s.ID)
+			return stanza.New("urn:xmpp:sid:0", "origin-id", "id", id)
 		}
 		return stanza.New("urn:xmpp:sid:0", "origin-id", "id", meantID(k.OriginId))
 	case *pb.Payload_StanzaId:
 		by := k.StanzaId.By
 		if by == "" {
-			if by = s.To.Bare().String(); by == "" {
-				by = p.To
-			}
+			by = own
 		}
 		return stanza.New("urn:xmpp:sid:0", "stanza-id", "by", by, "id", meantID(k.StanzaId))
 	case *pb.Payload_Received:
@@ -164,6 +295,38 @@ func meantPayload(s *stanza.Stanza, p *pb.Stanza, child *pb.Payload) stanza.Elem
 		return stanza.New(stanza.NSClient, "priority").WithText(strconv.Itoa(int(k.Priority)))
 	case *pb.Payload_Roster:
 		return meantRoster(k.Roster)
+	case *pb.Payload_Place:
+		return stanza.New("urn:posthouse:place:1", "place", "number", strconv.FormatUint(k.Place, 10))
+	case *pb.Payload_Forwarded:
+		return meantForwarded(k.Forwarded, own)
+	case *pb.Payload_Caps:
+		return meantCaps(k.Caps)
+	case *pb.Payload_Retract:
+		return stanza.New("urn:xmpp:message-retract:1", "retract", "id", meantID(k.Retract))
+	case *pb.Payload_Reply:
+		e := withAttrs("urn:xmpp:reply:0", "reply", "to", k.Reply.To)
+		e.Attrs = append(e.Attrs, stanza.Attr{Local: "id", Value: meantID(k.Reply)})
+		return e
+	case *pb.Payload_Fallback:
+		return meantFallback(k.Fallback)
+	case *pb.Payload_Reactions:
+		e := stanza.New("urn:xmpp:reactions:0", "reactions", "id", meantID(k.Reactions))
+		for _, r := range k.Reactions.Reactions {
+			e = e.With(stanza.New("urn:xmpp:reactions:0", "reaction").WithText(r))
+		}
+		return e
+	case *pb.Payload_Mention:
+		return stanza.New("urn:xmpp:reference:0", "reference", "type", "mention", "begin", strconv.Itoa(int(k.Mention.Begin)),
+			"end", strconv.Itoa(int(k.Mention.End)), "uri", "xmpp:"+k.Mention.Address)
+	case *pb.Payload_Sync:
+		return meantSync(k.Sync, own)
+	case *pb.Payload_Conversation:
+		return meantConversation(k.Conversation)
+	case *pb.Payload_Contacts:
+		e := withAttrs("urn:posthouse:sync:1", "roster", "all", truth(k.Contacts.All))
+		return e.With(meantItems(k.Contacts.Items)...)
+	case *pb.Payload_Profile:
+		return withAttrs("urn:posthouse:profile:1", "profile", "jid", k.Profile.Jid, "name", k.Profile.Name, "title", k.Profile.Title)
 	}
 	panic("payload without a kind")
 }
@@ -206,7 +369,11 @@ func meantRoster(r *pb.Roster) stanza.Element {
 	if r.Ver != nil {
 		e.Attrs = []stanza.Attr{{Local: "ver", Value: *r.Ver}}
 	}
-	for _, i := range r.Items {
+	return e.With(meantItems(r.Items)...)
+}
+
+func meantItems(items []*pb.RosterItem) (out []stanza.Element) {
+	for _, i := range items {
 		item := stanza.New("jabber:iq:roster", "item")
 		add := func(name, value string) {
 			if value != "" {
@@ -225,9 +392,9 @@ func meantRoster(r *pb.Roster) stanza.Element {
 		for _, g := range i.Groups {
 			item = item.With(stanza.New("jabber:iq:roster", "group").WithText(g))
 		}
-		e = e.With(item)
+		out = append(out, item)
 	}
-	return e
+	return out
 }
 
 func meantElement(around string, p *pb.Element) stanza.Element {
@@ -254,8 +421,8 @@ func meantElement(around string, p *pb.Element) stanza.Element {
 		}
 		e.Attrs = append(e.Attrs, attr)
 	}
-	if p.Text != "" {
-		e = e.WithText(p.Text)
+	if text := p.GetText() + words[p.GetTextWord()]; text != "" {
+		e = e.WithText(text)
 	}
 	for _, c := range p.Children {
 		e = e.With(meantElement(e.Space, c))

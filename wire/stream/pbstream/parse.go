@@ -229,12 +229,17 @@ func (b *builder) readStanza(kind stanza.Kind, data string) (*stanza.Stanza, *st
 func (b *builder) stanza(s *stanza.Stanza, data string) (from, body string, top int, err *stream.Error) {
 	const ids = 7 << stanzaID
 	const kinds = 1<<stanzaType | 1<<stanzaTypeName
+	const tos = 1<<stanzaTo | 1<<stanzaOwnTo
 	r := reader{s: data}
-	var uuid, key string
+	var uuid, key, ownTo string
 	for r.next() {
 		switch r.num {
 		case stanzaTo:
-			b.to = r.str()
+			b.to = r.choice(tos)
+		case stanzaOwnTo:
+			ownTo = r.choice(tos)
+		case stanzaOwnFrom:
+			r.fail("address of no account")
 		case stanzaFrom:
 			from = r.str()
 		case stanzaID:
@@ -257,6 +262,12 @@ func (b *builder) stanza(s *stanza.Stanza, data string) (from, body string, top 
 			r.many()
 			b.count(&r)
 		}
+	}
+	if r.has(stanzaOwnTo) {
+		if from == "" {
+			r.fail("address of no account")
+		}
+		b.to = ownAddress(account(from), ownTo)
 	}
 	if r.err != nil {
 		return "", "", 0, r.err
@@ -326,7 +337,7 @@ func (b *builder) payloads(data, body string) *stream.Error {
 	r := reader{s: data}
 	for r.next() {
 		if r.num == stanzaPayload {
-			if err := b.payload(child(), r.data); err != nil {
+			if err := b.payload(child(), r.data, stanza.NSClient, 2, 1); err != nil {
 				return err
 			}
 		}

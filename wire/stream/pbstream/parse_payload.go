@@ -7,21 +7,23 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-// payload reads Payload into e.
-func (b *builder) payload(e *stanza.Element, data string) *stream.Error {
-	const kinds = 1<<(kindRoster+1) - 1<<kindElement
+// payload reads Payload into e, which is in an element of the given namespace, at a depth, with so many namespaces declared around it.
+func (b *builder) payload(e *stanza.Element, data, around string, depth, scope int) *stream.Error {
+	const kinds = 1<<(kindProfile+1) - 1<<kindElement
 	r := reader{s: data}
 	var kind uint32
 	var inner string
 	var n uint64
 	for r.next() {
-		if r.num < kindElement || r.num > kindRoster {
+		if r.num < kindElement || r.num > kindProfile {
 			continue
 		}
 		kind = r.num
 		switch kind {
 		case kindChatState, kindSignal, kindShow, kindPriority:
 			n = r.choiceUint(kinds, 1<<32-1)
+		case kindPlace:
+			n = r.choiceUint(kinds, 1<<64-1)
 		default:
 			inner = r.choice(kinds)
 		}
@@ -29,11 +31,18 @@ func (b *builder) payload(e *stanza.Element, data string) *stream.Error {
 	if r.err != nil {
 		return r.err
 	}
-	e.Space = stanza.NSClient // most
+	if kind == kindElement {
+		return b.generic(e, inner, around, depth, scope)
+	}
 	p := reader{s: inner}
+	if spaceOf(kind) != around {
+		scope++
+	}
+	if b.nest(&p, depth, scope); p.err != nil {
+		return p.err
+	}
+	e.Space = stanza.NSClient // most
 	switch kind {
-	case kindElement:
-		return b.generic(e, inner, stanza.NSClient, 2, 1)
 	case kindBody:
 		e.Local = "body"
 		b.readText(e, &p)
@@ -52,6 +61,9 @@ func (b *builder) payload(e *stanza.Element, data string) *stream.Error {
 			return malformed("number that this schema does not have")
 		}
 		e.Space, e.Local = signals[n].space, signals[n].local
+	case kindPlace:
+		e.Space, e.Local = nsPlace, "place"
+		b.set(e, "number", b.decimal(n))
 	case kindShow:
 		e.Local = "show"
 		b.text(e, value(&p, shows[:], n))
@@ -59,15 +71,37 @@ func (b *builder) payload(e *stanza.Element, data string) *stream.Error {
 		e.Local = "priority"
 		b.text(e, strconv.Itoa(int(int32(uint32(n)>>1)^-int32(n&1)))) // zigzag
 	case kindRoster:
-		b.readRoster(e, &p)
+		b.readRoster(e, &p, depth)
 	default:
-		return b.extension(e, kind, &p)
+		return b.extension(e, kind, &p, depth, scope)
 	}
 	return p.err
 }
 
-// extension reads what has ids and stamps.
-func (b *builder) extension(e *stanza.Element, kind uint32, p *reader) *stream.Error {
+// spaceOf returns the namespace of what has a form of its own, as far as it can be that of the element around.
+func spaceOf(kind uint32) string {
+	switch kind {
+	case kindBody, kindSubject, kindStatus, kindThread, kindShow, kindPriority:
+		return stanza.NSClient
+	case kindConversation, kindContacts:
+		return nsSync
+	}
+	return "-"
+}
+
+// nest checks an element that is not in the generic form against the limits: its depth, and the namespaces declared with it.
+func (b *builder) nest(p *reader, depth, scope int) {
+	switch {
+	case p.err != nil:
+	case depth > b.limits.Depth:
+		p.err = tooMany("elements are nested too deep")
+	case scope > b.limits.Namespaces:
+		p.err = tooMany("too many namespaces")
+	}
+}
+
+// extension reads what has ids and stamps, or is around other things.
+func (b *builder) extension(e *stanza.Element, kind uint32, p *reader, depth, scope int) *stream.Error {
 	switch kind {
 	case kindOriginID:
 		e.Space, e.Local = nsSID, "origin-id"
@@ -78,6 +112,9 @@ func (b *builder) extension(e *stanza.Element, kind uint32, p *reader) *stream.E
 	case kindReplace:
 		e.Space, e.Local = nsCorrect, "replace"
 		b.readID(e, p, "")
+	case kindRetract:
+		e.Space, e.Local = nsRetract, "retract"
+		b.readID(e, p, "")
 	case kindStanzaID:
 		b.readStanzaID(e, p)
 	case kindMarker:
@@ -86,10 +123,38 @@ func (b *builder) extension(e *stanza.Element, kind uint32, p *reader) *stream.E
 		b.readDelay(e, p)
 	case kindConfirmed:
 		b.readConfirmed(e, p)
+	case kindForwarded:
+		b.readForwarded(e, p, depth, scope)
+	case kindCaps:
+		b.readCaps(e, p)
+	case kindReply:
+		b.readReply(e, p)
+	case kindFallback:
+		b.readFallback(e, p, depth)
+	case kindReactions:
+		b.readReactions(e, p, depth)
+	case kindMention:
+		b.readMention(e, p)
+	case kindSync:
+		b.readSync(e, p, depth, scope)
+	case kindConversation:
+		b.readConversation(e, p)
+	case kindContacts:
+		b.readContacts(e, p, depth, scope)
+	case kindProfile:
+		b.readProfile(e, p)
 	default:
 		return malformed("payload of a kind that this schema does not have")
 	}
 	return p.err
+}
+
+// decimal returns a number as text, which it does not need while counting.
+func (b *builder) decimal(n uint64) string {
+	if b.counting {
+		return ""
+	}
+	return strconv.FormatUint(n, 10)
 }
 
 func (b *builder) readText(e *stanza.Element, p *reader) {
@@ -183,12 +248,8 @@ func (b *builder) readDelay(e *stanza.Element, p *reader) {
 	var stamp, from, reason string
 	for p.next() {
 		switch p.num {
-		case 1:
-			stamp = b.stamp(p, p.choiceUint(stamps, maxMillis), formatMillis)
-		case 2:
-			stamp = b.stamp(p, p.choiceUint(stamps, maxSeconds), formatSeconds)
-		case 3:
-			stamp = p.choice(stamps)
+		case 1, 2, 3:
+			stamp = b.readStamp(p, 1)
 		case 4:
 			from = p.str()
 		case 5:
@@ -203,6 +264,18 @@ func (b *builder) readDelay(e *stanza.Element, p *reader) {
 	}
 	b.set(e, "stamp", stamp)
 	b.text(e, reason)
+}
+
+// readStamp reads the current field as one of the three forms of a time, of which the fields begin at first.
+func (b *builder) readStamp(p *reader, first uint32) string {
+	mask := uint64(7) << first
+	switch p.num - first {
+	case 0:
+		return b.stamp(p, p.choiceUint(mask, maxMillis), formatMillis)
+	case 1:
+		return b.stamp(p, p.choiceUint(mask, maxSeconds), formatSeconds)
+	}
+	return p.choice(mask)
 }
 
 func (b *builder) stamp(p *reader, n uint64, format func(uint64) string) string {
@@ -272,7 +345,7 @@ func (b *builder) nestedID(p *reader) string {
 	return id
 }
 
-func (b *builder) readRoster(e *stanza.Element, p *reader) {
+func (b *builder) readRoster(e *stanza.Element, p *reader, depth int) {
 	e.Space, e.Local = nsRoster, "query"
 	items := 0
 	var ver string
@@ -291,6 +364,11 @@ func (b *builder) readRoster(e *stanza.Element, p *reader) {
 	if p.has(1) {
 		b.set(e, "ver", ver)
 	}
+	b.rosterItems(e, p, items, depth+1)
+}
+
+// rosterItems reads the field 2 of what p reads, which is there so many times, as items of a roster.
+func (b *builder) rosterItems(e *stanza.Element, p *reader, items, depth int) {
 	b.room(e, items)
 	*p = reader{s: p.s}
 	for i := 0; p.next(); {
@@ -301,12 +379,12 @@ func (b *builder) readRoster(e *stanza.Element, p *reader) {
 		b.put(e, i, stanza.Node{Element: item})
 		i++
 		if p.err == nil {
-			p.err = b.rosterItem(item, p.data)
+			p.err = b.rosterItem(item, p.data, depth)
 		}
 	}
 }
 
-func (b *builder) rosterItem(e *stanza.Element, data string) *stream.Error {
+func (b *builder) rosterItem(e *stanza.Element, data string, depth int) *stream.Error {
 	e.Space, e.Local = nsRoster, "item"
 	r := reader{s: data}
 	var jid, name, subscription string
@@ -344,6 +422,9 @@ func (b *builder) rosterItem(e *stanza.Element, data string) *stream.Error {
 	}
 	if approved {
 		b.set(e, "approved", "true")
+	}
+	if depth+min(groups, 1) > b.limits.Depth {
+		return tooMany("elements are nested too deep")
 	}
 	b.room(e, groups)
 	r = reader{s: data}

@@ -10,6 +10,8 @@
 package pbstream
 
 import (
+	"strings"
+
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
@@ -41,6 +43,8 @@ const (
 	stanzaLang
 	stanzaBody
 	stanzaPayload
+	stanzaOwnTo
+	stanzaOwnFrom
 )
 
 // Fields of Payload.
@@ -56,12 +60,24 @@ const (
 	kindDelay
 	kindReplace
 	kindConfirmed
+	kindPlace
 	kindShow
-	kindStatus
 	kindPriority
+	kindForwarded
+	kindStatus
 	kindSubject
 	kindThread
 	kindRoster
+	kindCaps
+	kindRetract
+	kindReply
+	kindFallback
+	kindReactions
+	kindMention
+	kindSync
+	kindConversation
+	kindContacts
+	kindProfile
 )
 
 // Fields of Element.
@@ -74,6 +90,7 @@ const (
 	elementText
 	elementChildren
 	elementNodes
+	elementTextWord
 )
 
 // Fields of Attr, the first four of which are as in Element, and of everything that is an identifier: the first three.
@@ -175,17 +192,15 @@ func (Codec) AppendPong(dst []byte) []byte { return append(dst, 2, framePong<<3|
 
 // appendStanza appends the fields of Stanza.
 func appendStanza(dst []byte, s *stanza.Stanza) []byte {
-	dst = appendJID(dst, stanzaTo, s.To.String())
-	dst = appendJID(dst, stanzaFrom, s.From.String())
-	if s.ID != "" {
-		dst = appendID(dst, stanzaID, s.ID)
-	}
-	if n := index(types[:], s.Type); n != 0 {
-		dst = appendUint(dst, stanzaType, n)
+	at := around{space: stanza.NSClient, id: s.ID, own: s.To.Bare().String()}
+	from, to := s.From.String(), s.To.String()
+	if resource, ok := ownResource(account(from), to); ok {
+		dst = appendPresent(dst, stanzaOwnTo, resource)
 	} else {
-		dst = appendString(dst, stanzaTypeName, s.Type)
+		dst = appendJID(dst, stanzaTo, to)
 	}
-	dst = appendString(dst, stanzaLang, s.Lang)
+	dst = appendJID(dst, stanzaFrom, from)
+	dst = appendHead(dst, s.ID, s.Type, s.Lang)
 	payload := s.Payload
 	if len(payload) > 0 && payload[0].Local == "body" {
 		if text, ok := plainText(&payload[0], stanza.NSClient); ok && text != "" {
@@ -196,9 +211,57 @@ func appendStanza(dst []byte, s *stanza.Stanza) []byte {
 	for i := range payload {
 		var inner int
 		dst, inner = beginField(dst, stanzaPayload)
-		dst = end(appendPayload(dst, s, &payload[i]), inner)
+		dst = end(appendPayload(dst, at, &payload[i]), inner)
 	}
 	return dst
+}
+
+// appendHead appends the attributes of a stanza other than its addresses.
+func appendHead(dst []byte, id, kind, lang string) []byte {
+	if id != "" {
+		dst = appendID(dst, stanzaID, id)
+	}
+	if n := index(types[:], kind); n != 0 {
+		dst = appendUint(dst, stanzaType, n)
+	} else {
+		dst = appendString(dst, stanzaTypeName, kind)
+	}
+	return appendString(dst, stanzaLang, lang)
+}
+
+// around is what is known around a payload, and need not be said once more.
+type around struct {
+	space string // of the element that it is in
+	id    string // of the stanza that it is in
+	own   string // the bare form of the outermost stanza's to
+}
+
+// account returns the bare form of the text of an address.
+func account(text string) string {
+	if i := strings.IndexByte(text, '/'); i >= 0 {
+		return text[:i]
+	}
+	return text
+}
+
+// ownResource reports whether an address is that of the account, and with which resource.
+func ownResource(account, text string) (string, bool) {
+	if account == "" || len(text) < len(account) || text[:len(account)] != account {
+		return "", false
+	}
+	rest := text[len(account):]
+	if rest == "" {
+		return "", true
+	}
+	return rest[1:], rest[0] == '/' && len(rest) > 1
+}
+
+// ownAddress is the inverse of ownResource.
+func ownAddress(account, resource string) string {
+	if resource == "" {
+		return account
+	}
+	return account + "/" + resource
 }
 
 // plainText returns the text of an element in that namespace that has nothing else.

@@ -52,7 +52,40 @@ var stanzas = []string{
 	"<message><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'><value>urn:xmpp:mam:2</value></field></x></message>",
 	"<message><body>&lt;/body&gt;&lt;iq/&gt;&amp;'\"]]&gt; \u00e9 \u65e5\u672c \U0001F600 \u0085 \u2028 \u007f&#13;&#10;&#9;</body></message>",
 	"<message><naïve xmlns='u' naïve='x'/></message>",
+	"<message from='a@example.org' to='a@example.org/x'><body>1</body></message>",
+	"<message from='a@example.org/y' to='a@example.org'><body>1</body></message>",
+	"<message from='a@example.org/y/z' to='a@example.org/y/z'><stanza-id xmlns='urn:xmpp:sid:0' id='1' by='a@example.org'/></message>",
+	"<message from='a@example.org' to='a@example.organ'/>",
+	"<message from='example.org' to='example.org/x'/>",
+	"<message><place xmlns='urn:posthouse:place:1' number='0'/><place xmlns='urn:posthouse:place:1' number='18446744073709551615'/><place xmlns='urn:posthouse:place:1' number='18446744073709551616'/><place xmlns='urn:posthouse:place:1' number='01'/><place xmlns='urn:posthouse:place:1'/><place xmlns='urn:posthouse:place:1' number='1'>x</place></message>",
+	"<message from='a@example.org' to='a@example.org/x'><received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='b@example.org/y' to='a@example.org' xml:lang='de'><body>x</body><origin-id xmlns='urn:xmpp:sid:0' id='q'/><stanza-id xmlns='urn:xmpp:sid:0' id='s' by='a@example.org'/><place xmlns='urn:posthouse:place:1' number='42'/></message></forwarded></received></message>",
+	"<message to='a@example.org/x'><result xmlns='urn:xmpp:mam:2' id='AAECAwQFBgcICQoLDA0ODw' queryid='q'><forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='2026-10-21T08:00:00Z'/><message xmlns='jabber:client' from='a@example.org/y' to='a@example.org/x' type='chat' id='f81d4fae-7dec-11d0-a765-00a0c91e6bf6'><subject>s</subject><origin-id xmlns='urn:xmpp:sid:0' id='f81d4fae-7dec-11d0-a765-00a0c91e6bf6'/><x xmlns='u'><body/></x></message></forwarded></result></message>",
+	"<message><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='not an address' to='@' type='party' id=' '/></forwarded><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' to=''/></forwarded></message>",
+	"<message><forwarded xmlns='urn:xmpp:forward:0'/><forwarded xmlns='urn:xmpp:forward:0'>x</forwarded><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:server'/></forwarded><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'>x</message></forwarded><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'/><message xmlns='jabber:client'/></forwarded><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' x=''/></forwarded></message>",
+	"<message><result xmlns='urn:xmpp:mam:2'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'/></forwarded></result><result xmlns='urn:xmpp:mam:2' id='1' x=''><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'/></forwarded></result><result xmlns='urn:xmpp:carbons:2' id='1'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'/></forwarded></result><sent xmlns='urn:xmpp:mam:2'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'/></forwarded></sent></message>",
+	"<message><forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay'/><message xmlns='jabber:client'/></forwarded><forwarded xmlns='urn:xmpp:forward:0'><x/><message xmlns='jabber:client'/></forwarded></message>",
+	"<message to='a@b'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='a@b' to='a@b/'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' id='f81d4fae-7dec-11d0-a765-00a0c91e6bf6' from='a@b/x'><body>in</body></message></forwarded><origin-id xmlns='urn:xmpp:sid:0' id='f81d4fae-7dec-11d0-a765-00a0c91e6bf6'/></message></forwarded></message>",
+	"<message id='m'><retract xmlns='urn:xmpp:message-retract:1' id='m1'/><retract xmlns='urn:xmpp:message-retract:1'/><retracted xmlns='urn:xmpp:message-retract:1' id='m1' stamp='2026-10-21T08:00:00Z'/></message>",
+	"<message><reply xmlns='urn:xmpp:reply:0' to='a@b/c' id='f81d4fae-7dec-11d0-a765-00a0c91e6bf6'/><reply xmlns='urn:xmpp:reply:0' id='1'/><reply xmlns='urn:xmpp:reply:0' to='' id='1'/><reply xmlns='urn:xmpp:reply:0' to='a'/></message>",
+	"<message><fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body start='0' end='33'/><body/></fallback><fallback xmlns='urn:xmpp:fallback:0'/><fallback xmlns='urn:xmpp:fallback:0' for='urn:example:x'><subject/></fallback><fallback xmlns='urn:xmpp:fallback:0' for='urn:example:x'><body end='4294967295'/></fallback><fallback xmlns='urn:xmpp:fallback:0' for=''/><fallback xmlns='urn:xmpp:fallback:0'><body start='-1'/></fallback></message>",
+	"<message><reactions xmlns='urn:xmpp:reactions:0' id='m1'><reaction>👍</reaction><reaction/></reactions><reactions xmlns='urn:xmpp:reactions:0' id='m1'/><reactions xmlns='urn:xmpp:reactions:0' id='m1'><x/></reactions><reactions xmlns='urn:xmpp:reactions:0'/></message>",
+	"<message><reference xmlns='urn:xmpp:reference:0' type='mention' begin='0' end='7' uri='xmpp:juliet@example.org'/><reference xmlns='urn:xmpp:reference:0' type='mention' begin='0' end='7' uri='mailto:juliet@example.org'/><reference xmlns='urn:xmpp:reference:0' type='data' begin='0' end='7' uri='xmpp:x'/><reference xmlns='urn:xmpp:reference:0' type='mention' uri='xmpp:x'/><reference xmlns='urn:xmpp:reference:0' type='mention' begin='1' end='2' uri='xmpp:'/></message>",
+	"<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-256' ver='QgayPKawpkPSDYmwT/WM94uAlu0='/><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' ver='QgayPKawpkPSDYmwT/WM94uAlu1='/><c xmlns='http://jabber.org/protocol/caps' ver='1' node='x'/><c xmlns='http://jabber.org/protocol/caps' hash='sha-1'/></presence>",
+	"<iq type='get' id='s'><sync xmlns='urn:posthouse:sync:1' cursor='' max='0'/></iq>",
+	"<iq type='result' id='s' to='a@b/c'>" + syncResult + "</iq>",
+	"<iq type='result' id='s'><sync xmlns='urn:posthouse:sync:1' cursor='x' more='false'/></iq>",
+	"<iq type='result' id='s'><sync xmlns='urn:posthouse:sync:1' cursor='x' max='-1'>t</sync></iq>",
+	"<iq type='result' id='s'><sync xmlns='urn:posthouse:sync:1'><body xmlns='jabber:client'>x</body><body>y</body><conversation with=''/><conversation with='a' number='x'/><conversation with='a' muted-until='later' pinned='false'/><roster all='false'/><roster><item/></roster><profile/><sync max='1'/><origin-id xmlns='urn:xmpp:sid:0' id='s'/></sync></iq>",
+	"<message><mechanism xmlns='u'>SCRAM-SHA-1</mechanism><body xmlns='u'>body</body><x xmlns='u'>p<y/></x></message>",
 }
+
+// syncResult is an answer with all that there is in one.
+const syncResult = "<sync xmlns='urn:posthouse:sync:1' cursor='c42' more='true' first='true'>" +
+	"<forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='2026-10-21T08:00:00.123Z'/><message xmlns='jabber:client' from='d@b/e' to='a@b' type='chat' id='m1'><body>x</body><stanza-id xmlns='urn:xmpp:sid:0' id='AAECAwQFBgcICQoLDA0ODw' by='a@b'/><place xmlns='urn:posthouse:place:1' number='42'/></message></forwarded>" +
+	"<conversation with='d@b' number='42' read='41' delivered='42' peer-read='0' peer-delivered='7' unread='1' last='AAECAwQFBgcICQoLDA0ODw' muted-until='9999-12-31T23:59:59Z' pinned='true'/>" +
+	"<conversation with='d@b' last='x' muted-until='2026-10-21T08:00:00.123Z'/>" +
+	"<roster all='true'><item xmlns='jabber:iq:roster' jid='d@b' name='D' subscription='both'><group>G</group></item></roster>" +
+	"<profile xmlns='urn:posthouse:profile:1' jid='d@b' name='D' title='Queen'/></sync>"
 
 // elements are what stands at the top level beside stanzas.
 var elements = []string{

@@ -235,7 +235,13 @@ func appendContent(dst []byte, nodes []stanza.Node, space string) []byte {
 	text := slices.ContainsFunc(nodes, func(n stanza.Node) bool { return n.Element == nil && n.Text != "" })
 	children := slices.ContainsFunc(nodes, func(n stanza.Node) bool { return n.Element != nil })
 	if !children {
-		return appendString(dst, elementText, joined(nodes))
+		all := joined(nodes)
+		if len(all) <= longestWord {
+			if n := wordNumbers[all]; n != 0 {
+				return appendNumber(dst, elementTextWord, uint64(n))
+			}
+		}
+		return appendString(dst, elementText, all)
 	}
 	for i := 0; i < len(nodes); i++ {
 		n := &nodes[i]

@@ -7,25 +7,27 @@ import (
 )
 
 // appendPayload appends the fields of Payload: a form of its own where that says everything, else an element.
-func appendPayload(dst []byte, s *stanza.Stanza, e *stanza.Element) []byte {
-	if out, ok := appendTyped(dst, s, e); ok {
+func appendPayload(dst []byte, at around, e *stanza.Element) []byte {
+	if out, ok := appendTyped(dst, at, e); ok {
 		return out
 	}
 	dst, inner := beginField(dst, kindElement)
-	return end(appendElement(dst, e, stanza.NSClient), inner)
+	return end(appendElement(dst, e, at.space), inner)
 }
 
 // appendTyped appends e in a form of its own. When it returns false, nothing of dst was changed.
-func appendTyped(dst []byte, s *stanza.Stanza, e *stanza.Element) ([]byte, bool) {
+func appendTyped(dst []byte, at around, e *stanza.Element) ([]byte, bool) {
 	switch e.Space {
 	case stanza.NSClient:
 		return appendClient(dst, e)
 	case nsChatStates:
 		return appendEnum(dst, kindChatState, index(chatStates[:], e.Local), empty(e))
 	case nsSID:
-		return appendSID(dst, s, e)
+		return appendSID(dst, at, e)
+	case nsPlace:
+		return appendPlace(dst, e)
 	case nsDelay:
-		return appendDelay(dst, e)
+		return appendDelay(dst, kindDelay, e)
 	case nsConfirm:
 		if e.Local == "confirmed" {
 			return appendConfirmed(dst, e)
@@ -43,6 +45,10 @@ func appendTyped(dst []byte, s *stanza.Stanza, e *stanza.Element) ([]byte, bool)
 			dst, inner := beginField(dst, kindMarker)
 			dst = appendID(dst, 1, e.Attrs[0].Value)
 			return end(appendUint(dst, 4, kind), inner), true
+		}
+	default:
+		if out, ok := appendRarer(dst, at, e); ok {
+			return out, true
 		}
 	}
 	if !empty(e) {
@@ -136,9 +142,9 @@ func appendLoneID(dst []byte, field uint32, e *stanza.Element, local, own string
 }
 
 // appendSID appends what XEP-0359 defines.
-func appendSID(dst []byte, s *stanza.Stanza, e *stanza.Element) ([]byte, bool) {
+func appendSID(dst []byte, at around, e *stanza.Element) ([]byte, bool) {
 	if e.Local == "origin-id" {
-		return appendLoneID(dst, kindOriginID, e, e.Local, s.ID)
+		return appendLoneID(dst, kindOriginID, e, e.Local, at.id)
 	}
 	if e.Local != "stanza-id" || len(e.Attrs) != 2 || len(e.Nodes) > 0 || !e.HasAttr("id") {
 		return dst, false
@@ -149,14 +155,14 @@ func appendSID(dst []byte, s *stanza.Stanza, e *stanza.Element) ([]byte, bool) {
 	}
 	dst, inner := beginField(dst, kindStanzaID)
 	dst = appendID(dst, 1, e.Attr("id"))
-	if by != s.To.Bare().String() {
+	if by != at.own {
 		dst = appendString(dst, 4, by)
 	}
 	return end(dst, inner), true
 }
 
 // appendDelay appends a delay of XEP-0203.
-func appendDelay(dst []byte, e *stanza.Element) ([]byte, bool) {
+func appendDelay(dst []byte, field uint32, e *stanza.Element) ([]byte, bool) {
 	reason, ok := onlyText(e)
 	from, stamp := e.Attr("from"), e.Attr("stamp")
 	known := 1
@@ -166,16 +172,33 @@ func appendDelay(dst []byte, e *stanza.Element) ([]byte, bool) {
 	if !ok || e.Local != "delay" || len(e.Attrs) != known || !e.HasAttr("stamp") {
 		return dst, false
 	}
-	dst, inner := beginField(dst, kindDelay)
-	if n, ok := parseStamp(stamp, stampMillis); ok {
-		dst = appendNumber(dst, 1, n)
-	} else if n, ok := parseStamp(stamp, stampSeconds); ok {
-		dst = appendNumber(dst, 2, n)
-	} else {
-		dst = appendPresent(dst, 3, stamp)
-	}
+	dst, inner := beginField(dst, field)
+	dst = appendStamp(dst, 1, stamp)
 	dst = appendString(dst, 4, from)
 	return end(appendString(dst, 5, reason), inner), true
+}
+
+// appendStamp appends a time in the shortest of three forms, of which the fields follow each other.
+func appendStamp(dst []byte, field uint32, stamp string) []byte {
+	if n, ok := parseStamp(stamp, stampMillis); ok {
+		return appendNumber(dst, field, n)
+	}
+	if n, ok := parseStamp(stamp, stampSeconds); ok {
+		return appendNumber(dst, field+1, n)
+	}
+	return appendPresent(dst, field+2, stamp)
+}
+
+// appendPlace appends the number of a message in its conversation.
+func appendPlace(dst []byte, e *stanza.Element) ([]byte, bool) {
+	if e.Local != "place" || !hasOnly(e, "number") {
+		return dst, false
+	}
+	n, ok := parseNumber(e.Attrs[0].Value, 1<<64-1)
+	if !ok {
+		return dst, false
+	}
+	return appendNumber(dst, kindPlace, n), true
 }
 
 // appendConfirmed appends a confirmation of docs/protocol/confirm.md.

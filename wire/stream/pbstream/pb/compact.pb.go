@@ -165,6 +165,58 @@ func (MarkerKind) EnumDescriptor() ([]byte, []int) {
 	return file_compact_proto_rawDescGZIP(), []int{1}
 }
 
+type Wrapper int32
+
+const (
+	Wrapper_WRAPPER_UNSPECIFIED Wrapper = 0 // none
+	Wrapper_WRAPPER_SENT        Wrapper = 1 // sent, urn:xmpp:carbons:2
+	Wrapper_WRAPPER_RECEIVED    Wrapper = 2 // received, urn:xmpp:carbons:2
+	Wrapper_WRAPPER_RESULT      Wrapper = 3 // result, urn:xmpp:mam:2
+)
+
+// Enum value maps for Wrapper.
+var (
+	Wrapper_name = map[int32]string{
+		0: "WRAPPER_UNSPECIFIED",
+		1: "WRAPPER_SENT",
+		2: "WRAPPER_RECEIVED",
+		3: "WRAPPER_RESULT",
+	}
+	Wrapper_value = map[string]int32{
+		"WRAPPER_UNSPECIFIED": 0,
+		"WRAPPER_SENT":        1,
+		"WRAPPER_RECEIVED":    2,
+		"WRAPPER_RESULT":      3,
+	}
+)
+
+func (x Wrapper) Enum() *Wrapper {
+	p := new(Wrapper)
+	*p = x
+	return p
+}
+
+func (x Wrapper) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Wrapper) Descriptor() protoreflect.EnumDescriptor {
+	return file_compact_proto_enumTypes[2].Descriptor()
+}
+
+func (Wrapper) Type() protoreflect.EnumType {
+	return &file_compact_proto_enumTypes[2]
+}
+
+func (x Wrapper) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Wrapper.Descriptor instead.
+func (Wrapper) EnumDescriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{2}
+}
+
 type Subscription int32
 
 const (
@@ -207,11 +259,11 @@ func (x Subscription) String() string {
 }
 
 func (Subscription) Descriptor() protoreflect.EnumDescriptor {
-	return file_compact_proto_enumTypes[2].Descriptor()
+	return file_compact_proto_enumTypes[3].Descriptor()
 }
 
 func (Subscription) Type() protoreflect.EnumType {
-	return &file_compact_proto_enumTypes[2]
+	return &file_compact_proto_enumTypes[3]
 }
 
 func (x Subscription) Number() protoreflect.EnumNumber {
@@ -220,7 +272,7 @@ func (x Subscription) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Subscription.Descriptor instead.
 func (Subscription) EnumDescriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{2}
+	return file_compact_proto_rawDescGZIP(), []int{3}
 }
 
 type ChatState int32
@@ -265,11 +317,11 @@ func (x ChatState) String() string {
 }
 
 func (ChatState) Descriptor() protoreflect.EnumDescriptor {
-	return file_compact_proto_enumTypes[3].Descriptor()
+	return file_compact_proto_enumTypes[4].Descriptor()
 }
 
 func (ChatState) Type() protoreflect.EnumType {
-	return &file_compact_proto_enumTypes[3]
+	return &file_compact_proto_enumTypes[4]
 }
 
 func (x ChatState) Number() protoreflect.EnumNumber {
@@ -278,7 +330,7 @@ func (x ChatState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChatState.Descriptor instead.
 func (ChatState) EnumDescriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{3}
+	return file_compact_proto_rawDescGZIP(), []int{4}
 }
 
 type Show int32
@@ -320,11 +372,11 @@ func (x Show) String() string {
 }
 
 func (Show) Descriptor() protoreflect.EnumDescriptor {
-	return file_compact_proto_enumTypes[4].Descriptor()
+	return file_compact_proto_enumTypes[5].Descriptor()
 }
 
 func (Show) Type() protoreflect.EnumType {
-	return &file_compact_proto_enumTypes[4]
+	return &file_compact_proto_enumTypes[5]
 }
 
 func (x Show) Number() protoreflect.EnumNumber {
@@ -333,7 +385,7 @@ func (x Show) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Show.Descriptor instead.
 func (Show) EnumDescriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{4}
+	return file_compact_proto_rawDescGZIP(), []int{5}
 }
 
 // Signal is an element without attributes and without content.
@@ -409,11 +461,11 @@ func (x Signal) String() string {
 }
 
 func (Signal) Descriptor() protoreflect.EnumDescriptor {
-	return file_compact_proto_enumTypes[5].Descriptor()
+	return file_compact_proto_enumTypes[6].Descriptor()
 }
 
 func (Signal) Type() protoreflect.EnumType {
-	return &file_compact_proto_enumTypes[5]
+	return &file_compact_proto_enumTypes[6]
 }
 
 func (x Signal) Number() protoreflect.EnumNumber {
@@ -422,7 +474,7 @@ func (x Signal) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Signal.Descriptor instead.
 func (Signal) EnumDescriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{5}
+	return file_compact_proto_rawDescGZIP(), []int{6}
 }
 
 // StreamCondition is a condition of RFC 6120 §4.9.3.
@@ -528,11 +580,11 @@ func (x StreamCondition) String() string {
 }
 
 func (StreamCondition) Descriptor() protoreflect.EnumDescriptor {
-	return file_compact_proto_enumTypes[6].Descriptor()
+	return file_compact_proto_enumTypes[7].Descriptor()
 }
 
 func (StreamCondition) Type() protoreflect.EnumType {
-	return &file_compact_proto_enumTypes[6]
+	return &file_compact_proto_enumTypes[7]
 }
 
 func (x StreamCondition) Number() protoreflect.EnumNumber {
@@ -541,7 +593,7 @@ func (x StreamCondition) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StreamCondition.Descriptor instead.
 func (StreamCondition) EnumDescriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{6}
+	return file_compact_proto_rawDescGZIP(), []int{7}
 }
 
 // Frame is one thing that one side says.
@@ -1130,8 +1182,13 @@ type Stanza struct {
 	// xml:lang
 	Lang string `protobuf:"bytes,8,opt,name=lang,proto3" json:"lang,omitempty"`
 	// A plain body, as the stanza's first child. All other children follow in order.
-	Body          string     `protobuf:"bytes,9,opt,name=body,proto3" json:"body,omitempty"`
-	Payload       []*Payload `protobuf:"bytes,10,rep,name=payload,proto3" json:"payload,omitempty"`
+	Body    string     `protobuf:"bytes,9,opt,name=body,proto3" json:"body,omitempty"`
+	Payload []*Payload `protobuf:"bytes,10,rep,name=payload,proto3" json:"payload,omitempty"`
+	// The address is that of the account, with this resource when it is not empty, and takes the place of to or from. In a
+	// top-level stanza the account is the bare form of from, so that only own_to is used; in one that is forwarded it is the
+	// bare form of the outermost stanza's to.
+	OwnTo         *string `protobuf:"bytes,11,opt,name=own_to,json=ownTo,proto3,oneof" json:"own_to,omitempty"`
+	OwnFrom       *string `protobuf:"bytes,12,opt,name=own_from,json=ownFrom,proto3,oneof" json:"own_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1249,6 +1306,20 @@ func (x *Stanza) GetPayload() []*Payload {
 	return nil
 }
 
+func (x *Stanza) GetOwnTo() string {
+	if x != nil && x.OwnTo != nil {
+		return *x.OwnTo
+	}
+	return ""
+}
+
+func (x *Stanza) GetOwnFrom() string {
+	if x != nil && x.OwnFrom != nil {
+		return *x.OwnFrom
+	}
+	return ""
+}
+
 type isStanza_Identity interface {
 	isStanza_Identity()
 }
@@ -1289,12 +1360,24 @@ type Payload struct {
 	//	*Payload_Delay
 	//	*Payload_Replace
 	//	*Payload_Confirmed
+	//	*Payload_Place
 	//	*Payload_Show
-	//	*Payload_Status
 	//	*Payload_Priority
+	//	*Payload_Forwarded
+	//	*Payload_Status
 	//	*Payload_Subject
 	//	*Payload_Thread
 	//	*Payload_Roster
+	//	*Payload_Caps
+	//	*Payload_Retract
+	//	*Payload_Reply
+	//	*Payload_Fallback
+	//	*Payload_Reactions
+	//	*Payload_Mention
+	//	*Payload_Sync
+	//	*Payload_Conversation
+	//	*Payload_Contacts
+	//	*Payload_Profile
 	Kind          isPayload_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1436,6 +1519,15 @@ func (x *Payload) GetConfirmed() *Confirmed {
 	return nil
 }
 
+func (x *Payload) GetPlace() uint64 {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Place); ok {
+			return x.Place
+		}
+	}
+	return 0
+}
+
 func (x *Payload) GetShow() Show {
 	if x != nil {
 		if x, ok := x.Kind.(*Payload_Show); ok {
@@ -1445,15 +1537,6 @@ func (x *Payload) GetShow() Show {
 	return Show_SHOW_UNSPECIFIED
 }
 
-func (x *Payload) GetStatus() *Text {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Status); ok {
-			return x.Status
-		}
-	}
-	return nil
-}
-
 func (x *Payload) GetPriority() int32 {
 	if x != nil {
 		if x, ok := x.Kind.(*Payload_Priority); ok {
@@ -1461,6 +1544,24 @@ func (x *Payload) GetPriority() int32 {
 		}
 	}
 	return 0
+}
+
+func (x *Payload) GetForwarded() *Forwarded {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Forwarded); ok {
+			return x.Forwarded
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetStatus() *Text {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Status); ok {
+			return x.Status
+		}
+	}
+	return nil
 }
 
 func (x *Payload) GetSubject() *Text {
@@ -1485,6 +1586,96 @@ func (x *Payload) GetRoster() *Roster {
 	if x != nil {
 		if x, ok := x.Kind.(*Payload_Roster); ok {
 			return x.Roster
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetCaps() *Caps {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Caps); ok {
+			return x.Caps
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetRetract() *Id {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Retract); ok {
+			return x.Retract
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetReply() *Reply {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Reply); ok {
+			return x.Reply
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetFallback() *Fallback {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Fallback); ok {
+			return x.Fallback
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetReactions() *Reactions {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Reactions); ok {
+			return x.Reactions
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetMention() *Mention {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Mention); ok {
+			return x.Mention
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetSync() *Sync {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Sync); ok {
+			return x.Sync
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetConversation() *Conversation {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Conversation); ok {
+			return x.Conversation
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetContacts() *Contacts {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Contacts); ok {
+			return x.Contacts
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetProfile() *Profile {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Profile); ok {
+			return x.Profile
 		}
 	}
 	return nil
@@ -1538,28 +1729,76 @@ type Payload_Confirmed struct {
 	Confirmed *Confirmed `protobuf:"bytes,11,opt,name=confirmed,proto3,oneof"` // urn:posthouse:confirm:1
 }
 
-type Payload_Show struct {
-	Show Show `protobuf:"varint,12,opt,name=show,proto3,enum=posthouse.compact.v1.Show,oneof"`
+type Payload_Place struct {
+	Place uint64 `protobuf:"varint,12,opt,name=place,proto3,oneof"` // urn:posthouse:place:1
 }
 
-type Payload_Status struct {
-	Status *Text `protobuf:"bytes,13,opt,name=status,proto3,oneof"`
+type Payload_Show struct {
+	Show Show `protobuf:"varint,13,opt,name=show,proto3,enum=posthouse.compact.v1.Show,oneof"`
 }
 
 type Payload_Priority struct {
 	Priority int32 `protobuf:"zigzag32,14,opt,name=priority,proto3,oneof"`
 }
 
+type Payload_Forwarded struct {
+	Forwarded *Forwarded `protobuf:"bytes,15,opt,name=forwarded,proto3,oneof"` // XEP-0297, also in XEP-0280 and XEP-0313
+}
+
+type Payload_Status struct {
+	Status *Text `protobuf:"bytes,16,opt,name=status,proto3,oneof"`
+}
+
 type Payload_Subject struct {
-	Subject *Text `protobuf:"bytes,15,opt,name=subject,proto3,oneof"`
+	Subject *Text `protobuf:"bytes,17,opt,name=subject,proto3,oneof"`
 }
 
 type Payload_Thread struct {
-	Thread *Thread `protobuf:"bytes,16,opt,name=thread,proto3,oneof"`
+	Thread *Thread `protobuf:"bytes,18,opt,name=thread,proto3,oneof"`
 }
 
 type Payload_Roster struct {
-	Roster *Roster `protobuf:"bytes,17,opt,name=roster,proto3,oneof"` // jabber:iq:roster
+	Roster *Roster `protobuf:"bytes,19,opt,name=roster,proto3,oneof"` // jabber:iq:roster
+}
+
+type Payload_Caps struct {
+	Caps *Caps `protobuf:"bytes,20,opt,name=caps,proto3,oneof"` // XEP-0115
+}
+
+type Payload_Retract struct {
+	Retract *Id `protobuf:"bytes,21,opt,name=retract,proto3,oneof"` // XEP-0424
+}
+
+type Payload_Reply struct {
+	Reply *Reply `protobuf:"bytes,22,opt,name=reply,proto3,oneof"` // XEP-0461
+}
+
+type Payload_Fallback struct {
+	Fallback *Fallback `protobuf:"bytes,23,opt,name=fallback,proto3,oneof"` // XEP-0428
+}
+
+type Payload_Reactions struct {
+	Reactions *Reactions `protobuf:"bytes,24,opt,name=reactions,proto3,oneof"` // XEP-0444
+}
+
+type Payload_Mention struct {
+	Mention *Mention `protobuf:"bytes,25,opt,name=mention,proto3,oneof"` // XEP-0372
+}
+
+type Payload_Sync struct {
+	Sync *Sync `protobuf:"bytes,26,opt,name=sync,proto3,oneof"` // urn:posthouse:sync:1
+}
+
+type Payload_Conversation struct {
+	Conversation *Conversation `protobuf:"bytes,27,opt,name=conversation,proto3,oneof"` // urn:posthouse:sync:1
+}
+
+type Payload_Contacts struct {
+	Contacts *Contacts `protobuf:"bytes,28,opt,name=contacts,proto3,oneof"` // urn:posthouse:sync:1
+}
+
+type Payload_Profile struct {
+	Profile *Profile `protobuf:"bytes,29,opt,name=profile,proto3,oneof"` // urn:posthouse:profile:1
 }
 
 func (*Payload_Element) isPayload_Kind() {}
@@ -1584,17 +1823,41 @@ func (*Payload_Replace) isPayload_Kind() {}
 
 func (*Payload_Confirmed) isPayload_Kind() {}
 
+func (*Payload_Place) isPayload_Kind() {}
+
 func (*Payload_Show) isPayload_Kind() {}
 
-func (*Payload_Status) isPayload_Kind() {}
-
 func (*Payload_Priority) isPayload_Kind() {}
+
+func (*Payload_Forwarded) isPayload_Kind() {}
+
+func (*Payload_Status) isPayload_Kind() {}
 
 func (*Payload_Subject) isPayload_Kind() {}
 
 func (*Payload_Thread) isPayload_Kind() {}
 
 func (*Payload_Roster) isPayload_Kind() {}
+
+func (*Payload_Caps) isPayload_Kind() {}
+
+func (*Payload_Retract) isPayload_Kind() {}
+
+func (*Payload_Reply) isPayload_Kind() {}
+
+func (*Payload_Fallback) isPayload_Kind() {}
+
+func (*Payload_Reactions) isPayload_Kind() {}
+
+func (*Payload_Mention) isPayload_Kind() {}
+
+func (*Payload_Sync) isPayload_Kind() {}
+
+func (*Payload_Conversation) isPayload_Kind() {}
+
+func (*Payload_Contacts) isPayload_Kind() {}
+
+func (*Payload_Profile) isPayload_Kind() {}
 
 // Text is an element with text and, perhaps, a language.
 type Text struct {
@@ -1808,7 +2071,7 @@ type StanzaId struct {
 	//	*StanzaId_Uuid
 	//	*StanzaId_Key
 	Form isStanzaId_Form `protobuf_oneof:"form"`
-	// Empty: the bare form of the stanza's to.
+	// Empty: the bare form of the outermost stanza's to.
 	By            string `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2216,6 +2479,629 @@ func (x *Confirmed) GetDuplicate() bool {
 	return false
 }
 
+// Forwarded is a message inside another one, and what it is wrapped in.
+type Forwarded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of an archive result.
+	//
+	// Types that are valid to be assigned to Form:
+	//
+	//	*Forwarded_Id
+	//	*Forwarded_Uuid
+	//	*Forwarded_Key
+	Form    isForwarded_Form `protobuf_oneof:"form"`
+	Wrapper Wrapper          `protobuf:"varint,4,opt,name=wrapper,proto3,enum=posthouse.compact.v1.Wrapper" json:"wrapper,omitempty"`
+	Delay   *Delay           `protobuf:"bytes,5,opt,name=delay,proto3" json:"delay,omitempty"`
+	Message *Stanza          `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	// Of an archive result.
+	Query         string `protobuf:"bytes,7,opt,name=query,proto3" json:"query,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Forwarded) Reset() {
+	*x = Forwarded{}
+	mi := &file_compact_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Forwarded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Forwarded) ProtoMessage() {}
+
+func (x *Forwarded) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Forwarded.ProtoReflect.Descriptor instead.
+func (*Forwarded) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Forwarded) GetForm() isForwarded_Form {
+	if x != nil {
+		return x.Form
+	}
+	return nil
+}
+
+func (x *Forwarded) GetId() string {
+	if x != nil {
+		if x, ok := x.Form.(*Forwarded_Id); ok {
+			return x.Id
+		}
+	}
+	return ""
+}
+
+func (x *Forwarded) GetUuid() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*Forwarded_Uuid); ok {
+			return x.Uuid
+		}
+	}
+	return nil
+}
+
+func (x *Forwarded) GetKey() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*Forwarded_Key); ok {
+			return x.Key
+		}
+	}
+	return nil
+}
+
+func (x *Forwarded) GetWrapper() Wrapper {
+	if x != nil {
+		return x.Wrapper
+	}
+	return Wrapper_WRAPPER_UNSPECIFIED
+}
+
+func (x *Forwarded) GetDelay() *Delay {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *Forwarded) GetMessage() *Stanza {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *Forwarded) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+type isForwarded_Form interface {
+	isForwarded_Form()
+}
+
+type Forwarded_Id struct {
+	Id string `protobuf:"bytes,1,opt,name=id,proto3,oneof"`
+}
+
+type Forwarded_Uuid struct {
+	Uuid []byte `protobuf:"bytes,2,opt,name=uuid,proto3,oneof"`
+}
+
+type Forwarded_Key struct {
+	Key []byte `protobuf:"bytes,3,opt,name=key,proto3,oneof"`
+}
+
+func (*Forwarded_Id) isForwarded_Form() {}
+
+func (*Forwarded_Uuid) isForwarded_Form() {}
+
+func (*Forwarded_Key) isForwarded_Form() {}
+
+type Caps struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// The verification string; as 20 bytes, of which the text is base64, it is of SHA-1.
+	//
+	// Types that are valid to be assigned to Form:
+	//
+	//	*Caps_Sha1
+	//	*Caps_Ver
+	Form isCaps_Form `protobuf_oneof:"form"`
+	// The name of the hash, when it is not sha-1.
+	Hash          string `protobuf:"bytes,4,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Caps) Reset() {
+	*x = Caps{}
+	mi := &file_compact_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Caps) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Caps) ProtoMessage() {}
+
+func (x *Caps) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Caps.ProtoReflect.Descriptor instead.
+func (*Caps) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Caps) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Caps) GetForm() isCaps_Form {
+	if x != nil {
+		return x.Form
+	}
+	return nil
+}
+
+func (x *Caps) GetSha1() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*Caps_Sha1); ok {
+			return x.Sha1
+		}
+	}
+	return nil
+}
+
+func (x *Caps) GetVer() string {
+	if x != nil {
+		if x, ok := x.Form.(*Caps_Ver); ok {
+			return x.Ver
+		}
+	}
+	return ""
+}
+
+func (x *Caps) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+type isCaps_Form interface {
+	isCaps_Form()
+}
+
+type Caps_Sha1 struct {
+	Sha1 []byte `protobuf:"bytes,2,opt,name=sha1,proto3,oneof"`
+}
+
+type Caps_Ver struct {
+	Ver string `protobuf:"bytes,3,opt,name=ver,proto3,oneof"`
+}
+
+func (*Caps_Sha1) isCaps_Form() {}
+
+func (*Caps_Ver) isCaps_Form() {}
+
+type Reply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Form:
+	//
+	//	*Reply_Id
+	//	*Reply_Uuid
+	//	*Reply_Key
+	Form          isReply_Form `protobuf_oneof:"form"`
+	To            string       `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reply) Reset() {
+	*x = Reply{}
+	mi := &file_compact_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reply) ProtoMessage() {}
+
+func (x *Reply) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reply.ProtoReflect.Descriptor instead.
+func (*Reply) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Reply) GetForm() isReply_Form {
+	if x != nil {
+		return x.Form
+	}
+	return nil
+}
+
+func (x *Reply) GetId() string {
+	if x != nil {
+		if x, ok := x.Form.(*Reply_Id); ok {
+			return x.Id
+		}
+	}
+	return ""
+}
+
+func (x *Reply) GetUuid() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*Reply_Uuid); ok {
+			return x.Uuid
+		}
+	}
+	return nil
+}
+
+func (x *Reply) GetKey() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*Reply_Key); ok {
+			return x.Key
+		}
+	}
+	return nil
+}
+
+func (x *Reply) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+type isReply_Form interface {
+	isReply_Form()
+}
+
+type Reply_Id struct {
+	Id string `protobuf:"bytes,1,opt,name=id,proto3,oneof"`
+}
+
+type Reply_Uuid struct {
+	Uuid []byte `protobuf:"bytes,2,opt,name=uuid,proto3,oneof"`
+}
+
+type Reply_Key struct {
+	Key []byte `protobuf:"bytes,3,opt,name=key,proto3,oneof"`
+}
+
+func (*Reply_Id) isReply_Form() {}
+
+func (*Reply_Uuid) isReply_Form() {}
+
+func (*Reply_Key) isReply_Form() {}
+
+type Fallback struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is for: a number of the dictionary's namespaces, or the name; neither: no attribute.
+	For     uint32 `protobuf:"varint,1,opt,name=for,proto3" json:"for,omitempty"`
+	ForName string `protobuf:"bytes,2,opt,name=for_name,json=forName,proto3" json:"for_name,omitempty"`
+	// Which parts of the body: one without a field is all of it.
+	Bodies        []*Region `protobuf:"bytes,3,rep,name=bodies,proto3" json:"bodies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fallback) Reset() {
+	*x = Fallback{}
+	mi := &file_compact_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fallback) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fallback) ProtoMessage() {}
+
+func (x *Fallback) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fallback.ProtoReflect.Descriptor instead.
+func (*Fallback) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Fallback) GetFor() uint32 {
+	if x != nil {
+		return x.For
+	}
+	return 0
+}
+
+func (x *Fallback) GetForName() string {
+	if x != nil {
+		return x.ForName
+	}
+	return ""
+}
+
+func (x *Fallback) GetBodies() []*Region {
+	if x != nil {
+		return x.Bodies
+	}
+	return nil
+}
+
+type Region struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Start         *uint32                `protobuf:"varint,1,opt,name=start,proto3,oneof" json:"start,omitempty"`
+	End           *uint32                `protobuf:"varint,2,opt,name=end,proto3,oneof" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Region) Reset() {
+	*x = Region{}
+	mi := &file_compact_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Region) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Region) ProtoMessage() {}
+
+func (x *Region) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Region.ProtoReflect.Descriptor instead.
+func (*Region) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Region) GetStart() uint32 {
+	if x != nil && x.Start != nil {
+		return *x.Start
+	}
+	return 0
+}
+
+func (x *Region) GetEnd() uint32 {
+	if x != nil && x.End != nil {
+		return *x.End
+	}
+	return 0
+}
+
+type Reactions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Form:
+	//
+	//	*Reactions_Id
+	//	*Reactions_Uuid
+	//	*Reactions_Key
+	Form          isReactions_Form `protobuf_oneof:"form"`
+	Reactions     []string         `protobuf:"bytes,4,rep,name=reactions,proto3" json:"reactions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reactions) Reset() {
+	*x = Reactions{}
+	mi := &file_compact_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reactions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reactions) ProtoMessage() {}
+
+func (x *Reactions) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reactions.ProtoReflect.Descriptor instead.
+func (*Reactions) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Reactions) GetForm() isReactions_Form {
+	if x != nil {
+		return x.Form
+	}
+	return nil
+}
+
+func (x *Reactions) GetId() string {
+	if x != nil {
+		if x, ok := x.Form.(*Reactions_Id); ok {
+			return x.Id
+		}
+	}
+	return ""
+}
+
+func (x *Reactions) GetUuid() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*Reactions_Uuid); ok {
+			return x.Uuid
+		}
+	}
+	return nil
+}
+
+func (x *Reactions) GetKey() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*Reactions_Key); ok {
+			return x.Key
+		}
+	}
+	return nil
+}
+
+func (x *Reactions) GetReactions() []string {
+	if x != nil {
+		return x.Reactions
+	}
+	return nil
+}
+
+type isReactions_Form interface {
+	isReactions_Form()
+}
+
+type Reactions_Id struct {
+	Id string `protobuf:"bytes,1,opt,name=id,proto3,oneof"`
+}
+
+type Reactions_Uuid struct {
+	Uuid []byte `protobuf:"bytes,2,opt,name=uuid,proto3,oneof"`
+}
+
+type Reactions_Key struct {
+	Key []byte `protobuf:"bytes,3,opt,name=key,proto3,oneof"`
+}
+
+func (*Reactions_Id) isReactions_Form() {}
+
+func (*Reactions_Uuid) isReactions_Form() {}
+
+func (*Reactions_Key) isReactions_Form() {}
+
+// Mention is a reference of type mention.
+type Mention struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URI without "xmpp:".
+	Address       string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Begin         uint32 `protobuf:"varint,2,opt,name=begin,proto3" json:"begin,omitempty"`
+	End           uint32 `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mention) Reset() {
+	*x = Mention{}
+	mi := &file_compact_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mention) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mention) ProtoMessage() {}
+
+func (x *Mention) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mention.ProtoReflect.Descriptor instead.
+func (*Mention) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Mention) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Mention) GetBegin() uint32 {
+	if x != nil {
+		return x.Begin
+	}
+	return 0
+}
+
+func (x *Mention) GetEnd() uint32 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
 // Roster is a list of contacts, or the question for it.
 type Roster struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2228,7 +3114,7 @@ type Roster struct {
 
 func (x *Roster) Reset() {
 	*x = Roster{}
-	mi := &file_compact_proto_msgTypes[17]
+	mi := &file_compact_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +3126,7 @@ func (x *Roster) String() string {
 func (*Roster) ProtoMessage() {}
 
 func (x *Roster) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[17]
+	mi := &file_compact_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +3139,7 @@ func (x *Roster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Roster.ProtoReflect.Descriptor instead.
 func (*Roster) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{17}
+	return file_compact_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Roster) GetVer() string {
@@ -2286,7 +3172,7 @@ type RosterItem struct {
 
 func (x *RosterItem) Reset() {
 	*x = RosterItem{}
-	mi := &file_compact_proto_msgTypes[18]
+	mi := &file_compact_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +3184,7 @@ func (x *RosterItem) String() string {
 func (*RosterItem) ProtoMessage() {}
 
 func (x *RosterItem) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[18]
+	mi := &file_compact_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2311,7 +3197,7 @@ func (x *RosterItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterItem.ProtoReflect.Descriptor instead.
 func (*RosterItem) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{18}
+	return file_compact_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RosterItem) GetJid() string {
@@ -2356,6 +3242,369 @@ func (x *RosterItem) GetGroups() []string {
 	return nil
 }
 
+// Sync asks for what has changed, or answers.
+type Sync struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cursor        *string                `protobuf:"bytes,1,opt,name=cursor,proto3,oneof" json:"cursor,omitempty"`
+	Max           *uint64                `protobuf:"varint,2,opt,name=max,proto3,oneof" json:"max,omitempty"`
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	First         bool                   `protobuf:"varint,4,opt,name=first,proto3" json:"first,omitempty"`
+	Items         []*Payload             `protobuf:"bytes,5,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sync) Reset() {
+	*x = Sync{}
+	mi := &file_compact_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sync) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sync) ProtoMessage() {}
+
+func (x *Sync) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sync.ProtoReflect.Descriptor instead.
+func (*Sync) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Sync) GetCursor() string {
+	if x != nil && x.Cursor != nil {
+		return *x.Cursor
+	}
+	return ""
+}
+
+func (x *Sync) GetMax() uint64 {
+	if x != nil && x.Max != nil {
+		return *x.Max
+	}
+	return 0
+}
+
+func (x *Sync) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *Sync) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
+}
+
+func (x *Sync) GetItems() []*Payload {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+// Conversation is the state of a conversation in an answer to Sync. A field that is not there is an attribute that is not there.
+type Conversation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	With          string                 `protobuf:"bytes,1,opt,name=with,proto3" json:"with,omitempty"`
+	Number        *uint64                `protobuf:"varint,2,opt,name=number,proto3,oneof" json:"number,omitempty"`
+	Read          *uint64                `protobuf:"varint,3,opt,name=read,proto3,oneof" json:"read,omitempty"`
+	Delivered     *uint64                `protobuf:"varint,4,opt,name=delivered,proto3,oneof" json:"delivered,omitempty"`
+	PeerRead      *uint64                `protobuf:"varint,5,opt,name=peer_read,json=peerRead,proto3,oneof" json:"peer_read,omitempty"`
+	PeerDelivered *uint64                `protobuf:"varint,6,opt,name=peer_delivered,json=peerDelivered,proto3,oneof" json:"peer_delivered,omitempty"`
+	Unread        *uint64                `protobuf:"varint,7,opt,name=unread,proto3,oneof" json:"unread,omitempty"`
+	// A stanza-id.
+	Last *Id `protobuf:"bytes,8,opt,name=last,proto3" json:"last,omitempty"`
+	// Types that are valid to be assigned to MutedUntil:
+	//
+	//	*Conversation_Millis
+	//	*Conversation_Seconds
+	//	*Conversation_Other
+	MutedUntil isConversation_MutedUntil `protobuf_oneof:"muted_until"`
+	// pinned='true'
+	Pinned        bool `protobuf:"varint,12,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Conversation) Reset() {
+	*x = Conversation{}
+	mi := &file_compact_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Conversation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Conversation) ProtoMessage() {}
+
+func (x *Conversation) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Conversation.ProtoReflect.Descriptor instead.
+func (*Conversation) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Conversation) GetWith() string {
+	if x != nil {
+		return x.With
+	}
+	return ""
+}
+
+func (x *Conversation) GetNumber() uint64 {
+	if x != nil && x.Number != nil {
+		return *x.Number
+	}
+	return 0
+}
+
+func (x *Conversation) GetRead() uint64 {
+	if x != nil && x.Read != nil {
+		return *x.Read
+	}
+	return 0
+}
+
+func (x *Conversation) GetDelivered() uint64 {
+	if x != nil && x.Delivered != nil {
+		return *x.Delivered
+	}
+	return 0
+}
+
+func (x *Conversation) GetPeerRead() uint64 {
+	if x != nil && x.PeerRead != nil {
+		return *x.PeerRead
+	}
+	return 0
+}
+
+func (x *Conversation) GetPeerDelivered() uint64 {
+	if x != nil && x.PeerDelivered != nil {
+		return *x.PeerDelivered
+	}
+	return 0
+}
+
+func (x *Conversation) GetUnread() uint64 {
+	if x != nil && x.Unread != nil {
+		return *x.Unread
+	}
+	return 0
+}
+
+func (x *Conversation) GetLast() *Id {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *Conversation) GetMutedUntil() isConversation_MutedUntil {
+	if x != nil {
+		return x.MutedUntil
+	}
+	return nil
+}
+
+func (x *Conversation) GetMillis() uint64 {
+	if x != nil {
+		if x, ok := x.MutedUntil.(*Conversation_Millis); ok {
+			return x.Millis
+		}
+	}
+	return 0
+}
+
+func (x *Conversation) GetSeconds() uint64 {
+	if x != nil {
+		if x, ok := x.MutedUntil.(*Conversation_Seconds); ok {
+			return x.Seconds
+		}
+	}
+	return 0
+}
+
+func (x *Conversation) GetOther() string {
+	if x != nil {
+		if x, ok := x.MutedUntil.(*Conversation_Other); ok {
+			return x.Other
+		}
+	}
+	return ""
+}
+
+func (x *Conversation) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
+type isConversation_MutedUntil interface {
+	isConversation_MutedUntil()
+}
+
+type Conversation_Millis struct {
+	Millis uint64 `protobuf:"varint,9,opt,name=millis,proto3,oneof"` // since 1970 in UTC
+}
+
+type Conversation_Seconds struct {
+	Seconds uint64 `protobuf:"varint,10,opt,name=seconds,proto3,oneof"`
+}
+
+type Conversation_Other struct {
+	Other string `protobuf:"bytes,11,opt,name=other,proto3,oneof"`
+}
+
+func (*Conversation_Millis) isConversation_MutedUntil() {}
+
+func (*Conversation_Seconds) isConversation_MutedUntil() {}
+
+func (*Conversation_Other) isConversation_MutedUntil() {}
+
+// Contacts are the changes of a roster in an answer to Sync.
+type Contacts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	All           bool                   `protobuf:"varint,1,opt,name=all,proto3" json:"all,omitempty"`
+	Items         []*RosterItem          `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Contacts) Reset() {
+	*x = Contacts{}
+	mi := &file_compact_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Contacts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Contacts) ProtoMessage() {}
+
+func (x *Contacts) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Contacts.ProtoReflect.Descriptor instead.
+func (*Contacts) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Contacts) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *Contacts) GetItems() []*RosterItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+type Profile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Jid           string                 `protobuf:"bytes,1,opt,name=jid,proto3" json:"jid,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Title         string                 `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Profile) Reset() {
+	*x = Profile{}
+	mi := &file_compact_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Profile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Profile) ProtoMessage() {}
+
+func (x *Profile) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Profile.ProtoReflect.Descriptor instead.
+func (*Profile) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Profile) GetJid() string {
+	if x != nil {
+		return x.Jid
+	}
+	return ""
+}
+
+func (x *Profile) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Profile) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
 // Element is any element. Its content is text, or children, or nodes when it has both or starts and ends with text.
 type Element struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2364,19 +3613,23 @@ type Element struct {
 	Space     uint32 `protobuf:"varint,1,opt,name=space,proto3" json:"space,omitempty"`
 	SpaceName string `protobuf:"bytes,2,opt,name=space_name,json=spaceName,proto3" json:"space_name,omitempty"`
 	// Name: a number of the dictionary's words, or the name.
-	Local         uint32     `protobuf:"varint,3,opt,name=local,proto3" json:"local,omitempty"`
-	LocalName     string     `protobuf:"bytes,4,opt,name=local_name,json=localName,proto3" json:"local_name,omitempty"`
-	Attrs         []*Attr    `protobuf:"bytes,5,rep,name=attrs,proto3" json:"attrs,omitempty"`
-	Text          string     `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
-	Children      []*Element `protobuf:"bytes,7,rep,name=children,proto3" json:"children,omitempty"`
-	Nodes         []*Node    `protobuf:"bytes,8,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Local     uint32  `protobuf:"varint,3,opt,name=local,proto3" json:"local,omitempty"`
+	LocalName string  `protobuf:"bytes,4,opt,name=local_name,json=localName,proto3" json:"local_name,omitempty"`
+	Attrs     []*Attr `protobuf:"bytes,5,rep,name=attrs,proto3" json:"attrs,omitempty"`
+	// Types that are valid to be assigned to Only:
+	//
+	//	*Element_Text
+	//	*Element_TextWord
+	Only          isElement_Only `protobuf_oneof:"only"`
+	Children      []*Element     `protobuf:"bytes,7,rep,name=children,proto3" json:"children,omitempty"`
+	Nodes         []*Node        `protobuf:"bytes,8,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Element) Reset() {
 	*x = Element{}
-	mi := &file_compact_proto_msgTypes[19]
+	mi := &file_compact_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2388,7 +3641,7 @@ func (x *Element) String() string {
 func (*Element) ProtoMessage() {}
 
 func (x *Element) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[19]
+	mi := &file_compact_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2401,7 +3654,7 @@ func (x *Element) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Element.ProtoReflect.Descriptor instead.
 func (*Element) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{19}
+	return file_compact_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Element) GetSpace() uint32 {
@@ -2439,11 +3692,29 @@ func (x *Element) GetAttrs() []*Attr {
 	return nil
 }
 
+func (x *Element) GetOnly() isElement_Only {
+	if x != nil {
+		return x.Only
+	}
+	return nil
+}
+
 func (x *Element) GetText() string {
 	if x != nil {
-		return x.Text
+		if x, ok := x.Only.(*Element_Text); ok {
+			return x.Text
+		}
 	}
 	return ""
+}
+
+func (x *Element) GetTextWord() uint32 {
+	if x != nil {
+		if x, ok := x.Only.(*Element_TextWord); ok {
+			return x.TextWord
+		}
+	}
+	return 0
 }
 
 func (x *Element) GetChildren() []*Element {
@@ -2459,6 +3730,22 @@ func (x *Element) GetNodes() []*Node {
 	}
 	return nil
 }
+
+type isElement_Only interface {
+	isElement_Only()
+}
+
+type Element_Text struct {
+	Text string `protobuf:"bytes,6,opt,name=text,proto3,oneof"`
+}
+
+type Element_TextWord struct {
+	TextWord uint32 `protobuf:"varint,9,opt,name=text_word,json=textWord,proto3,oneof"` // a number of the dictionary's words
+}
+
+func (*Element_Text) isElement_Only() {}
+
+func (*Element_TextWord) isElement_Only() {}
 
 type Attr struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2483,7 +3770,7 @@ type Attr struct {
 
 func (x *Attr) Reset() {
 	*x = Attr{}
-	mi := &file_compact_proto_msgTypes[20]
+	mi := &file_compact_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +3782,7 @@ func (x *Attr) String() string {
 func (*Attr) ProtoMessage() {}
 
 func (x *Attr) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[20]
+	mi := &file_compact_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +3795,7 @@ func (x *Attr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attr.ProtoReflect.Descriptor instead.
 func (*Attr) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{20}
+	return file_compact_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Attr) GetSpace() uint32 {
@@ -2638,7 +3925,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_compact_proto_msgTypes[21]
+	mi := &file_compact_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2650,7 +3937,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[21]
+	mi := &file_compact_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2663,7 +3950,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{21}
+	return file_compact_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Node) GetKind() isNode_Kind {
@@ -2747,7 +4034,7 @@ const file_compact_proto_rawDesc = "" +
 	"\vStreamError\x12C\n" +
 	"\tcondition\x18\x01 \x01(\x0e2%.posthouse.compact.v1.StreamConditionR\tcondition\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12/\n" +
-	"\x03app\x18\x03 \x01(\v2\x1d.posthouse.compact.v1.ElementR\x03app\"\xac\x02\n" +
+	"\x03app\x18\x03 \x01(\v2\x1d.posthouse.compact.v1.ElementR\x03app\"\x80\x03\n" +
 	"\x06Stanza\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x10\n" +
@@ -2759,9 +4046,13 @@ const file_compact_proto_rawDesc = "" +
 	"\x04lang\x18\b \x01(\tR\x04lang\x12\x12\n" +
 	"\x04body\x18\t \x01(\tR\x04body\x127\n" +
 	"\apayload\x18\n" +
-	" \x03(\v2\x1d.posthouse.compact.v1.PayloadR\apayloadB\n" +
+	" \x03(\v2\x1d.posthouse.compact.v1.PayloadR\apayload\x12\x1a\n" +
+	"\x06own_to\x18\v \x01(\tH\x01R\x05ownTo\x88\x01\x01\x12\x1e\n" +
+	"\bown_from\x18\f \x01(\tH\x02R\aownFrom\x88\x01\x01B\n" +
 	"\n" +
-	"\bidentity\"\xba\a\n" +
+	"\bidentityB\t\n" +
+	"\a_own_toB\v\n" +
+	"\t_own_from\"\xdf\f\n" +
 	"\aPayload\x129\n" +
 	"\aelement\x18\x01 \x01(\v2\x1d.posthouse.compact.v1.ElementH\x00R\aelement\x120\n" +
 	"\x04body\x18\x02 \x01(\v2\x1a.posthouse.compact.v1.TextH\x00R\x04body\x12@\n" +
@@ -2775,13 +4066,25 @@ const file_compact_proto_rawDesc = "" +
 	"\x05delay\x18\t \x01(\v2\x1b.posthouse.compact.v1.DelayH\x00R\x05delay\x124\n" +
 	"\areplace\x18\n" +
 	" \x01(\v2\x18.posthouse.compact.v1.IdH\x00R\areplace\x12?\n" +
-	"\tconfirmed\x18\v \x01(\v2\x1f.posthouse.compact.v1.ConfirmedH\x00R\tconfirmed\x120\n" +
-	"\x04show\x18\f \x01(\x0e2\x1a.posthouse.compact.v1.ShowH\x00R\x04show\x124\n" +
-	"\x06status\x18\r \x01(\v2\x1a.posthouse.compact.v1.TextH\x00R\x06status\x12\x1c\n" +
-	"\bpriority\x18\x0e \x01(\x11H\x00R\bpriority\x126\n" +
-	"\asubject\x18\x0f \x01(\v2\x1a.posthouse.compact.v1.TextH\x00R\asubject\x126\n" +
-	"\x06thread\x18\x10 \x01(\v2\x1c.posthouse.compact.v1.ThreadH\x00R\x06thread\x126\n" +
-	"\x06roster\x18\x11 \x01(\v2\x1c.posthouse.compact.v1.RosterH\x00R\x06rosterB\x06\n" +
+	"\tconfirmed\x18\v \x01(\v2\x1f.posthouse.compact.v1.ConfirmedH\x00R\tconfirmed\x12\x16\n" +
+	"\x05place\x18\f \x01(\x04H\x00R\x05place\x120\n" +
+	"\x04show\x18\r \x01(\x0e2\x1a.posthouse.compact.v1.ShowH\x00R\x04show\x12\x1c\n" +
+	"\bpriority\x18\x0e \x01(\x11H\x00R\bpriority\x12?\n" +
+	"\tforwarded\x18\x0f \x01(\v2\x1f.posthouse.compact.v1.ForwardedH\x00R\tforwarded\x124\n" +
+	"\x06status\x18\x10 \x01(\v2\x1a.posthouse.compact.v1.TextH\x00R\x06status\x126\n" +
+	"\asubject\x18\x11 \x01(\v2\x1a.posthouse.compact.v1.TextH\x00R\asubject\x126\n" +
+	"\x06thread\x18\x12 \x01(\v2\x1c.posthouse.compact.v1.ThreadH\x00R\x06thread\x126\n" +
+	"\x06roster\x18\x13 \x01(\v2\x1c.posthouse.compact.v1.RosterH\x00R\x06roster\x120\n" +
+	"\x04caps\x18\x14 \x01(\v2\x1a.posthouse.compact.v1.CapsH\x00R\x04caps\x124\n" +
+	"\aretract\x18\x15 \x01(\v2\x18.posthouse.compact.v1.IdH\x00R\aretract\x123\n" +
+	"\x05reply\x18\x16 \x01(\v2\x1b.posthouse.compact.v1.ReplyH\x00R\x05reply\x12<\n" +
+	"\bfallback\x18\x17 \x01(\v2\x1e.posthouse.compact.v1.FallbackH\x00R\bfallback\x12?\n" +
+	"\treactions\x18\x18 \x01(\v2\x1f.posthouse.compact.v1.ReactionsH\x00R\treactions\x129\n" +
+	"\amention\x18\x19 \x01(\v2\x1d.posthouse.compact.v1.MentionH\x00R\amention\x120\n" +
+	"\x04sync\x18\x1a \x01(\v2\x1a.posthouse.compact.v1.SyncH\x00R\x04sync\x12H\n" +
+	"\fconversation\x18\x1b \x01(\v2\".posthouse.compact.v1.ConversationH\x00R\fconversation\x12<\n" +
+	"\bcontacts\x18\x1c \x01(\v2\x1e.posthouse.compact.v1.ContactsH\x00R\bcontacts\x129\n" +
+	"\aprofile\x18\x1d \x01(\v2\x1d.posthouse.compact.v1.ProfileH\x00R\aprofileB\x06\n" +
 	"\x04kind\".\n" +
 	"\x04Text\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x12\n" +
@@ -2819,7 +4122,47 @@ const file_compact_proto_rawDesc = "" +
 	"\fconversation\x18\x03 \x01(\tR\fconversation\x12\x16\n" +
 	"\x06number\x18\x04 \x01(\x04R\x06number\x12\x14\n" +
 	"\x05stamp\x18\x05 \x01(\x04R\x05stamp\x12\x1c\n" +
-	"\tduplicate\x18\x06 \x01(\bR\tduplicate\"_\n" +
+	"\tduplicate\x18\x06 \x01(\bR\tduplicate\"\x89\x02\n" +
+	"\tForwarded\x12\x10\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12\x14\n" +
+	"\x04uuid\x18\x02 \x01(\fH\x00R\x04uuid\x12\x12\n" +
+	"\x03key\x18\x03 \x01(\fH\x00R\x03key\x127\n" +
+	"\awrapper\x18\x04 \x01(\x0e2\x1d.posthouse.compact.v1.WrapperR\awrapper\x121\n" +
+	"\x05delay\x18\x05 \x01(\v2\x1b.posthouse.compact.v1.DelayR\x05delay\x126\n" +
+	"\amessage\x18\x06 \x01(\v2\x1c.posthouse.compact.v1.StanzaR\amessage\x12\x14\n" +
+	"\x05query\x18\a \x01(\tR\x05queryB\x06\n" +
+	"\x04form\"`\n" +
+	"\x04Caps\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x04sha1\x18\x02 \x01(\fH\x00R\x04sha1\x12\x12\n" +
+	"\x03ver\x18\x03 \x01(\tH\x00R\x03ver\x12\x12\n" +
+	"\x04hash\x18\x04 \x01(\tR\x04hashB\x06\n" +
+	"\x04form\"[\n" +
+	"\x05Reply\x12\x10\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12\x14\n" +
+	"\x04uuid\x18\x02 \x01(\fH\x00R\x04uuid\x12\x12\n" +
+	"\x03key\x18\x03 \x01(\fH\x00R\x03key\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\tR\x02toB\x06\n" +
+	"\x04form\"m\n" +
+	"\bFallback\x12\x10\n" +
+	"\x03for\x18\x01 \x01(\rR\x03for\x12\x19\n" +
+	"\bfor_name\x18\x02 \x01(\tR\aforName\x124\n" +
+	"\x06bodies\x18\x03 \x03(\v2\x1c.posthouse.compact.v1.RegionR\x06bodies\"L\n" +
+	"\x06Region\x12\x19\n" +
+	"\x05start\x18\x01 \x01(\rH\x00R\x05start\x88\x01\x01\x12\x15\n" +
+	"\x03end\x18\x02 \x01(\rH\x01R\x03end\x88\x01\x01B\b\n" +
+	"\x06_startB\x06\n" +
+	"\x04_end\"m\n" +
+	"\tReactions\x12\x10\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12\x14\n" +
+	"\x04uuid\x18\x02 \x01(\fH\x00R\x04uuid\x12\x12\n" +
+	"\x03key\x18\x03 \x01(\fH\x00R\x03key\x12\x1c\n" +
+	"\treactions\x18\x04 \x03(\tR\treactionsB\x06\n" +
+	"\x04form\"K\n" +
+	"\aMention\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05begin\x18\x02 \x01(\rR\x05begin\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\rR\x03end\"_\n" +
 	"\x06Roster\x12\x15\n" +
 	"\x03ver\x18\x01 \x01(\tH\x00R\x03ver\x88\x01\x01\x126\n" +
 	"\x05items\x18\x02 \x03(\v2 .posthouse.compact.v1.RosterItemR\x05itemsB\x06\n" +
@@ -2831,7 +4174,45 @@ const file_compact_proto_rawDesc = "" +
 	"\fsubscription\x18\x03 \x01(\x0e2\".posthouse.compact.v1.SubscriptionR\fsubscription\x12\x10\n" +
 	"\x03ask\x18\x04 \x01(\bR\x03ask\x12\x1a\n" +
 	"\bapproved\x18\x05 \x01(\bR\bapproved\x12\x16\n" +
-	"\x06groups\x18\x06 \x03(\tR\x06groups\"\xa6\x02\n" +
+	"\x06groups\x18\x06 \x03(\tR\x06groups\"\xac\x01\n" +
+	"\x04Sync\x12\x1b\n" +
+	"\x06cursor\x18\x01 \x01(\tH\x00R\x06cursor\x88\x01\x01\x12\x15\n" +
+	"\x03max\x18\x02 \x01(\x04H\x01R\x03max\x88\x01\x01\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12\x14\n" +
+	"\x05first\x18\x04 \x01(\bR\x05first\x123\n" +
+	"\x05items\x18\x05 \x03(\v2\x1d.posthouse.compact.v1.PayloadR\x05itemsB\t\n" +
+	"\a_cursorB\x06\n" +
+	"\x04_max\"\xd7\x03\n" +
+	"\fConversation\x12\x12\n" +
+	"\x04with\x18\x01 \x01(\tR\x04with\x12\x1b\n" +
+	"\x06number\x18\x02 \x01(\x04H\x01R\x06number\x88\x01\x01\x12\x17\n" +
+	"\x04read\x18\x03 \x01(\x04H\x02R\x04read\x88\x01\x01\x12!\n" +
+	"\tdelivered\x18\x04 \x01(\x04H\x03R\tdelivered\x88\x01\x01\x12 \n" +
+	"\tpeer_read\x18\x05 \x01(\x04H\x04R\bpeerRead\x88\x01\x01\x12*\n" +
+	"\x0epeer_delivered\x18\x06 \x01(\x04H\x05R\rpeerDelivered\x88\x01\x01\x12\x1b\n" +
+	"\x06unread\x18\a \x01(\x04H\x06R\x06unread\x88\x01\x01\x12,\n" +
+	"\x04last\x18\b \x01(\v2\x18.posthouse.compact.v1.IdR\x04last\x12\x18\n" +
+	"\x06millis\x18\t \x01(\x04H\x00R\x06millis\x12\x1a\n" +
+	"\aseconds\x18\n" +
+	" \x01(\x04H\x00R\aseconds\x12\x16\n" +
+	"\x05other\x18\v \x01(\tH\x00R\x05other\x12\x16\n" +
+	"\x06pinned\x18\f \x01(\bR\x06pinnedB\r\n" +
+	"\vmuted_untilB\t\n" +
+	"\a_numberB\a\n" +
+	"\x05_readB\f\n" +
+	"\n" +
+	"_deliveredB\f\n" +
+	"\n" +
+	"_peer_readB\x11\n" +
+	"\x0f_peer_deliveredB\t\n" +
+	"\a_unread\"T\n" +
+	"\bContacts\x12\x10\n" +
+	"\x03all\x18\x01 \x01(\bR\x03all\x126\n" +
+	"\x05items\x18\x02 \x03(\v2 .posthouse.compact.v1.RosterItemR\x05items\"E\n" +
+	"\aProfile\x12\x10\n" +
+	"\x03jid\x18\x01 \x01(\tR\x03jid\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05title\x18\x03 \x01(\tR\x05title\"\xcf\x02\n" +
 	"\aElement\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\rR\x05space\x12\x1d\n" +
 	"\n" +
@@ -2839,10 +4220,12 @@ const file_compact_proto_rawDesc = "" +
 	"\x05local\x18\x03 \x01(\rR\x05local\x12\x1d\n" +
 	"\n" +
 	"local_name\x18\x04 \x01(\tR\tlocalName\x120\n" +
-	"\x05attrs\x18\x05 \x03(\v2\x1a.posthouse.compact.v1.AttrR\x05attrs\x12\x12\n" +
-	"\x04text\x18\x06 \x01(\tR\x04text\x129\n" +
+	"\x05attrs\x18\x05 \x03(\v2\x1a.posthouse.compact.v1.AttrR\x05attrs\x12\x14\n" +
+	"\x04text\x18\x06 \x01(\tH\x00R\x04text\x12\x1d\n" +
+	"\ttext_word\x18\t \x01(\rH\x00R\btextWord\x129\n" +
 	"\bchildren\x18\a \x03(\v2\x1d.posthouse.compact.v1.ElementR\bchildren\x120\n" +
-	"\x05nodes\x18\b \x03(\v2\x1a.posthouse.compact.v1.NodeR\x05nodes\"\xe4\x01\n" +
+	"\x05nodes\x18\b \x03(\v2\x1a.posthouse.compact.v1.NodeR\x05nodesB\x06\n" +
+	"\x04only\"\xe4\x01\n" +
 	"\x04Attr\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\rR\x05space\x12\x1d\n" +
 	"\n" +
@@ -2884,7 +4267,12 @@ const file_compact_proto_rawDesc = "" +
 	"\x17MARKER_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14MARKER_KIND_RECEIVED\x10\x01\x12\x19\n" +
 	"\x15MARKER_KIND_DISPLAYED\x10\x02\x12\x1c\n" +
-	"\x18MARKER_KIND_ACKNOWLEDGED\x10\x03*\x9f\x01\n" +
+	"\x18MARKER_KIND_ACKNOWLEDGED\x10\x03*^\n" +
+	"\aWrapper\x12\x17\n" +
+	"\x13WRAPPER_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fWRAPPER_SENT\x10\x01\x12\x14\n" +
+	"\x10WRAPPER_RECEIVED\x10\x02\x12\x12\n" +
+	"\x0eWRAPPER_RESULT\x10\x03*\x9f\x01\n" +
 	"\fSubscription\x12\x1c\n" +
 	"\x18SUBSCRIPTION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11SUBSCRIPTION_NONE\x10\x01\x12\x13\n" +
@@ -2964,85 +4352,115 @@ func file_compact_proto_rawDescGZIP() []byte {
 	return file_compact_proto_rawDescData
 }
 
-var file_compact_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_compact_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_compact_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_compact_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_compact_proto_goTypes = []any{
 	(Type)(0),            // 0: posthouse.compact.v1.Type
 	(MarkerKind)(0),      // 1: posthouse.compact.v1.MarkerKind
-	(Subscription)(0),    // 2: posthouse.compact.v1.Subscription
-	(ChatState)(0),       // 3: posthouse.compact.v1.ChatState
-	(Show)(0),            // 4: posthouse.compact.v1.Show
-	(Signal)(0),          // 5: posthouse.compact.v1.Signal
-	(StreamCondition)(0), // 6: posthouse.compact.v1.StreamCondition
-	(*Frame)(nil),        // 7: posthouse.compact.v1.Frame
-	(*Open)(nil),         // 8: posthouse.compact.v1.Open
-	(*Close)(nil),        // 9: posthouse.compact.v1.Close
-	(*Ping)(nil),         // 10: posthouse.compact.v1.Ping
-	(*Pong)(nil),         // 11: posthouse.compact.v1.Pong
-	(*Ack)(nil),          // 12: posthouse.compact.v1.Ack
-	(*AckRequest)(nil),   // 13: posthouse.compact.v1.AckRequest
-	(*StreamError)(nil),  // 14: posthouse.compact.v1.StreamError
-	(*Stanza)(nil),       // 15: posthouse.compact.v1.Stanza
-	(*Payload)(nil),      // 16: posthouse.compact.v1.Payload
-	(*Text)(nil),         // 17: posthouse.compact.v1.Text
-	(*Thread)(nil),       // 18: posthouse.compact.v1.Thread
-	(*Id)(nil),           // 19: posthouse.compact.v1.Id
-	(*StanzaId)(nil),     // 20: posthouse.compact.v1.StanzaId
-	(*Marker)(nil),       // 21: posthouse.compact.v1.Marker
-	(*Delay)(nil),        // 22: posthouse.compact.v1.Delay
-	(*Confirmed)(nil),    // 23: posthouse.compact.v1.Confirmed
-	(*Roster)(nil),       // 24: posthouse.compact.v1.Roster
-	(*RosterItem)(nil),   // 25: posthouse.compact.v1.RosterItem
-	(*Element)(nil),      // 26: posthouse.compact.v1.Element
-	(*Attr)(nil),         // 27: posthouse.compact.v1.Attr
-	(*Node)(nil),         // 28: posthouse.compact.v1.Node
+	(Wrapper)(0),         // 2: posthouse.compact.v1.Wrapper
+	(Subscription)(0),    // 3: posthouse.compact.v1.Subscription
+	(ChatState)(0),       // 4: posthouse.compact.v1.ChatState
+	(Show)(0),            // 5: posthouse.compact.v1.Show
+	(Signal)(0),          // 6: posthouse.compact.v1.Signal
+	(StreamCondition)(0), // 7: posthouse.compact.v1.StreamCondition
+	(*Frame)(nil),        // 8: posthouse.compact.v1.Frame
+	(*Open)(nil),         // 9: posthouse.compact.v1.Open
+	(*Close)(nil),        // 10: posthouse.compact.v1.Close
+	(*Ping)(nil),         // 11: posthouse.compact.v1.Ping
+	(*Pong)(nil),         // 12: posthouse.compact.v1.Pong
+	(*Ack)(nil),          // 13: posthouse.compact.v1.Ack
+	(*AckRequest)(nil),   // 14: posthouse.compact.v1.AckRequest
+	(*StreamError)(nil),  // 15: posthouse.compact.v1.StreamError
+	(*Stanza)(nil),       // 16: posthouse.compact.v1.Stanza
+	(*Payload)(nil),      // 17: posthouse.compact.v1.Payload
+	(*Text)(nil),         // 18: posthouse.compact.v1.Text
+	(*Thread)(nil),       // 19: posthouse.compact.v1.Thread
+	(*Id)(nil),           // 20: posthouse.compact.v1.Id
+	(*StanzaId)(nil),     // 21: posthouse.compact.v1.StanzaId
+	(*Marker)(nil),       // 22: posthouse.compact.v1.Marker
+	(*Delay)(nil),        // 23: posthouse.compact.v1.Delay
+	(*Confirmed)(nil),    // 24: posthouse.compact.v1.Confirmed
+	(*Forwarded)(nil),    // 25: posthouse.compact.v1.Forwarded
+	(*Caps)(nil),         // 26: posthouse.compact.v1.Caps
+	(*Reply)(nil),        // 27: posthouse.compact.v1.Reply
+	(*Fallback)(nil),     // 28: posthouse.compact.v1.Fallback
+	(*Region)(nil),       // 29: posthouse.compact.v1.Region
+	(*Reactions)(nil),    // 30: posthouse.compact.v1.Reactions
+	(*Mention)(nil),      // 31: posthouse.compact.v1.Mention
+	(*Roster)(nil),       // 32: posthouse.compact.v1.Roster
+	(*RosterItem)(nil),   // 33: posthouse.compact.v1.RosterItem
+	(*Sync)(nil),         // 34: posthouse.compact.v1.Sync
+	(*Conversation)(nil), // 35: posthouse.compact.v1.Conversation
+	(*Contacts)(nil),     // 36: posthouse.compact.v1.Contacts
+	(*Profile)(nil),      // 37: posthouse.compact.v1.Profile
+	(*Element)(nil),      // 38: posthouse.compact.v1.Element
+	(*Attr)(nil),         // 39: posthouse.compact.v1.Attr
+	(*Node)(nil),         // 40: posthouse.compact.v1.Node
 }
 var file_compact_proto_depIdxs = []int32{
-	15, // 0: posthouse.compact.v1.Frame.message:type_name -> posthouse.compact.v1.Stanza
-	15, // 1: posthouse.compact.v1.Frame.presence:type_name -> posthouse.compact.v1.Stanza
-	15, // 2: posthouse.compact.v1.Frame.iq:type_name -> posthouse.compact.v1.Stanza
-	12, // 3: posthouse.compact.v1.Frame.ack:type_name -> posthouse.compact.v1.Ack
-	13, // 4: posthouse.compact.v1.Frame.ack_request:type_name -> posthouse.compact.v1.AckRequest
-	10, // 5: posthouse.compact.v1.Frame.ping:type_name -> posthouse.compact.v1.Ping
-	11, // 6: posthouse.compact.v1.Frame.pong:type_name -> posthouse.compact.v1.Pong
-	26, // 7: posthouse.compact.v1.Frame.element:type_name -> posthouse.compact.v1.Element
-	8,  // 8: posthouse.compact.v1.Frame.open:type_name -> posthouse.compact.v1.Open
-	9,  // 9: posthouse.compact.v1.Frame.close:type_name -> posthouse.compact.v1.Close
-	14, // 10: posthouse.compact.v1.Frame.error:type_name -> posthouse.compact.v1.StreamError
-	6,  // 11: posthouse.compact.v1.StreamError.condition:type_name -> posthouse.compact.v1.StreamCondition
-	26, // 12: posthouse.compact.v1.StreamError.app:type_name -> posthouse.compact.v1.Element
+	16, // 0: posthouse.compact.v1.Frame.message:type_name -> posthouse.compact.v1.Stanza
+	16, // 1: posthouse.compact.v1.Frame.presence:type_name -> posthouse.compact.v1.Stanza
+	16, // 2: posthouse.compact.v1.Frame.iq:type_name -> posthouse.compact.v1.Stanza
+	13, // 3: posthouse.compact.v1.Frame.ack:type_name -> posthouse.compact.v1.Ack
+	14, // 4: posthouse.compact.v1.Frame.ack_request:type_name -> posthouse.compact.v1.AckRequest
+	11, // 5: posthouse.compact.v1.Frame.ping:type_name -> posthouse.compact.v1.Ping
+	12, // 6: posthouse.compact.v1.Frame.pong:type_name -> posthouse.compact.v1.Pong
+	38, // 7: posthouse.compact.v1.Frame.element:type_name -> posthouse.compact.v1.Element
+	9,  // 8: posthouse.compact.v1.Frame.open:type_name -> posthouse.compact.v1.Open
+	10, // 9: posthouse.compact.v1.Frame.close:type_name -> posthouse.compact.v1.Close
+	15, // 10: posthouse.compact.v1.Frame.error:type_name -> posthouse.compact.v1.StreamError
+	7,  // 11: posthouse.compact.v1.StreamError.condition:type_name -> posthouse.compact.v1.StreamCondition
+	38, // 12: posthouse.compact.v1.StreamError.app:type_name -> posthouse.compact.v1.Element
 	0,  // 13: posthouse.compact.v1.Stanza.type:type_name -> posthouse.compact.v1.Type
-	16, // 14: posthouse.compact.v1.Stanza.payload:type_name -> posthouse.compact.v1.Payload
-	26, // 15: posthouse.compact.v1.Payload.element:type_name -> posthouse.compact.v1.Element
-	17, // 16: posthouse.compact.v1.Payload.body:type_name -> posthouse.compact.v1.Text
-	3,  // 17: posthouse.compact.v1.Payload.chat_state:type_name -> posthouse.compact.v1.ChatState
-	5,  // 18: posthouse.compact.v1.Payload.signal:type_name -> posthouse.compact.v1.Signal
-	19, // 19: posthouse.compact.v1.Payload.origin_id:type_name -> posthouse.compact.v1.Id
-	20, // 20: posthouse.compact.v1.Payload.stanza_id:type_name -> posthouse.compact.v1.StanzaId
-	19, // 21: posthouse.compact.v1.Payload.received:type_name -> posthouse.compact.v1.Id
-	21, // 22: posthouse.compact.v1.Payload.marker:type_name -> posthouse.compact.v1.Marker
-	22, // 23: posthouse.compact.v1.Payload.delay:type_name -> posthouse.compact.v1.Delay
-	19, // 24: posthouse.compact.v1.Payload.replace:type_name -> posthouse.compact.v1.Id
-	23, // 25: posthouse.compact.v1.Payload.confirmed:type_name -> posthouse.compact.v1.Confirmed
-	4,  // 26: posthouse.compact.v1.Payload.show:type_name -> posthouse.compact.v1.Show
-	17, // 27: posthouse.compact.v1.Payload.status:type_name -> posthouse.compact.v1.Text
-	17, // 28: posthouse.compact.v1.Payload.subject:type_name -> posthouse.compact.v1.Text
-	18, // 29: posthouse.compact.v1.Payload.thread:type_name -> posthouse.compact.v1.Thread
-	24, // 30: posthouse.compact.v1.Payload.roster:type_name -> posthouse.compact.v1.Roster
-	1,  // 31: posthouse.compact.v1.Marker.kind:type_name -> posthouse.compact.v1.MarkerKind
-	19, // 32: posthouse.compact.v1.Confirmed.id:type_name -> posthouse.compact.v1.Id
-	19, // 33: posthouse.compact.v1.Confirmed.stanza_id:type_name -> posthouse.compact.v1.Id
-	25, // 34: posthouse.compact.v1.Roster.items:type_name -> posthouse.compact.v1.RosterItem
-	2,  // 35: posthouse.compact.v1.RosterItem.subscription:type_name -> posthouse.compact.v1.Subscription
-	27, // 36: posthouse.compact.v1.Element.attrs:type_name -> posthouse.compact.v1.Attr
-	26, // 37: posthouse.compact.v1.Element.children:type_name -> posthouse.compact.v1.Element
-	28, // 38: posthouse.compact.v1.Element.nodes:type_name -> posthouse.compact.v1.Node
-	26, // 39: posthouse.compact.v1.Node.element:type_name -> posthouse.compact.v1.Element
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	17, // 14: posthouse.compact.v1.Stanza.payload:type_name -> posthouse.compact.v1.Payload
+	38, // 15: posthouse.compact.v1.Payload.element:type_name -> posthouse.compact.v1.Element
+	18, // 16: posthouse.compact.v1.Payload.body:type_name -> posthouse.compact.v1.Text
+	4,  // 17: posthouse.compact.v1.Payload.chat_state:type_name -> posthouse.compact.v1.ChatState
+	6,  // 18: posthouse.compact.v1.Payload.signal:type_name -> posthouse.compact.v1.Signal
+	20, // 19: posthouse.compact.v1.Payload.origin_id:type_name -> posthouse.compact.v1.Id
+	21, // 20: posthouse.compact.v1.Payload.stanza_id:type_name -> posthouse.compact.v1.StanzaId
+	20, // 21: posthouse.compact.v1.Payload.received:type_name -> posthouse.compact.v1.Id
+	22, // 22: posthouse.compact.v1.Payload.marker:type_name -> posthouse.compact.v1.Marker
+	23, // 23: posthouse.compact.v1.Payload.delay:type_name -> posthouse.compact.v1.Delay
+	20, // 24: posthouse.compact.v1.Payload.replace:type_name -> posthouse.compact.v1.Id
+	24, // 25: posthouse.compact.v1.Payload.confirmed:type_name -> posthouse.compact.v1.Confirmed
+	5,  // 26: posthouse.compact.v1.Payload.show:type_name -> posthouse.compact.v1.Show
+	25, // 27: posthouse.compact.v1.Payload.forwarded:type_name -> posthouse.compact.v1.Forwarded
+	18, // 28: posthouse.compact.v1.Payload.status:type_name -> posthouse.compact.v1.Text
+	18, // 29: posthouse.compact.v1.Payload.subject:type_name -> posthouse.compact.v1.Text
+	19, // 30: posthouse.compact.v1.Payload.thread:type_name -> posthouse.compact.v1.Thread
+	32, // 31: posthouse.compact.v1.Payload.roster:type_name -> posthouse.compact.v1.Roster
+	26, // 32: posthouse.compact.v1.Payload.caps:type_name -> posthouse.compact.v1.Caps
+	20, // 33: posthouse.compact.v1.Payload.retract:type_name -> posthouse.compact.v1.Id
+	27, // 34: posthouse.compact.v1.Payload.reply:type_name -> posthouse.compact.v1.Reply
+	28, // 35: posthouse.compact.v1.Payload.fallback:type_name -> posthouse.compact.v1.Fallback
+	30, // 36: posthouse.compact.v1.Payload.reactions:type_name -> posthouse.compact.v1.Reactions
+	31, // 37: posthouse.compact.v1.Payload.mention:type_name -> posthouse.compact.v1.Mention
+	34, // 38: posthouse.compact.v1.Payload.sync:type_name -> posthouse.compact.v1.Sync
+	35, // 39: posthouse.compact.v1.Payload.conversation:type_name -> posthouse.compact.v1.Conversation
+	36, // 40: posthouse.compact.v1.Payload.contacts:type_name -> posthouse.compact.v1.Contacts
+	37, // 41: posthouse.compact.v1.Payload.profile:type_name -> posthouse.compact.v1.Profile
+	1,  // 42: posthouse.compact.v1.Marker.kind:type_name -> posthouse.compact.v1.MarkerKind
+	20, // 43: posthouse.compact.v1.Confirmed.id:type_name -> posthouse.compact.v1.Id
+	20, // 44: posthouse.compact.v1.Confirmed.stanza_id:type_name -> posthouse.compact.v1.Id
+	2,  // 45: posthouse.compact.v1.Forwarded.wrapper:type_name -> posthouse.compact.v1.Wrapper
+	23, // 46: posthouse.compact.v1.Forwarded.delay:type_name -> posthouse.compact.v1.Delay
+	16, // 47: posthouse.compact.v1.Forwarded.message:type_name -> posthouse.compact.v1.Stanza
+	29, // 48: posthouse.compact.v1.Fallback.bodies:type_name -> posthouse.compact.v1.Region
+	33, // 49: posthouse.compact.v1.Roster.items:type_name -> posthouse.compact.v1.RosterItem
+	3,  // 50: posthouse.compact.v1.RosterItem.subscription:type_name -> posthouse.compact.v1.Subscription
+	17, // 51: posthouse.compact.v1.Sync.items:type_name -> posthouse.compact.v1.Payload
+	20, // 52: posthouse.compact.v1.Conversation.last:type_name -> posthouse.compact.v1.Id
+	33, // 53: posthouse.compact.v1.Contacts.items:type_name -> posthouse.compact.v1.RosterItem
+	39, // 54: posthouse.compact.v1.Element.attrs:type_name -> posthouse.compact.v1.Attr
+	38, // 55: posthouse.compact.v1.Element.children:type_name -> posthouse.compact.v1.Element
+	40, // 56: posthouse.compact.v1.Element.nodes:type_name -> posthouse.compact.v1.Node
+	38, // 57: posthouse.compact.v1.Node.element:type_name -> posthouse.compact.v1.Element
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_compact_proto_init() }
@@ -3081,12 +4499,24 @@ func file_compact_proto_init() {
 		(*Payload_Delay)(nil),
 		(*Payload_Replace)(nil),
 		(*Payload_Confirmed)(nil),
+		(*Payload_Place)(nil),
 		(*Payload_Show)(nil),
-		(*Payload_Status)(nil),
 		(*Payload_Priority)(nil),
+		(*Payload_Forwarded)(nil),
+		(*Payload_Status)(nil),
 		(*Payload_Subject)(nil),
 		(*Payload_Thread)(nil),
 		(*Payload_Roster)(nil),
+		(*Payload_Caps)(nil),
+		(*Payload_Retract)(nil),
+		(*Payload_Reply)(nil),
+		(*Payload_Fallback)(nil),
+		(*Payload_Reactions)(nil),
+		(*Payload_Mention)(nil),
+		(*Payload_Sync)(nil),
+		(*Payload_Conversation)(nil),
+		(*Payload_Contacts)(nil),
+		(*Payload_Profile)(nil),
 	}
 	file_compact_proto_msgTypes[12].OneofWrappers = []any{
 		(*Id_Id)(nil),
@@ -3108,15 +4538,45 @@ func file_compact_proto_init() {
 		(*Delay_Seconds)(nil),
 		(*Delay_Other)(nil),
 	}
-	file_compact_proto_msgTypes[17].OneofWrappers = []any{}
-	file_compact_proto_msgTypes[20].OneofWrappers = []any{
+	file_compact_proto_msgTypes[17].OneofWrappers = []any{
+		(*Forwarded_Id)(nil),
+		(*Forwarded_Uuid)(nil),
+		(*Forwarded_Key)(nil),
+	}
+	file_compact_proto_msgTypes[18].OneofWrappers = []any{
+		(*Caps_Sha1)(nil),
+		(*Caps_Ver)(nil),
+	}
+	file_compact_proto_msgTypes[19].OneofWrappers = []any{
+		(*Reply_Id)(nil),
+		(*Reply_Uuid)(nil),
+		(*Reply_Key)(nil),
+	}
+	file_compact_proto_msgTypes[21].OneofWrappers = []any{}
+	file_compact_proto_msgTypes[22].OneofWrappers = []any{
+		(*Reactions_Id)(nil),
+		(*Reactions_Uuid)(nil),
+		(*Reactions_Key)(nil),
+	}
+	file_compact_proto_msgTypes[24].OneofWrappers = []any{}
+	file_compact_proto_msgTypes[26].OneofWrappers = []any{}
+	file_compact_proto_msgTypes[27].OneofWrappers = []any{
+		(*Conversation_Millis)(nil),
+		(*Conversation_Seconds)(nil),
+		(*Conversation_Other)(nil),
+	}
+	file_compact_proto_msgTypes[30].OneofWrappers = []any{
+		(*Element_Text)(nil),
+		(*Element_TextWord)(nil),
+	}
+	file_compact_proto_msgTypes[31].OneofWrappers = []any{
 		(*Attr_Value)(nil),
 		(*Attr_Uuid)(nil),
 		(*Attr_Key)(nil),
 		(*Attr_Word)(nil),
 		(*Attr_Uri)(nil),
 	}
-	file_compact_proto_msgTypes[21].OneofWrappers = []any{
+	file_compact_proto_msgTypes[32].OneofWrappers = []any{
 		(*Node_Text)(nil),
 		(*Node_Element)(nil),
 	}
@@ -3125,8 +4585,8 @@ func file_compact_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_compact_proto_rawDesc), len(file_compact_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   22,
+			NumEnums:      8,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
