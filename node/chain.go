@@ -20,6 +20,7 @@ func (a *assembly) chain() []router.Stage {
 func (a *assembly) requests() [][]router.IQRoute {
 	return [][]router.IQRoute{
 		a.contacts.Routes(),
+		a.devices.Routes(),
 		a.archive.Routes(),
 		a.local.Extensions(),
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/archive"
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/domain/c2s"
+	"github.com/posthouse-im/posthouse/domain/device"
 	"github.com/posthouse-im/posthouse/domain/local"
 	"github.com/posthouse-im/posthouse/domain/roster"
 	"github.com/posthouse-im/posthouse/domain/session"
@@ -44,6 +45,8 @@ type Config struct {
 	Auth auth.Config `yaml:"auth"`
 	// Tokens are what devices and other systems show to the API.
 	Tokens token.Config `yaml:"tokens"`
+	// Device bounds requests about devices and for tokens.
+	Device device.Config `yaml:"device"`
 	// C2S bounds what one client may do.
 	C2S c2s.Config `yaml:"c2s" hide:"registration"`
 	// Session bounds what is held for those who are connected.

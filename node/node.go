@@ -13,6 +13,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/archive"
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/domain/c2s"
+	"github.com/posthouse-im/posthouse/domain/device"
 	"github.com/posthouse-im/posthouse/domain/local"
 	"github.com/posthouse-im/posthouse/domain/roster"
 	"github.com/posthouse-im/posthouse/domain/router"
@@ -38,6 +39,7 @@ type assembly struct {
 
 	auth     *auth.Authenticator
 	tokens   *token.Service
+	devices  *device.Keeper
 	sessions *session.Manager
 	contacts *roster.Contacts
 	local    *local.Domain
@@ -147,6 +149,9 @@ func (a *assembly) wire(ctx context.Context) error {
 		return err
 	}
 	a.sessions = session.New(a.sessionConfig())
+	if err := a.makeDevices(); err != nil {
+		return err
+	}
 	rosterConfig := a.Config.Roster
 	rosterConfig.Domain, rosterConfig.Sessions, rosterConfig.Store, rosterConfig.Forward = a.domain, a.sessions, a.database, forward
 	rosterConfig.Activity, rosterConfig.Metrics, rosterConfig.Log = a.activity, a.Registry, a.Log

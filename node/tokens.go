@@ -3,7 +3,10 @@ package node
 import (
 	"context"
 
+	"github.com/posthouse-im/posthouse/domain/device"
+	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
+	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
 // tokensSecret is the name of the secret that refresh tokens are made with.
@@ -18,7 +21,20 @@ func (a *assembly) makeTokens(ctx context.Context) (err error) {
 	}
 	c.Domain, c.Keys, c.Services, c.Devices, c.Accounts = a.domain, a.database, a.database, a.auth.Devices(), a.database
 	c.Admins = a.Config.Auth.Admins
+	c.Ended = func(_ context.Context, account store.AccountID, device string) {
+		a.clients.DisconnectDevice(uint64(account), device, stream.Fail(stream.NotAuthorized, "The device was signed out."))
+	}
 	c.Metrics, c.Log = a.Registry, a.Log
 	a.tokens, err = token.New(ctx, c)
+	return err
+}
+
+// makeDevices makes what clients ask about their devices and for tokens.
+func (a *assembly) makeDevices() (err error) {
+	c := a.Config.Device
+	c.Devices, c.Accounts, c.Changes, c.Tokens, c.Sessions = a.auth.Devices(), a.database, a.database, a.tokens, a.sessions
+	c.MaxDevices = a.Config.Auth.Tokens.MaxDevices
+	c.Metrics, c.Log = a.Registry, a.Log
+	a.devices, err = device.New(c)
 	return err
 }
