@@ -15,9 +15,10 @@ import (
 
 // measured is one line of a file of results.
 type measured struct {
-	Scenario string         `json:"scenario"`
-	Security string         `json:"security"`
-	Result   map[string]any `json:"result"`
+	Scenario  string         `json:"scenario"`
+	Security  string         `json:"security"`
+	Mechanism string         `json:"mechanism"`
+	Result    map[string]any `json:"result"`
 }
 
 // figure is a row of the comparison: which number of which result it shows.
@@ -26,20 +27,29 @@ type figure struct {
 	// loaded takes the measurement at a given rate instead of that at full speed.
 	loaded bool
 	path   []string
+	// mechanism is that of the login; "" for any.
+	mechanism string
 }
 
 // figures are what peers are compared by.
 var figures = []figure{
-	{"messages a second", "message", "none", false, []string{"per_second"}},
-	{"server CPU a message, µs", "message", "none", false, []string{"server_cpu_us_per_message"}},
-	{"given rate, messages a second", "message", "none", true, []string{"per_second"}},
-	{"delivery p99 at that rate, ms", "message", "none", true, []string{"delivery", "p99_ms"}},
-	{"logins a second", "login", "none", false, []string{"per_second"}},
-	{"server CPU a login, ms", "login", "none", false, []string{"server_cpu_ms_per_login"}},
-	{"logins a second, STARTTLS", "login", "starttls", false, []string{"per_second"}},
-	{"server CPU a login, STARTTLS, ms", "login", "starttls", false, []string{"server_cpu_ms_per_login"}},
-	{"bytes an idle session", "idle", "none", false, []string{"server_bytes_per_session"}},
-	{"bytes an idle session, TLS", "idle", "tls", false, []string{"server_bytes_per_session"}},
+	{"messages a second", "message", "none", false, []string{"per_second"}, ""},
+	{"server CPU a message, µs", "message", "none", false, []string{"server_cpu_us_per_message"}, ""},
+	{"given rate, messages a second", "message", "none", true, []string{"per_second"}, ""},
+	{"delivery p99 at that rate, ms", "message", "none", true, []string{"delivery", "p99_ms"}, ""},
+	{"logins a second", "login", "none", false, []string{"per_second"}, ""},
+	{"server CPU a login, ms", "login", "none", false, []string{"server_cpu_ms_per_login"}, ""},
+	{"logins a second, STARTTLS", "login", "starttls", false, []string{"per_second"}, ""},
+	{"server CPU a login, STARTTLS, ms", "login", "starttls", false, []string{"server_cpu_ms_per_login"}, ""},
+	{"logins a second, SCRAM", "login", "none", false, []string{"per_second"}, "SCRAM-SHA-256"},
+	{"server CPU a login, SCRAM, ms", "login", "none", false, []string{"server_cpu_ms_per_login"}, "SCRAM-SHA-256"},
+	{"wire bytes a message", "message", "none", false, []string{"wire_bytes_per_message", "total"}, ""},
+	{"wire bytes to the server", "message", "none", false, []string{"wire_bytes_per_message", "sender_to_server"}, ""},
+	{"wire bytes to the recipient", "message", "none", false, []string{"wire_bytes_per_message", "server_to_receiver"}, ""},
+	{"wire bytes of a login, up", "login", "none", false, []string{"wire_bytes_to_server_per_login"}, ""},
+	{"wire bytes of a login, down", "login", "none", false, []string{"wire_bytes_from_server_per_login"}, ""},
+	{"bytes an idle session", "idle", "none", false, []string{"server_bytes_per_session"}, ""},
+	{"bytes an idle session, TLS", "idle", "tls", false, []string{"server_bytes_per_session"}, ""},
 }
 
 // stamp is what bench/compare.sh puts before the names of files.
@@ -107,7 +117,7 @@ func readMeasured(name string) (all []measured, err error) {
 // in returns the number from the last result that fits.
 func (f *figure) in(all []measured) (value float64, ok bool) {
 	for _, m := range all {
-		if _, loaded := m.Result["offered_per_second"]; m.Scenario != f.scenario || m.Security != f.security || loaded != f.loaded {
+		if _, loaded := m.Result["offered_per_second"]; m.Scenario != f.scenario || m.Security != f.security || loaded != f.loaded || f.mechanism != "" && m.Mechanism != f.mechanism {
 			continue
 		}
 		var at any = m.Result

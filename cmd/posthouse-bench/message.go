@@ -190,10 +190,12 @@ func (f *flow) wire() (w wireBytes) {
 // since returns what w is more than before, for each of n messages.
 func (w wireBytes) since(before wireBytes, n int64) wireBytes {
 	each := float64(max(1, n))
-	return wireBytes{
+	out := wireBytes{
 		SenderToServer: (w.SenderToServer - before.SenderToServer) / each, ServerToSender: (w.ServerToSender - before.ServerToSender) / each,
 		ServerToReceiver: (w.ServerToReceiver - before.ServerToReceiver) / each, ReceiverToServer: (w.ReceiverToServer - before.ReceiverToServer) / each,
 	}
+	out.Total = out.SenderToServer + out.ServerToSender + out.ServerToReceiver + out.ReceiverToServer
+	return out
 }
 
 // drain waits until everything sent was received, for ten seconds at most.
