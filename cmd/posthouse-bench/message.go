@@ -34,6 +34,7 @@ type wireBytes struct {
 	ServerToSender   float64 `json:"server_to_sender"`
 	ServerToReceiver float64 `json:"server_to_receiver"`
 	ReceiverToServer float64 `json:"receiver_to_server"`
+	Total            float64 `json:"total"`
 }
 
 // flow is the state of one message run, shared by all its pairs.
