@@ -281,13 +281,13 @@ func (a *assembly) watchAccounts(ctx context.Context) error {
 		for _, c := range changes {
 			seen = c.Number
 			a.auth.ForgetDevices(c.ID)
+			a.tokens.Forget(c.ID, c.Device)
 			if c.Device != "" {
 				n := a.clients.DisconnectDevice(uint64(c.ID), c.Device, stream.Fail(stream.NotAuthorized, "The device was signed out."))
 				a.Log.Info("a device was signed out by another process", "account", uint64(c.ID), "sessions_ended", n)
 				continue
 			}
 			a.auth.Directory().Invalidate(c.Name)
-			a.tokens.Forget(c.ID, c.Device)
 			a.contacts.Forget(uint64(c.ID))
 			n := a.clients.Disconnect(uint64(c.ID), nil, stream.Fail(stream.NotAuthorized, "The account was changed. Log in again."))
 			a.Log.Info("an account was changed by another process", "account", uint64(c.ID), "sessions_ended", n)
