@@ -17,6 +17,9 @@ import (
 	"github.com/posthouse-im/posthouse/domain/c2s"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/link"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+	"github.com/posthouse-im/posthouse/wire/stream/pbstream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -156,14 +159,32 @@ func TestMemoryOfAnIdleClient(t *testing.T) {
 	if raceEnabled {
 		return // the race detector has its own ideas of size
 	}
+	inXML := weigh(t, "", header+"<auth xmlns='"+nsSASL+"' mechanism='PLAIN'>"+plain("romeo")+"</auth>"+header+
+		"<iq type='set' id='b'><bind xmlns='"+nsBind+"'/></iq><enable xmlns='urn:xmpp:sm:3' resume='true'/><presence/>")
+	t.Logf("%d bytes of heap for an idle client", inXML)
+	require.LessOrEqual(t, inXML, uint64(2000))
+
+	var codec pbstream.Codec
+	add := func(to []byte, e stanza.Element) []byte { return codec.AppendElement(to, &e) }
+	open := codec.AppendOpen(nil, stream.Header{To: "localhost", Version: "1.0"})
+	text := add(open, stanza.New(nsSASL, "auth", "mechanism", "PLAIN").WithText(plain("romeo")))
+	text = codec.AppendStanza(append(text, open...), &stanza.Stanza{
+		Kind: stanza.IQ, Type: stanza.TypeSet, ID: "b", Payload: []stanza.Element{stanza.New(nsBind, "bind")},
+	})
+	text = codec.AppendStanza(add(text, stanza.New("urn:xmpp:sm:3", "enable", "resume", "true")), &stanza.Stanza{Kind: stanza.Presence})
+	compact := weigh(t, link.ProtocolCompact, string(text))
+	t.Logf("%d bytes of heap for an idle client of the compact stream", compact)
+	require.LessOrEqual(t, compact, inXML+16, "a compact client is no heavier; 16 bytes for what differs from run to run")
+}
+
+// weigh returns what is held for each of many clients that send text and are silent after that.
+func weigh(t *testing.T, protocol, text string) uint64 {
 	const count = 5000
-	e := newEnv(t, func(c *c2s.Config) { c.Sessions = session.New(session.Config{MaxResources: 2 * count}) })
+	e := newEnv(t, func(c *c2s.Config) { c.Sessions, c.DrainTime = session.New(session.Config{MaxResources: 2 * count}), time.Millisecond })
 	near, far := link.Pipe()
 	defer far.Close()
 	done := make(chan struct{})
 	var parked sync.WaitGroup
-	text := header + "<auth xmlns='" + nsSASL + "' mechanism='PLAIN'>" + plain("romeo") + "</auth>" + header +
-		"<iq type='set' id='b'><bind xmlns='" + nsBind + "'/></iq><enable xmlns='urn:xmpp:sm:3' resume='true'/><presence/>"
 	heap := func() uint64 {
 		var m runtime.MemStats
 		runtime.GC()
@@ -173,7 +194,7 @@ func TestMemoryOfAnIdleClient(t *testing.T) {
 	}
 	links := make([]*nowhere, count)
 	for i := range links {
-		links[i] = &nowhere{Conn: near, first: text, parked: &parked, done: done}
+		links[i] = &nowhere{Conn: named{near, protocol}, first: text, parked: &parked, done: done}
 	}
 	parked.Add(100)
 	for _, l := range links[:100] {
@@ -187,8 +208,14 @@ func TestMemoryOfAnIdleClient(t *testing.T) {
 	}
 	parked.Wait()
 	each := (heap() - before) / (count - 100)
-	t.Logf("%d bytes of heap for an idle client", each)
-	require.LessOrEqual(t, each, uint64(2000))
+	n := 0
+	e.config.Sessions.(*session.Manager).Visit(jidOf("romeo@localhost"), func(u *session.User) {
+		for range u.All {
+			n++
+		}
+	})
+	require.Equal(t, count, n, "all of them are logged in")
 	close(done)
 	e.close()
+	return each
 }
