@@ -88,7 +88,14 @@ func (l *Log) Append(ctx context.Context, now time.Time, batch []*store.Append, 
 	if err := l.space.room(now, size); err != nil {
 		return err
 	}
-	if err := l.append(ctx, now, batch, marks, size); err != nil {
+	err = l.roomInMemory(ctx)
+	if errors.Is(err, store.ErrFull) {
+		return err
+	}
+	if err == nil {
+		err = l.append(ctx, now, batch, marks, size)
+	}
+	if err != nil {
 		// Numbers were given out that may not have been stored.
 		l.events.fail(err)
 		return l.Err()

@@ -26,7 +26,7 @@ func engineOptions(o Options, e *events) *engine.Options {
 		// write-ahead log from one that simply ends.
 		FormatMajorVersion:          engine.FormatValueSeparation,
 		MemTableSize:                o.MemTableBytes,
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: engineBacklog,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       40,
 		LBaseMaxBytes:               256 << 20,
@@ -71,7 +71,8 @@ type events struct {
 	// closing: background work that ends with an error was cut off.
 	closing atomic.Bool
 	// full: the last try to write a table failed for want of space.
-	full atomic.Bool
+	full    atomic.Bool
+	backlog *backlog
 	// rotated: a memtable has become full since the last message was stored, or with it.
 	rotated atomic.Bool
 	// lastWarned is when a repeated fault was last logged, in Unix nanoseconds.
@@ -90,7 +91,7 @@ type events struct {
 }
 
 func newEvents(log *slog.Logger, r prometheus.Registerer) *events {
-	e := &events{log: log, failed: make(chan struct{}), registerer: r}
+	e := &events{log: log, failed: make(chan struct{}), backlog: newBacklog(), registerer: r}
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_pebble_" + name, Help: help})
 		e.register(c)
@@ -194,10 +195,14 @@ func (e *events) listener() *engine.EventListener {
 			e.stalls.Inc()
 			e.warn("writing waits for background work", nil, "reason", info.Reason)
 		},
-		WALCreated: func(engine.WALCreateInfo) { e.rotated.Store(true) },
+		WALCreated: func(engine.WALCreateInfo) {
+			e.rotated.Store(true)
+			e.backlog.rotated()
+		},
 		FlushEnd: func(info engine.FlushInfo) {
 			if info.Err == nil {
 				e.full.Store(false)
+				e.backlog.flushed(info.Input)
 			}
 		},
 		CompactionEnd: func(info engine.CompactionInfo) {
@@ -219,6 +224,7 @@ func (e *events) backgroundError(err error) {
 	switch {
 	case isFull(err):
 		e.full.Store(true)
+		e.backlog.flushed(0)
 		e.warn("the disk is full: the message log takes no messages until there is space", err)
 	case engine.IsCorruptionError(err):
 		e.warn("background work met damaged data", err)

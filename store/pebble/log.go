@@ -106,6 +106,9 @@ type Log struct {
 	// pending is what the batch that is being flushed writes anew, nil for nothing. Set by Append.
 	pending atomic.Pointer[pending]
 
+	// closing is closed when Close begins.
+	closing chan struct{}
+
 	// writing is held by Append: it guards writer, packing, witnesses and space. It is taken before using.
 	writing   sync.Mutex
 	writer    writer
@@ -138,7 +141,7 @@ func Open(path string, o Options) (*Log, error) {
 			return nil, fmt.Errorf("message log: %w", err)
 		}
 	}
-	l := &Log{path: path, opts: o, log: o.Logger.With("part", "message log")}
+	l := &Log{path: path, opts: o, closing: make(chan struct{}), log: o.Logger.With("part", "message log")}
 	l.events = newEvents(l.log, o.Metrics)
 	l.space = &space{files: o.files, path: path, reserve: o.ReserveBytes, events: l.events}
 	l.writer = newWriter(o.Conversations)
@@ -159,6 +162,7 @@ func (l *Log) open() (err error) {
 		l.events.closing.Store(true)
 		return errors.Join(err, l.db.Close())
 	}
+	l.events.backlog.reset()
 	return nil
 }
 
@@ -337,6 +341,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.closed = true
+	close(l.closing)
 	l.events.unregister()
 	if err := l.Err(); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -67,6 +68,9 @@ func (l *Log) pack(r *recent, done chan<- struct{}) {
 	w.accounts(keySent, slices.Sorted(maps.Keys(r.sent)), r)
 	last := r.places[len(r.places)-1].id
 	w.finish(r.places[0].id, last)
+	if errors.Is(w.err, errClosed) {
+		return // the journal has it all
+	}
 	if w.err != nil {
 		l.events.fail(fmt.Errorf("write the index: %w", w.err))
 		return
@@ -151,6 +155,9 @@ func (w *packer) set(key, value []byte) {
 // apply gives the batch to the engine.
 func (w *packer) apply() {
 	if w.err != nil || w.batch == nil {
+		return
+	}
+	if w.err = w.log.packerMayGoOn(); w.err != nil {
 		return
 	}
 	if w.err = w.log.db.Apply(w.batch, engine.NoSync); w.err == nil {
