@@ -62,6 +62,11 @@ type Config struct {
 	Domain jid.JID `yaml:"-"`
 	// Key is the store's secret for stanza-ids: 16 or 32 bytes that never change while the archive lives.
 	Key []byte `yaml:"-"`
+	// Changed is told of an account that has something new, after a stored message was let go on; nil tells nobody. It runs on the
+	// committer's goroutine and must not block.
+	Changed func(account uint64) `yaml:"-"`
+	// Copy gives what an administrator recalled in somebody's name to that person's devices, as carbons; nil gives it to none.
+	Copy func(ctx context.Context, e *router.Envelope) `yaml:"-"`
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time `yaml:"-"`
 	// Metrics receives the package's metrics; nil leaves them unregistered.
@@ -84,6 +89,11 @@ type Config struct {
 	MarkInterval time.Duration `yaml:"mark_interval" default:"200ms" min:"1ms"`
 	// MarkAccounts bounds the accounts whose marks are held in memory; default 100,000. See marks.
 	MarkAccounts int `yaml:"mark_accounts" default:"100000" min:"1"`
+	// EditWindow is how long a message may be edited (XEP-0308) after it was sent; default 0, for ever. Beyond it: <not-acceptable/>.
+	EditWindow time.Duration `yaml:"edit_window" default:"0s"`
+	// RecallWindow is how long a message may be recalled (XEP-0424) after it was sent; default 2 m, negative for ever. Beyond it: <not-acceptable/>.
+	// Administrators may recall at any time.
+	RecallWindow time.Duration `yaml:"recall_window" default:"2m"`
 	// QueryRate and QueryBurst are each account's budget for history queries: tokens a second, and the most that is
 	// saved up. A query costs one token and one more for every 100 messages read. Defaults 10 and 100.
 	QueryRate  float64 `yaml:"query_rate" default:"10"`
@@ -101,6 +111,9 @@ func (c *Config) defaults() {
 	orDefault(&c.CommitTimeout, 60*time.Second)
 	orDefault(&c.MarkInterval, 200*time.Millisecond)
 	orDefault(&c.MarkAccounts, 100000)
+	if c.RecallWindow == 0 {
+		c.RecallWindow = 2 * time.Minute
+	}
 	orDefault(&c.QueryRate, 10)
 	orDefault(&c.QueryBurst, 100)
 	orDefault(&c.PageBytes, 256<<10)

@@ -45,7 +45,7 @@ var meaning = map[name]class{
 	{"urn:xmpp:omemo:1", "encrypted"}:               archived, // XEP-0384
 	{"urn:xmpp:omemo:2", "encrypted"}:               archived,
 	{"urn:xmpp:sce:1", ""}:                          archived, // XEP-0420
-	{"urn:xmpp:receipts", "received"}:               archived, // XEP-0184 §5.5
+	{nsReceipts, "received"}:                        archived, // XEP-0184 §5.5
 	{"urn:xmpp:chat-markers:0", "received"}:         archived, // XEP-0333
 	{"urn:xmpp:chat-markers:0", "displayed"}:        archived,
 	{"urn:xmpp:chat-markers:0", "acknowledged"}:     archived,

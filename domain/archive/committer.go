@@ -82,17 +82,42 @@ func (a *Archive) reuse(entries []entry) []entry {
 // commitAll commits entries in batches within the configured bounds.
 func (a *Archive) commitAll(ctx context.Context, entries []entry) error {
 	for len(entries) > 0 {
-		n, bytes := 1, entries[0].size()
-		for n < len(entries) && n < a.config.BatchMessages && bytes+entries[n].size() <= a.config.BatchBytes {
-			bytes += entries[n].size()
-			n++
-		}
+		n := a.gather(ctx, entries)
 		if err := a.commit(ctx, entries[:n]); err != nil {
 			return err
 		}
 		entries = entries[n:]
 	}
 	return nil
+}
+
+// gather returns how many of the entries make the next batch, and settles those that are about earlier messages. What such an
+// entry is about may be in the same batch: then that is stored first.
+func (a *Archive) gather(ctx context.Context, entries []entry) (n int) {
+	bytes := 0
+	for n < len(entries) && n < a.config.BatchMessages {
+		next := &entries[n]
+		if n > 0 && bytes+next.size() > a.config.BatchBytes {
+			break
+		}
+		if next.about != nil && next.stored {
+			if awaits(entries[:n], next) {
+				break
+			}
+			a.settle(ctx, next)
+		}
+		bytes += next.size()
+		n++
+		if next.uncertain() {
+			break
+		}
+	}
+	return n
+}
+
+// uncertain reports whether an entry may have to be stored once more, without its marks: see commit. It is the last of its batch.
+func (e *entry) uncertain() bool {
+	return e.stored && e.about != nil && e.about.essential && e.message.Progress != nil
 }
 
 // commit stores one batch and then lets each of its messages go on, in order.
@@ -112,6 +137,14 @@ func (a *Archive) commit(ctx context.Context, entries []entry) error {
 			due = a.marks.collect()
 		}
 		err := a.append(ctx, batch, due)
+		if last := &entries[len(entries)-1]; err == nil && last.uncertain() && last.message.Stale {
+			// Its marks move nothing, but it says more than them.
+			last.message.Progress, last.message.Stale = nil, false
+			err = a.append(ctx, batch[len(batch)-1:], nil)
+			if errors.Is(err, store.ErrFull) {
+				err, last.refusal = nil, storageFull // what came before it is stored
+			}
+		}
 		if full = errors.Is(err, store.ErrFull); err != nil && !full {
 			return err
 		}
@@ -174,6 +207,12 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 		return
 	}
 	a.metrics.durable.Observe(durable.Sub(next.accepted).Seconds())
+	if m.Stale {
+		// A mark that moves nothing forward is no news to anybody.
+		a.metrics.stale.Inc()
+		a.router.Finish(e)
+		return
+	}
 	e.Receipt.ID, e.Receipt.Seq, e.Receipt.Time = uint64(m.ID), m.Seq, m.ID.Time()
 	if m.Duplicate {
 		// It was delivered, or waits to be, under its first number.
@@ -189,7 +228,24 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 	if m.Recipient.Account != 0 { // the numbers of other domains' people are none of ours
 		e.Stanza = a.stamp(e.Stanza, m.Recipient.JID, uint64(m.ID), m.Seq, m.Flags&store.InRecipientArchive != 0)
 	}
-	a.router.Resume(ctx, e)
+	if next.moderation {
+		a.deliverModeration(ctx, next)
+	} else {
+		a.router.Resume(ctx, e)
+	}
+	if changed := a.config.Changed; changed != nil {
+		tell(changed, m)
+	}
+}
+
+// tell names the accounts that a stored message is news to.
+func tell(changed func(account uint64), m *store.Append) {
+	if m.Sender.Account != 0 {
+		changed(uint64(m.Sender.Account))
+	}
+	if m.Recipient.Account != 0 && m.Recipient.Account != m.Sender.Account {
+		changed(uint64(m.Recipient.Account))
+	}
 }
 
 // writeMarks writes the marks that are due, without messages. A full storage is no reason to stop: they stay due.

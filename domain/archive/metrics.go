@@ -8,13 +8,14 @@ const (
 	wasTransient = "transient"
 	wasDuplicate = "duplicate"
 	wasConflict  = "conflict"
+	wasStale     = "stale"   // a mark that moved nothing forward
 	wasFull      = "full"    // refused because the storage is full
-	wasRefused   = "refused" // refused because something that had to be asked did not answer
+	wasRefused   = "refused" // refused because something that had to be asked did not answer, or because it was not to be edited or recalled
 	wasStopped   = "stopped" // neither acknowledged nor refused: the committer had ended, or the sender was gone
 )
 
 type metrics struct {
-	stored, transient, duplicate, conflict, full, refused, stopped prometheus.Counter
+	stored, transient, duplicate, conflict, stale, full, refused, stopped prometheus.Counter
 
 	commits       prometheus.Counter
 	batchMessages prometheus.Histogram
@@ -43,7 +44,8 @@ func newMetrics(r prometheus.Registerer, depth func() (messages, bytes int)) *me
 	m := &metrics{
 		stored: messages.WithLabelValues(wasStored), transient: messages.WithLabelValues(wasTransient),
 		duplicate: messages.WithLabelValues(wasDuplicate), conflict: messages.WithLabelValues(wasConflict),
-		full: messages.WithLabelValues(wasFull), refused: messages.WithLabelValues(wasRefused),
+		stale: messages.WithLabelValues(wasStale),
+		full:  messages.WithLabelValues(wasFull), refused: messages.WithLabelValues(wasRefused),
 		stopped:       messages.WithLabelValues(wasStopped),
 		commits:       counter("posthouse_archive_commits_total", "Transactions of the message log that were synced."),
 		batchMessages: histogram("posthouse_archive_batch_messages", "Stored messages in one transaction.", prometheus.ExponentialBuckets(1, 2, 14)),

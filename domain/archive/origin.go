@@ -19,7 +19,11 @@ func originID(s *stanza.Stanza) string {
 	if e == nil {
 		return ""
 	}
-	id := e.Attr("id")
+	return originKey(e.Attr("id"))
+}
+
+// originKey is an origin-id as it is kept.
+func originKey(id string) string {
 	if len(id) <= maxOriginID {
 		return id
 	}

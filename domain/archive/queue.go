@@ -19,6 +19,10 @@ type entry struct {
 	// stored says that message is to be stored; otherwise the entry only keeps its place.
 	stored  bool
 	message store.Append
+	// about is what it says about earlier messages, nil for nothing.
+	about *reference
+	// moderation: it is the archive's own word, see Recall, and passes no further stage.
+	moderation bool
 }
 
 // size is what the entry counts for in bounds of bytes.

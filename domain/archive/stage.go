@@ -86,7 +86,15 @@ func (a *Archive) prepare(ctx context.Context, next *entry) error {
 	}
 	m.Stanza = xmlstream.Marshal(make([]byte, 0, textSize(s)), s)
 	next.stored = true
-	return nil
+	counts, about := purpose(s)
+	if counts && kind == archived {
+		m.Flags |= store.Counts
+	}
+	if about == nil {
+		return nil
+	}
+	next.about, about.admin = about, administers(e.Source)
+	return a.seek(ctx, m.Sender, m.Recipient, about)
 }
 
 // addArchives sets the flags of both sides' archives, as each of them wants it.

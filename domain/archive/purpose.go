@@ -1,0 +1,92 @@
+package archive
+
+import (
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+)
+
+// Namespaces of what messages say about earlier ones.
+const (
+	nsReceipts  = "urn:xmpp:receipts"          // XEP-0184
+	nsMarkers   = "urn:xmpp:chat-markers:0"    // XEP-0333
+	nsCorrect   = "urn:xmpp:message-correct:0" // XEP-0308
+	nsRetract   = "urn:xmpp:message-retract:1" // XEP-0424
+	nsModerate  = "urn:xmpp:message-moderate:1"
+	nsReactions = "urn:xmpp:reactions:0" // XEP-0444
+)
+
+// reference is what a message says about earlier ones of its conversation, each named as the message names it; "" for nothing.
+type reference struct {
+	// delivered and read are marks: up to that message of the other party's.
+	delivered, read string
+	// edit and recall name a message of the sender's own.
+	edit, recall string
+	// essential: the message says something beside its marks, and so is stored also when they move nothing.
+	essential bool
+	// admin: the sender may recall at any time.
+	admin bool
+
+	// What the search has found so far: the messages that are marked, 0 for none, and the one that is edited or recalled.
+	deliveredAt, readAt uint64
+	target              *store.Message
+	// foreign: the message to be edited or recalled was found, and is not the sender's, or not of this conversation.
+	foreign bool
+	// searched is the last number of the conversation that was looked at.
+	searched uint64
+	done     bool
+}
+
+// purpose returns what a message that is to be stored is for: whether it says something of its own (store.Counts), and what it
+// says about earlier messages, nil for nothing, which is nearly always.
+func purpose(s *stanza.Stanza) (counts bool, about *reference) {
+	var r reference
+	content, change := false, false
+	for i := range s.Payload {
+		e := &s.Payload[i]
+		switch e.Space {
+		case stanza.NSClient:
+			if e.Local == "body" || e.Local == "subject" {
+				content = true
+			}
+		case nsStanzaID, nsHints: // nearly always
+		case nsReceipts: // XEP-0184 §5.3
+			if e.Local == "received" {
+				r.delivered = e.Attr("id")
+			}
+		case nsMarkers: // XEP-0333 §6, in order of significance
+			switch e.Local {
+			case "received":
+				r.delivered = e.Attr("id")
+			case "displayed", "acknowledged":
+				r.read = e.Attr("id")
+			}
+		case nsCorrect: // XEP-0308 §3
+			if e.Local == "replace" {
+				r.edit, change = e.Attr("id"), true
+			}
+		case nsRetract:
+			if e.Local == "retract" {
+				r.recall = e.Attr("id")
+			}
+			change = true
+		case nsReactions, "urn:xmpp:message-retract:0", "urn:xmpp:fasten:0", nsModerate, "urn:xmpp:jingle-message:0":
+			change = true
+		default:
+			switch meaningOf(e) {
+			case archived:
+				content = true
+			case offline:
+				r.essential = true
+			}
+		}
+	}
+	if r.recall != "" {
+		r.edit = ""
+	}
+	if r.delivered+r.read+r.edit+r.recall != "" {
+		about = new(reference)
+		*about = r
+		about.essential = r.essential || content || change
+	}
+	return content && !change, about
+}

@@ -1,0 +1,144 @@
+package archive
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
+)
+
+// nsAdmin qualifies what administrators ask of the domain.
+const nsAdmin = "urn:posthouse:admin:1"
+
+// maxReason is how many bytes the reason of a recall may have.
+const maxReason = 1024
+
+// Recalled tells what a recall did.
+type Recalled struct {
+	// Message is the retraction, and Number its number in the conversation; Original is what was recalled.
+	Message, Original uint64
+	Number            uint64
+	// Sender and Recipient are the parties of the conversation, as the original has them.
+	Sender, Recipient jid.JID
+}
+
+// AnswerRecall answers <recall xmlns='urn:posthouse:admin:1' id='STANZA-ID'><reason/></recall>, which names a message of any conversation.
+// It does not ask who may: whoever routes to it lets only administrators come here.
+func (a *Archive) AnswerRecall(ctx context.Context, _ uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+	request := iq.Child(nsAdmin, "recall")
+	if request == nil {
+		return nil, badQuery("There is no recall.")
+	}
+	done, refusal := a.Recall(ctx, iq.From.Bare(), request.Attr("id"), request.ChildText(nsAdmin, "reason"))
+	if refusal != nil {
+		return nil, refusal
+	}
+	return []stanza.Element{stanza.New(nsAdmin, "recalled", "id", a.StanzaID(done.Original), "by", a.StanzaID(done.Message))}, nil
+}
+
+// Recall takes the content out of a stored message in the name of its sender, on the word of an administrator, and returns when that
+// is durable and was delivered. The retraction goes the way of any message in that conversation, with its own number, from the
+// sender's address to the recipient; it says by whom it was moderated (XEP-0425 §4), which no client can claim.
+// reason, "" for none, is shown to both parties.
+func (a *Archive) Recall(ctx context.Context, by jid.JID, stanzaID, reason string) (Recalled, *stanza.Error) {
+	id, ok := a.ParseStanzaID(stanzaID)
+	if !ok {
+		return Recalled{}, notThere
+	}
+	if len(reason) > maxReason || !stanza.ValidText(reason) {
+		return Recalled{}, badQuery("The reason is too long, or no text.")
+	}
+	next, err := a.moderation(ctx, by, store.MessageID(id), reason)
+	switch {
+	case errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged):
+		return Recalled{}, notThere
+	case err != nil:
+		return Recalled{}, a.failed("recall a message", 0, err)
+	}
+	done := make(chan router.Receipt, 1)
+	next.envelope.Done = func(e *router.Envelope) { done <- e.Receipt }
+	if !a.queue.put(ctx, next) {
+		return Recalled{}, unanswered
+	}
+	select {
+	case r := <-done:
+		if r.Err != nil {
+			return Recalled{}, r.Err
+		}
+		m := &next.message
+		return Recalled{Message: r.ID, Original: id, Number: r.Seq, Sender: m.Sender.JID, Recipient: m.Recipient.JID}, nil
+	case <-ctx.Done():
+		return Recalled{}, unanswered // it may yet happen
+	}
+}
+
+// moderation makes the entry of a recall.
+func (a *Archive) moderation(ctx context.Context, by jid.JID, id store.MessageID, reason string) (*entry, error) {
+	original, err := a.log.Message(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if original.Flags&store.Retracted != 0 {
+		return nil, store.ErrNotFound
+	}
+	was, err := xmlstream.Unmarshal(original.Stanza)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", store.ErrDamaged, err)
+	}
+	named := was.ID // as the sender's own device would name it (XEP-0424 §4)
+	if origin := was.Child(nsStanzaID, "origin-id"); origin != nil {
+		named = origin.Attr("id")
+	}
+	retract := stanza.New(nsRetract, "retract", "id", named).With(stanza.New(nsModerate, "moderated", "by", by.String()))
+	if reason != "" {
+		retract = retract.With(stanza.New(nsRetract, "reason").WithText(reason))
+	}
+	s := &stanza.Stanza{
+		Kind: stanza.Message, Type: stanza.TypeChat, ID: rand.Text(), From: original.Sender.JID, To: original.Recipient.JID,
+		Payload: []stanza.Element{
+			retract, stanza.New("urn:xmpp:fallback:0", "fallback", "for", nsRetract), // XEP-0428
+			stanza.New(stanza.NSClient, "body").WithText("A message was taken back by those who run this server."), stanza.New(nsHints, "store"),
+		},
+	}
+	next := &entry{envelope: &router.Envelope{Stanza: s}, accepted: a.now(), stored: true, moderation: true}
+	m := &next.message
+	m.Sender, m.Recipient = original.Sender, original.Recipient
+	m.Flags = original.Flags & (store.InSenderArchive | store.InRecipientArchive)
+	if m.Recipient.Account != 0 {
+		m.Flags |= store.ForOffline
+	}
+	m.Stanza, m.Retracts = xmlstream.Marshal(nil, s), id
+	m.Remains, err = tombstone(&original, s, by, next.accepted)
+	return next, err
+}
+
+// deliverTimeout bounds looking the parties of a recall up.
+const deliverTimeout = 10 * time.Second
+
+// deliverModeration gives a recall to both parties, as far as the accounts are still those of then.
+func (a *Archive) deliverModeration(ctx context.Context, next *entry) {
+	e, m := next.envelope, &next.message
+	if a.config.Copy != nil && a.still(ctx, m.Sender) {
+		a.config.Copy(ctx, e)
+	}
+	if m.Recipient.Account != 0 && a.still(ctx, m.Recipient) {
+		a.router.Forward(ctx, &stream.Packet{Stanza: e.Stanza, ArchiveID: e.Receipt.ID})
+	}
+	a.router.Finish(e)
+}
+
+// still reports whether the party's address belongs to the same account as when the message was stored.
+func (a *Archive) still(ctx context.Context, p store.Party) bool {
+	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
+	defer cancel()
+	account, ok, err := a.directory.Lookup(ctx, p.JID.Local())
+	return err == nil && ok && account == p.Account && account != 0
+}

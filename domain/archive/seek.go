@@ -1,0 +1,186 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
+)
+
+const (
+	// seekReach is how many messages of a conversation are looked through, from the newest on, for one that has no origin-id.
+	seekReach = 256
+	// seekStep is how many of them are read first: what people speak of is nearly always that near.
+	seekStep = 32
+)
+
+// seek looks in the log for the messages that one from sender to recipient is about. It is called by the stage, so that the sender's own
+// goroutine does the reading, and once more by the committer, which then looks only at what was stored in between.
+func (a *Archive) seek(ctx context.Context, sender, recipient store.Party, r *reference) error {
+	conversation, last, err := a.log.Conversation(ctx, sender, recipient)
+	if errors.Is(err, store.ErrNotFound) {
+		last = 0
+	} else if err != nil {
+		return fmt.Errorf("look for a conversation: %w", err)
+	}
+	s := seeker{Archive: a, sender: sender, recipient: recipient, about: r, conversation: conversation}
+	if err := s.byIdentity(ctx); err != nil {
+		return err
+	}
+	if s.complete() {
+		r.done = true
+		return nil
+	}
+	if err := s.scan(ctx, last); err != nil {
+		return err
+	}
+	r.searched, r.done = last, s.complete()
+	return nil
+}
+
+// seeker is one search.
+type seeker struct {
+	*Archive
+	sender, recipient store.Party
+	about             *reference
+	conversation      store.ConversationID // 0: it has no message yet
+}
+
+// complete reports whether there is nothing left to look for.
+func (s *seeker) complete() bool {
+	r := s.about
+	return (r.delivered == "" || r.deliveredAt != 0) && (r.read == "" || r.readAt != 0) && (s.changed() == "" || r.target != nil)
+}
+
+// changed is the message of the sender's own that is edited or recalled, as the entry names it.
+func (s *seeker) changed() string { return s.about.edit + s.about.recall } // never both
+
+// byIdentity finds messages by origin-id (XEP-0359 §3.2) or stanza-id, which need no scan.
+func (s *seeker) byIdentity(ctx context.Context) error {
+	r := s.about
+	for _, mark := range []struct {
+		id string
+		at *uint64
+	}{{r.delivered, &r.deliveredAt}, {r.read, &r.readAt}} {
+		if mark.id == "" || *mark.at != 0 {
+			continue
+		}
+		found, err := s.identified(ctx, s.recipient, mark.id)
+		if err != nil {
+			return err
+		}
+		if found != nil && found.Conversation == s.conversation && same(found.Sender, s.recipient) {
+			*mark.at = found.Seq
+		}
+	}
+	id := s.changed()
+	if id == "" || r.target != nil {
+		return nil
+	}
+	found, err := s.identified(ctx, s.sender, id)
+	if found == nil && err == nil {
+		if found, err = s.identified(ctx, s.recipient, id); found != nil && found.Conversation != s.conversation {
+			found = nil // what the other party calls its messages to third ones is nobody's business
+		}
+	}
+	if err != nil || found == nil {
+		return err
+	}
+	if found.Conversation != s.conversation || !same(found.Sender, s.sender) {
+		r.foreign = true
+		return nil
+	}
+	r.target = found
+	return nil
+}
+
+// identified returns the message of that origin-id or stanza-id, or nil.
+func (s *seeker) identified(ctx context.Context, sender store.Party, text string) (*store.Message, error) {
+	id, _, _, err := s.log.Origin(ctx, sender, originKey(text))
+	if errors.Is(err, store.ErrNotFound) {
+		named, ok := s.ParseStanzaID(text)
+		if !ok {
+			return nil, nil
+		}
+		id = store.MessageID(named)
+	} else if err != nil {
+		return nil, fmt.Errorf("look for an origin-id: %w", err)
+	}
+	m, err := s.log.Message(ctx, id)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, nil
+	case errors.Is(err, store.ErrDamaged):
+		s.unreadable(&store.Message{ID: id}, err)
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read a message that another one is about: %w", err)
+	}
+	return &m, nil
+}
+
+// scan looks through the end of the conversation, the newest first, as far as it was not looked through before.
+func (s *seeker) scan(ctx context.Context, last uint64) error {
+	from := s.about.searched + 1
+	if last >= seekReach {
+		from = max(from, last-seekReach+1)
+	}
+	for end := last; end >= from && end > 0 && !s.complete(); {
+		first := from
+		if step := uint64(seekStep); end == last && end >= step {
+			first = max(from, end-step+1)
+		}
+		found, err := s.log.Numbered(ctx, s.conversation, first, int(end-first+1))
+		found, err = salvage(found, err, s.unreadable)
+		if err != nil {
+			return fmt.Errorf("look through a conversation: %w", err)
+		}
+		for i := len(found) - 1; i >= 0; i-- {
+			s.compare(&found[i])
+		}
+		end = first - 1
+	}
+	return nil
+}
+
+// compare holds one message against what is looked for. The newest of an id counts: ids are unique within a stream only.
+func (s *seeker) compare(m *store.Message) {
+	r := s.about
+	mine, theirs := same(m.Sender, s.sender), same(m.Sender, s.recipient)
+	if theirs && r.deliveredAt == 0 && called(m, r.delivered) {
+		r.deliveredAt = m.Seq
+	}
+	if theirs && r.readAt == 0 && called(m, r.read) {
+		r.readAt = m.Seq
+	}
+	if r.target == nil && called(m, s.changed()) {
+		if mine {
+			r.target = m
+		} else {
+			r.foreign = true
+		}
+	}
+}
+
+// called reports whether a stored message's stanza has that id.
+func called(m *store.Message, id string) bool {
+	if id == "" || !strings.ContainsAny(id, "&<>'\"\t\r\n") && !bytes.Contains(m.Stanza, []byte(id)) {
+		return false // what is written as it is would be there
+	}
+	stanza, err := xmlstream.Unmarshal(m.Stanza)
+	return err == nil && stanza.ID == id
+}
+
+// likely reports whether an entry that waits in the same batch may be what the reference looks for.
+func (r *reference) likely(waiting *entry) bool {
+	for _, id := range [...]string{r.delivered, r.read, r.edit, r.recall} {
+		if id != "" && (waiting.envelope.Stanza.ID == id || waiting.message.OriginID == originKey(id)) {
+			return true
+		}
+	}
+	return false
+}

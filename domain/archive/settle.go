@@ -1,0 +1,149 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
+)
+
+// Refusals of edits and recalls.
+var (
+	notTheirs     = stanza.Refuse(stanza.Forbidden, "Only who sent a message may change it.")
+	editTooLate   = stanza.Refuse(stanza.NotAcceptable, "The message is too old to be edited.")
+	recallTooLate = stanza.Refuse(stanza.NotAcceptable, "The message is too old to be recalled.")
+	notThere      = stanza.Refuse(stanza.ItemNotFound, "There is no such message, or not any more.")
+)
+
+// seekTimeout bounds the reads for one message that is about others.
+const seekTimeout = 10 * time.Second
+
+// awaits reports whether an entry can only be judged after those that wait before it in the batch were stored: one of
+// them may be what it is about, or takes out what it is about.
+func awaits(waiting []entry, next *entry) bool {
+	for i := range waiting {
+		w := &waiting[i]
+		if w.stored && sameConversation(&w.message.Message, &next.message.Message) && (w.message.Retracts != 0 || next.about.likely(w)) {
+			return true
+		}
+	}
+	return false
+}
+
+func sameConversation(a, b *store.Message) bool {
+	return same(a.Sender, b.Sender) && same(a.Recipient, b.Recipient) || same(a.Sender, b.Recipient) && same(a.Recipient, b.Sender)
+}
+
+// settle decides, on the committer's goroutine and with everything stored that came before, what an entry does to the
+// messages that it is about, or that it is refused.
+func (a *Archive) settle(ctx context.Context, next *entry) {
+	ctx, cancel := context.WithTimeout(ctx, seekTimeout)
+	defer cancel()
+	refusal, err := a.judge(ctx, next)
+	if err == nil && refusal != nil {
+		var known bool
+		if known, err = a.known(ctx, &next.message); known {
+			return // it comes again: the log tells what became of it
+		}
+	}
+	if err != nil {
+		a.logger.Error("a message could not be held against the one that it is about", "account", uint64(next.message.Sender.Account), "error", err)
+		refusal = unanswered
+	}
+	if refusal != nil {
+		next.refusal, next.stored = refusal, false
+	}
+}
+
+func (a *Archive) judge(ctx context.Context, next *entry) (*stanza.Error, error) {
+	r, m := next.about, &next.message
+	if !r.done {
+		if err := a.seek(ctx, m.Sender, m.Recipient, r); err != nil {
+			return nil, err
+		}
+	}
+	if account := m.Sender.Account; account != 0 && r.deliveredAt+r.readAt != 0 {
+		m.Progress = &store.Progress{Account: account, Device: next.envelope.Stanza.From.Resource(), Delivered: r.deliveredAt, Read: r.readAt}
+	}
+	switch {
+	case r.edit+r.recall == "":
+		return nil, nil
+	case r.target == nil && r.foreign:
+		return notTheirs, nil
+	case r.target == nil && r.edit != "":
+		return nil, nil // the original may not have been kept
+	case r.target == nil:
+		return notThere, nil
+	}
+	// It was read before those that came first were stored.
+	target, err := a.log.Message(ctx, r.target.ID)
+	switch {
+	case errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged):
+		return notThere, nil
+	case err != nil:
+		return nil, err
+	case target.Flags&store.Retracted != 0:
+		return notThere, nil
+	}
+	age := next.accepted.Sub(target.ID.Time())
+	if r.edit != "" {
+		if window := a.config.EditWindow; window > 0 && age > window && !r.admin {
+			return editTooLate, nil
+		}
+		return nil, nil
+	}
+	if window := a.config.RecallWindow; window > 0 && age > window && !r.admin {
+		return recallTooLate, nil
+	}
+	m.Retracts = target.ID
+	m.Remains, err = tombstone(&target, next.envelope.Stanza, jid.JID{}, next.accepted)
+	return nil, err
+}
+
+// known reports whether a message of that origin-id was stored before.
+func (a *Archive) known(ctx context.Context, m *store.Append) (bool, error) {
+	if m.OriginID == "" {
+		return false, nil
+	}
+	_, _, _, err := a.log.Origin(ctx, m.Sender, m.OriginID)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// tombstone is what is left of a message that was recalled (XEP-0424 §5): its addresses and ids, and in place of what it said the id of the
+// message that recalled it, and when. by is the administrator who did it, zero for the sender.
+func tombstone(m *store.Message, recall *stanza.Stanza, by jid.JID, at time.Time) ([]byte, error) {
+	s, err := xmlstream.Unmarshal(m.Stanza)
+	if err != nil {
+		return nil, err
+	}
+	retracted := stanza.New(nsRetract, "retracted", "stamp", stampOf(at))
+	id := recall.ID
+	if origin := recall.Child(nsStanzaID, "origin-id"); id == "" && origin != nil {
+		id = origin.Attr("id")
+	}
+	if id != "" {
+		retracted.Attrs = append(retracted.Attrs, stanza.Attr{Local: "id", Value: id})
+	}
+	if !by.IsZero() { // XEP-0425 §5
+		retracted = retracted.With(stanza.New(nsModerate, "moderated", "by", by.String()))
+	}
+	left := &stanza.Stanza{Kind: s.Kind, Type: s.Type, ID: s.ID, From: s.From, To: s.To, Payload: []stanza.Element{retracted}}
+	if origin := s.Child(nsStanzaID, "origin-id"); origin != nil {
+		left.Payload = append(left.Payload, *origin)
+	}
+	return xmlstream.Marshal(nil, left), nil
+}
+
+// administers reports whether a source may recall at any time.
+func administers(s router.Source) bool {
+	admin, ok := s.(interface{ Admin() bool })
+	return ok && admin.Admin()
+}
