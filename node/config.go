@@ -16,8 +16,11 @@ import (
 	"github.com/posthouse-im/posthouse/domain/local"
 	"github.com/posthouse-im/posthouse/domain/roster"
 	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/inbox"
 	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/node/settings"
+	"github.com/posthouse-im/posthouse/public/api"
+	"github.com/posthouse-im/posthouse/public/uplink"
 	"github.com/posthouse-im/posthouse/store/pebble"
 	"github.com/posthouse-im/posthouse/token"
 )
@@ -57,6 +60,12 @@ type Config struct {
 	Local local.Config `yaml:"local"`
 	// Archive is how messages are stored and read.
 	Archive archive.Config `yaml:"archive"`
+	// Inbox is how much a first sync tells.
+	Inbox inbox.Config `yaml:"inbox"`
+	// API bounds what one token or address may ask of the HTTP API.
+	API api.Config `yaml:"api"`
+	// Uplink is the way of the HTTP API into the domain.
+	Uplink uplink.Config `yaml:"uplink"`
 	// Messages is the engine of the message log.
 	Messages pebble.Options `yaml:"messages" hide:"durability"`
 	// Link bounds what one connection may cost before anything is known of it; it holds for every public listener.
@@ -75,7 +84,7 @@ type ListenConfig struct {
 	XMPPTLS XMPPTLSListener `yaml:"xmpp_tls"`
 	// Compact is for clients of the compact stream, without TLS. With TLS they connect to listen.xmpp_tls, and by WebSocket to listen.http.
 	Compact CompactListener `yaml:"compact"`
-	// HTTP is for WebSocket clients and host-meta discovery.
+	// HTTP is for the API, WebSocket clients and host-meta discovery.
 	HTTP HTTPListener `yaml:"http"`
 	// Metrics is the private listener: health, metrics, profiles. It has no passwords, so it belongs on the loopback interface or a private network.
 	Metrics MetricsListener `yaml:"metrics"`
@@ -116,7 +125,7 @@ type HTTPListener struct {
 	TLS bool `yaml:"tls"`
 	// ProxyFrom lists networks of reverse proxies whose X-Forwarded-For header is believed, and from which requests without TLS are taken.
 	ProxyFrom []Prefixed `yaml:"proxy_from"`
-	// Origins lists the web origins, such as https://chat.example.org, whose pages may open a WebSocket. Clients that are not browsers send no origin and need no entry.
+	// Origins lists the web origins, such as https://chat.example.org, whose pages may open a WebSocket and use the API. Clients that are not browsers send no origin and need no entry.
 	Origins []string `yaml:"origins"`
 	// BaseURL is where clients reach this listener, such as https://chat.example.org, when that is not its address: behind a reverse proxy.
 	// Host-meta (XEP-0156) tells it to web clients.

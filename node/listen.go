@@ -10,6 +10,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/link"
+	"github.com/posthouse-im/posthouse/public/api"
 	"github.com/posthouse-im/posthouse/wire/stream"
 	"github.com/posthouse-im/posthouse/wire/stream/pbstream"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
@@ -149,14 +150,26 @@ func (a *assembly) addWeb(gate *link.Gate) (err error) {
 	for _, address := range h.Address {
 		c := a.linkConfig("http", address, mode, gate)
 		c.TLS = a.webTLS.Load
-		a.Group.Add(a.webPart(scheme, c, mux))
+		a.Group.Add(a.webPart(scheme, c, a.webHandler(mux)))
 	}
 	return nil
+}
+
+// webHandler gives the API's requests to the API, before a mux could change their paths.
+func (a *assembly) webHandler(rest http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if api.Owns(r) {
+			a.api.ServeHTTP(w, r)
+			return
+		}
+		rest.ServeHTTP(w, r)
+	})
 }
 
 // webPart is one listener for HTTP.
 func (a *assembly) webPart(kind string, c link.Config, handler http.Handler) Part {
 	server := NewHTTPServer(handler, a.Log)
+	server.RegisterOnShutdown(a.api.Stop)
 	var l *link.Listener
 	return Part{
 		Name: kind + " listener",

@@ -10,15 +10,19 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/posthouse-im/posthouse/domain/admin"
 	"github.com/posthouse-im/posthouse/domain/archive"
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/domain/c2s"
+	"github.com/posthouse-im/posthouse/domain/component"
 	"github.com/posthouse-im/posthouse/domain/device"
 	"github.com/posthouse-im/posthouse/domain/local"
 	"github.com/posthouse-im/posthouse/domain/roster"
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/inbox"
 	"github.com/posthouse-im/posthouse/link"
+	"github.com/posthouse-im/posthouse/public/api"
 	"github.com/posthouse-im/posthouse/store/pebble"
 	"github.com/posthouse-im/posthouse/store/sqlite"
 	"github.com/posthouse-im/posthouse/token"
@@ -45,7 +49,12 @@ type assembly struct {
 	local    *local.Domain
 	archive  *archive.Archive
 	router   *router.Router
-	clients  *c2s.Server
+
+	inbox     *inbox.View
+	component *component.Component
+	admin     *admin.Admin
+	api       *api.API
+	clients   *c2s.Server
 
 	tls       atomic.Pointer[tls.Config] // for STARTTLS
 	directTLS atomic.Pointer[tls.Config]
@@ -78,6 +87,7 @@ func Assemble(ctx context.Context, s *Shell) error {
 	s.Group.Add(Loop("account changes", a.watchAccounts))
 	s.Group.Add(Loop("device logins", a.auth.Run))
 	s.Group.Add(Loop("token keys", a.tokens.Run))
+	s.Group.Add(Loop("uplink", a.component.Run))
 	s.Group.Add(a.clientsPart())
 	if err := a.addListeners(ctx); err != nil {
 		return errors.Join(err, a.closeStores())
@@ -148,6 +158,9 @@ func (a *assembly) wire(ctx context.Context) error {
 	if err := a.makeTokens(ctx); err != nil {
 		return err
 	}
+	if err := a.makeInbox(ctx); err != nil {
+		return err
+	}
 	a.sessions = session.New(a.sessionConfig())
 	if err := a.makeDevices(); err != nil {
 		return err
@@ -177,7 +190,13 @@ func (a *assembly) wire(ctx context.Context) error {
 	a.router = router.New(router.Config{Stages: a.chain(), Metrics: a.Registry, Log: a.Log})
 	a.router.Handle(a.domain.Domain(), a.local)
 	a.archive.Connect(a.router)
-	return a.makeClients()
+	if err := a.makeUplink(); err != nil {
+		return err
+	}
+	if err := a.makeClients(); err != nil {
+		return err
+	}
+	return a.makeAPI()
 }
 
 func (a *assembly) sessionConfig() session.Config {

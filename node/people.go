@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,10 +11,12 @@ import (
 
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/store/sqlite"
+	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
-// People administers the accounts of a data folder, from outside of a node. A node that runs on the same folder
-// notices the changes within seconds.
+// People administers the accounts of a data folder, and the keys of other systems, from outside of a node. A node that runs on the same folder
+// notices the changes within seconds. Every change is written to the audit log before it is made.
 type People struct {
 	// Domain of the addresses.
 	Domain string
@@ -23,9 +24,11 @@ type People struct {
 	Folder string
 	Made   bool
 
-	accounts store.Accounts
+	config   Config
+	database *sqlite.Store
 	auth     *auth.Authenticator
-	close    io.Closer
+	// actor is who does it, for the audit log.
+	actor string
 }
 
 // OpenPeople opens the accounts of the configured data folder, which is made when it is missing. It does not take hold of
@@ -40,19 +43,21 @@ func OpenPeople(ctx context.Context, c Config) (*People, error) {
 	if err := MakeFolder(folder); err != nil {
 		return nil, err
 	}
-	accounts, closer, err := openAccounts(ctx, filepath.Join(folder, Database))
+	database, err := openDatabase(ctx, filepath.Join(folder, Database))
 	if err != nil {
 		return nil, fmt.Errorf("open the accounts in %s: %w", folder, err)
 	}
-	authenticator, err := auth.New(accounts, c.Auth)
+	authenticator, err := auth.New(database, c.Auth)
 	if err != nil {
-		return nil, errors.Join(err, closer.Close())
+		return nil, errors.Join(err, database.Close())
 	}
-	return &People{Domain: c.Domain, Folder: folder, Made: made, accounts: accounts, auth: authenticator, close: closer}, nil
+	return &People{
+		Domain: c.Domain, Folder: folder, Made: made, config: c, database: database, auth: authenticator, actor: commandLine(),
+	}, nil
 }
 
 // Close closes the accounts.
-func (p *People) Close() error { return p.close.Close() }
+func (p *People) Close() error { return p.database.Close() }
 
 // name takes alice or alice@localhost.
 func (p *People) name(address string) (string, error) {
@@ -63,22 +68,30 @@ func (p *People) name(address string) (string, error) {
 	return local, nil
 }
 
-// act runs a change of one account and names the account in its error.
-func (p *People) act(address string, change func(name string) error) error {
+// act runs a change of one account, writes it down, and names the account in its error.
+func (p *People) act(ctx context.Context, action, address string, change func(name string) error) error {
 	name, err := p.name(address)
 	if err != nil {
 		return err
 	}
-	if err := change(name); err != nil {
+	if err := p.recorded(ctx, action, p.target(name), nil, func() error { return change(name) }); err != nil {
 		return fmt.Errorf("%s: %w", address, err)
 	}
 	return nil
 }
 
+// target returns the address of an account for the audit log.
+func (p *People) target(name string) string {
+	if prepared, err := jid.PrepareLocal(name); err == nil {
+		name = prepared
+	}
+	return name + "@" + p.Domain
+}
+
 // Add makes an account and returns its address.
 func (p *People) Add(ctx context.Context, address, password string) (string, error) {
 	var made store.Account
-	err := p.act(address, func(name string) (err error) {
+	err := p.act(ctx, "account.create", address, func(name string) (err error) {
 		made, err = p.auth.Create(ctx, name, password)
 		return err
 	})
@@ -87,24 +100,28 @@ func (p *People) Add(ctx context.Context, address, password string) (string, err
 
 // SetPassword replaces a password. A node that runs ends the sessions of the account.
 func (p *People) SetPassword(ctx context.Context, address, password string) error {
-	return p.act(address, func(name string) error { return p.auth.SetPassword(ctx, name, password) })
+	return p.act(ctx, "account.password", address, func(name string) error { return p.auth.SetPassword(ctx, name, password) })
 }
 
 // Delete removes an account for good. Its name stays taken for a year, so that nobody receives what was meant for another.
 func (p *People) Delete(ctx context.Context, address string) error {
-	return p.act(address, func(name string) error { return p.auth.Delete(ctx, name) })
+	return p.act(ctx, "account.delete", address, func(name string) error { return p.auth.Delete(ctx, name) })
 }
 
 // SetDisabled keeps somebody from logging in, or lets them in again. A node that runs ends their sessions.
 func (p *People) SetDisabled(ctx context.Context, address string, disabled bool) error {
-	return p.act(address, func(name string) error { return p.auth.SetDisabled(ctx, name, disabled) })
+	action := "account.enable"
+	if disabled {
+		action = "account.disable"
+	}
+	return p.act(ctx, action, address, func(name string) error { return p.auth.SetDisabled(ctx, name, disabled) })
 }
 
 // List calls visit for every account, by name.
 func (p *People) List(ctx context.Context, visit func(store.Account) error) error {
 	const page = 1000
 	for after := ""; ; {
-		accounts, err := p.accounts.ListAccounts(ctx, after, page)
+		accounts, err := p.database.ListAccounts(ctx, after, page)
 		if err != nil {
 			return fmt.Errorf("list accounts: %w", err)
 		}

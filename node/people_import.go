@@ -53,6 +53,9 @@ func (p *People) Import(ctx context.Context, file io.Reader, progress func(done,
 	if err != nil {
 		return Imported{}, err
 	}
+	if err := p.record(ctx, "account.import", "", map[string]any{"lines": len(people)}); err != nil {
+		return Imported{}, err
+	}
 	p.refuseRepeated(people)
 	var result Imported
 	for done := 0; done < len(people); {
@@ -181,7 +184,7 @@ func (p *People) prepareOne(ctx context.Context, one *person) error {
 		one.err = auth.RefusedNameMalformed
 		return nil
 	}
-	switch _, err := p.accounts.Account(ctx, prepared); {
+	switch _, err := p.database.Account(ctx, prepared); {
 	case err == nil:
 		one.exists = true
 		return nil
@@ -201,7 +204,7 @@ func (p *People) store(ctx context.Context, batch []person, result *Imported) er
 			accounts = append(accounts, one.account)
 		}
 	}
-	ids, err := p.accounts.CreateAccounts(ctx, accounts)
+	ids, err := p.database.CreateAccounts(ctx, accounts)
 	if err != nil {
 		return fmt.Errorf("store accounts: %w", err)
 	}

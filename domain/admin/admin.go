@@ -1,0 +1,190 @@
+// Package admin answers what administrators, and other systems with a key for it, ask of the domain: accounts, their sessions, service keys
+// and the state of the node. It also answers who of many is online, which other systems ask, too.
+//
+// Every change is written to the audit log before it takes effect; when that fails, it does not happen. Only sessions that the public
+// layer has made for somebody who may administer are listened to; for all others the requests do not exist.
+//
+// It owns nothing and starts no goroutine: everything runs on that of the requester.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/posthouse-im/posthouse/domain/auth"
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/token"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+)
+
+// Namespace qualifies the requests. They are IQs to the domain; payloads are of one element each:
+//
+//	<create-account name='romeo'>password</create-account>     set
+//	<set-password name='romeo'>password</set-password>         set
+//	<disable-account name='romeo'/>  <enable-account name='romeo'/>  <delete-account name='romeo'/>     set
+//	<sessions name='romeo'/>                                    get, answered by <sessions><session jid= device= bound= available= /></sessions>
+//	<kick name='romeo' resource='orchard'/>                     set; all sessions without a resource
+//	<create-key name='crm' expires='2027-01-01T00:00:00Z'><scope>message.send</scope></create-key>      set, answered by <key id= secret= />
+//	<revoke-key id='…'/>                                        set
+//	<sessions/>                                                 get, to one's own account, for everybody
+//	<status/>                                                   get, answered by <status version= started= sessions= durability= state= />
+//
+// Changes may have a remote='…': the address of the peer, for the audit log.
+const Namespace = "urn:posthouse:admin:1"
+
+// Accounts changes accounts: *auth.Authenticator.
+type Accounts interface {
+	Create(ctx context.Context, name, password string) (store.Account, error)
+	SetPassword(ctx context.Context, name, password string) error
+	SetDisabled(ctx context.Context, name string, disabled bool) error
+	Delete(ctx context.Context, name string) error
+}
+
+// Directory finds accounts.
+type Directory interface {
+	Lookup(ctx context.Context, name string) (account store.AccountID, ok bool, err error)
+}
+
+// Contacts knows who may see whose presence.
+type Contacts interface {
+	Sees(ctx context.Context, account uint64, peer jid.JID) (bool, error)
+}
+
+// Keys makes service keys: *token.Service.
+type Keys interface {
+	NewServiceKey(ctx context.Context, name string, scopes []token.Scope, expires time.Time) (secret string, key store.ServiceKey, err error)
+	ForgetKey(id string)
+}
+
+// Status is the state of the node.
+type Status struct {
+	Version, Durability, State string
+	Started                    time.Time
+}
+
+// Config is what the handlers work on. All of it is required but Log.
+type Config struct {
+	Domain    jid.JID
+	Sessions  *session.Manager
+	Accounts  Accounts
+	Directory Directory
+	Contacts  Contacts
+	Keys      Keys
+	Services  store.ServiceKeys
+	Audit     store.Audit
+	// Changed ends the sessions and tokens of an account whose password was set, or that was disabled or deleted.
+	Changed func(ctx context.Context, account store.AccountID, name string)
+	Status  func() Status
+	Now     func() time.Time
+	// Log receives what an operator can act on; nil discards it.
+	Log *slog.Logger
+}
+
+// Admin holds the handlers.
+type Admin struct{ Config }
+
+// New returns the handlers.
+func New(c Config) (*Admin, error) {
+	if c.Domain.IsZero() || c.Sessions == nil || c.Accounts == nil || c.Directory == nil || c.Contacts == nil || c.Keys == nil ||
+		c.Services == nil || c.Audit == nil || c.Changed == nil || c.Status == nil {
+		return nil, errors.New("admin: a required part is missing")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Admin{c}, nil
+}
+
+// Routes returns the IQ routes.
+func (a *Admin) Routes() []router.IQRoute {
+	routes := []router.IQRoute{
+		a.route(stanza.TypeSet, "create-account", a.createAccount),
+		a.route(stanza.TypeSet, "set-password", a.setPassword),
+		a.route(stanza.TypeSet, "disable-account", func(ctx context.Context, r *request) ([]stanza.Element, error) { return a.setDisabled(ctx, r, true) }),
+		a.route(stanza.TypeSet, "enable-account", func(ctx context.Context, r *request) ([]stanza.Element, error) { return a.setDisabled(ctx, r, false) }),
+		a.route(stanza.TypeSet, "delete-account", a.deleteAccount),
+		a.route(stanza.TypeGet, "sessions", a.sessions),
+		a.route(stanza.TypeSet, "kick", a.kick),
+		a.route(stanza.TypeSet, "create-key", a.createKey),
+		a.route(stanza.TypeSet, "revoke-key", a.revokeKey),
+		a.route(stanza.TypeGet, "status", a.status),
+		{Target: router.ToOwnAccount, Type: stanza.TypeGet, Space: Namespace, Local: "sessions", Feature: "-", Handle: a.ownSessions},
+		{Target: router.ToServer, Type: stanza.TypeGet, Space: NamespacePresence, Local: "query", Handle: a.presence},
+	}
+	return routes
+}
+
+// request is what an administrator asks.
+type request struct {
+	*stanza.Element
+	actor string
+}
+
+// route guards a handler: to whoever is no administrator the request is not known.
+func (a *Admin) route(kind, local string, handle func(context.Context, *request) ([]stanza.Element, error)) router.IQRoute {
+	return router.IQRoute{
+		Target: router.ToServer, Type: kind, Space: Namespace, Local: local, Feature: "-",
+		Handle: func(ctx context.Context, _ uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+			s := a.Sessions.Lookup(iq.From)
+			if s == nil || !s.Admin() || iq.From.Domain() != a.Domain.Domain() {
+				return nil, stanza.Refuse(stanza.ServiceUnavailable, "")
+			}
+			result, err := handle(ctx, &request{&iq.Payload[0], s.Actor()})
+			if err != nil {
+				return nil, a.refusal(err)
+			}
+			return result, nil
+		},
+	}
+}
+
+// refusal says what went wrong in the words of RFC 6120 §8.3.3.
+func (a *Admin) refusal(err error) *stanza.Error {
+	var refused auth.Refusal
+	var refusal *stanza.Error
+	switch {
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.Is(err, auth.RefusedNoAccount), errors.Is(err, store.ErrNotFound):
+		return stanza.Refuse(stanza.ItemNotFound, "There is no such account or key.")
+	case errors.Is(err, auth.RefusedNameTaken), errors.Is(err, store.ErrExists):
+		return stanza.Refuse(stanza.Conflict, "The name is taken.")
+	case errors.Is(err, auth.RefusedBusy):
+		return &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: string(auth.RefusedBusy)}
+	case errors.As(err, &refused):
+		return stanza.Refuse(stanza.NotAcceptable, refused.Error())
+	case errors.Is(err, token.ErrKeyName), errors.Is(err, token.ErrKeyScopes), errors.Is(err, token.ErrKeyExpired):
+		return stanza.Refuse(stanza.NotAcceptable, err.Error())
+	}
+	a.Log.Error("an administrator's request failed", "error", err)
+	return stanza.Refuse(stanza.InternalServerError, "")
+}
+
+// note writes the audit entry of a change that is about to be made.
+func (a *Admin) note(ctx context.Context, r *request, action, target string, detail map[string]any) error {
+	text := ""
+	if len(detail) > 0 {
+		b, err := json.Marshal(detail)
+		if err != nil {
+			return fmt.Errorf("write the audit entry: %w", err)
+		}
+		text = string(b)
+	}
+	_, err := a.Audit.AppendAudit(ctx, store.AuditEntry{
+		At: a.Now(), Actor: r.actor, Action: action, Target: target, Detail: text, Remote: r.Attr("remote"),
+	})
+	if err != nil {
+		return fmt.Errorf("write the audit entry: %w", err)
+	}
+	return nil
+}

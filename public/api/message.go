@@ -1,0 +1,245 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/posthouse-im/posthouse/inbox"
+	"github.com/posthouse-im/posthouse/public/uplink"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/token"
+	"github.com/posthouse-im/posthouse/wire/content"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
+)
+
+// Message is a stored message as one of its parties sees it.
+type Message struct {
+	ID           string          `json:"id" doc:"The server's identity of the message (XEP-0359 stanza-id)."`
+	ClientID     string          `json:"client_id,omitempty" doc:"The identity that its sender gave it."`
+	Conversation string          `json:"conversation" doc:"The other party's bare address, or one's own for notes to oneself."`
+	Number       uint64          `json:"number" doc:"Its place in the conversation: 1, 2, 3, … without holes."`
+	Time         time.Time       `json:"time" doc:"When the server accepted it."`
+	From         string          `json:"from" doc:"The sender's bare address."`
+	To           string          `json:"to" doc:"The recipient's bare address."`
+	Content      content.Content `json:"content"`
+}
+
+// message shows a stored message to its owner.
+func (a *API) message(owner store.AccountID, m *store.Message) (Message, error) {
+	s, err := parseStored(m.Stanza)
+	if err != nil {
+		return Message{}, fmt.Errorf("read message %d: %w", m.ID, err)
+	}
+	out := Message{
+		ID: a.config.StanzaID(uint64(m.ID)), ClientID: m.OriginID, Conversation: m.Recipient.JID.String(), Number: m.Seq, Time: m.ID.Time(),
+		From: m.Sender.JID.String(), To: m.Recipient.JID.String(), Content: content.Parse(s),
+	}
+	if out.ClientID == "" {
+		out.ClientID = s.ID
+	}
+	if m.Recipient.Account == owner {
+		out.Conversation = out.From
+	}
+	return out, nil
+}
+
+// parseStored reads the canonical XML of a stored message.
+func parseStored(text []byte) (*stanza.Stanza, error) {
+	return xmlstream.Unmarshal(text)
+}
+
+func (a *API) messagesOf(owner store.AccountID, found []store.Message) ([]Message, error) {
+	out := make([]Message, 0, len(found))
+	for i := range found {
+		m, err := a.message(owner, &found[i])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// NewMessage is a message to send.
+type NewMessage struct {
+	ClientID string          `json:"client_id" minLength:"1" maxLength:"128" doc:"Made by the client, unique for ever, such as a UUID. A request that is repeated with it has one effect."`
+	To       string          `json:"to" doc:"The recipient's bare address."`
+	From     string          `json:"from,omitempty" doc:"For service keys: on whose behalf, with the scope message.send_as; without it the system speaks."`
+	Content  content.Content `json:"content"`
+}
+
+// Sent says that a message is durable.
+type Sent struct {
+	ID           string    `json:"id"`
+	ClientID     string    `json:"client_id"`
+	Conversation string    `json:"conversation"`
+	Number       uint64    `json:"number"`
+	Time         time.Time `json:"time"`
+	Duplicate    bool      `json:"duplicate" doc:"It was stored before; this repeats the first answer."`
+}
+
+var sayScopes = []token.Scope{token.ScopeUser, token.ScopeSend, token.ScopeSendAs}
+
+// speaker says on whose behalf a message is sent.
+func (a *API) speaker(ctx context.Context, from string) (uplink.Caller, error) {
+	q := of(ctx)
+	c := a.caller(ctx, false)
+	if q.Key == "" {
+		if from != "" && from != q.JID.String() {
+			return c, wrongField("body.from", "it is for service keys: you speak for yourself")
+		}
+		return c, nil
+	}
+	if from == "" || from == a.config.Domain.String() {
+		if !q.May(token.ScopeSend) {
+			return c, problem(CodeScope, "To speak as the system, the key needs the scope message.send.")
+		}
+		return c, nil
+	}
+	if !q.May(token.ScopeSendAs) {
+		return c, problem(CodeScope, "To speak on behalf of somebody, the key needs the scope message.send_as.")
+	}
+	j, err := bare("body.from", from)
+	if err != nil {
+		return c, err
+	}
+	p, err := a.party(ctx, j)
+	if err != nil {
+		return c, err
+	}
+	if p.Account == 0 {
+		return c, problem(CodeNoAddress, "There is no account from.")
+	}
+	return uplink.Caller{Account: uint64(p.Account), Bare: p.JID, Actor: c.Actor}, nil
+}
+
+func (a *API) sendMessage(ctx context.Context, in *struct{ Body NewMessage }) (*body[Sent], error) {
+	switch in.Body.Content.Kind {
+	case content.Delivered, content.Read, content.Typing, content.Retracted, content.Other:
+		return nil, wrongField("body.content.kind", "it is not one that is sent as a message")
+	case content.Edit, content.Recall:
+		return nil, wrongField("body.content.kind", "messages are edited and recalled by PUT and DELETE of the message")
+	}
+	to, err := bare("body.to", in.Body.To)
+	if err != nil {
+		return nil, err
+	}
+	c, err := a.speaker(ctx, in.Body.From)
+	if err != nil {
+		return nil, err
+	}
+	return a.say(ctx, c, to, in.Body.ClientID, in.Body.Content)
+}
+
+// say sends content and answers when it is durable. The client's id makes repeating it harmless.
+func (a *API) say(ctx context.Context, c uplink.Caller, to jid.JID, clientID string, what content.Content) (*body[Sent], error) {
+	payload, err := content.Build(what)
+	if err != nil {
+		return nil, err
+	}
+	payload = append(payload, content.Requests(what.Kind)...)
+	payload = append(payload, stanza.New("urn:xmpp:sid:0", "origin-id", "id", clientID)) // XEP-0359 §3.2
+	r, err := a.config.Uplink.Send(ctx, c, &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, ID: clientID, To: to, Payload: payload})
+	var refusal *stanza.Error
+	switch {
+	case errors.As(err, &refusal) && refusal.Condition == stanza.Conflict:
+		return nil, problem(CodeConflict, "Another message was sent with this client_id.")
+	case err != nil:
+		return nil, err
+	}
+	return answer(Sent{ID: r.StanzaID, ClientID: clientID, Conversation: to.String(), Number: r.Number, Time: r.Time.UTC(), Duplicate: r.Duplicate})
+}
+
+// byID is a message in the path.
+type byID struct {
+	ID string `path:"id" maxLength:"64" doc:"The server's identity of the message."`
+}
+
+// find returns a message that the caller can see.
+func (a *API) find(ctx context.Context, id string) (store.Message, error) {
+	n, ok := a.config.ParseStanzaID(id)
+	if !ok {
+		return store.Message{}, notFound
+	}
+	return a.config.Inbox.Message(ctx, owner(ctx), store.MessageID(n))
+}
+
+func (a *API) getMessage(ctx context.Context, in *byID) (*body[Message], error) {
+	m, err := a.find(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	out, err := a.message(of(ctx).Account, &m)
+	if err != nil {
+		return nil, err
+	}
+	return answer(out)
+}
+
+// own returns a message that the caller has sent, and the identity that others know it by.
+func (a *API) own(ctx context.Context, id string) (m store.Message, target string, err error) {
+	if m, err = a.find(ctx, id); err != nil {
+		return m, "", err
+	}
+	if m.Sender.Account != of(ctx).Account {
+		return m, "", problem(CodeNotFound, "You have sent no such message.")
+	}
+	target = m.OriginID
+	if target == "" {
+		s, err := parseStored(m.Stanza)
+		if err != nil {
+			return m, "", err
+		}
+		target = s.ID
+	}
+	return m, target, nil
+}
+
+// NewContent takes the place of what a message says.
+type NewContent struct {
+	ClientID string          `json:"client_id" minLength:"1" maxLength:"128" doc:"Of the edit, which is a message of its own."`
+	Content  content.Content `json:"content" doc:"What the message is to say."`
+}
+
+func (a *API) editMessage(ctx context.Context, in *struct {
+	ID   string `path:"id" maxLength:"64"`
+	Body NewContent
+}) (*body[Sent], error) {
+	m, target, err := a.own(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	c := in.Body.Content
+	if c.Target != "" || c.Becomes != "" {
+		return nil, wrongField("body.content", "target and becomes are the server's to say")
+	}
+	c.Becomes, c.Kind, c.Target = c.Kind, content.Edit, target
+	return a.say(ctx, a.caller(ctx, false), m.Recipient.JID, in.Body.ClientID, c)
+}
+
+func (a *API) recallMessage(ctx context.Context, in *struct {
+	ID       string `path:"id" maxLength:"64"`
+	ClientID string `query:"client_id" maxLength:"128" doc:"Of the recall, which is a message of its own; made from the message's when it is not given."`
+}) (*body[Sent], error) {
+	m, target, err := a.own(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if in.ClientID == "" {
+		in.ClientID = "recall-" + in.ID // so that repeating it has one effect
+	}
+	if !stanza.ValidText(in.ClientID) {
+		return nil, wrongField("query.client_id", "it has characters that XML cannot carry")
+	}
+	return a.say(ctx, a.caller(ctx, false), m.Recipient.JID, in.ClientID, content.Content{Kind: content.Recall, Target: target})
+}
+
+// owner is whose view of the store the caller has.
+func owner(ctx context.Context) inbox.Owner {
+	q := of(ctx)
+	return inbox.Owner{Account: q.Account, JID: q.JID}
+}

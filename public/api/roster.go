@@ -1,0 +1,125 @@
+package api
+
+import (
+	"context"
+
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+)
+
+const nsRoster = "jabber:iq:roster"
+
+// Contact is somebody in the roster, or who asks to be.
+type Contact struct {
+	JID          string   `json:"jid"`
+	Name         string   `json:"name"`
+	Groups       []string `json:"groups"`
+	Subscription string   `json:"subscription" enum:"none,to,from,both" doc:"to: you see their presence; from: they see yours."`
+	Asked        bool     `json:"asked" doc:"You have asked to see their presence and wait."`
+	Asks         bool     `json:"asks" doc:"They have asked to see yours and wait."`
+	Listed       bool     `json:"listed" doc:"In the roster; false for somebody who only asks."`
+}
+
+func contactOf(i *store.RosterItem) Contact {
+	c := Contact{JID: i.JID.String(), Name: i.Name, Groups: i.Groups, Subscription: "none", Asked: i.PendingOut, Asks: i.PendingIn, Listed: i.Listed}
+	switch {
+	case i.To && i.From:
+		c.Subscription = "both"
+	case i.To:
+		c.Subscription = "to"
+	case i.From:
+		c.Subscription = "from"
+	}
+	if c.Groups == nil {
+		c.Groups = []string{}
+	}
+	return c
+}
+
+// Roster is the whole list of contacts.
+type Roster struct {
+	Contacts []Contact `json:"contacts"`
+}
+
+func (a *API) getRoster(ctx context.Context, _ *none) (*body[Roster], error) {
+	items, _, err := a.config.Rosters.Roster(ctx, of(ctx).Account)
+	if err != nil {
+		return nil, err
+	}
+	out := Roster{Contacts: []Contact{}}
+	for i := range items {
+		if items[i].Listed || items[i].PendingIn {
+			out.Contacts = append(out.Contacts, contactOf(&items[i]))
+		}
+	}
+	return answer(out)
+}
+
+// NewContact is what the owner says of a contact.
+type NewContact struct {
+	Name      string   `json:"name,omitempty" maxLength:"1024"`
+	Groups    []string `json:"groups,omitempty" maxItems:"50"`
+	Subscribe bool     `json:"subscribe,omitempty" doc:"Ask to see their presence."`
+	Approve   bool     `json:"approve,omitempty" doc:"Let them see yours, now or when they ask."`
+}
+
+func (a *API) setContact(ctx context.Context, in *struct {
+	JID  string `path:"jid" maxLength:"2047" doc:"The contact's bare address."`
+	Body NewContact
+}) (*none, error) {
+	j, err := bare("path.jid", in.JID)
+	if err != nil {
+		return nil, err
+	}
+	item := stanza.New(nsRoster, "item", "jid", j.String())
+	if in.Body.Name != "" {
+		item.Attrs = append(item.Attrs, stanza.Attr{Local: "name", Value: in.Body.Name})
+	}
+	for _, g := range in.Body.Groups {
+		item = item.With(stanza.New(nsRoster, "group").WithText(g))
+	}
+	if _, err := a.ask(ctx, of(ctx).JID, stanza.New(nsRoster, "query").With(item)); err != nil {
+		return nil, err
+	}
+	if in.Body.Approve {
+		if err := a.presence(ctx, j, stanza.TypeSubscribed); err != nil {
+			return nil, err
+		}
+	}
+	if in.Body.Subscribe {
+		if err := a.presence(ctx, j, stanza.TypeSubscribe); err != nil {
+			return nil, err
+		}
+	}
+	return &none{}, nil
+}
+
+// presence sends a subscription stanza (RFC 6121 §3).
+func (a *API) presence(ctx context.Context, to jid.JID, kind string) error {
+	_, err := a.config.Uplink.Send(ctx, a.caller(ctx, false), &stanza.Stanza{Kind: stanza.Presence, Type: kind, To: to})
+	return err
+}
+
+func (a *API) removeContact(ctx context.Context, in *struct {
+	JID string `path:"jid" maxLength:"2047" doc:"The contact's bare address."`
+}) (*none, error) {
+	j, err := bare("path.jid", in.JID)
+	if err != nil {
+		return nil, err
+	}
+	items, _, err := a.config.Rosters.Roster(ctx, of(ctx).Account)
+	if err != nil {
+		return nil, err
+	}
+	for i := range items {
+		if items[i].JID != j {
+			continue
+		}
+		if !items[i].Listed { // somebody who only asks is sent away (RFC 6121 §3.2)
+			return &none{}, a.presence(ctx, j, stanza.TypeUnsubscribed)
+		}
+		return a.ask(ctx, of(ctx).JID, stanza.New(nsRoster, "query").With(stanza.New(nsRoster, "item", "jid", j.String(), "subscription", "remove")))
+	}
+	return nil, notFound
+}

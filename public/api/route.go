@@ -1,0 +1,235 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/posthouse-im/posthouse/public/uplink"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/token"
+	"github.com/posthouse-im/posthouse/wire/jid"
+)
+
+// route is one line of the table of what can be asked for.
+type route struct {
+	id, method, path string
+	// tag is the chapter of the reference, summary and about say what it does.
+	tag, summary, about string
+	// scopes: one of them is needed; none: anybody may.
+	scopes []token.Scope
+	// body is the type of the request's body, "" for application/json.
+	body string
+	// tagged answers get an ETag.
+	tagged bool
+	// login counts against the limit for logins.
+	login bool
+	// status of success; 0 means 200, or 204 when there is no body.
+	status int
+}
+
+// asked is what is known of a request beside its parameters.
+type asked struct {
+	*token.Principal // nil when anybody may ask
+	client           netip.AddrPort
+	secure           bool
+	w                *responder
+}
+
+type askedKey struct{}
+
+// of returns what is known of the request that ctx belongs to.
+func of(ctx context.Context) *asked { return ctx.Value(askedKey{}).(*asked) }
+
+// caller is the principal in the domain: the account itself, or the domain for a service key.
+func (a *API) caller(ctx context.Context, admin bool) uplink.Caller {
+	q := of(ctx)
+	if q.Key != "" {
+		return uplink.Caller{Bare: a.config.Domain, Device: "key/" + q.Key, Admin: admin, Actor: "key:" + q.KeyName}
+	}
+	c := uplink.Caller{Account: uint64(q.Account), Bare: q.JID, Device: q.Device, Admin: admin}
+	if admin {
+		c.Device = "admin/" + q.Device // a session of its own, so that nothing else is done with that power
+	}
+	return c
+}
+
+// routes are the patterns of the mux, to tell a wrong method from a wrong path.
+type routes map[string][]string // methods, by path pattern
+
+// methods returns those that the path knows, sorted.
+func (r routes) methods(path string) (found []string) {
+	for pattern, methods := range r {
+		if fits(pattern, path) {
+			found = append(found, methods...)
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// fits reports whether a path is one of a pattern, in which {name} stands for one segment that is not empty.
+func fits(pattern, path string) bool {
+	for {
+		p, morePattern, okPattern := strings.Cut(pattern, "/")
+		s, morePath, okPath := strings.Cut(path, "/")
+		if p != s && (!strings.HasPrefix(p, "{") || s == "") || okPattern != okPath {
+			return false
+		}
+		if !okPattern {
+			return true
+		}
+		pattern, path = morePattern, morePath
+	}
+}
+
+// adapter puts the checks that come before a request is read between the mux and huma.
+type adapter struct {
+	*http.ServeMux
+	api *API
+	at  route // the route that is being registered
+}
+
+// Handle registers an operation. It implements huma.Adapter.
+func (d *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
+	rt := d.at
+	a := d.api
+	hasBody := op.RequestBody != nil
+	a.routes[op.Path] = append(a.routes[op.Path], op.Method)
+	d.HandleFunc(op.Method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
+		out := w.(*responder)
+		out.route = rt.id
+		q := &asked{client: a.config.Client(r), secure: a.config.Secure(r), w: out}
+		if p := a.admit(r, &rt, q); p != nil {
+			a.refuse(out, p)
+			return
+		}
+		if hasBody {
+			if p := readBody(out, r, rt.mediaType()); p != nil {
+				a.refuse(out, p)
+				return
+			}
+		} else if r.ContentLength != 0 {
+			a.refuse(out, problem(CodeBadRequest, "The operation takes no body."))
+			return
+		}
+		if rt.tagged {
+			out.body = new(bytes.Buffer)
+		}
+		handler(humago.NewContext(op, r.WithContext(context.WithValue(r.Context(), askedKey{}, q)), out))
+	})
+}
+
+func (rt *route) mediaType() string {
+	if rt.body != "" {
+		return rt.body
+	}
+	return "application/json"
+}
+
+// admit checks who asks, and how often they have.
+func (a *API) admit(r *http.Request, rt *route, q *asked) *Problem {
+	if rt.login {
+		if p := limited(a.byLogin.take(addressKey(q.client.Addr()), a.now())); p != nil {
+			return p
+		}
+	}
+	if len(rt.scopes) == 0 {
+		return nil
+	}
+	lines := r.Header["Authorization"]
+	if len(lines) == 0 {
+		return problem(CodeTokenMissing, "")
+	}
+	scheme, bearer, ok := strings.Cut(lines[0], " ")
+	if !ok || len(lines) > 1 || !strings.EqualFold(scheme, "Bearer") || bearer == "" {
+		return problem(CodeTokenInvalid, "The Authorization header has to be Bearer and a token.")
+	}
+	p, err := a.config.Tokens.Check(r.Context(), bearer)
+	if err != nil {
+		return a.problemOf(r.Context(), err)
+	}
+	key := "key " + p.Key
+	if p.Key == "" {
+		key = fmt.Sprintf("account %d %s", p.Account, p.Device)
+	}
+	if p := limited(a.byToken.take(key, a.now())); p != nil {
+		return p
+	}
+	if !slices.ContainsFunc(rt.scopes, p.May) {
+		return problem(CodeScope, "")
+	}
+	q.Principal = p
+	return nil
+}
+
+// add registers a route with its handler, which knows nothing of huma. What it returns as an error becomes a problem in one place.
+func add[I, O any](a *API, h huma.API, rt route, handle func(ctx context.Context, in *I) (*O, error)) {
+	h.Adapter().(*adapter).at = rt
+	op := huma.Operation{
+		OperationID: rt.id, Method: rt.method, Path: rt.path, Tags: []string{rt.tag}, Summary: rt.summary, Description: rt.about,
+		DefaultStatus: rt.status, MaxBodyBytes: maxBody + 1,
+		Responses: map[string]*huma.Response{"default": {
+			Description: "A problem (RFC 9457).",
+			Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: &huma.Schema{Ref: "#/components/schemas/Problem"}}},
+		}},
+	}
+	if len(rt.scopes) > 0 {
+		var names []string
+		for _, s := range rt.scopes {
+			names = append(names, "`"+string(s)+"`")
+		}
+		op.Security = []map[string][]string{{"bearer": {}}}
+		op.Description = strings.TrimSpace(op.Description + "\n\nNeeds a token with the scope " + strings.Join(names, " or ") + ".")
+	}
+	huma.Register(h, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := handle(ctx, in)
+		if err != nil {
+			return nil, a.problemOf(ctx, err)
+		}
+		return out, nil
+	})
+}
+
+// none is for requests without parameters and answers without a body.
+type none struct{}
+
+// body is an answer with a body.
+type body[T any] struct{ Body T }
+
+func answer[T any](v T) (*body[T], error) { return &body[T]{v}, nil }
+
+// decode is what huma reads bodies with; checkJSON has looked at them.
+func decode(data []byte, v any) error { return json.Unmarshal(data, v) }
+
+// bare reads a bare address from a request.
+func bare(location, text string) (jid.JID, error) {
+	j, err := jid.Parse(text)
+	if err != nil || j.IsFull() || j.IsZero() {
+		return jid.JID{}, wrongField(location, "it is not a bare address, such as romeo@example.org")
+	}
+	return j, nil
+}
+
+// party finds the account behind an address, when it is one of this domain.
+func (a *API) party(ctx context.Context, j jid.JID) (store.Party, error) {
+	p := store.Party{JID: j}
+	if j.Domain() == a.config.Domain.Domain() && j.Local() != "" {
+		account, ok, err := a.config.Accounts.Lookup(ctx, j.Local())
+		if err != nil {
+			return p, fmt.Errorf("look an account up: %w", err)
+		}
+		if ok {
+			p.Account = account
+		}
+	}
+	return p, nil
+}
