@@ -179,61 +179,6 @@ func TestManifestFailure(t *testing.T) {
 	require.Error(t, l.Close())
 }
 
-// TestFullDiskInTheBackground: when no table can be written for want of space, Append says so, however fast the messages come, and goes
-// on when there is some; the log can be closed meanwhile (P17).
-func TestFullDiskInTheBackground(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		o    Options
-	}{
-		{"messages", Options{}},
-		{"messages and their index", Options{packMessages: 50}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			broken, disk := &fault{}, vfs.NewCrashableMem()
-			o := test.o
-			o.files, o.MemTableBytes, o.Logger = errorfs.Wrap(disk, broken), 256<<10, silent()
-			l := mustOpen(t, "log", o)
-			stored := 0
-			for range 3 {
-				broken.set(errorfs.OpFileWrite, ".sst", syscall.ENOSPC)
-				for {
-					err := l.Append(t.Context(), someTime(), batch(100), nil)
-					if err != nil {
-						require.ErrorIs(t, err, store.ErrFull)
-						break
-					}
-					stored += 100
-				}
-				require.NoError(t, l.Err())
-				found, err := l.Since(t.Context(), 0, stored+1)
-				require.NoError(t, err)
-				require.Len(t, found, stored)
-				full, err := l.Full()
-				require.NoError(t, err)
-				require.True(t, full)
-
-				_, moved := l.events.backlog.look()
-				broken.set(0, "", nil)
-				for l.events.full.Load() {
-					<-moved
-					_, moved = l.events.backlog.look()
-				}
-				require.NoError(t, l.Append(t.Context(), someTime(), batch(1), nil))
-				stored++
-			}
-			broken.set(errorfs.OpFileWrite, ".sst", syscall.ENOSPC)
-			for ; !l.events.full.Load(); stored += 100 {
-				if errors.Is(l.Append(t.Context(), someTime(), batch(100), nil), store.ErrFull) {
-					break
-				}
-			}
-			require.NoError(t, l.Close())
-			requireAll(t, disk, stored, "closed while the disk was full")
-		})
-	}
-}
-
 // disk is a file system that says how much space it has.
 type disk struct {
 	vfs.FS
