@@ -1,6 +1,8 @@
 // One person on xmpp.js, told what to do by JSON lines on standard input; what happens is told as JSON lines on standard
 // output. The orders and events are those of slixmpp_client.py, but "connect" takes {"jid", "password", "service"}, where
-// the service is an address with ws:, xmpp: (STARTTLS) or xmpps: (direct TLS).
+// the service is an address with ws:, xmpp: (STARTTLS) or xmpps: (direct TLS). The jid's resource is the tag of the one that the
+// server makes (XEP-0386), unless "classic" is true: then the login is that of RFC 6120. "login" tells of each one that is tried.
+// "return" connects again after "leave", with what was kept.
 import { client, xml } from "@xmpp/client";
 import { createInterface } from "node:readline";
 
@@ -9,7 +11,7 @@ const patience = 15_000; // milliseconds; the library's own are short for a busy
 let person;
 let page = []; // bodies of the history's page that is coming
 
-async function connect({ jid, password, service }) {
+async function connect({ jid, password, service, classic }) {
   const [username, domain] = jid.split("/")[0].split("@");
   let mechanism;
   person = client({
@@ -17,10 +19,22 @@ async function connect({ jid, password, service }) {
     domain,
     timeout: patience,
     resource: jid.split("/")[1],
-    credentials: async (authenticate, mechanisms) => {
-      mechanism = mechanisms[0];
-      await authenticate({ username, password }, mechanism);
+    credentials: async (authenticate, mechanisms, fast) => {
+      const token = await fast?.fetch();
+      const device = xml("user-agent", { id: "8d1e2b3c-" + username }, xml("software", {}, "xmpp.js"), xml("device", {}, "test"));
+      await authenticate({ username, password, token }, mechanisms[0], device);
     },
+  });
+  if (classic) {
+    person.prependListener("element", (element) => {
+      if (element.name === "stream:features") element.children = element.children.filter((child) => child.name !== "authentication");
+    });
+  }
+  person.on("send", (element) => {
+    if (!element.is("auth") && !element.is("authenticate")) return;
+    mechanism = element.attrs.mechanism;
+    const inline = (element.children ?? []).filter((child) => child.name).map((child) => child.name);
+    tell("login", { way: element.name, mechanism, inline });
   });
   person.reconnect.delay = 50;
   if (process.env.CLIENT_TRACE) {
@@ -34,6 +48,7 @@ async function connect({ jid, password, service }) {
   person.on("online", async (address) => {
     await person.send(xml("presence"));
     tell("online", { jid: address.toString(), mechanism, secure: person.isSecure() });
+    setImmediate(() => person.streamManagement.enabled && tell("managed")); // within the login
   });
   person.on("nonza", (element) => {
     if (element.is("enabled", "urn:xmpp:sm:3")) setImmediate(() => tell("managed"));
@@ -88,6 +103,7 @@ const orders = {
     tell("carbons");
   },
   history: (order) => history(order.with),
+  return: () => person.start(),
   leave: async () => {
     await person.stop();
     tell("left");

@@ -46,12 +46,20 @@ func connectSlix(t *testing.T, p *person, address, jid string) {
 	p.tells("managed")
 }
 
-// connectJS connects a person on xmpp.js over WebSocket, or by whatever the service's address says.
-func connectJS(t *testing.T, p *person, service, jid string) {
+// connectJS connects a person on xmpp.js over WebSocket, or by whatever the service's address says, and returns the address that it got: the
+// login is that of XEP-0388 and XEP-0386.
+func connectJS(t *testing.T, p *person, service, jid string) (address string) {
 	t.Helper()
 	p.do("connect", "jid", jid, "password", password, "service", service)
-	require.Equal(t, "SCRAM-SHA-1", p.tells("online")["mechanism"])
+	login := p.tells("login")
+	require.Equal(t, "authenticate", login["way"])
+	require.Equal(t, "SCRAM-SHA-1", login["mechanism"])
+	require.Contains(t, login["inline"], "bind")
+	require.Contains(t, login["inline"], "request-token")
+	address = p.tells("online")["jid"].(string)
+	require.True(t, strings.HasPrefix(address, jid+"~"), address)
 	p.tells("managed")
+	return address
 }
 
 func webSocket(address string) string { return "ws://" + address + "/xmpp-websocket" }
@@ -62,11 +70,11 @@ func TestConversation(t *testing.T) {
 	h := stage(t, "romeo", "juliet")
 	romeo, juliet := slixmpp(t, "romeo"), xmppjs(t, "juliet")
 	connectSlix(t, romeo, h.Place().XMPP, "romeo@localhost/orchard")
-	connectJS(t, juliet, webSocket(h.Place().HTTP), "juliet@localhost/balcony")
+	balcony := connectJS(t, juliet, webSocket(h.Place().HTTP), "juliet@localhost/balcony")
 	romeo.do("subscribe", "to", "juliet@localhost")
 	juliet.tells("presence", "type", "subscribe")
 	juliet.do("agree", "to", "romeo@localhost")
-	romeo.tells("presence", "from", "juliet@localhost/balcony", "type", "available")
+	romeo.tells("presence", "from", balcony, "type", "available")
 
 	var bodies []any
 	for i := range 10 {
@@ -75,18 +83,18 @@ func TestConversation(t *testing.T) {
 		juliet.tells("message", "body", body, "from", "romeo@localhost/orchard")
 		reply := fmt.Sprintf("from juliet %d", i)
 		juliet.do("send", "to", "romeo@localhost", "body", reply)
-		romeo.tells("message", "body", reply, "from", "juliet@localhost/balcony")
+		romeo.tells("message", "body", reply, "from", balcony)
 		bodies = append(bodies, body, reply)
 	}
 	juliet.do("leave")
 	juliet.tells("left")
-	romeo.tells("presence", "from", "juliet@localhost/balcony", "type", "unavailable")
+	romeo.tells("presence", "from", balcony, "type", "unavailable")
 	romeo.do("send", "to", "juliet@localhost", "body", "are you there?")
 	bodies = append(bodies, "are you there?")
 
 	again := xmppjs(t, "juliet again")
-	connectJS(t, again, webSocket(h.Place().HTTP), "juliet@localhost/balcony")
-	romeo.tells("presence", "from", "juliet@localhost/balcony", "type", "available")
+	balcony = connectJS(t, again, webSocket(h.Place().HTTP), "juliet@localhost/balcony")
+	romeo.tells("presence", "from", balcony, "type", "available")
 	again.tells("message", "body", "are you there?", "delayed", true)
 	again.do("history", "with", "romeo@localhost")
 	require.Equal(t, bodies, again.tells("history")["bodies"])
@@ -100,7 +108,7 @@ func TestCarbons(t *testing.T) {
 	h := stage(t, "romeo", "juliet")
 	first, second, juliet := slixmpp(t, "first"), xmppjs(t, "second"), slixmpp(t, "juliet")
 	connectSlix(t, first, h.Place().XMPP, "romeo@localhost/first")
-	connectJS(t, second, webSocket(h.Place().HTTP), "romeo@localhost/second")
+	address := connectJS(t, second, webSocket(h.Place().HTTP), "romeo@localhost/second")
 	connectSlix(t, juliet, h.Place().XMPP, "juliet@localhost/balcony")
 	second.do("carbons")
 	second.tells("carbons")
@@ -110,7 +118,7 @@ func TestCarbons(t *testing.T) {
 	first.do("send", "to", "juliet@localhost", "body", "sent from the first")
 	juliet.tells("message", "body", "sent from the first")
 	second.tells("carbon", "way", "sent", "body", "sent from the first", "to", "juliet@localhost")
-	juliet.do("send", "to", "romeo@localhost/second", "body", "to the second only")
+	juliet.do("send", "to", address, "body", "to the second only")
 	second.tells("message", "body", "to the second only")
 	first.tells("carbon", "way", "received", "body", "to the second only", "from", "juliet@localhost/balcony")
 }
@@ -146,6 +154,11 @@ func TestResume(t *testing.T) {
 			juliet.do("history")
 			require.Equal(t, []any{"before", "meanwhile"}, juliet.tells("history")["bodies"])
 			way.mend()
+			if kind == "xmpp.js" {
+				login := romeo.tells("login")
+				require.Equal(t, "HT-SHA-256-NONE", login["mechanism"])
+				require.Contains(t, login["inline"], "resume")
+			}
 			romeo.tells("resumed")
 			romeo.tells("message", "body", "meanwhile")
 			juliet.do("send", "to", "romeo@localhost", "body", "after")
@@ -158,16 +171,39 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// TestTransports: xmpp.js also connects over STARTTLS and direct TLS.
+// TestReturning: xmpp.js comes back with the token that it got, by which it is spared the password (XEP-0484).
+func TestReturning(t *testing.T) {
+	t.Parallel()
+	h := stage(t, "romeo")
+	romeo := xmppjs(t, "romeo")
+	before := connectJS(t, romeo, "xmpps://"+h.Place().XMPPTLS, "romeo@localhost/orchard")
+	for range 2 {
+		romeo.do("leave")
+		romeo.tells("left")
+		romeo.do("return")
+		login := romeo.tells("login")
+		require.Equal(t, "HT-SHA-256-NONE", login["mechanism"])
+		require.Contains(t, login["inline"], "fast")
+		online := romeo.tells("online")
+		require.NotEqual(t, before, online["jid"])
+		require.Equal(t, "HT-SHA-256-NONE", online["mechanism"])
+		romeo.tells("managed")
+	}
+}
+
+// TestTransports: xmpp.js also connects over STARTTLS and direct TLS, and in the steps of RFC 6120.
 func TestTransports(t *testing.T) {
 	t.Parallel()
 	h := stage(t, "romeo", "juliet")
 	romeo, juliet := xmppjs(t, "romeo"), xmppjs(t, "juliet")
-	connectJS(t, romeo, "xmpp://"+h.Place().XMPP, "romeo@localhost/orchard")
-	connectJS(t, juliet, "xmpps://"+h.Place().XMPPTLS, "juliet@localhost/balcony")
+	orchard := connectJS(t, romeo, "xmpp://"+h.Place().XMPP, "romeo@localhost/orchard")
+	juliet.do("connect", "jid", "juliet@localhost/balcony", "password", password, "service", "xmpps://"+h.Place().XMPPTLS, "classic", true)
+	require.Equal(t, "auth", juliet.tells("login")["way"])
+	require.Equal(t, "juliet@localhost/balcony", juliet.tells("online")["jid"])
+	juliet.tells("managed")
 	romeo.do("send", "to", "juliet@localhost", "body", "over STARTTLS")
-	juliet.tells("message", "body", "over STARTTLS", "from", "romeo@localhost/orchard")
-	juliet.do("send", "to", "romeo@localhost/orchard", "body", "over TLS")
+	juliet.tells("message", "body", "over STARTTLS", "from", orchard)
+	juliet.do("send", "to", orchard, "body", "over TLS")
 	romeo.tells("message", "body", "over TLS", "from", "juliet@localhost/balcony")
 }
 
