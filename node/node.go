@@ -175,6 +175,7 @@ func (a *assembly) wire(ctx context.Context) error {
 	archiveConfig.Log, archiveConfig.Preferences, archiveConfig.Directory = a.log, a.database, a.auth.Directory()
 	archiveConfig.Contacts, archiveConfig.Domain, archiveConfig.Key = a.contacts, a.domain, stanzaKey
 	archiveConfig.Metrics, archiveConfig.Logger = a.Registry, a.Log
+	archiveConfig.Changed = func(account uint64) { a.component.Changed(account) }
 	if a.archive, err = archive.New(archiveConfig); err != nil {
 		return err
 	}
