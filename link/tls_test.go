@@ -57,6 +57,33 @@ func TestDirectTLS(t *testing.T) {
 	require.ErrorIs(t, c.StartTLS(context.Background(), serverTLS(cert)), errIsTLS)
 }
 
+// What is spoken is what was agreed on by ALPN, or what the listener is for. A server that knows both takes the compact stream.
+func TestProtocol(t *testing.T) {
+	cert := newCertificate(t)
+	got := make(chan string, 1)
+	tell := func(c Conn) { got <- c.Protocol() }
+	both := startListener(t, Config{Mode: ModeTLS, TLS: testTLS(serverTLS(cert, ProtocolCompact, ALPNClient))}, tell)
+	for _, c := range []struct {
+		offer []string
+		want  string
+	}{
+		{nil, ""},
+		{[]string{ALPNClient}, ALPNClient},
+		{[]string{ProtocolCompact}, ProtocolCompact},
+		{[]string{ALPNClient, ProtocolCompact}, ProtocolCompact},
+		{[]string{"posthouse-compact-2", ProtocolCompact}, ProtocolCompact},
+	} {
+		conf := clientTLS(cert)
+		conf.NextProtos = c.offer
+		tlsClient(t, dial(t, both), conf)
+		require.Equal(t, c.want, <-got, "%v", c.offer)
+	}
+	dial(t, startListener(t, Config{}, tell))
+	require.Empty(t, <-got)
+	dial(t, startListener(t, Config{Protocol: ProtocolCompact}, tell))
+	require.Equal(t, ProtocolCompact, <-got)
+}
+
 // Reliability row A10.
 func TestALPN(t *testing.T) {
 	cert := newCertificate(t)

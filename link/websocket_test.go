@@ -113,6 +113,76 @@ func TestWebSocketSendsOneMessageForEachBuffer(t *testing.T) {
 }
 
 // Over TLS of our listener, over TLS and plain TCP of a foreign one.
+// openProtocol opens a WebSocket that handler serves, offering those sub-protocols.
+func openProtocol(t testing.TB, offered string, cfg WebSocketConfig, handler func(Conn)) *net.TCPConn {
+	t.Helper()
+	c := dial(t, startHTTP(t, Config{}, newWebSocket(t, cfg, handler)))
+	_, err := io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: "+offered+"\r\n\r\n")
+	require.NoError(t, err)
+	return c
+}
+
+// readHead reads the head of an HTTP answer and nothing after it.
+func readHead(t testing.TB, r io.Reader) string {
+	t.Helper()
+	var head []byte
+	b := make([]byte, 1)
+	for !bytes.HasSuffix(head, []byte("\r\n\r\n")) {
+		_, err := io.ReadFull(r, b)
+		require.NoError(t, err, "after %q", head)
+		head = append(head, b[0])
+	}
+	return string(head)
+}
+
+// The compact stream goes in binary messages, and nothing else does; its bytes need not be text.
+func TestWebSocketCompact(t *testing.T) {
+	got := make(chan Conn, 1)
+	c := openProtocol(t, ProtocolCompact, WebSocketConfig{MaxMessage: 1000}, func(c Conn) {
+		got <- c
+		echo(c)
+	})
+	require.Contains(t, readHead(t, c), "Sec-WebSocket-Protocol: "+ProtocolCompact+"\r\n")
+	s := <-got
+	require.True(t, s.Framed())
+	require.Equal(t, ProtocolCompact, s.Protocol())
+	for _, body := range []string{"\x02\x52\x00", "\xff\xfe", strings.Repeat("x", 1005)} {
+		_, err := c.Write(clientFrame(0x82, body))
+		require.NoError(t, err)
+		f := readFrame(t, c)
+		require.Equal(t, ws.OpBinary, f.Header.OpCode)
+		require.Equal(t, body, string(f.Payload))
+	}
+	s.(Limiter).SetMaxMessage(10)
+	_, err := c.Write(append(clientFrame(0x82, strings.Repeat("x", 15)), clientFrame(0x82, strings.Repeat("x", 16))...))
+	require.NoError(t, err)
+	require.Len(t, readFrame(t, c).Payload, 15, "as long as allowed, and a length in front")
+	require.Equal(t, 1009, readCloseCode(t, c))
+
+	text := openProtocol(t, ProtocolCompact, WebSocketConfig{}, echo)
+	readHead(t, text)
+	_, err = text.Write(clientFrame(0x81, "x"))
+	require.NoError(t, err)
+	require.Equal(t, 1003, readCloseCode(t, text))
+}
+
+// A client that offers several sub-protocols gets the first of its list that is spoken here.
+func TestWebSocketProtocol(t *testing.T) {
+	for offered, want := range map[string]string{
+		"xmpp": "xmpp", "xmpp, " + ProtocolCompact: "xmpp", ProtocolCompact + ", xmpp": ProtocolCompact, "mqtt, " + ProtocolCompact: ProtocolCompact,
+	} {
+		got := make(chan string, 1)
+		c := openProtocol(t, offered, WebSocketConfig{}, func(c Conn) { got <- c.Protocol() })
+		require.Contains(t, readHead(t, c), "Sec-WebSocket-Protocol: "+want+"\r\n", offered)
+		require.Equal(t, want, <-got)
+	}
+	for _, offered := range []string{"posthouse-compact-2", "Posthouse-Compact-1", "posthouse-compact-1x", "mqtt"} {
+		c := openProtocol(t, offered, WebSocketConfig{}, echo)
+		require.Contains(t, readHead(t, c), " 400 ", offered)
+	}
+}
+
 func TestWebSocketUnderOtherListeners(t *testing.T) {
 	cert := newCertificate(t)
 	cases := map[string]func(t *testing.T, h http.Handler) (addr string, useTLS bool){

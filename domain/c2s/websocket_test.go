@@ -82,8 +82,8 @@ func (f *frames) Send(bufs [][]byte) error {
 
 func (f *frames) SetReadDeadline(t time.Time) error {
 	f.change(func() { f.deadline = t })
-	if !t.IsZero() {
-		time.AfterFunc(time.Until(t), func() { f.change(func() {}) })
+	if d := time.Until(t); d > 0 {
+		time.AfterFunc(d, func() { f.change(func() {}) })
 	}
 	return nil
 }
