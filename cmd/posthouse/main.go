@@ -31,6 +31,9 @@ type app struct {
 
 	Serve   serveCommand   `cmd:"" help:"Run the node until Ctrl-C or SIGTERM."`
 	User    userCommand    `cmd:"" help:"Add, list, change and remove people. Works beside a running node."`
+	Token   tokenCommand   `cmd:"" help:"Issue tokens for the API. Works beside a running node."`
+	Key     keyCommand     `cmd:"" help:"Add, list and revoke the keys of other systems. Works beside a running node."`
+	Audit   auditCommand   `cmd:"" help:"Show and verify the log of what was administered."`
 	Cfg     configCommand  `cmd:"" name:"config" help:"Check and show the configuration."`
 	Version versionCommand `cmd:"" help:"Show the version."`
 	Help    helpCommand    `cmd:"" help:"Show help, also for one command: posthouse help user add."`

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/posthouse-im/posthouse/node"
+)
+
+type tokenCommand struct {
+	Issue tokenIssueCommand `cmd:"" help:"Print an access token for the API, in the name of somebody."`
+}
+
+type tokenIssueCommand struct {
+	User   string `arg:"" help:"The part before the @, or the whole address."`
+	Device string `default:"command line" help:"Name of the device that the token belongs to, as the person sees it. The same name is the same device." placeholder:"NAME"`
+	JSON   bool   `name:"json" help:"As JSON, with the refresh token and the times."`
+}
+
+// Help is shown by posthouse token issue --help.
+func (*tokenIssueCommand) Help() string {
+	return `The token stands alone on standard output and is good for a quarter of an hour (tokens.lifetime): curl -H "Authorization: Bearer $(posthouse token issue alice)" …
+The person sees the device in the list of theirs, and can sign it out; then the token is dead, as it is when the password is changed. It is written to the audit log.`
+}
+
+// issuedJSON is what --json shows.
+type issuedJSON struct {
+	Address        string    `json:"address"`
+	Device         string    `json:"device"`
+	AccessToken    string    `json:"access_token"`
+	Expires        time.Time `json:"expires"`
+	RefreshToken   string    `json:"refresh_token"`
+	RefreshExpires time.Time `json:"refresh_expires"`
+}
+
+// Run issues.
+func (c *tokenIssueCommand) Run(ctx context.Context, a *app, s streams) error {
+	return a.withPeople(ctx, s, func(people *node.People) error {
+		pair, address, err := people.IssueToken(ctx, c.User, c.Device)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return json.NewEncoder(s.out).Encode(issuedJSON{address, pair.Device, pair.Access, pair.Expires, pair.Refresh, pair.RefreshExpires})
+		}
+		_, err = fmt.Fprintln(s.out, pair.Access)
+		return err
+	})
+}
