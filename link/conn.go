@@ -30,6 +30,7 @@ type conn struct {
 	remote  netip.AddrPort
 	release func() // tells whoever admitted the connection that it has ended; may be nil; guarded by mu until the handler is called
 	served  bool   // a handler of the owner's runs on it, which calls finish
+	relayed bool   // a trusted proxy has made the connection for somebody else
 
 	// Owned by the goroutine in Receive.
 	fresh   bool // nothing has been received yet, and nobody trusted stands between: a PROXY header would be a forgery
@@ -62,6 +63,7 @@ func newConn(o *owner, src source, remote netip.AddrPort) *conn {
 
 func (c *conn) Remote() netip.AddrPort { return c.remote }
 func (c *conn) Framed() bool           { return c.ws != nil }
+func (c *conn) Relayed() bool          { return c.relayed }
 
 // Receive keeps its frame, and those of what it calls while it parks, small: see owner.serve.
 func (c *conn) Receive(use func(p []byte)) error {

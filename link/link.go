@@ -67,6 +67,12 @@ type Peeker interface {
 	Pending() (bool, error)
 }
 
+// Relay tells of connections that a proxy has made for somebody else.
+type Relay interface {
+	// Relayed reports whether the connection comes from a trusted proxy that speaks for another: by the PROXY protocol, or for a WebSocket, by HTTP.
+	Relayed() bool
+}
+
 // FrameError says that the peer broke the WebSocket protocol, or a limit on it. The connection is of no more use but for Close, which sends Code
 // to the peer when it is called with 0.
 type FrameError struct {

@@ -143,7 +143,7 @@ func (c *conn) readProxyHeader() error {
 			return err
 		}
 		if src.IsValid() {
-			c.remote = src
+			c.remote, c.relayed = src, true
 		}
 		if n < len(seen) {
 			rest := seen[n:]

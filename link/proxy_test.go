@@ -284,3 +284,22 @@ func TestProxyHeaderBeforeHTTP(t *testing.T) {
 		})
 	}
 }
+
+// Whoever comes by way of a trusted proxy can be told from whoever does not.
+func TestRelayed(t *testing.T) {
+	got := make(chan bool, 1)
+	tell := func(c Conn) { got <- c.(Relay).Relayed() }
+	through := startListener(t, Config{TrustedProxies: loopback}, tell)
+	for header, want := range map[string]bool{v2(0x21, 0x11, v4Body): true, v2(0x20, 0, ""): false} {
+		_, err := io.WriteString(dial(t, through), header)
+		require.NoError(t, err)
+		require.Equal(t, want, <-got)
+	}
+	dial(t, startListener(t, Config{}, tell))
+	require.False(t, <-got)
+	for _, trusted := range [][]netip.Prefix{nil, loopback} {
+		c := dial(t, startHTTP(t, Config{}, newWebSocket(t, WebSocketConfig{TrustedProxies: trusted}, tell)))
+		require.NoError(t, requestWebSocket(c))
+		require.Equal(t, trusted != nil, <-got)
+	}
+}

@@ -119,6 +119,7 @@ func (w *WebSocket) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	c, ok := w.upgrade(rw, r, remote, release)
 	if ok {
+		c.relayed = contains(w.cfg.TrustedProxies, peer.Addr())
 		go w.owner.serve(c)
 	}
 }

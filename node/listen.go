@@ -91,6 +91,13 @@ func codec(l link.Conn) (stream.Decoder, stream.Codec) {
 	return xmlstream.NewDecoder(stream.Limits{}), xmlstream.XML{}
 }
 
+// confidential is c2s.Config.Secure: it is TLS, here or at the proxy in front. Whoever is named in proxy_from of a listener that has no TLS
+// at all does it: that is what it was named for. On the listener with STARTTLS, TLS is between the client and us.
+func confidential(l link.Conn) bool {
+	relay, ok := l.(link.Relay)
+	return l.TLS() != nil || ok && relay.Relayed() && (l.Framed() || l.Protocol() == link.ProtocolCompact)
+}
+
 // streamPart is one listener for streams, XML or compact.
 func (a *assembly) streamPart(kind string, c link.Config) Part {
 	var l *link.Listener

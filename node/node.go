@@ -212,7 +212,7 @@ func (a *assembly) makeClients() (err error) {
 	a.OnCertificate(a.renewTLS)
 	c := a.Config.C2S
 	c.Domain, c.Registration = a.domain.Domain(), a.Config.Registration
-	c.Codec, c.TLS = codec, a.tls.Load
+	c.Codec, c.Secure, c.TLS = codec, confidential, a.tls.Load
 	c.Auth, c.Sessions, c.Router, c.Marker, c.Returner = a.auth, a.sessions, a.router, a.archive, a.local
 	c.StanzaID = a.archive.StanzaID
 	c.Features = func() []stanza.Element { return []stanza.Element{a.local.Caps()} }
