@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/store/storetest"
 )
 
 // memory is a store.Accounts in memory that counts reads, can fail and can be held up.
@@ -21,6 +22,8 @@ type memory struct {
 
 	reads atomic.Int64
 	hold  func() // called by Account after it has read; nil: not
+
+	devices *storetest.MemoryDevices // which end with passwords; nil: none
 }
 
 func newMemory() *memory { return &memory{accounts: make(map[string]store.Account)} }
@@ -99,15 +102,29 @@ func (m *memory) update(name string, change func(*store.Account)) error {
 }
 
 func (m *memory) SetCredentials(_ context.Context, name string, c []store.Credential) error {
-	return m.update(name, func(a *store.Account) { a.Credentials = c })
+	return m.update(name, func(a *store.Account) {
+		a.Credentials = c
+		m.endDevices(a)
+	})
+}
+
+func (m *memory) endDevices(a *store.Account) {
+	if m.devices != nil {
+		_, _ = m.devices.RemoveDevices(context.Background(), a.ID, "")
+	}
 }
 
 func (m *memory) SetDisabled(_ context.Context, name string, disabled bool) error {
-	return m.update(name, func(a *store.Account) { a.Disabled = disabled })
+	return m.update(name, func(a *store.Account) {
+		a.Disabled = disabled
+		if disabled {
+			m.endDevices(a)
+		}
+	})
 }
 
 func (m *memory) DeleteAccount(_ context.Context, name string) error {
-	if err := m.update(name, func(*store.Account) {}); err != nil {
+	if err := m.update(name, m.endDevices); err != nil {
 		return err
 	}
 	m.mu.Lock()
