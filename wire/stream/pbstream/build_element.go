@@ -1,6 +1,8 @@
 package pbstream
 
 import (
+	"encoding/base64"
+
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
@@ -28,6 +30,7 @@ func (b *builder) countElement(data, around string, depth, scope int) *stream.Er
 	if depth > b.limits.Depth {
 		return tooMany("elements are nested too deep")
 	}
+	const texts = 1<<elementText | 1<<elementTextWord | 1<<elementData
 	r := reader{s: data}
 	s := shape{space: around}
 	var children, nodes, declared int
@@ -47,9 +50,11 @@ func (b *builder) countElement(data, around string, depth, scope int) *stream.Er
 				declared += b.countAttr(&r)
 			}
 		case elementText:
-			s.text = r.choice(1<<elementText | 1<<elementTextWord)
+			s.text = r.choice(texts)
 		case elementTextWord:
-			s.text = value(&r, words[:], r.choiceUint(1<<elementText|1<<elementTextWord, 1<<32-1))
+			s.text = value(&r, words[:], r.choiceUint(texts, 1<<32-1))
+		case elementData:
+			s.text = base64.StdEncoding.EncodeToString(notEmpty(&r, r.choice(texts)))
 		case elementChildren:
 			r.many()
 			children++
@@ -110,9 +115,17 @@ func (b *builder) countAttr(r *reader) int {
 	return 0
 }
 
+// notEmpty returns data, of which there must be some.
+func notEmpty(r *reader, data string) []byte {
+	if data == "" {
+		r.fail("data that is empty")
+	}
+	return []byte(data)
+}
+
 // readAttr reads Attr.
 func (b *builder) readAttr(data string) (a stanza.Attr, err *stream.Error) {
-	const forms = 0x1F << attrValue
+	const forms = 1<<(attrMillis+1) - 1<<attrValue
 	r := reader{s: data}
 	for r.next() {
 		switch r.num {
@@ -134,9 +147,26 @@ func (b *builder) readAttr(data string) (a stanza.Attr, err *stream.Error) {
 			a.Value = value(&r, words[:], r.choiceUint(forms, 1<<32-1))
 		case attrURI:
 			a.Value = value(&r, spaces[:], r.choiceUint(forms, 1<<32-1))
+		case attrData:
+			a.Value = b.encoded(&r, r.choice(forms), base64.StdEncoding)
+		case attrURLData:
+			a.Value = b.encoded(&r, r.choice(forms), base64.RawURLEncoding)
+		case attrSeconds:
+			a.Value = b.stamp(&r, r.choiceUint(forms, maxSeconds), formatSeconds)
+		case attrMillis:
+			a.Value = b.stamp(&r, r.choiceUint(forms, maxMillis), formatMillis)
 		}
 	}
 	return a, r.err
+}
+
+// encoded returns data as text, which is not needed while counting.
+func (b *builder) encoded(r *reader, data string, encoding *base64.Encoding) string {
+	raw := notEmpty(r, data)
+	if b.counting || r.err != nil {
+		return ""
+	}
+	return encoding.EncodeToString(raw)
 }
 
 // readNode reads Node: what it is, and the text or the element's fields.

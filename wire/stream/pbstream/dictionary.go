@@ -114,6 +114,9 @@ var spaces = [...]string{
 	104: "urn:posthouse:conversations:1",
 	105: "urn:posthouse:device:1",
 	106: "urn:posthouse:token:1",
+	107: "urn:posthouse:stream:1",
+	108: "urn:posthouse:admin:1",
+	109: "urn:posthouse:presence:1",
 }
 
 // words is the dictionary of names and of attribute values, numbered from 1. The first 127 take one byte.
@@ -152,10 +155,16 @@ var words = [...]string{
 	"metadata", "info", "bytes", "slot", "request", "put", "content-type", "filename", // 235
 	"client", "account", "server", "pc", "phone", "web", "bot", "store", // 243
 	"user", "vCard", "PHOTO", "FN", "NICKNAME", "html", "p", "span", "version", "os", "utc", "tzo", // 255
+	"authentication", "authenticate", "retraction", "initial-response", "additional-data", "authorization-identifier", "user-agent", // 262
+	"software", "device", "bound", "tag", "fast", "token", "expiry", "request-token", "invalidate", "keepalive", // 272
+	"HT-SHA-256-EXPR", "HT-SHA-256-NONE", "place", "sync", "cursor", "more", "roster", "profile", "devices", // 281
+	"settings", "muted-until", "pinned", "read", "delivered", "peer-read", "peer-delivered", "unread", // 289
+	"geoloc", "lat", "lon", "description", "length", "card", "notice", "custom", "language", "forward", // 299
+	"recall", "recalled", "moderated", "seconds", "reconnect", "conversations", // 305
 }
 
 // longestWord is the length of the longest entry of words; TestDictionary holds it to that.
-const longestWord = 23
+const longestWord = 24
 
 // numbers turns a dictionary around.
 func numbers(list []string) map[string]uint32 {

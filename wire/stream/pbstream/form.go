@@ -93,6 +93,45 @@ func formatKey(b string) (out [keyLen]byte) {
 	return out
 }
 
+// leastData is how long a text must be to be looked at as base64.
+const leastData = 8
+
+// appendData appends a text as the bytes of which it is the only base64, with padding (RFC 4648 §4). When it is none, dst is returned
+// as it was.
+func appendData(dst []byte, field uint32, s string) ([]byte, bool) {
+	if len(s) < leastData || len(s)%4 != 0 {
+		return dst, false
+	}
+	for i := range len(s) - 2 {
+		if c := s[i]; (c|0x20 < 'a' || c|0x20 > 'z') && (c < '/' || c > '9') && c != '+' {
+			return dst, false
+		}
+	}
+	return appendDecoded(dst, field, s, base64.StdEncoding)
+}
+
+// appendURLData is appendData for base64url without padding (RFC 4648 §5).
+func appendURLData(dst []byte, field uint32, s string) ([]byte, bool) {
+	if len(s) < leastData || len(s)%4 == 1 {
+		return dst, false
+	}
+	for i := range len(s) {
+		if sextets[s[i]] == 0xFF {
+			return dst, false
+		}
+	}
+	return appendDecoded(dst, field, s, base64.RawURLEncoding)
+}
+
+func appendDecoded(dst []byte, field uint32, s string, encoding *base64.Encoding) ([]byte, bool) {
+	out, start := beginField(dst, field)
+	out, err := encoding.Strict().AppendDecode(out, []byte(s))
+	if err != nil {
+		return dst, false
+	}
+	return end(out, start), true
+}
+
 // The two usual texts of a DateTime (XEP-0082 §3.2) in UTC.
 const (
 	stampMillis  = "2006-01-02T15:04:05.000Z"

@@ -50,6 +50,20 @@ var golden = []vector{
 	{"delayed message", "<message from='romeo@example.org' type='chat'><body>Hello</body><delay xmlns='urn:xmpp:delay' from='example.org' stamp='2026-10-21T08:00:00.123Z'/></message>", nil},
 	{"confirmation", confirmMessage, nil},
 	{"roster push", rosterPush, nil},
+	{"delivered message with its place", "<message from='romeo@example.org/phone' to='juliet@example.org' type='chat' id='m1'><body>Hello</body>" + stanzaIDPayload + "<place xmlns='urn:posthouse:place:1' number='42'/></message>", nil},
+	{"carbon", strings.Replace(carbonMessage, text60, "Hello", 1), nil},
+	{"archive result", strings.Replace(resultMessage, text60, "Hello", 1), nil},
+	{"forwarded message", "<message to='juliet@example.org' type='chat' id='m3'><body>Look</body><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='nurse@example.org' type='chat'><body>Hi</body></message></forwarded></message>", nil},
+	{"recall", "<message to='juliet@example.org' type='chat' id='m4'><retract xmlns='urn:xmpp:message-retract:1' id='m1'/></message>", nil},
+	{"reply that mentions somebody", "<message to='romeo@example.org' type='chat' id='m5'><body>&gt; Hello&#10;Hi Romeo</body><reply xmlns='urn:xmpp:reply:0' to='romeo@example.org/phone' id='m1'/>" +
+		"<fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body start='0' end='8'/></fallback>" +
+		"<reference xmlns='urn:xmpp:reference:0' type='mention' begin='11' end='16' uri='xmpp:romeo@example.org'/></message>", nil},
+	{"reactions", "<message to='romeo@example.org' type='chat' id='m6'><reactions xmlns='urn:xmpp:reactions:0' id='m1'><reaction>👍</reaction></reactions></message>", nil},
+	{"presence with capabilities", "<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://example.org/client' ver='QgayPKawpkPSDYmwT/WM94uAlu0='/></presence>", nil},
+	{"question for what is new", "<iq type='get' id='s1'><sync xmlns='urn:posthouse:sync:1' cursor='c41' max='50'/></iq>", nil},
+	{"answer", "<iq type='result' id='s1' to='a@b/c'>" + syncResult + "</iq>", nil},
+	{"login with a token", tokenLogin()[1].xml, nil},
+	{"its success", tokenLogin()[3].xml, nil},
 	{"mixed content", "<message><x xmlns='urn:example:x' a='1' xml:lang='en'>one<b/>two</x></message>", nil},
 	{"error", "<iq from='example.org' type='error' id='q1'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", nil},
 	{"question for an acknowledgement", "<r xmlns='urn:xmpp:sm:3'/>", nil},
@@ -112,6 +126,9 @@ func tables(t testing.TB) map[string]string {
 	for _, s := range sizes {
 		xml, compact := lengths(t, s.xml)
 		fmt.Fprintf(&size, "| %s | %d | %d | %.1f %% |\n", s.name, xml, len(compact), float64(100*len(compact))/float64(xml))
+	}
+	for _, s := range loginSizes(t) {
+		fmt.Fprintf(&size, "| %s | %d | %d | %.1f %% |\n", s.name, s.xml, s.compact, float64(100*s.compact)/float64(s.xml))
 	}
 	return map[string]string{
 		"vectors": "```\n" + vectors.String() + "```\n", "namespaces": namespaces.String(),
@@ -197,9 +214,12 @@ func TestDictionary(t *testing.T) {
 	for _, s := range spaces[1:] {
 		require.True(t, stanza.ValidSpace(s), s)
 	}
+	longest := 0
 	for _, w := range words[1:] {
 		require.True(t, stanza.ValidName(w), w)
+		longest = max(longest, len(w))
 	}
+	require.Equal(t, longest, longestWord)
 	for _, s := range signals[1:] {
 		require.NotZero(t, spaceNumbers[s.space], s.space)
 	}

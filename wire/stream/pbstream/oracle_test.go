@@ -418,10 +418,18 @@ func meantElement(around string, p *pb.Element) stanza.Element {
 			attr.Value = words[k.Word]
 		case *pb.Attr_Uri:
 			attr.Value = spaces[k.Uri]
+		case *pb.Attr_Data:
+			attr.Value = base64.StdEncoding.EncodeToString(k.Data)
+		case *pb.Attr_UrlData:
+			attr.Value = base64.RawURLEncoding.EncodeToString(k.UrlData)
+		case *pb.Attr_Seconds:
+			attr.Value = time.Unix(int64(k.Seconds), 0).UTC().Format(time.RFC3339)
+		case *pb.Attr_Millis:
+			attr.Value = time.UnixMilli(int64(k.Millis)).UTC().Format("2006-01-02T15:04:05.000Z")
 		}
 		e.Attrs = append(e.Attrs, attr)
 	}
-	if text := p.GetText() + words[p.GetTextWord()]; text != "" {
+	if text := p.GetText() + words[p.GetTextWord()] + base64.StdEncoding.EncodeToString(p.GetData()); text != "" {
 		e = e.WithText(text)
 	}
 	for _, c := range p.Children {

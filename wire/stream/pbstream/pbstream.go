@@ -91,6 +91,7 @@ const (
 	elementChildren
 	elementNodes
 	elementTextWord
+	elementData
 )
 
 // Fields of Attr, the first four of which are as in Element, and of everything that is an identifier: the first three.
@@ -100,6 +101,10 @@ const (
 	attrKey
 	attrWord
 	attrURI
+	attrData
+	attrURLData
+	attrSeconds
+	attrMillis
 )
 
 // Codec writes compact frames, for TCP and for WebSocket alike: a frame always has its length in front. It implements

@@ -76,6 +76,9 @@ var stanzas = []string{
 	"<iq type='result' id='s'><sync xmlns='urn:posthouse:sync:1' cursor='x' more='false'/></iq>",
 	"<iq type='result' id='s'><sync xmlns='urn:posthouse:sync:1' cursor='x' max='-1'>t</sync></iq>",
 	"<iq type='result' id='s'><sync xmlns='urn:posthouse:sync:1'><body xmlns='jabber:client'>x</body><body>y</body><conversation with=''/><conversation with='a' number='x'/><conversation with='a' muted-until='later' pinned='false'/><roster all='false'/><roster><item/></roster><profile/><sync max='1'/><origin-id xmlns='urn:xmpp:sid:0' id='s'/></sync></iq>",
+	"<message><x xmlns='u'>QUJDREVG</x><x xmlns='u'>QUJDREVGRw==</x><x xmlns='u'>QUJDREVGRx==</x><x xmlns='u'>QUJD\nREVG</x><x xmlns='u'>QUJDREV=</x><x xmlns='u'>QUI=REVG</x><x xmlns='u'>====QUJD</x><x xmlns='u'>QUJD</x><x xmlns='u'>QUJDſEVG</x></message>",
+	"<message><x xmlns='u' a='QUJDREVG' b='QUJDREVGRw==' c='QUJDREVGR-' d='QUJDREV-R_8' e='QUJDREV-R_9' f='QUJDREVG\n' g='QUJDREVGR' h='QUI='/></message>",
+	"<message><x xmlns='u' a='2026-10-21T08:00:00Z' b='2026-10-21T08:00:00.123Z' c='2026-10-21T24:00:00Z' d='1960-10-21T08:00:00Z' e='9999-12-31T23:59:59.999Z'/></message>",
 	"<message><mechanism xmlns='u'>SCRAM-SHA-1</mechanism><body xmlns='u'>body</body><x xmlns='u'>p<y/></x></message>",
 }
 

@@ -23,6 +23,8 @@ const (
 	// deliveredMessage is what the recipient gets.
 	deliveredMessage = "<message from='romeo@example.org/phone-3f2a' to='juliet@example.org' type='chat' id='" + uuid + "' xml:lang='en'><body>" + text60 + "</body>" +
 		clientPayload + stanzaIDPayload + "</message>"
+	placedMessage = "<message from='romeo@example.org/phone-3f2a' to='juliet@example.org' type='chat' id='" + uuid + "' xml:lang='en'><body>" + text60 + "</body>" +
+		clientPayload + stanzaIDPayload + "<place xmlns='urn:posthouse:place:1' number='1234'/></message>"
 	hanMessage = "<message to='juliet@example.org' type='chat' id='" + uuid + "' xml:lang='zh'><body>" + han60 + "</body>" + clientPayload + "</message>"
 
 	clientPayload = "<active xmlns='http://jabber.org/protocol/chatstates'/><request xmlns='urn:xmpp:receipts'/>" +
@@ -41,6 +43,13 @@ const (
 	displayedMessage = "<message to='romeo@example.org' type='chat' id='" + uuid + "'><displayed xmlns='urn:xmpp:chat-markers:0' id='" + uuid + "'/><store xmlns='urn:xmpp:hints'/></message>"
 	confirmMessage   = "<message from='romeo@example.org' to='romeo@example.org/phone-3f2a' type='headline'><confirmed xmlns='urn:posthouse:confirm:1' id='" + uuid +
 		"' stanza-id='q0ZbHkq1SyCoV7Xb3mJ6tw' conversation='juliet@example.org' number='1234' stamp='2026-10-21T08:00:00.123Z'/></message>"
+	syncPage = "<iq type='result' id='s1' from='romeo@example.org' to='romeo@example.org/phone-3f2a'><sync xmlns='urn:posthouse:sync:1' cursor='q0ZbHkq1SyCoV7Xb3mJ6tw'>" +
+		"<forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='2026-10-21T08:00:00.123Z'/><message xmlns='jabber:client' from='juliet@example.org/desk' to='romeo@example.org' type='chat' id='" + uuid +
+		"'><body>" + text60 + "</body><stanza-id xmlns='urn:xmpp:sid:0' id='q0ZbHkq1SyCoV7Xb3mJ6tw' by='romeo@example.org'/><place xmlns='urn:posthouse:place:1' number='1234'/></message></forwarded>" +
+		"<conversation with='juliet@example.org' number='1234' read='1230' delivered='1234' peer-read='1228' peer-delivered='1233' unread='4' last='q0ZbHkq1SyCoV7Xb3mJ6tw'/></sync></iq>"
+	encryptedMessage = "<message to='juliet@example.org' type='chat' id='" + uuid + "'><encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1234567890'><key rid='987654321'>" +
+		"NAohBd2Uq0tq7Oo5Q0vq3bYlN6bpV3nPp2LZ0cO1v1BrEAAYACIwq7Vf1zE0Yw3n0Q9cY4h6bHqk3v1mC8rC1l9S0nUO6q3b2W7pQm5yq1t8Zb0Kq9xYc1pX</key><iv>q0ZbHkq1SyCoV7Xb</iv></header>" +
+		"<payload>" + "m0TUz9v3W5yq1t8Zb0Kq9xYc1pXq0tq7Oo5Q0vq3bYlN6bpV3nPp2LZ0cO1v1BrEAAYACIwq7Vf1zE0Y" + "</payload></encrypted><store xmlns='urn:xmpp:hints'/></message>"
 	presenceStanza = "<presence from='romeo@example.org/phone-3f2a' to='juliet@example.org'><show>away</show><status>At lunch</status><priority>5</priority><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://example.org/client' ver='QgayPKawpkPSDYmwT/WM94uAlu0='/></presence>"
 	rosterPush     = "<iq type='set' id='p1' to='romeo@example.org/phone-3f2a'><query xmlns='jabber:iq:roster' ver='ver14'><item jid='juliet@example.org' name='Juliet' subscription='both'><group>Friends</group></item></query></iq>"
 )
@@ -52,16 +61,19 @@ var sizes = []struct {
 }{
 	{"message as clients send it", sentMessage, 35},
 	{"the same, delivered", deliveredMessage, 35},
+	{"the same with its place in the conversation", placedMessage, 33},
 	{"message as clients send it, 60 Chinese characters", hanMessage, 49},
 	{"message with nothing but id, to, type and body", bareMessage, 62},
 	{"the same, delivered with from and stanza-id", bareDelivered, 55},
-	{"carbon of it", carbonMessage, 57},
-	{"history result with it", resultMessage, 59},
+	{"carbon of it", carbonMessage, 39},
+	{"history result with it", resultMessage, 37},
 	{"typing", composingMessage, 25},
 	{"read mark", displayedMessage, 35},
-	{"confirmation", confirmMessage, 50},
-	{"presence", presenceStanza, 58},
-	{"roster push", rosterPush, 50},
+	{"confirmation", confirmMessage, 38},
+	{"presence", presenceStanza, 50},
+	{"roster push", rosterPush, 45},
+	{"page of a sync", syncPage, 37},
+	{"encrypted message", encryptedMessage, 58},
 }
 
 // lengths returns the bytes on the wire of a stanza, in XML and compact.

@@ -225,9 +225,32 @@ func appendAttr(dst []byte, a *stanza.Attr) []byte {
 	} else if n := spaceNumbers[a.Value]; n != 0 {
 		dst = appendNumber(dst, attrURI, uint64(n))
 	} else {
-		dst = appendID(dst, attrValue, a.Value)
+		dst = appendValue(dst, a.Value)
 	}
 	return end(dst, inner)
+}
+
+// appendValue appends the value of an attribute that the dictionary does not have.
+func appendValue(dst []byte, s string) []byte {
+	switch len(s) {
+	case uuidLen, keyLen:
+		return appendID(dst, attrValue, s)
+	case len(stampSeconds):
+		if n, ok := parseStamp(s, stampSeconds); ok {
+			return appendNumber(dst, attrSeconds, n)
+		}
+	case len(stampMillis):
+		if n, ok := parseStamp(s, stampMillis); ok {
+			return appendNumber(dst, attrMillis, n)
+		}
+	}
+	if out, ok := appendData(dst, attrData, s); ok {
+		return out
+	}
+	if out, ok := appendURLData(dst, attrURLData, s); ok {
+		return out
+	}
+	return appendPresent(dst, attrValue, s)
 }
 
 // appendContent appends the nodes of an element of the given namespace: as one text, as children, or as both mixed.
@@ -240,6 +263,9 @@ func appendContent(dst []byte, nodes []stanza.Node, space string) []byte {
 			if n := wordNumbers[all]; n != 0 {
 				return appendNumber(dst, elementTextWord, uint64(n))
 			}
+		}
+		if out, ok := appendData(dst, elementData, all); ok {
+			return out
 		}
 		return appendString(dst, elementText, all)
 	}

@@ -3620,6 +3620,7 @@ type Element struct {
 	//
 	//	*Element_Text
 	//	*Element_TextWord
+	//	*Element_Data
 	Only          isElement_Only `protobuf_oneof:"only"`
 	Children      []*Element     `protobuf:"bytes,7,rep,name=children,proto3" json:"children,omitempty"`
 	Nodes         []*Node        `protobuf:"bytes,8,rep,name=nodes,proto3" json:"nodes,omitempty"`
@@ -3717,6 +3718,15 @@ func (x *Element) GetTextWord() uint32 {
 	return 0
 }
 
+func (x *Element) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Only.(*Element_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
 func (x *Element) GetChildren() []*Element {
 	if x != nil {
 		return x.Children
@@ -3743,9 +3753,15 @@ type Element_TextWord struct {
 	TextWord uint32 `protobuf:"varint,9,opt,name=text_word,json=textWord,proto3,oneof"` // a number of the dictionary's words
 }
 
+type Element_Data struct {
+	Data []byte `protobuf:"bytes,10,opt,name=data,proto3,oneof"` // of which the text is base64
+}
+
 func (*Element_Text) isElement_Only() {}
 
 func (*Element_TextWord) isElement_Only() {}
+
+func (*Element_Data) isElement_Only() {}
 
 type Attr struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3763,6 +3779,10 @@ type Attr struct {
 	//	*Attr_Key
 	//	*Attr_Word
 	//	*Attr_Uri
+	//	*Attr_Data
+	//	*Attr_UrlData
+	//	*Attr_Seconds
+	//	*Attr_Millis
 	Form          isAttr_Form `protobuf_oneof:"form"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3878,6 +3898,42 @@ func (x *Attr) GetUri() uint32 {
 	return 0
 }
 
+func (x *Attr) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*Attr_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *Attr) GetUrlData() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*Attr_UrlData); ok {
+			return x.UrlData
+		}
+	}
+	return nil
+}
+
+func (x *Attr) GetSeconds() uint64 {
+	if x != nil {
+		if x, ok := x.Form.(*Attr_Seconds); ok {
+			return x.Seconds
+		}
+	}
+	return 0
+}
+
+func (x *Attr) GetMillis() uint64 {
+	if x != nil {
+		if x, ok := x.Form.(*Attr_Millis); ok {
+			return x.Millis
+		}
+	}
+	return 0
+}
+
 type isAttr_Form interface {
 	isAttr_Form()
 }
@@ -3902,6 +3958,22 @@ type Attr_Uri struct {
 	Uri uint32 `protobuf:"varint,9,opt,name=uri,proto3,oneof"` // a number of the dictionary's namespaces
 }
 
+type Attr_Data struct {
+	Data []byte `protobuf:"bytes,10,opt,name=data,proto3,oneof"` // of which the text is base64
+}
+
+type Attr_UrlData struct {
+	UrlData []byte `protobuf:"bytes,11,opt,name=url_data,json=urlData,proto3,oneof"` // of which the text is base64url without padding
+}
+
+type Attr_Seconds struct {
+	Seconds uint64 `protobuf:"varint,12,opt,name=seconds,proto3,oneof"` // since 1970 in UTC
+}
+
+type Attr_Millis struct {
+	Millis uint64 `protobuf:"varint,13,opt,name=millis,proto3,oneof"`
+}
+
 func (*Attr_Value) isAttr_Form() {}
 
 func (*Attr_Uuid) isAttr_Form() {}
@@ -3911,6 +3983,14 @@ func (*Attr_Key) isAttr_Form() {}
 func (*Attr_Word) isAttr_Form() {}
 
 func (*Attr_Uri) isAttr_Form() {}
+
+func (*Attr_Data) isAttr_Form() {}
+
+func (*Attr_UrlData) isAttr_Form() {}
+
+func (*Attr_Seconds) isAttr_Form() {}
+
+func (*Attr_Millis) isAttr_Form() {}
 
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4212,7 +4292,7 @@ const file_compact_proto_rawDesc = "" +
 	"\aProfile\x12\x10\n" +
 	"\x03jid\x18\x01 \x01(\tR\x03jid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
-	"\x05title\x18\x03 \x01(\tR\x05title\"\xcf\x02\n" +
+	"\x05title\x18\x03 \x01(\tR\x05title\"\xe5\x02\n" +
 	"\aElement\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\rR\x05space\x12\x1d\n" +
 	"\n" +
@@ -4222,10 +4302,12 @@ const file_compact_proto_rawDesc = "" +
 	"local_name\x18\x04 \x01(\tR\tlocalName\x120\n" +
 	"\x05attrs\x18\x05 \x03(\v2\x1a.posthouse.compact.v1.AttrR\x05attrs\x12\x14\n" +
 	"\x04text\x18\x06 \x01(\tH\x00R\x04text\x12\x1d\n" +
-	"\ttext_word\x18\t \x01(\rH\x00R\btextWord\x129\n" +
+	"\ttext_word\x18\t \x01(\rH\x00R\btextWord\x12\x14\n" +
+	"\x04data\x18\n" +
+	" \x01(\fH\x00R\x04data\x129\n" +
 	"\bchildren\x18\a \x03(\v2\x1d.posthouse.compact.v1.ElementR\bchildren\x120\n" +
 	"\x05nodes\x18\b \x03(\v2\x1a.posthouse.compact.v1.NodeR\x05nodesB\x06\n" +
-	"\x04only\"\xe4\x01\n" +
+	"\x04only\"\xcd\x02\n" +
 	"\x04Attr\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\rR\x05space\x12\x1d\n" +
 	"\n" +
@@ -4237,7 +4319,12 @@ const file_compact_proto_rawDesc = "" +
 	"\x04uuid\x18\x06 \x01(\fH\x00R\x04uuid\x12\x12\n" +
 	"\x03key\x18\a \x01(\fH\x00R\x03key\x12\x14\n" +
 	"\x04word\x18\b \x01(\rH\x00R\x04word\x12\x12\n" +
-	"\x03uri\x18\t \x01(\rH\x00R\x03uriB\x06\n" +
+	"\x03uri\x18\t \x01(\rH\x00R\x03uri\x12\x14\n" +
+	"\x04data\x18\n" +
+	" \x01(\fH\x00R\x04data\x12\x1b\n" +
+	"\burl_data\x18\v \x01(\fH\x00R\aurlData\x12\x1a\n" +
+	"\aseconds\x18\f \x01(\x04H\x00R\aseconds\x12\x18\n" +
+	"\x06millis\x18\r \x01(\x04H\x00R\x06millisB\x06\n" +
 	"\x04form\"_\n" +
 	"\x04Node\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x129\n" +
@@ -4568,6 +4655,7 @@ func file_compact_proto_init() {
 	file_compact_proto_msgTypes[30].OneofWrappers = []any{
 		(*Element_Text)(nil),
 		(*Element_TextWord)(nil),
+		(*Element_Data)(nil),
 	}
 	file_compact_proto_msgTypes[31].OneofWrappers = []any{
 		(*Attr_Value)(nil),
@@ -4575,6 +4663,10 @@ func file_compact_proto_init() {
 		(*Attr_Key)(nil),
 		(*Attr_Word)(nil),
 		(*Attr_Uri)(nil),
+		(*Attr_Data)(nil),
+		(*Attr_UrlData)(nil),
+		(*Attr_Seconds)(nil),
+		(*Attr_Millis)(nil),
 	}
 	file_compact_proto_msgTypes[32].OneofWrappers = []any{
 		(*Node_Text)(nil),
