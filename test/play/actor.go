@@ -9,11 +9,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 )
 
@@ -29,7 +27,16 @@ const (
 	StartTLS  Transport = "starttls"
 	DirectTLS Transport = "tls"
 	WebSocket Transport = "websocket"
+	// The same with the compact stream.
+	CompactTCP       Transport = "compact-tcp"
+	CompactTLS       Transport = "compact-tls"
+	CompactWebSocket Transport = "compact-websocket"
 )
+
+// Transports are all of them.
+func Transports() []Transport {
+	return []Transport{TCP, StartTLS, DirectTLS, WebSocket, CompactTCP, CompactTLS, CompactWebSocket}
+}
 
 // Place is where a node can be reached.
 type Place struct {
@@ -45,6 +52,7 @@ type Actor struct {
 
 	conn    net.Conn
 	ws      *wsStream // nil unless a WebSocket
+	compact *compact  // nil unless it speaks compact
 	decoder *xml.Decoder
 	inbox   chan *Node // closed by the reader when the connection ends
 	ended   error      // why; valid when inbox is closed
@@ -81,34 +89,6 @@ func arrive(ctx context.Context, at Place, how Transport, name, password string,
 	return a, nil
 }
 
-func (a *Actor) dial(ctx context.Context, at Place, how Transport) error {
-	var d net.Dialer
-	switch how {
-	case DirectTLS:
-		conn, err := (&tls.Dialer{Config: a.tlsConfig()}).DialContext(ctx, "tcp", at.XMPPTLS)
-		a.conn = conn
-		return err
-	case WebSocket:
-		conn, reader, _, err := ws.Dialer{Protocols: []string{"xmpp"}}.Dial(ctx, "ws://"+at.HTTP+"/xmpp-websocket")
-		if err != nil {
-			return err
-		}
-		a.conn = conn
-		a.ws = &wsStream{conn: conn}
-		if reader != nil {
-			a.ws.early = reader
-		}
-		return nil
-	}
-	conn, err := d.DialContext(ctx, "tcp", at.XMPP)
-	a.conn = conn
-	return err
-}
-
-func (a *Actor) tlsConfig() *tls.Config {
-	return &tls.Config{ServerName: a.Domain, InsecureSkipVerify: true, NextProtos: []string{"xmpp-client"}}
-}
-
 func (a *Actor) negotiate(ctx context.Context, how Transport, enter func(*Actor) error) error {
 	if err := a.open(); err != nil {
 		return err
@@ -120,7 +100,7 @@ func (a *Actor) negotiate(ctx context.Context, how Transport, enter func(*Actor)
 		if _, err := a.expect("proceed"); err != nil {
 			return err
 		}
-		secure := tls.Client(a.conn, a.tlsConfig())
+		secure := tls.Client(a.conn, a.tlsConfig("xmpp-client"))
 		if err := secure.HandshakeContext(ctx); err != nil {
 			return err
 		}
@@ -145,7 +125,14 @@ func (a *Actor) authenticate() error {
 
 // open opens a stream and reads its features.
 func (a *Actor) open() error {
-	if a.ws != nil {
+	if a.compact != nil {
+		if err := a.compact.open(a.Domain); err != nil {
+			return err
+		}
+		if _, err := a.expect("open"); err != nil {
+			return err
+		}
+	} else if a.ws != nil {
 		if err := a.Write("<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='" + a.Domain + "' version='1.0'/>"); err != nil {
 			return err
 		}
@@ -188,6 +175,9 @@ func (a *Actor) expect(name string) (*Node, error) {
 }
 
 func (a *Actor) readNode() (*Node, error) {
+	if a.compact != nil {
+		return a.compact.node()
+	}
 	if a.ws != nil {
 		text, err := a.ws.read()
 		if err != nil {
@@ -238,8 +228,11 @@ func (a *Actor) readAll() {
 
 const nsSM = "urn:xmpp:sm:3"
 
-// Write sends raw XML.
+// Write sends raw XML; on a compact stream, what it says.
 func (a *Actor) Write(text string) error {
+	if a.compact != nil {
+		return a.compact.write(text)
+	}
 	if a.ws != nil {
 		return wsutil.WriteClientText(a.conn, []byte(text))
 	}
@@ -306,14 +299,20 @@ func (a *Actor) Barrier(id string) ([]*Node, error) {
 
 // Leave closes the stream in order and waits for the end.
 func (a *Actor) Leave() error {
-	closing := "</stream:stream>"
-	if a.ws != nil {
-		closing = "<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>"
-	}
-	if err := a.Write(closing); err != nil {
+	if err := a.sayClose(); err != nil {
 		return err
 	}
 	return a.waitEnd()
+}
+
+func (a *Actor) sayClose() error {
+	switch {
+	case a.compact != nil:
+		return a.compact.close()
+	case a.ws != nil:
+		return a.Write("<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>")
+	}
+	return a.Write("</stream:stream>")
 }
 
 func (a *Actor) waitEnd() error {
@@ -335,43 +334,5 @@ func (a *Actor) Cut() {
 	}
 	a.conn.Close()
 	for range a.inbox {
-	}
-}
-
-// wsStream reads text messages of RFC 7395.
-type wsStream struct {
-	conn  net.Conn
-	early io.Reader // bytes that came with the handshake's answer
-}
-
-func (s *wsStream) Read(p []byte) (int, error) {
-	if s.early != nil {
-		n, err := s.early.Read(p)
-		if n > 0 {
-			return n, nil
-		}
-		s.early = nil
-		if err != nil && !errors.Is(err, io.EOF) {
-			return 0, err
-		}
-	}
-	return s.conn.Read(p)
-}
-
-func (s *wsStream) Write(p []byte) (int, error) { return s.conn.Write(p) }
-
-func (s *wsStream) read() (string, error) {
-	for {
-		data, op, err := wsutil.ReadServerData(s)
-		if err != nil {
-			return "", err
-		}
-		if op == ws.OpText {
-			text := string(data)
-			if strings.HasPrefix(text, "<close ") {
-				return "", io.EOF
-			}
-			return text, nil
-		}
 	}
 }

@@ -199,7 +199,7 @@ func (p *performance) send(a *Actor, body string) error {
 	for name, value := range p.bound {
 		body = strings.ReplaceAll(body, "{"+name+"}", value)
 	}
-	if a.ws == nil {
+	if a.ws == nil || a.compact != nil {
 		return a.Write(body)
 	}
 	d := xml.NewDecoder(strings.NewReader(body))
@@ -259,29 +259,6 @@ func (p *performance) receive(a *Actor, body string, anyOrder bool) error {
 		wanted = append(wanted[:hit:hit], wanted[hit+1:]...)
 	}
 	return nil
-}
-
-// parseAll reads all elements of a text.
-func parseAll(text string) ([]*Node, error) {
-	d := xml.NewDecoder(strings.NewReader(text))
-	d.DefaultSpace = "jabber:client"
-	var out []*Node
-	for {
-		token, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			return out, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if start, ok := token.(xml.StartElement); ok {
-			n, err := readNode(d, start)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, n)
-		}
-	}
 }
 
 func (p *performance) nothing(a *Actor) error {

@@ -32,9 +32,7 @@ func readNode(d *xml.Decoder, start xml.StartElement) (*Node, error) {
 		}
 		n.Attrs = append(n.Attrs, a)
 	}
-	slices.SortFunc(n.Attrs, func(a, b xml.Attr) int {
-		return strings.Compare(a.Name.Space+" "+a.Name.Local, b.Name.Space+" "+b.Name.Local)
-	})
+	slices.SortFunc(n.Attrs, compareAttrs)
 	for {
 		token, err := d.Token()
 		if err != nil {
@@ -58,20 +56,40 @@ func readNode(d *xml.Decoder, start xml.StartElement) (*Node, error) {
 	}
 }
 
+func compareAttrs(a, b xml.Attr) int {
+	return strings.Compare(a.Name.Space+" "+a.Name.Local, b.Name.Space+" "+b.Name.Local)
+}
+
 // parse reads one element from text; elements without namespace are jabber:client.
 func parse(text string) (*Node, error) {
+	all, err := parseAll(text)
+	if err == nil && len(all) == 0 {
+		err = errors.New("no element")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// parseAll reads all elements from text.
+func parseAll(text string) (all []*Node, err error) {
 	d := xml.NewDecoder(strings.NewReader(text))
 	d.DefaultSpace = "jabber:client"
 	for {
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
-			return nil, errors.New("no element")
+			return all, nil
 		}
 		if err != nil {
 			return nil, err
 		}
 		if start, ok := token.(xml.StartElement); ok {
-			return readNode(d, start)
+			n, err := readNode(d, start)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, n)
 		}
 	}
 }

@@ -22,7 +22,7 @@ func TestPlays(t *testing.T) {
 		require.NoError(t, err)
 		script, err := play.Parse(file, string(text))
 		require.NoError(t, err)
-		for _, how := range []play.Transport{play.TCP, play.StartTLS, play.DirectTLS, play.WebSocket} {
+		for _, how := range play.Transports() {
 			t.Run(strings.TrimSuffix(file, ".play")+"/"+string(how), func(t *testing.T) {
 				t.Parallel()
 				require.NoError(t, script.Perform(t.Context(), theatre.New(t, script.Settings...), how))

@@ -1,0 +1,195 @@
+package play
+
+import (
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/posthouse-im/posthouse/wire/stream/pbstream/pb"
+)
+
+// What is sent, as docs/protocol/compact.md says it. Text between child elements is not sent; no play has any that means something.
+
+// frame is the frame that says n.
+func (d *dictionary) frame(n *Node) (*pb.Frame, error) {
+	switch n.Name.Space + " " + n.Name.Local {
+	case nsClient + " message":
+		s, err := d.pbStanza(n)
+		return &pb.Frame{Kind: &pb.Frame_Message{Message: s}}, err
+	case nsClient + " presence":
+		s, err := d.pbStanza(n)
+		return &pb.Frame{Kind: &pb.Frame_Presence{Presence: s}}, err
+	case nsClient + " iq":
+		s, err := d.pbStanza(n)
+		return &pb.Frame{Kind: &pb.Frame_Iq{Iq: s}}, err
+	case nsSM + " a":
+		h, err := strconv.ParseUint(n.Attr("h"), 10, 32)
+		return &pb.Frame{Kind: &pb.Frame_Ack{Ack: &pb.Ack{H: uint32(h)}}}, err
+	case nsSM + " r":
+		return &pb.Frame{Kind: &pb.Frame_AckRequest{AckRequest: &pb.AckRequest{}}}, nil
+	case nsFrames + " ping":
+		return &pb.Frame{Kind: &pb.Frame_Ping{Ping: &pb.Ping{}}}, nil
+	}
+	return &pb.Frame{Kind: &pb.Frame_Element{Element: d.pbElement(n, "")}}, nil
+}
+
+func (d *dictionary) pbStanza(n *Node) (*pb.Stanza, error) {
+	s := &pb.Stanza{To: n.Attr("to"), From: n.Attr("from")}
+	for _, a := range n.Attrs {
+		switch a.Name.Space + " " + a.Name.Local {
+		case " to", " from":
+		case " id":
+			s.Identity = &pb.Stanza_Id{Id: a.Value}
+			if b, ok := uuidBytes(a.Value); ok {
+				s.Identity = &pb.Stanza_IdUuid{IdUuid: b}
+			}
+		case " type":
+			if s.Type = pb.Type(number(s.Type.Descriptor(), a.Value)); s.Type == 0 {
+				s.TypeName = a.Value
+			}
+		case nsXML + " lang":
+			s.Lang = a.Value
+		default:
+			return nil, fmt.Errorf("a stanza cannot have the attribute %s", a.Name.Local)
+		}
+	}
+	for i, c := range n.Children {
+		if i == 0 && c.is(nsClient, "body") && len(c.Attrs) == 0 && c.Text != "" {
+			s.Body = c.Text
+			continue
+		}
+		s.Payload = append(s.Payload, d.pbPayload(c))
+	}
+	return s, nil
+}
+
+func (n *Node) is(space, local string) bool {
+	return n.Name.Space == space && n.Name.Local == local && len(n.Children) == 0
+}
+
+var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+func uuidBytes(text string) ([]byte, bool) {
+	if !uuidForm.MatchString(text) {
+		return nil, false
+	}
+	b, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
+	return b, err == nil
+}
+
+// pbID is an identifier, in its short form where it has one.
+func pbID(text string) *pb.Id {
+	if b, ok := uuidBytes(text); ok {
+		return &pb.Id{Form: &pb.Id_Uuid{Uuid: b}}
+	}
+	return &pb.Id{Form: &pb.Id_Id{Id: text}}
+}
+
+// pbPayload takes the kind of its own where an element has one that it may have, and the generic form otherwise.
+func (d *dictionary) pbPayload(n *Node) *pb.Payload {
+	onlyID := len(n.Attrs) == 1 && n.Attr("id") != "" && n.Text == "" && len(n.Children) == 0
+	bareNode := len(n.Attrs) == 0 && len(n.Children) == 0
+	switch n.Name.Space {
+	case nsClient:
+		if kind := pbText(n, bareNode); kind != nil {
+			return kind
+		}
+	case "http://jabber.org/protocol/chatstates":
+		state := number(pb.ChatState(0).Descriptor(), n.Name.Local)
+		if state != 0 && bareNode && n.Text == "" {
+			return &pb.Payload{Kind: &pb.Payload_ChatState{ChatState: pb.ChatState(state)}}
+		}
+	case "urn:xmpp:sid:0":
+		if onlyID && n.Name.Local == "origin-id" {
+			return &pb.Payload{Kind: &pb.Payload_OriginId{OriginId: pbID(n.Attr("id"))}}
+		}
+	case "urn:xmpp:receipts":
+		if onlyID && n.Name.Local == "received" {
+			return &pb.Payload{Kind: &pb.Payload_Received{Received: pbID(n.Attr("id"))}}
+		}
+	case "urn:xmpp:message-correct:0":
+		if onlyID && n.Name.Local == "replace" {
+			return &pb.Payload{Kind: &pb.Payload_Replace{Replace: pbID(n.Attr("id"))}}
+		}
+	case "urn:xmpp:chat-markers:0":
+		if kind := number(pb.MarkerKind(0).Descriptor(), n.Name.Local); onlyID && kind != 0 {
+			return &pb.Payload{Kind: &pb.Payload_Marker{Marker: &pb.Marker{Kind: pb.MarkerKind(kind), Form: &pb.Marker_Id{Id: n.Attr("id")}}}}
+		}
+	}
+	if signal := d.numberOfSignal[name{n.Name.Space, n.Name.Local}]; signal != 0 && bareNode && n.Text == "" {
+		return &pb.Payload{Kind: &pb.Payload_Signal{Signal: pb.Signal(signal)}}
+	}
+	return &pb.Payload{Kind: &pb.Payload_Element{Element: d.pbElement(n, nsClient)}}
+}
+
+// pbText is the kind of an element of jabber:client with text, nil when it has none.
+func pbText(n *Node, bareNode bool) *pb.Payload {
+	switch n.Name.Local {
+	case "subject":
+		if bareNode {
+			return &pb.Payload{Kind: &pb.Payload_Subject{Subject: &pb.Text{Text: n.Text}}}
+		}
+	case "status":
+		if bareNode {
+			return &pb.Payload{Kind: &pb.Payload_Status{Status: &pb.Text{Text: n.Text}}}
+		}
+	case "show":
+		if show := number(pb.Show(0).Descriptor(), n.Text); show != 0 && bareNode {
+			return &pb.Payload{Kind: &pb.Payload_Show{Show: pb.Show(show)}}
+		}
+	case "priority":
+		if p, err := strconv.ParseInt(n.Text, 10, 32); err == nil && bareNode && strconv.FormatInt(p, 10) == n.Text {
+			return &pb.Payload{Kind: &pb.Payload_Priority{Priority: int32(p)}}
+		}
+	}
+	return nil
+}
+
+// pbElement is the generic form; around is the namespace of the element around it.
+func (d *dictionary) pbElement(n *Node, around string) *pb.Element {
+	e := &pb.Element{}
+	if n.Name.Space != around {
+		e.Space, e.SpaceName = numberOrName(d.numberOfSpace, n.Name.Space)
+	}
+	e.Local, e.LocalName = numberOrName(d.numberOfWord, n.Name.Local)
+	for _, a := range n.Attrs {
+		attr := &pb.Attr{}
+		if a.Name.Space != "" {
+			attr.Space, attr.SpaceName = numberOrName(d.numberOfSpace, a.Name.Space)
+		}
+		attr.Local, attr.LocalName = numberOrName(d.numberOfWord, a.Name.Local)
+		switch word, space := d.numberOfWord[a.Value], d.numberOfSpace[a.Value]; {
+		case a.Value == "":
+		case word != 0:
+			attr.Form = &pb.Attr_Word{Word: word}
+		case space != 0:
+			attr.Form = &pb.Attr_Uri{Uri: space}
+		default:
+			attr.Form = &pb.Attr_Value{Value: a.Value}
+		}
+		e.Attrs = append(e.Attrs, attr)
+	}
+	for _, c := range n.Children {
+		e.Children = append(e.Children, d.pbElement(c, n.Name.Space))
+	}
+	if len(e.Children) > 0 && n.Text != "" {
+		e.Nodes = []*pb.Node{{Kind: &pb.Node_Text{Text: n.Text}}}
+		for _, c := range e.Children {
+			e.Nodes = append(e.Nodes, &pb.Node{Kind: &pb.Node_Element{Element: c}})
+		}
+		e.Children = nil
+	} else if n.Text != "" {
+		e.Only = &pb.Element_Text{Text: n.Text}
+	}
+	return e
+}
+
+// numberOrName is a number where the dictionary has one.
+func numberOrName(table map[string]uint32, text string) (uint32, string) {
+	if n, ok := table[text]; ok {
+		return n, ""
+	}
+	return 0, text
+}
