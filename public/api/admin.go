@@ -37,6 +37,23 @@ func (a *API) change(ctx context.Context, e stanza.Element) (*none, error) {
 	return &none{}, nil
 }
 
+func (a *API) adminRecall(ctx context.Context, in *struct {
+	ID     string `path:"id" maxLength:"64" doc:"The server's identity of the message."`
+	Reason string `query:"reason" maxLength:"1024" doc:"Shown to both parties."`
+}) (*none, error) {
+	if !stanza.ValidText(in.Reason) {
+		return nil, wrongField("query.reason", "it has characters that XML cannot carry")
+	}
+	if _, ok := a.config.ParseStanzaID(in.ID); !ok {
+		return nil, notFound
+	}
+	e := stanza.New(nsAdmin, "recall", "id", in.ID)
+	if in.Reason != "" {
+		e = e.With(stanza.New(nsAdmin, "reason").WithText(in.Reason))
+	}
+	return a.change(ctx, e)
+}
+
 // User is an account as administrators see it.
 type User struct {
 	Name     string    `json:"name" doc:"What stands before the @."`

@@ -231,7 +231,7 @@ func (a *API) mark(ctx context.Context, in *markInput, kind content.Kind) (*none
 	}
 	for i := len(found) - 1; i >= 0; i-- {
 		m := &found[i]
-		if m.Seq > number || m.Sender.Account == me && with.Account != me || m.Flags&store.Counts == 0 {
+		if m.Seq > number || m.Sender.Account == me && with.Account != me {
 			continue
 		}
 		shown, err := a.message(me, m)

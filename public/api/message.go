@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/posthouse-im/posthouse/inbox"
@@ -38,7 +39,7 @@ func (a *API) message(owner store.AccountID, m *store.Message) (Message, error) 
 		ID: a.config.StanzaID(uint64(m.ID)), ClientID: m.OriginID, Conversation: m.Recipient.JID.String(), Number: m.Seq, Time: m.ID.Time(),
 		From: m.Sender.JID.String(), To: m.Recipient.JID.String(), Content: content.Parse(s),
 	}
-	if out.ClientID == "" {
+	if out.ClientID == "" || strings.HasPrefix(out.ClientID, "sha256:") { // none, or one that was too long to be kept
 		out.ClientID = s.ID
 	}
 	if m.Recipient.Account == owner {
@@ -188,15 +189,8 @@ func (a *API) own(ctx context.Context, id string) (m store.Message, target strin
 	if m.Sender.Account != of(ctx).Account {
 		return m, "", problem(CodeNotFound, "You have sent no such message.")
 	}
-	target = m.OriginID
-	if target == "" {
-		s, err := parseStored(m.Stanza)
-		if err != nil {
-			return m, "", err
-		}
-		target = s.ID
-	}
-	return m, target, nil
+	shown, err := a.message(of(ctx).Account, &m)
+	return m, shown.ClientID, err
 }
 
 // NewContent takes the place of what a message says.

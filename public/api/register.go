@@ -160,6 +160,7 @@ func (a *API) adminRoutes(h huma.API) {
 			about: "Sessions and tokens of the account end."}, func(r route) { add(a, h, r, a.setPassword) }},
 		{route{id: "userSessions", method: "GET", path: "/v1/admin/users/{name}/sessions", summary: "List an account's connections"}, func(r route) { add(a, h, r, a.userSessions) }},
 		{route{id: "kickUser", method: "DELETE", path: "/v1/admin/users/{name}/sessions", status: 204, summary: "End an account's connections"}, func(r route) { add(a, h, r, a.kickUser) }},
+		{route{id: "adminRecall", method: "DELETE", path: "/v1/admin/messages/{id}", status: 204, summary: "Recall anybody's message"}, func(r route) { add(a, h, r, a.adminRecall) }},
 		{route{id: "listKeys", method: "GET", path: "/v1/admin/keys", summary: "List service keys"}, func(r route) { add(a, h, r, a.listKeys) }},
 		{route{id: "createKey", method: "POST", path: "/v1/admin/keys", status: 201, summary: "Make a service key"}, func(r route) { add(a, h, r, a.createKey) }},
 		{route{id: "revokeKey", method: "DELETE", path: "/v1/admin/keys/{id}", status: 204, summary: "Revoke a service key"}, func(r route) { add(a, h, r, a.revokeKey) }},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
 // route is one line of the table of what can be asked for.
@@ -103,12 +105,20 @@ func (d *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 	rt := d.at
 	a := d.api
 	hasBody := op.RequestBody != nil
+	lists := map[string]bool{}
+	for _, p := range op.Parameters {
+		lists[p.Name] = p.Schema != nil && p.Schema.Type == huma.TypeArray
+	}
 	a.routes[op.Path] = append(a.routes[op.Path], op.Method)
 	d.HandleFunc(op.Method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
 		out := w.(*responder)
 		out.route = rt.id
 		q := &asked{client: a.config.Client(r), secure: a.config.Secure(r), w: out}
 		if p := a.admit(r, &rt, q); p != nil {
+			a.refuse(out, p)
+			return
+		}
+		if p := checkQuery(r, lists); p != nil {
 			a.refuse(out, p)
 			return
 		}
@@ -126,6 +136,25 @@ func (d *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 		}
 		handler(humago.NewContext(op, r.WithContext(context.WithValue(r.Context(), askedKey{}, q)), out))
 	})
+}
+
+// checkQuery refuses a query that cannot be read, and parameters that come twice and are no lists: who reads them elsewhere might take another one.
+func checkQuery(r *http.Request, lists map[string]bool) *Problem {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return problem(CodeBadRequest, "The query cannot be read.")
+	}
+	for name, all := range values {
+		if len(all) > 1 && !lists[name] {
+			return wrongField("query."+name, "it stands there more than once")
+		}
+		for _, v := range all {
+			if !stanza.ValidText(v) {
+				return wrongField("query."+name, "it has characters that XML cannot carry")
+			}
+		}
+	}
+	return nil
 }
 
 func (rt *route) mediaType() string {
