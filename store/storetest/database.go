@@ -24,6 +24,9 @@ type Database interface {
 	store.Settings
 	store.Profiles
 	store.Devices
+	store.SigningKeys
+	store.ServiceKeys
+	store.Audit
 	Close() error
 }
 
