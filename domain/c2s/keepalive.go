@@ -1,7 +1,8 @@
 package c2s
 
 import (
-	"math/rand/v2"
+	"crypto/rand"
+	"encoding/binary"
 	"strconv"
 	"time"
 
@@ -122,7 +123,9 @@ const reconnectRate = 100
 // clients are spread evenly, so that they do not all come back at once.
 func (s *Server) shutdownNotice(clients int) *stream.Error {
 	spread := min(s.config.ReconnectSpread, time.Duration(clients)*time.Second/reconnectRate)
-	after := 1 + rand.Int64N(int64(max(spread, 0)/time.Second)+1)
-	app := stanza.New(nsStream, "reconnect", "after", strconv.FormatInt(after, 10))
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails
+	after := 1 + binary.BigEndian.Uint64(random[:])%(uint64(max(spread, 0)/time.Second)+1)
+	app := stanza.New(nsStream, "reconnect", "after", strconv.FormatUint(after, 10))
 	return &stream.Error{Condition: stream.SystemShutdown, Text: "The server stops.", App: &app}
 }

@@ -43,6 +43,20 @@ func (n *Node) maySet(local, value string) {
 	}
 }
 
+// mayBe adds an attribute that is true, or is not there.
+func (n *Node) mayBe(local string, is bool) {
+	if is {
+		n.set("", local, "true")
+	}
+}
+
+// mayCount adds an attribute that is a number, or is not there.
+func mayCount[T uint32 | uint64](n *Node, local string, count *T) {
+	if count != nil {
+		n.set("", local, strconv.FormatUint(uint64(*count), 10))
+	}
+}
+
 // lookUp finds a number in a table, or takes the name.
 func lookUp(table []string, number uint32, name string) (string, error) {
 	switch {
@@ -103,7 +117,7 @@ func (d *dictionary) anyStanza(local string, p *pb.Stanza, account, to, from str
 		n.Children = append(n.Children, element(nsClient, "body").with(p.Body))
 	}
 	for _, child := range p.Payload {
-		c, err := d.payload(account, n.Attr("id"), child)
+		c, err := d.payload(nsClient, account, n.Attr("id"), child)
 		if err != nil {
 			return nil, err
 		}
@@ -127,11 +141,11 @@ func bare(jid string) string {
 	return b
 }
 
-// payload is the element of one child of a stanza with that id.
-func (d *dictionary) payload(account, stanza string, p *pb.Payload) (*Node, error) {
+// payload is the element of one child of a stanza with that id, or of an element in the namespace around.
+func (d *dictionary) payload(around, account, stanza string, p *pb.Payload) (*Node, error) {
 	switch k := p.Kind.(type) {
 	case *pb.Payload_Element:
-		return d.element(nsClient, k.Element)
+		return d.element(around, k.Element)
 	case *pb.Payload_Body:
 		return textNode("body", k.Body), nil
 	case *pb.Payload_Subject:
@@ -181,6 +195,8 @@ func (d *dictionary) payload(account, stanza string, p *pb.Payload) (*Node, erro
 		return element("urn:posthouse:place:1", "place", "number", strconv.FormatUint(k.Place, 10)), nil
 	case *pb.Payload_Forwarded:
 		return d.forwarded(account, k.Forwarded)
+	case *pb.Payload_Sync:
+		return d.sync(account, k.Sync)
 	}
 	return d.rarer(p)
 }
@@ -220,34 +236,6 @@ func (d *dictionary) forwarded(account string, f *pb.Forwarded) (*Node, error) {
 	return around, nil
 }
 
-// rarer is the element of the other kinds.
-func (d *dictionary) rarer(p *pb.Payload) (*Node, error) {
-	switch k := p.Kind.(type) {
-	case *pb.Payload_Caps:
-		return capsNode(k.Caps), nil
-	case *pb.Payload_Retract:
-		return element("urn:xmpp:message-retract:1", "retract", "id", idText(k.Retract)), nil
-	case *pb.Payload_Reply:
-		n := element("urn:xmpp:reply:0", "reply")
-		n.maySet("to", k.Reply.To)
-		n.maySet("id", idText(k.Reply))
-		return n, nil
-	case *pb.Payload_Fallback:
-		return d.fallback(k.Fallback)
-	case *pb.Payload_Reactions:
-		n := element("urn:xmpp:reactions:0", "reactions", "id", idText(k.Reactions))
-		for _, r := range k.Reactions.Reactions {
-			n.Children = append(n.Children, element(n.Name.Space, "reaction").with(r))
-		}
-		return n, nil
-	case *pb.Payload_Mention:
-		m := k.Mention
-		return element("urn:xmpp:reference:0", "reference", "type", "mention", "uri", "xmpp:"+m.Address,
-			"begin", strconv.FormatUint(uint64(m.Begin), 10), "end", strconv.FormatUint(uint64(m.End), 10)), nil
-	}
-	return nil, fmt.Errorf("a payload of no known kind: %v", p)
-}
-
 func textNode(local string, t *pb.Text) *Node {
 	n := element(nsClient, local).with(t.Text)
 	if t.Lang != "" {
@@ -280,9 +268,7 @@ func confirmedNode(c *pb.Confirmed) *Node {
 	if c.StanzaId != nil {
 		n.set("", "stanza-id", idText(c.StanzaId))
 	}
-	if c.Duplicate {
-		n.set("", "duplicate", "true")
-	}
+	n.mayBe("duplicate", c.Duplicate)
 	return n
 }
 
@@ -291,23 +277,26 @@ func rosterNode(r *pb.Roster) *Node {
 	if r.Ver != nil {
 		n.set("", "ver", *r.Ver)
 	}
-	for _, i := range r.Items {
-		item := element(n.Name.Space, "item")
+	n.Children = itemNodes(r.Items)
+	return n
+}
+
+func itemNodes(items []*pb.RosterItem) (out []*Node) {
+	for _, i := range items {
+		item := element("jabber:iq:roster", "item")
 		item.maySet("jid", i.Jid)
 		item.maySet("name", i.Name)
 		item.maySet("subscription", value(i.Subscription))
 		if i.Ask {
 			item.set("", "ask", "subscribe")
 		}
-		if i.Approved {
-			item.set("", "approved", "true")
-		}
+		item.mayBe("approved", i.Approved)
 		for _, g := range i.Groups {
-			item.Children = append(item.Children, element(n.Name.Space, "group").with(g))
+			item.Children = append(item.Children, element(item.Name.Space, "group").with(g))
 		}
-		n.Children = append(n.Children, item)
+		out = append(out, item)
 	}
-	return n
+	return out
 }
 
 // element is any element; around is the namespace of the one around it.
@@ -388,32 +377,4 @@ func (d *dictionary) attribute(n *Node, a *pb.Attr) error {
 	}
 	n.set(space, local, value)
 	return err
-}
-
-func capsNode(c *pb.Caps) *Node {
-	n := element("http://jabber.org/protocol/caps", "c", "node", c.Node, "hash", "sha-1", "ver", c.GetVer())
-	if b := c.GetSha1(); b != nil {
-		n.set("", "ver", base64.StdEncoding.EncodeToString(b))
-	}
-	if c.Hash != "" {
-		n.set("", "hash", c.Hash)
-	}
-	return n
-}
-
-func (d *dictionary) fallback(f *pb.Fallback) (*Node, error) {
-	n := element("urn:xmpp:fallback:0", "fallback")
-	space, err := lookUp(d.spaces, f.For, f.ForName)
-	n.maySet("for", space)
-	for _, r := range f.Bodies {
-		body := element(n.Name.Space, "body")
-		if r.Start != nil {
-			body.set("", "start", strconv.FormatUint(uint64(*r.Start), 10))
-		}
-		if r.End != nil {
-			body.set("", "end", strconv.FormatUint(uint64(*r.End), 10))
-		}
-		n.Children = append(n.Children, body)
-	}
-	return n, err
 }
