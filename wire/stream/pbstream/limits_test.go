@@ -13,6 +13,7 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 	"github.com/posthouse-im/posthouse/wire/stream/pbstream/pb"
+	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 )
 
 // field returns one field with a length.
@@ -27,6 +28,11 @@ func message(fields ...[]byte) []byte { return frameOf(field(frameMessage, join(
 
 // payload returns a message with one payload of the given fields.
 func payload(fields ...[]byte) []byte { return message(field(stanzaPayload, join(fields...)...)) }
+
+// forwarded returns a message with a message of the given fields inside.
+func forwarded(fields ...[]byte) []byte {
+	return payload(field(kindForwarded, field(forwardedMessage, join(fields...)...)...))
+}
 
 // tree returns a message with an element of the given fields.
 func tree(fields ...[]byte) []byte { return payload(field(kindElement, join(fields...)...)) }
@@ -107,7 +113,59 @@ var refused = []struct {
 	{"duplicate that is 2", payload(field(kindConfirmed, join(field(3, 'a'), number(6, 2))...)), stream.BadFormat},
 	{"subscription out of range", payload(field(kindRoster, field(2, number(3, 6)...)...)), stream.BadFormat},
 
+	// What is around others, and about them.
+	{"own address of nobody", message(field(stanzaOwnTo)), stream.BadFormat},
+	{"to in two forms", message(field(stanzaFrom, 'a'), field(stanzaTo, 'a'), field(stanzaOwnTo)), stream.BadFormat},
+	{"own from at the top", message(field(stanzaTo, 'a'), field(stanzaOwnFrom)), stream.BadFormat},
+	{"own address in a message to nobody", forwarded(field(stanzaOwnTo)), stream.BadFormat},
+	{"from in two forms, inside", message(field(stanzaTo, 'a'), field(stanzaPayload, field(kindForwarded, field(forwardedMessage, join(field(stanzaFrom, 'a'), field(stanzaOwnFrom))...)...)...)), stream.BadFormat},
+	{"forwarded nothing", payload(field(kindForwarded)), stream.BadFormat},
+	{"wrapper out of range", payload(field(kindForwarded, join(number(forwardedWrapper, 4), field(forwardedMessage))...)), stream.BadFormat},
+	{"result without id", payload(field(kindForwarded, join(number(forwardedWrapper, wrapperResult), field(forwardedMessage))...)), stream.BadFormat},
+	{"carbon with id", payload(field(kindForwarded, join(field(forwardedID, 'a'), number(forwardedWrapper, 1), field(forwardedMessage))...)), stream.BadFormat},
+	{"query of no result", payload(field(kindForwarded, join(field(forwardedQuery, 'a'), field(forwardedMessage))...)), stream.BadFormat},
+	{"delay without stamp, inside", payload(field(kindForwarded, join(field(forwardedDelay), field(forwardedMessage))...)), stream.BadFormat},
+	{"type in two forms, inside", forwarded(number(stanzaType, 2), field(stanzaTypeName, 'a')), stream.BadFormat},
+	{"UUID of 15 bytes, inside", forwarded(field(stanzaUUID, make([]byte, 15)...)), stream.BadFormat},
+	{"payload of no kind, inside", forwarded(field(stanzaPayload)), stream.BadFormat},
+	{"origin-id of a message without id, inside", message(field(stanzaID, 'a'), field(stanzaPayload, field(kindForwarded, field(forwardedMessage, field(stanzaPayload, field(kindOriginID)...)...)...)...)), stream.BadFormat},
+	{"retraction without id", payload(field(kindRetract)), stream.BadFormat},
+	{"reply without id", payload(field(kindReply, field(4, 'a')...)), stream.BadFormat},
+	{"reactions without id", payload(field(kindReactions, field(4, 'a')...)), stream.BadFormat},
+	{"fallback for a namespace out of the dictionary", payload(field(kindFallback, number(1, uint64(len(spaces)))...)), stream.BadFormat},
+	{"fallback for two namespaces", payload(field(kindFallback, join(number(1, 2), field(2, 'a'))...)), stream.BadFormat},
+	{"region beyond 32 bits", payload(field(kindFallback, field(3, number(1, 1<<32)...)...)), stream.BadFormat},
+	{"mention beyond 32 bits", payload(field(kindMention, number(2, 1<<32)...)), stream.BadFormat},
+	{"capabilities without a version", payload(field(kindCaps)), stream.BadFormat},
+	{"SHA-1 of 19 bytes", payload(field(kindCaps, field(2, make([]byte, 19)...)...)), stream.BadFormat},
+	{"version in two forms", payload(field(kindCaps, join(field(2, make([]byte, 20)...), field(3, 'a'))...)), stream.BadFormat},
+	{"sync of no kind", payload(field(kindSync, field(syncItems)...)), stream.BadFormat},
+	{"sync with more that is 2", payload(field(kindSync, number(syncMore, 2)...)), stream.BadFormat},
+	{"conversation with nobody", payload(field(kindConversation, number(conversationNumber, 1)...)), stream.BadFormat},
+	{"conversation muted in two forms", payload(field(kindConversation, join(field(1, 'a'), number(9, 1), number(10, 1))...)), stream.BadFormat},
+	{"contact with two names", payload(field(kindContacts, field(2, join(field(2, 'a'), field(2, 'a'))...)...)), stream.BadFormat},
+	{"NUL in own address", message(field(stanzaFrom, 'a'), field(stanzaOwnTo, 0)), stream.NotWellFormed},
+	{"NUL in own address, inside", message(field(stanzaTo, 'a'), field(stanzaPayload, field(kindForwarded, field(forwardedMessage, field(stanzaOwnFrom, 0)...)...)...)), stream.NotWellFormed},
+	{"NUL in from, inside", forwarded(field(stanzaFrom, 0)), stream.NotWellFormed},
+	{"NUL in type, inside", forwarded(field(stanzaTypeName, 0)), stream.NotWellFormed},
+	{"NUL in body, inside", forwarded(field(stanzaBody, 0)), stream.NotWellFormed},
+	{"NUL in query", payload(field(kindForwarded, join(field(forwardedID, 'a'), number(forwardedWrapper, wrapperResult), field(forwardedQuery, 0), field(forwardedMessage))...)), stream.NotWellFormed},
+	{"NUL in reply", payload(field(kindReply, join(field(1, 'a'), field(4, 0))...)), stream.NotWellFormed},
+	{"NUL in fallback", payload(field(kindFallback, field(2, 0)...)), stream.NotWellFormed},
+	{"NUL in reaction", payload(field(kindReactions, join(field(1, 'a'), field(4, 0))...)), stream.NotWellFormed},
+	{"NUL in mention", payload(field(kindMention, field(1, 0)...)), stream.NotWellFormed},
+	{"NUL in hash", payload(field(kindCaps, join(field(3, 'a'), field(4, 0))...)), stream.NotWellFormed},
+	{"NUL in cursor", payload(field(kindSync, field(syncCursor, 0)...)), stream.NotWellFormed},
+	{"NUL in conversation of a sync", payload(field(kindConversation, field(1, 0)...)), stream.NotWellFormed},
+	{"NUL in profile", payload(field(kindProfile, field(3, 0)...)), stream.NotWellFormed},
+
 	// Elements.
+	{"text in two forms", tree(name("x"), field(elementText, 'a'), number(elementTextWord, 1)), stream.BadFormat},
+	{"text of a word out of the dictionary", tree(name("x"), number(elementTextWord, uint64(len(words)))), stream.BadFormat},
+	{"empty data", tree(name("x"), field(elementData)), stream.BadFormat},
+	{"data and children", tree(name("x"), field(elementData, 'a'), field(elementChildren, name("y")...)), stream.BadFormat},
+	{"empty data of an attribute", tree(name("x"), field(elementAttrs, join(name("a"), field(attrURLData))...)), stream.BadFormat},
+	{"time beyond the year 9999", tree(name("x"), field(elementAttrs, join(name("a"), number(attrSeconds, maxSeconds+1))...)), stream.BadFormat},
 	{"element without a name", tree(), stream.NotWellFormed},
 	{"namespace out of the dictionary", tree(number(elementSpace, uint64(len(spaces))), name("x")), stream.BadFormat},
 	{"word out of the dictionary", tree(number(elementLocal, uint64(len(words)))), stream.BadFormat},
@@ -263,6 +321,60 @@ func TestAtTheLimit(t *testing.T) {
 			checkAccepted(t, in, items[0])
 		})
 	}
+}
+
+// TestNestedLimits: messages inside messages are held to what XML is held to, whatever is in the innermost.
+func TestNestedLimits(t *testing.T) {
+	leaves := map[string]string{
+		"body": "<body>x</body>", "two bodies": "<body>x</body><body>y</body>", "nothing": "", "receipt": "<request xmlns='urn:xmpp:receipts'/>", "place": "<place xmlns='urn:posthouse:place:1' number='1'/>",
+		"roster":  "<query xmlns='jabber:iq:roster'><item jid='a'><group>g</group></item></query>",
+		"items":   "<query xmlns='jabber:iq:roster'><item jid='a'/></query>",
+		"element": "<x xmlns='u'><y xmlns='v'/></x>", "reactions": "<reactions xmlns='urn:xmpp:reactions:0' id='1'><reaction>x</reaction></reactions>",
+		"fallback": "<fallback xmlns='urn:xmpp:fallback:0'><body/></fallback>",
+		"sync":     "<sync xmlns='urn:posthouse:sync:1'><conversation with='a'/><profile xmlns='urn:posthouse:profile:1'/></sync>", "conversation": "<sync xmlns='urn:posthouse:sync:1'><conversation with='a'/></sync>",
+		"synced roster": "<sync xmlns='urn:posthouse:sync:1'><roster><item xmlns='jabber:iq:roster' jid='a'><group>x</group></item></roster></sync>",
+	}
+	for name, leaf := range leaves {
+		inner := map[string]string{"bare": leaf, "carbon": leaf, "delayed": leaf}
+		for range 25 {
+			for wrap, xml := range inner {
+				forwarded := "<forwarded xmlns='urn:xmpp:forward:0'>"
+				if wrap == "delayed" {
+					forwarded += "<delay xmlns='urn:xmpp:delay' stamp='2026-10-21T08:00:00Z'/>"
+				}
+				forwarded += "<message xmlns='jabber:client'>" + xml + "</message></forwarded>"
+				if wrap == "carbon" {
+					forwarded = "<sent xmlns='urn:xmpp:carbons:2'>" + forwarded + "</sent>"
+				}
+				inner[wrap] = forwarded
+				xml := "<message xmlns='jabber:client'>" + forwarded + "</message>" // as in a WebSocket, where XML declares it too
+				for _, limits := range []stream.Limits{{}, {Depth: 12}, {Namespaces: 9}, {Elements: 30}} {
+					spoken := xmlstream.NewDecoder(limits)
+					spoken.Feed(append(xmlstream.XML{}.AppendOpen(nil, header), xml...))
+					_, err := spoken.Next()
+					require.NoError(t, err)
+					_, refused := spoken.Next()
+					loose := fromXMLUnlimited(t, xml)
+					items, failed := drain(openedDecoder(t, limits), Codec{}.AppendStanza(nil, loose), whole)
+					require.Equal(t, refused == nil, failed == nil, "%s in %s, %+v: XML %v, compact %v: %s", name, wrap, limits, refused, failed, xml)
+					if failed == nil {
+						require.True(t, loose.Equal(items[0].Stanza))
+					}
+				}
+			}
+		}
+	}
+}
+
+// fromXMLUnlimited reads a stanza however deep it is.
+func fromXMLUnlimited(t testing.TB, xml string) *stanza.Stanza {
+	d := xmlstream.NewDecoder(unlimited)
+	d.Feed(append(xmlstream.XML{}.AppendOpen(nil, header), xml...))
+	_, err := d.Next()
+	require.NoError(t, err)
+	item, err := d.Next()
+	require.NoError(t, err)
+	return item.Stanza
 }
 
 // TestUnknownFields covers A145: what is not known is skipped, everywhere, and costs no more than its own bytes.
@@ -451,7 +563,11 @@ func TestFieldNumbers(t *testing.T) {
 		want    int
 	}{
 		{&pb.Frame{}, "message", frameMessage}, {&pb.Frame{}, "presence", framePresence}, {&pb.Frame{}, "iq", frameIQ}, {&pb.Frame{}, "error", frameError},
-		{&pb.Stanza{}, "to", stanzaTo}, {&pb.Stanza{}, "payload", stanzaPayload}, {&pb.Payload{}, "roster", kindRoster},
+		{&pb.Stanza{}, "to", stanzaTo}, {&pb.Stanza{}, "payload", stanzaPayload}, {&pb.Payload{}, "roster", kindRoster}, {&pb.Payload{}, "place", kindPlace},
+		{&pb.Payload{}, "profile", kindProfile}, {&pb.Stanza{}, "own_from", stanzaOwnFrom}, {&pb.Forwarded{}, "wrapper", forwardedWrapper}, {&pb.Forwarded{}, "query", forwardedQuery},
+		{&pb.Sync{}, "items", syncItems}, {&pb.Conversation{}, "unread", conversationNumber + len(conversationNumbers) - 1},
+		{&pb.Conversation{}, "last", conversationLast}, {&pb.Conversation{}, "millis", conversationMuted}, {&pb.Conversation{}, "pinned", conversationPinned},
+		{&pb.Element{}, "data", elementData}, {&pb.Attr{}, "millis", attrMillis}, {&pb.Attr{}, "url_data", attrURLData},
 		{&pb.Element{}, "nodes", elementNodes}, {&pb.Attr{}, "uri", attrURI}, {&pb.Attr{}, "local_name", elementLocalName},
 	} {
 		f := test.message.ProtoReflect().Descriptor().Fields()
@@ -468,6 +584,7 @@ func TestFieldNumbers(t *testing.T) {
 	require.Len(t, shows, len(pb.Show_name))
 	require.Len(t, markers, len(pb.MarkerKind_name))
 	require.Len(t, subscriptions, len(pb.Subscription_name))
+	require.Len(t, wrappers, len(pb.Wrapper_name))
 	require.Len(t, signals, len(pb.Signal_name))
 	require.Len(t, conditions, len(pb.StreamCondition_name))
 	upper := strings.NewReplacer("-", "_")
