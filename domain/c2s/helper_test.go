@@ -23,6 +23,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/store/storetest"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 	"github.com/posthouse-im/posthouse/wire/stream/pbstream"
@@ -278,7 +279,7 @@ func newEnv(t testing.TB, change func(*c2s.Config)) *env {
 	var err error
 	e.auth, err = auth.New(e.store, auth.Config{
 		Iterations: iterats, PlainWithoutTLS: true, Secret: make([]byte, 32), PasswordMin: 3, AllowCommonPasswords: true,
-		Failures: auth.FailureConfig{},
+		Tokens: auth.TokenConfig{Devices: &storetest.MemoryDevices{}, Key: make([]byte, 32)},
 	})
 	require.NoError(t, err)
 	r := router.New(router.Config{Stages: []router.Stage{{Name: "address", Run: address}, {Name: "archive", Run: e.archive.stage}}})
