@@ -144,8 +144,10 @@ func TestAllocations(t *testing.T) {
 	}{
 		{"bare", strings.Replace(bareMessage, uuid, "a1b2c3d4", 1), 2},
 		{"bare with UUID", bareMessage, 2},
-		{"sent", sentMessage, 5},
-		{"delivered", deliveredMessage, 6},
+		{"sent", sentMessage, 2},
+		{"delivered", deliveredMessage, 3},
+		{"with its place", placedMessage, 7},
+		{"carbon", carbonMessage, 7},
 	} {
 		s := fromXML(t, test.xml)
 		wire := Codec{}.AppendStanza(nil, s)
