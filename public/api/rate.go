@@ -51,9 +51,13 @@ func (l *limiter) take(key string, now time.Time) (wait int) {
 		s.next = map[string]time.Time{}
 	}
 	if _, known := s.next[key]; !known && len(s.next) >= maxKeys {
-		for other, t := range s.next {
+		looked := 0
+		for other, t := range s.next { // in no order: a few are looked at, so that a full table costs no more than one that is not
 			if t.Before(now) || len(s.next) >= maxKeys {
 				delete(s.next, other)
+			}
+			if looked++; looked == 16 {
+				break
 			}
 		}
 	}

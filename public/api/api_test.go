@@ -1,0 +1,292 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/inbox"
+	"github.com/posthouse-im/posthouse/public/uplink"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/token"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+)
+
+// stub is everything that an API needs: it does as its fields say. What a test does not set panics when it is used.
+type stub struct {
+	Inbox
+	check func() (*token.Principal, error)
+	send  func() (uplink.Receipt, error)
+	sync  func(cursor string) (inbox.Page, error)
+	watch chan struct{}
+}
+
+func (s *stub) Check(context.Context, string) (*token.Principal, error) { return s.check() }
+func (s *stub) Refresh(context.Context, string) (token.Pair, token.Principal, error) {
+	return token.Pair{}, token.Principal{}, token.ErrRevoked
+}
+func (s *stub) KeySet() []byte { return []byte(`{"keys":[]}`) }
+func (s *stub) Send(context.Context, uplink.Caller, *stanza.Stanza) (uplink.Receipt, error) {
+	return s.send()
+}
+func (s *stub) Ask(context.Context, uplink.Caller, *stanza.Stanza) ([]stanza.Element, error) {
+	return nil, stanza.Refuse(stanza.ServiceUnavailable, "")
+}
+func (s *stub) Watch(uint64) (<-chan struct{}, func()) { return s.watch, func() {} }
+func (s *stub) Sync(_ context.Context, _ inbox.Owner, cursor string, _ int) (inbox.Page, error) {
+	return s.sync(cursor)
+}
+
+// noProfiles panics whatever it is asked.
+type noProfiles struct{ profiles }
+
+type profiles = store.Profiles
+
+// romeo is a person's token.
+func romeo() (*token.Principal, error) {
+	return &token.Principal{Account: 1, JID: jid.MustParse("romeo@montague.lit"), Device: "phone", Scopes: []token.Scope{token.ScopeUser}}, nil
+}
+
+func newAPI(t *testing.T, s *stub, change ...func(*Config)) *API {
+	t.Helper()
+	up, err := uplink.New(uplink.Config{Domain: s})
+	require.NoError(t, err)
+	c := Config{
+		Domain: jid.MustParse("montague.lit"), Uplink: up, Inbox: s, Tokens: s,
+		Log: struct{ inbox.Log }{}, Accounts: struct{ inbox.Accounts }{}, Rosters: struct{ store.Rosters }{}, Profiles: noProfiles{},
+		Devices: struct{ store.Devices }{}, Keys: struct{ store.ServiceKeys }{}, Audit: struct{ store.Audit }{}, People: struct{ store.AccountReader }{},
+		Login:    func(context.Context, Login) (token.Pair, error) { return token.Pair{}, ErrLogin },
+		StanzaID: func(id uint64) string { return fmt.Sprint(id) }, ParseStanzaID: func(string) (uint64, bool) { return 1, true },
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	a, err := New(c)
+	require.NoError(t, err)
+	return a
+}
+
+func ask(a *API, method, path, body string) *httptest.ResponseRecorder {
+	var in io.Reader
+	if body != "" {
+		in = strings.NewReader(body)
+	}
+	r := httptest.NewRequest(method, path, in)
+	r.Header.Set("Authorization", "Bearer x")
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	w := httptest.NewRecorder()
+	a.ServeHTTP(w, r)
+	return w
+}
+
+func codeOf(t *testing.T, w *httptest.ResponseRecorder) Code {
+	t.Helper()
+	var p Problem
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &p), w.Body.String())
+	require.Equal(t, w.Code, p.Status)
+	require.Equal(t, w.Header().Get("X-Request-Id"), p.RequestID)
+	return p.Code
+}
+
+const hello = `{"client_id":"1","to":"juliet@montague.lit","content":{"kind":"text","text":"Hello"}}`
+
+// TestErrors: every error of what stands behind the API becomes its own problem, and says nothing of the inside.
+func TestErrors(t *testing.T) {
+	for _, test := range []struct {
+		err    error
+		status int
+		code   Code
+	}{
+		{token.ErrExpired, 401, CodeTokenExpired},
+		{token.ErrRevoked, 401, CodeTokenRevoked},
+		{fmt.Errorf("wrapped: %w", token.ErrInvalid), 401, CodeTokenInvalid},
+		{inbox.ErrCursor, 400, CodeInvalidCursor},
+		{inbox.ErrStartOver, 410, CodeStartOver},
+		{store.ErrNotFound, 404, CodeNotFound},
+		{uplink.ErrBusy, 503, CodeBusy},
+		{context.DeadlineExceeded, 504, CodeUnknownOutcome},
+		{errors.New("secret of the inside"), 500, CodeInternal},
+		{stanza.Refuse(stanza.Conflict, ""), 409, CodeConflict},
+		{stanza.Refuse(stanza.ServiceUnavailable, ""), 404, CodeNoAddress},
+		{stanza.Refuse(stanza.RemoteServerNotFound, ""), 404, CodeNoAddress},
+		{stanza.Refuse(stanza.ItemNotFound, ""), 404, CodeNotFound},
+		{stanza.Refuse(stanza.NotAllowed, ""), 403, CodeForbidden},
+		{stanza.Refuse(stanza.BadRequest, ""), 400, CodeBadRequest},
+		{&stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint}, 503, CodeBusy},
+		{&stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError}, 503, CodeBusy},
+		{stanza.Refuse(stanza.UndefinedCondition, ""), 500, CodeInternal},
+	} {
+		a := newAPI(t, &stub{check: romeo, send: func() (uplink.Receipt, error) { return uplink.Receipt{}, test.err }})
+		w := ask(a, "POST", "/v1/messages", hello)
+		require.Equal(t, test.status, w.Code, test.err)
+		require.Equal(t, test.code, codeOf(t, w), test.err)
+		require.NotContains(t, w.Body.String(), "inside")
+		if test.status == 503 {
+			require.NotEmpty(t, w.Header().Get("Retry-After"))
+		}
+		if test.status == 401 {
+			require.Equal(t, "Bearer", w.Header().Get("WWW-Authenticate"))
+		}
+		// And the same from what checks tokens.
+		a = newAPI(t, &stub{check: func() (*token.Principal, error) { return nil, test.err }})
+		require.Equal(t, test.code, codeOf(t, ask(a, "GET", "/v1/profile", "")))
+	}
+}
+
+// TestPanic: a handler that panics is a problem with status 500, and the next request is answered.
+func TestPanic(t *testing.T) {
+	a := newAPI(t, &stub{check: romeo, sync: func(string) (inbox.Page, error) { panic("oops") }})
+	for range 2 {
+		w := ask(a, "GET", "/v1/sync", "")
+		require.Equal(t, 500, w.Code)
+		require.Equal(t, CodeInternal, codeOf(t, w))
+		require.NotContains(t, w.Body.String(), "oops")
+	}
+	w := ask(a, "GET", "/v1/profile", "") // which gathers its answer for the ETag
+	require.Equal(t, CodeInternal, codeOf(t, w))
+}
+
+// TestWait: who waits for news gets it when there is some, an empty page when the time is over, and is let go when the node stops; and only so many wait.
+func TestWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		news := false
+		s := &stub{check: romeo, watch: make(chan struct{}, 1)}
+		s.sync = func(cursor string) (inbox.Page, error) {
+			p := inbox.Page{Cursor: cursor + "+"}
+			if news {
+				p.Removed = []jid.JID{jid.MustParse("tybalt@capulet.lit")}
+			}
+			return p, nil
+		}
+		a := newAPI(t, s, func(c *Config) { c.Waits = 2 })
+		began := time.Now()
+		w := ask(a, "GET", "/v1/sync?cursor=c&wait=10", "")
+		require.Equal(t, 200, w.Code, w.Body.String())
+		require.Equal(t, 10*time.Second, time.Since(began))
+
+		answers := make(chan *httptest.ResponseRecorder)
+		wait := func() { answers <- ask(a, "GET", "/v1/sync?cursor=c&wait=50", "") }
+		go wait()
+		synctest.Wait()
+		news = true
+		s.watch <- struct{}{}
+		require.Contains(t, (<-answers).Body.String(), "tybalt@capulet.lit")
+
+		news = false
+		go wait()
+		go wait()
+		synctest.Wait()
+		require.Equal(t, CodeRateLimited, codeOf(t, ask(a, "GET", "/v1/sync?cursor=c&wait=50", "")))
+		a.Stop()
+		a.Stop()
+		for range 2 {
+			require.Equal(t, 200, (<-answers).Code)
+		}
+		require.Empty(t, a.waiting)
+	})
+}
+
+// TestLimiter: so many at once, then one every period; keys do not concern each other, and there are not more of them than there may be.
+func TestLimiter(t *testing.T) {
+	l, now := newLimiter(2, 3), time.Unix(1000, 0)
+	for range 3 {
+		require.Zero(t, l.take("a", now))
+	}
+	require.Equal(t, 1, l.take("a", now))
+	require.Zero(t, l.take("b", now))
+	require.Zero(t, l.take("a", now.Add(500*time.Millisecond)))
+	require.NotZero(t, l.take("a", now.Add(500*time.Millisecond)))
+	require.Zero(t, newLimiter(-1, 0).take("a", now))
+	slow := newLimiter(0.1, 1)
+	require.Zero(t, slow.take("a", now))
+	require.Equal(t, 10, slow.take("a", now), "Retry-After is long enough")
+	for i := range 40 * maxKeys {
+		l.take(fmt.Sprint(i), now)
+	}
+	for i := range l.shards {
+		require.LessOrEqual(t, len(l.shards[i].next), maxKeys)
+	}
+}
+
+// TestPaths: a path that is not in canonical form is nobody's.
+func TestPaths(t *testing.T) {
+	a := newAPI(t, &stub{check: romeo})
+	for _, path := range []string{
+		"/v1//profile", "/v1/./profile", "/v1/x/../profile", "/v1/profile/", "/v1/%2e%2e/v1/profile", "/v1/%2e/profile", "/v1%2fprofile", "/v1/messages/a%2fb",
+		"/v1/messages/a%5cb", "/v1/messages/%00", "/v1/profile%00", "/v1/profile;x=y", "/v1/PROFILE", "/v1", "/v1/", "/v1/messages/", "/v1/conversations//messages",
+	} {
+		r := httptest.NewRequest("GET", "http://h/v1/x", nil)
+		u, err := r.URL.Parse("http://h" + path)
+		require.NoError(t, err, path)
+		if strings.Contains(path, "..") && !strings.Contains(path, "%") {
+			u.Path = path // Parse has resolved it
+		}
+		r.URL = u
+		if strings.Contains(path, "//") || strings.Contains(path, "/./") {
+			u.Path = path
+		}
+		w := httptest.NewRecorder()
+		a.ServeHTTP(w, r)
+		require.Equal(t, 404, w.Code, path)
+		require.Equal(t, CodeNotFound, codeOf(t, w), path)
+	}
+}
+
+// FuzzJSON: what passes the check is what encoding/json reads, without names that come twice.
+func FuzzJSON(f *testing.F) {
+	for _, seed := range []string{hello, `{"a":1,"a":2}`, `[[[]]]`, `{"a":"\u0000"}`, `1e400`, `{"a":{"b":[1,{"c":null}]}} `, "\xff", `{}{}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if checkJSON(text) != nil {
+			return
+		}
+		var v any
+		require.NoError(t, json.Unmarshal(text, &v))
+		again, err := json.Marshal(v)
+		require.NoError(t, err)
+		require.Nil(t, checkJSON(again))
+		require.Equal(t, strings.Count(string(text), ":") >= strings.Count(string(again), ":"), true)
+	})
+}
+
+// TestDocument: what the API serves as its document names every route, and every problem has a row in the reference.
+func TestDocument(t *testing.T) {
+	a := newAPI(t, &stub{check: romeo})
+	w := ask(a, "GET", "/v1/openapi.json", "")
+	require.Equal(t, 200, w.Code)
+	var doc struct {
+		OpenAPI string
+		Paths   map[string]map[string]any
+	}
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &doc))
+	require.Equal(t, "3.1.0", doc.OpenAPI)
+	for path, methods := range a.routes {
+		if path == "/v1/openapi.json" || path == "/v1/docs" {
+			continue
+		}
+		require.Len(t, doc.Paths[path], len(methods), path)
+	}
+	page := ask(a, "GET", "/v1/docs", "")
+	require.Equal(t, http.StatusOK, page.Code)
+	require.NotContains(t, page.Body.String(), "<script")
+	require.Contains(t, page.Header().Get("Content-Security-Policy"), "default-src 'none'")
+	for _, m := range meanings {
+		require.Contains(t, page.Body.String(), string(m.code))
+		require.NotEmpty(t, http.StatusText(m.status))
+	}
+	require.Contains(t, page.Body.String(), "/v1/conversations/{jid}/messages")
+}
