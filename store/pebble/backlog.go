@@ -16,52 +16,65 @@ const (
 	engineBacklog = 8
 )
 
+// firstTable is the size of the engine's first memtable; each one after it has twice the size of the one before, up to the configured one. The engine
+// lets small ones lie until there is half a full one, so they are counted by size: three of the first ones are no backlog.
+const firstTable = 256 << 10
+
 // backlog counts them by what the engine tells. A batch of the size of a memtable is one that is not counted, so that there may be more than it
 // says, never fewer; when none waits it is right again.
 type backlog struct {
 	// mu guards everything below. It is a leaf.
-	mu      sync.Mutex
-	waiting int
+	mu sync.Mutex
+	// table is the configured size of a memtable, next that of the one that is being filled, and waiting are the sizes of those that wait.
+	table, next uint64
+	waiting     []uint64
 	// moved is closed, and made anew, when fewer wait or the disk was found full.
 	moved chan struct{}
 }
 
-func newBacklog() *backlog { return &backlog{moved: make(chan struct{})} }
+func newBacklog(table uint64) *backlog {
+	return &backlog{table: table, next: min(firstTable, table), moved: make(chan struct{})}
+}
 
 func (b *backlog) rotated() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.waiting++
+	b.waiting = append(b.waiting, b.next)
+	b.next = min(2*b.next, b.table)
 }
 
 // flushed takes n of them off, and wakes who waits.
 func (b *backlog) flushed(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.waiting = max(b.waiting-n, 0)
+	b.waiting = b.waiting[min(n, len(b.waiting)):]
 	close(b.moved)
 	b.moved = make(chan struct{})
 }
 
-// look returns how many wait, and what is closed when that changes.
-func (b *backlog) look() (int, <-chan struct{}) {
+// look reports whether too much waits, and returns what is closed when that changes.
+func (b *backlog) look() (bool, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.waiting, b.moved
+	sum := uint64(0)
+	for _, size := range b.waiting {
+		sum += size
+	}
+	return sum >= maxBacklog*b.table, b.moved
 }
 
 // reset begins to count, once the log is open.
 func (b *backlog) reset() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.waiting = 0
+	b.waiting = nil
 }
 
 // roomInMemory waits until the engine takes a write without holding it. Append gets store.ErrFull when that cannot be for want of space.
 func (l *Log) roomInMemory(ctx context.Context) error {
 	for {
-		waiting, moved := l.events.backlog.look()
-		if waiting < maxBacklog {
+		crowded, moved := l.events.backlog.look()
+		if !crowded {
 			return nil
 		}
 		if l.events.full.Load() {
@@ -80,8 +93,8 @@ func (l *Log) roomInMemory(ctx context.Context) error {
 // packerMayGoOn waits as roomInMemory does, for as long as it takes, but not longer than the log is open.
 func (l *Log) packerMayGoOn() error {
 	for {
-		waiting, moved := l.events.backlog.look()
-		if waiting < maxBacklog {
+		crowded, moved := l.events.backlog.look()
+		if !crowded {
 			return nil
 		}
 		select {

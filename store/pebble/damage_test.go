@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -16,7 +17,7 @@ import (
 // TestRot changes one bit, or cuts the end off, at random places of the files of a closed log. The next start must
 // refuse, or serve everything, or name what it does not serve: nothing may be missing in silence (P28).
 func TestRot(t *testing.T) {
-	o := Options{MemTableBytes: 256 << 10, packMessages: 300, Logger: silent()}
+	o := Options{MemTableBytes: 256 << 10, packMessages: 30, Logger: silent()}
 	for _, clean := range []bool{true, false} {
 		disk := vfs.NewCrashableMem()
 		o.files = disk
@@ -24,7 +25,10 @@ func TestRot(t *testing.T) {
 		var sure store.MessageID
 		var stored []store.MessageID
 		for range 40 {
-			b := batch(50)
+			b := batch(5)
+			for _, a := range b { // few and large: reading one costs most of the time, under the race detector
+				a.Stanza = bytes.Repeat(a.Stanza, 10)
+			}
 			require.NoError(t, l.Append(t.Context(), someTime(), b, nil))
 			for _, a := range b {
 				stored = append(stored, a.ID)
@@ -35,7 +39,7 @@ func TestRot(t *testing.T) {
 			_, known, err := openWitnesses(disk, "log")
 			require.NoError(t, err)
 			sure = known[len(known)-1]
-			require.Greater(t, sure, stored[1000])
+			require.Greater(t, sure, stored[100])
 		}
 		require.NoError(t, l.Close())
 		if clean {
