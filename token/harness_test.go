@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,7 +39,7 @@ func (c *clock) pass(d time.Duration) {
 
 // world is a domain with one store, and as many processes as a test opens.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	clock  *clock
 	file   string
 	secret []byte
@@ -60,7 +61,7 @@ type process struct {
 	metrics *prometheus.Registry
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	return &world{
 		t: t, clock: &clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)},
 		file: filepath.Join(t.TempDir(), "posthouse.db"), secret: bytes.Repeat([]byte("s"), 32),
@@ -89,7 +90,7 @@ func (w *world) open(change ...func(*token.Config)) *process {
 }
 
 // person makes an account with one device.
-func (p *process) person(t *testing.T, name, device string) (store.Account, store.Device) {
+func (p *process) person(t testing.TB, name, device string) (store.Account, store.Device) {
 	t.Helper()
 	if _, err := p.db.Account(t.Context(), name); err != nil {
 		_, err := p.db.CreateAccount(t.Context(), store.Account{Name: name})
@@ -100,7 +101,7 @@ func (p *process) person(t *testing.T, name, device string) (store.Account, stor
 	return a, p.device(t, a, device)
 }
 
-func (p *process) device(t *testing.T, a store.Account, id string) store.Device {
+func (p *process) device(t testing.TB, a store.Account, id string) store.Device {
 	t.Helper()
 	now := a.Created
 	d := store.Device{Account: a.ID, ID: id, Name: "Phone", Created: now, Seen: now}
@@ -109,7 +110,7 @@ func (p *process) device(t *testing.T, a store.Account, id string) store.Device 
 }
 
 // issue makes tokens for somebody.
-func (p *process) issue(t *testing.T, name, device string) token.Pair {
+func (p *process) issue(t testing.TB, name, device string) token.Pair {
 	t.Helper()
 	a, d := p.person(t, name, device)
 	pair, err := p.Issue(t.Context(), a, d)
@@ -118,7 +119,7 @@ func (p *process) issue(t *testing.T, name, device string) token.Pair {
 }
 
 // metric returns the value of a counter; labels are names and values by turns.
-func (p *process) metric(t *testing.T, name string, labels ...string) float64 {
+func (p *process) metric(t testing.TB, name string, labels ...string) float64 {
 	t.Helper()
 	families, err := p.metrics.Gather()
 	require.NoError(t, err)
@@ -138,4 +139,18 @@ func (p *process) metric(t *testing.T, name string, labels ...string) float64 {
 	}
 	t.Fatalf("no metric %s %v", name, labels)
 	return 0
+}
+
+// countedKeys counts how often the keys are read.
+type countedKeys struct {
+	signingKeys
+	reads atomic.Int64
+}
+
+// signingKeys is store.SigningKeys under a name that none of its methods has.
+type signingKeys interface{ store.SigningKeys }
+
+func (c *countedKeys) SigningKeys(ctx context.Context) ([]store.SigningKey, error) {
+	c.reads.Add(1)
+	return c.signingKeys.SigningKeys(ctx)
 }

@@ -68,8 +68,8 @@ func (s *Service) parse(text string) (*refreshToken, error) {
 		return nil, ErrInvalid
 	}
 	const fixed = 8 + 8 + 32 + 2
-	b, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
-	if err != nil || len(b) < fixed+proof {
+	b, err := base64.RawURLEncoding.DecodeString(encoded)
+	if err != nil || len(b) < fixed+proof || base64.RawURLEncoding.EncodeToString(b) != encoded {
 		return nil, ErrInvalid
 	}
 	b, tag := b[:len(b)-proof], b[len(b)-proof:]
