@@ -2,6 +2,7 @@ package c2s_test
 
 import (
 	"encoding/base64"
+	"io"
 	"testing"
 	"testing/synctest"
 
@@ -12,12 +13,16 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// usualLogin is how clients log in with XML: SCRAM-SHA-256, a restart, a resource, stream management and carbons.
-func usualLogin(t *testing.T, p *peer) {
-	const nsBind = "urn:ietf:params:xml:ns:xmpp-bind"
-	b64 := base64.StdEncoding
+func scramClient(t testing.TB) *scram.Client {
 	s, err := scram.SHA256.NewClient("romeo", "secret of romeo", "")
 	require.NoError(t, err)
+	return s
+}
+
+// usualLogin is how clients log in with XML: SCRAM-SHA-256, a restart, a resource, stream management and carbons.
+func usualLogin(t testing.TB, s *scram.Client, p *peer) {
+	const nsBind = "urn:ietf:params:xml:ns:xmpp-bind"
+	b64 := base64.StdEncoding
 	talk := s.NewConversation()
 	first, err := talk.Step("")
 	require.NoError(t, err)
@@ -47,7 +52,7 @@ func usualLogin(t *testing.T, p *peer) {
 func TestLoginSize(t *testing.T) {
 	run(t, nil, func(t *testing.T, e *env) {
 		xml := e.peer("")
-		usualLogin(t, xml)
+		usualLogin(t, scramClient(t), xml)
 		lost, _, id, token := e.firstLogin(link.ProtocolCompact, deviceID)
 		lost.conn.Close()
 		synctest.Wait()
@@ -78,4 +83,45 @@ func TestLoginSize(t *testing.T) {
 		}
 		require.LessOrEqual(t, 4*sizes["compact, one round trip"], usual, "a quarter")
 	})
+}
+
+// BenchmarkReturning is a whole login and the end of its stream, both ends together: the client's part is a few HMACs, since it keeps what
+// it has derived from the password.
+func BenchmarkReturning(b *testing.B) {
+	e := newEnv(b, nil)
+	defer e.close()
+	leave := func(p *peer) {
+		_, _ = p.conn.Write(p.codec.AppendClose(nil))
+		_, _ = io.Copy(io.Discard, p.conn)
+		p.conn.Close()
+	}
+	b.Run("XML", func(b *testing.B) {
+		s := scramClient(b)
+		b.ReportAllocs()
+		for b.Loop() {
+			p := e.peerOf(b, "")
+			usualLogin(b, s, p)
+			leave(p)
+		}
+	})
+	p := e.peerOf(b, "")
+	p.open("").send()
+	p.opened().hears(stanza.NSStream, "features")
+	p.say(withPassword("romeo", deviceID, askToken)).send()
+	token := p.success().Child(nsFAST, "token").Attr("token")
+	for name, protocol := range map[string]string{"XMLOneRoundTrip": "", "Compact": link.ProtocolCompact} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				p := e.peerOf(b, protocol)
+				p.open("").say(withToken("romeo", token, deviceID, binding())).send()
+				p.opened()
+				if protocol == "" {
+					p.hears(stanza.NSStream, "features")
+				}
+				p.success()
+				leave(p)
+			}
+		})
+	}
 }

@@ -23,7 +23,7 @@ import (
 
 // peer is the other end of a stream in either codec: it says and hears what a stream can say, and counts the bytes.
 type peer struct {
-	t         *testing.T
+	t         testing.TB
 	conn      net.Conn
 	dec       stream.Decoder
 	codec     stream.Codec
@@ -40,10 +40,12 @@ func inBoth(t *testing.T, f func(t *testing.T, e *env, protocol string)) {
 	}
 }
 
-func (e *env) peer(protocol string) *peer {
+func (e *env) peer(protocol string) *peer { return e.peerOf(e.t, protocol) }
+
+func (e *env) peerOf(t testing.TB, protocol string) *peer {
 	near, far := link.Pipe()
 	e.serve(named{near, protocol})
-	p := &peer{t: e.t, conn: far}
+	p := &peer{t: t, conn: far}
 	if protocol == "" {
 		p.dec, p.codec = xmlstream.NewDecoder(stream.Limits{}), xmlstream.XML{}
 	} else {
