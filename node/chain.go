@@ -22,6 +22,7 @@ func (a *assembly) requests() [][]router.IQRoute {
 		a.contacts.Routes(),
 		a.devices.Routes(),
 		a.archive.Routes(),
+		a.conversations.Routes(),
 		a.admin.Routes(),
 		a.local.Extensions(),
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/archive"
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/domain/c2s"
+	"github.com/posthouse-im/posthouse/domain/conversation"
 	"github.com/posthouse-im/posthouse/domain/device"
 	"github.com/posthouse-im/posthouse/domain/local"
 	"github.com/posthouse-im/posthouse/domain/roster"
@@ -60,6 +61,8 @@ type Config struct {
 	Local local.Config `yaml:"local"`
 	// Archive is how messages are stored and read.
 	Archive archive.Config `yaml:"archive"`
+	// Conversations bounds what accounts choose for their conversations and show of themselves.
+	Conversations conversation.Config `yaml:"conversations"`
 	// Inbox is how much a first sync tells.
 	Inbox inbox.Config `yaml:"inbox"`
 	// API bounds what one token or address may ask of the HTTP API.

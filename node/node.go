@@ -15,6 +15,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/domain/c2s"
 	"github.com/posthouse-im/posthouse/domain/component"
+	"github.com/posthouse-im/posthouse/domain/conversation"
 	"github.com/posthouse-im/posthouse/domain/device"
 	"github.com/posthouse-im/posthouse/domain/local"
 	"github.com/posthouse-im/posthouse/domain/roster"
@@ -49,6 +50,8 @@ type assembly struct {
 	local    *local.Domain
 	archive  *archive.Archive
 	router   *router.Router
+
+	conversations *conversation.Conversations
 
 	inbox     *inbox.View
 	component *component.Component
@@ -167,14 +170,15 @@ func (a *assembly) wire(ctx context.Context) error {
 	}
 	rosterConfig := a.Config.Roster
 	rosterConfig.Domain, rosterConfig.Sessions, rosterConfig.Store, rosterConfig.Forward = a.domain, a.sessions, a.database, forward
-	rosterConfig.Activity, rosterConfig.Metrics, rosterConfig.Log = a.activity, a.Registry, a.Log
+	rosterConfig.Activity, rosterConfig.Changed, rosterConfig.Metrics, rosterConfig.Log = a.activity, a.changed, a.Registry, a.Log
 	if a.contacts, err = roster.New(rosterConfig); err != nil {
 		return err
 	}
 	archiveConfig := a.Config.Archive
 	archiveConfig.Log, archiveConfig.Preferences, archiveConfig.Directory = a.log, a.database, a.auth.Directory()
 	archiveConfig.Contacts, archiveConfig.Domain, archiveConfig.Key = a.contacts, a.domain, stanzaKey
-	archiveConfig.Metrics, archiveConfig.Logger = a.Registry, a.Log
+	archiveConfig.Changed, archiveConfig.Metrics, archiveConfig.Logger = a.changed, a.Registry, a.Log
+	archiveConfig.Copy = func(ctx context.Context, e *router.Envelope) { a.local.Copy(ctx, e) }
 	archiveConfig.Changed = func(account uint64) { a.component.Changed(account) }
 	if a.archive, err = archive.New(archiveConfig); err != nil {
 		return err
@@ -182,7 +186,9 @@ func (a *assembly) wire(ctx context.Context) error {
 	localConfig := a.Config.Local
 	localConfig.Domain, localConfig.Sessions, localConfig.Accounts, localConfig.Contacts = a.domain, a.sessions, a.auth.Directory(), a.contacts
 	localConfig.Forward, localConfig.Offline, localConfig.Stamp, localConfig.Activity = forward, a.archive, a.archive.Stamp, a.activity
-	localConfig.AccountFeatures = []string{"urn:posthouse:confirm:1"}
+	localConfig.AccountFeatures = []string{
+		"urn:posthouse:confirm:1", "urn:posthouse:place:1", "urn:xmpp:message-retract:1", "urn:xmpp:message-retract:1#tombstone",
+	}
 	localConfig.ClientElements = append([]string{"request", "origin"}, content.Elements()...)
 	localConfig.Version, localConfig.Metrics, localConfig.Log = a.Version, a.Registry, a.Log
 	if a.local, err = local.New(localConfig); err != nil {
@@ -192,6 +198,9 @@ func (a *assembly) wire(ctx context.Context) error {
 	a.router.Handle(a.domain.Domain(), a.local)
 	a.archive.Connect(a.router)
 	if err := a.makeUplink(); err != nil {
+		return err
+	}
+	if err := a.makeConversations(); err != nil {
 		return err
 	}
 	if err := a.makeClients(); err != nil {

@@ -28,6 +28,16 @@ func newBudget(rate, burst float64) *budget {
 	return &budget{rate: rate, burst: burst, buckets: make(map[store.AccountID]bucket), sweepAt: budgetSweep}
 }
 
+// Allow reports whether the account may ask one more thing that reads many messages, and takes one token of its budget when it may.
+func (a *Archive) Allow(account uint64) bool {
+	return a.budget.allow(store.AccountID(account), a.now())
+}
+
+// Spend takes what reading so many messages costs from the account's budget.
+func (a *Archive) Spend(account uint64, messages int) {
+	a.budget.spend(store.AccountID(account), float64(messages)/messagesPerToken, a.now())
+}
+
 // allow reports whether the account may ask one more thing, and takes one token when it may. What it costs beyond that
 // is told to spend afterwards, when it is known.
 func (b *budget) allow(account store.AccountID, now time.Time) bool {

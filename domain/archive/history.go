@@ -286,14 +286,26 @@ func (a *Archive) send(ctx context.Context, to jid.JID, q *query, p *page) {
 		if q.queryID != "" {
 			result.Attrs = append(result.Attrs, stanza.Attr{Local: "queryid", Value: q.queryID})
 		}
-		forwarded := stanza.New(nsForward, "forwarded").With(stanza.New(nsDelay, "delay", "stamp", stampOf(it.message.ID.Time())))
-		if it.stanza != nil { // §3.2: without it, the place of a message that is gone
-			forwarded = forwarded.With(messageElement(a.Stamp(it.stanza, owner, uint64(it.message.ID), it.message.Seq)))
-		}
+		forwarded := a.forwarded(it, owner) // §3.2: without a stanza it is the place of a message that is gone
 		// Client libraries look at from before they believe a result (§8.2).
 		s := &stanza.Stanza{Kind: stanza.Message, From: owner, To: to, Payload: []stanza.Element{result.With(forwarded)}}
 		a.router.Forward(ctx, &stream.Packet{Stanza: s, Copy: true})
 	}
+}
+
+// Forwarded returns a stored message as it is shown to one of its parties: with the time of its acceptance, its identity in the owner's
+// archive and its number (XEP-0297). ok is false when it cannot be read back, which is logged.
+func (a *Archive) Forwarded(m *store.Message, owner jid.JID) (e stanza.Element, ok bool) {
+	it := a.item(m)
+	return a.forwarded(&it, owner), it.stanza != nil
+}
+
+func (a *Archive) forwarded(it *item, owner jid.JID) stanza.Element {
+	e := stanza.New(nsForward, "forwarded").With(stanza.New(nsDelay, "delay", "stamp", stampOf(it.message.ID.Time())))
+	if it.stanza == nil {
+		return e
+	}
+	return e.With(messageElement(a.Stamp(it.stanza, owner, uint64(it.message.ID), it.message.Seq)))
 }
 
 // messageElement is a message as an element inside another one (XEP-0297 §3.1).

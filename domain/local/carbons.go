@@ -28,6 +28,9 @@ func (d *Domain) Carbons() router.Stage {
 	}
 }
 
+// Copy does what the stage does, for a stored message that the server itself says in somebody's name.
+func (d *Domain) Copy(ctx context.Context, e *router.Envelope) { _, _ = d.carbons(ctx, e) }
+
 func (d *Domain) carbons(_ context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
 	s := e.Stanza
 	if s.Kind != stanza.Message || s.To.Bare() == s.From.Bare() || !eligible(s) {
@@ -150,7 +153,7 @@ func eligible(s *stanza.Stanza) bool {
 			}
 			talk = true
 		case "urn:xmpp:receipts", "http://jabber.org/protocol/chatstates", "urn:xmpp:chat-markers:0", "jabber:x:conference",
-			"urn:xmpp:message-retract:1", "urn:xmpp:reactions:0", "urn:xmpp:jingle-message:0":
+			nsRetract, "urn:xmpp:reactions:0", "urn:xmpp:jingle-message:0":
 			talk = true
 		}
 	}

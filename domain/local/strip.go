@@ -15,6 +15,8 @@ const (
 	nsOccupantID = "urn:xmpp:occupant-id:0"
 	nsMUCUser    = "http://jabber.org/protocol/muc#user"
 	nsAddresses  = "http://jabber.org/protocol/address"
+	nsRetract    = "urn:xmpp:message-retract:1"
+	nsModerate   = "urn:xmpp:message-moderate:1"
 )
 
 // Strip is the stage that removes from a client's message or presence what only servers may assert.
@@ -57,6 +59,10 @@ func (d *Domain) asserted(s *stanza.Stanza, e *stanza.Element) bool {
 		return true
 	case nsMUCUser: // XEP-0045: a client says it only to a room, to invite, to decline, or in a private message
 		return d.ours(s.To) || !clientMUC(e)
+	case nsRetract: // XEP-0424 §5: what is left of a message is said by an archive; who moderated it, by the server
+		return e.Local == "retracted" || e.Child(nsModerate, "moderated") != nil
+	case nsModerate: // XEP-0425
+		return e.Local == "moderated"
 	case nsAddresses: // XEP-0033: set by a multicast service, of which there is none here
 		return true
 	}

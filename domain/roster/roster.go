@@ -40,6 +40,8 @@ type Config struct {
 	Forward func(ctx context.Context, p *stream.Packet) `yaml:"-"`
 	// Activity is told when an account goes offline (XEP-0012); nil keeps no record.
 	Activity store.LastActivity `yaml:"-"`
+	// Changed is told of an account whose roster has changed; nil tells nobody. It must not block.
+	Changed func(account uint64) `yaml:"-"`
 	// Metrics receives the package's metrics; nil leaves them unregistered.
 	Metrics prometheus.Registerer `yaml:"-"`
 	// Log receives what an operator can act on; nil discards it.
@@ -164,6 +166,7 @@ func (k *Contacts) save(ctx context.Context, o owner, r *roster, item store.Rost
 	if item.Listed {
 		k.push(o, itemElement(&item), version)
 	}
+	k.changed(o)
 	return nil
 }
 
@@ -190,7 +193,14 @@ func (k *Contacts) remove(ctx context.Context, o owner, r *roster, item *store.R
 	if item.Listed {
 		k.push(o, removedElement(item.JID), version)
 	}
+	k.changed(o)
 	return nil
+}
+
+func (k *Contacts) changed(o owner) {
+	if k.config.Changed != nil {
+		k.config.Changed(o.id)
+	}
 }
 
 // broken is the answer when the store does not answer; what was cached is forgotten, since it is not known what was stored.

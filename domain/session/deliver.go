@@ -164,6 +164,9 @@ func (u *User) Carbons(s *Session) bool { return s.carbons && !s.failed }
 // Interested reports whether the session gets roster pushes (RFC 6121 §2.2).
 func (u *User) Interested(s *Session) bool { return s.interested && !s.failed }
 
+// Synced reports whether the session is told of changes of conversations and of the profile, see SetSynced.
+func (u *User) Synced(s *Session) bool { return s.synced && !s.failed }
+
 // Had reports whether the stored message was given to the session already, by delivery or replay. copied says whether
 // it is of the kind that those who want carbons get a copy of.
 func (u *User) Had(s *Session, p *stream.Packet, copied bool) bool { return s.had(p, copied) }

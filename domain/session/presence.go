@@ -87,6 +87,15 @@ func (m *Manager) SetInterested(s *Session) bool {
 	return !was
 }
 
+// SetSynced says whether the session is told of what other sessions of the account change of conversations and the profile, and
+// reports false when the session has ended.
+func (m *Manager) SetSynced(s *Session, on bool) bool {
+	s.user.mu.Lock()
+	defer s.user.mu.Unlock()
+	s.synced = on
+	return !s.gone
+}
+
 // Direct records that the session sent directed presence to an address, or took it back (RFC 6121 §4.6.3).
 // It reports false when the session has sent it to as many as it may.
 func (m *Manager) Direct(s *Session, to jid.JID, available bool) bool {

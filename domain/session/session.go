@@ -86,6 +86,7 @@ type Session struct {
 	priority    int8
 	interested  bool
 	carbons     bool
+	synced      bool
 	gone        bool          // unbound or replaced
 	left        chan struct{} // made when it was replaced, closed by Unbind
 	failed      bool          // its side queue overflowed: it is about to be ended and gets nothing more

@@ -1,0 +1,166 @@
+// Package conversation is what the devices of an account share beside messages and contacts: which conversations there are and what was
+// chosen for them, what the account shows of itself, and the exchange by which a device catches up with all of it (sync).
+//
+// It owns nothing but its configuration and starts no goroutine: handlers run on the requester's. It only reads the message log, through
+// package inbox; settings and profiles it writes.
+//
+// What it never does: tell one account of another's conversations or settings; or store anything unbounded.
+package conversation
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/inbox"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
+)
+
+// Our own namespaces. docs/protocol/sync.md describes them.
+const (
+	nsSync          = "urn:posthouse:sync:1"
+	nsConversations = "urn:posthouse:conversations:1"
+	nsProfile       = "urn:posthouse:profile:1"
+)
+
+// Inbox is what an account sees of the stores: *inbox.View.
+type Inbox interface {
+	Sync(ctx context.Context, o inbox.Owner, cursor string, limit int) (inbox.Page, error)
+	Conversations(ctx context.Context, o inbox.Owner, before store.MessageID, limit int) (found []inbox.Conversation, more bool, err error)
+}
+
+// Archive is what is needed of the archive: *archive.Archive.
+type Archive interface {
+	// Forwarded returns a stored message as its owner is shown it; ok is false when it cannot be read back.
+	Forwarded(m *store.Message, owner jid.JID) (e stanza.Element, ok bool)
+	StanzaID(id uint64) string
+	ParseStanzaID(text string) (id uint64, ok bool)
+	// Allow takes one token of the account's budget for queries, and Spend what reading so many messages costs.
+	Allow(account uint64) bool
+	Spend(account uint64, messages int)
+}
+
+// Accounts finds accounts by name.
+type Accounts interface {
+	Lookup(ctx context.Context, name string) (account store.AccountID, ok bool, err error)
+}
+
+// Config configures Conversations. Domain to Accounts are required; the rest may be zero. The fields with a yaml name are the operator's.
+type Config struct {
+	// Domain is the domain of the accounts.
+	Domain   jid.JID          `yaml:"-"`
+	Sessions *session.Manager `yaml:"-"`
+	Inbox    Inbox            `yaml:"-"`
+	Archive  Archive          `yaml:"-"`
+	Settings store.Settings   `yaml:"-"`
+	Profiles store.Profiles   `yaml:"-"`
+	Accounts Accounts         `yaml:"-"`
+	// Changed is told of an account whose settings or profile have changed; nil tells nobody. It must not block.
+	Changed func(account uint64) `yaml:"-"`
+	// Log receives what an operator can act on; nil discards it.
+	Log *slog.Logger `yaml:"-"`
+
+	// MaxSettings is for how many conversations an account may choose something; default 5,000. Beyond it: <resource-constraint/>.
+	MaxSettings int `yaml:"max_settings" default:"5000" min:"1"`
+	// MaxName is how many bytes the name and the title of a profile may have; default 128, which is also the most. Beyond it: <not-acceptable/>.
+	MaxName int `yaml:"max_name" default:"128" min:"1" max:"128"`
+	// PageBytes bounds the stored text of one page of a sync, which is one stanza; default 128 KiB. One message always fits.
+	PageBytes int `yaml:"page_bytes" default:"131072" min:"1"`
+}
+
+// maxName is what the store takes.
+const maxName = 128
+
+// Conversations answers the requests. All methods may be called from any goroutine.
+type Conversations struct{ config Config }
+
+// New returns what answers.
+func New(c Config) (*Conversations, error) {
+	if c.Domain.IsZero() || c.Sessions == nil || c.Inbox == nil || c.Archive == nil || c.Settings == nil || c.Profiles == nil || c.Accounts == nil {
+		return nil, errors.New("conversation: Domain, Sessions, Inbox, Archive, Settings, Profiles and Accounts are required")
+	}
+	if c.MaxSettings <= 0 {
+		c.MaxSettings = 5000
+	}
+	if c.MaxName <= 0 || c.MaxName > maxName {
+		c.MaxName = maxName
+	}
+	if c.PageBytes <= 0 {
+		c.PageBytes = 128 << 10
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Conversations{c}, nil
+}
+
+// Routes returns the lines of the IQ table that are answered here, all of them to the requester's own account only.
+func (c *Conversations) Routes() []router.IQRoute {
+	own := func(kind, space, local string, handle func(context.Context, inbox.Owner, *stanza.Stanza) ([]stanza.Element, *stanza.Error)) router.IQRoute {
+		return router.IQRoute{
+			Target: router.ToOwnAccount, Type: kind, Space: space, Local: local,
+			Handle: func(ctx context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+				if account == 0 {
+					return nil, notYours
+				}
+				return handle(ctx, inbox.Owner{Account: store.AccountID(account), JID: iq.From.Bare()}, iq)
+			},
+		}
+	}
+	return []router.IQRoute{
+		own(stanza.TypeGet, nsSync, "sync", c.sync),
+		own(stanza.TypeSet, nsSync, "enable", c.enable),
+		own(stanza.TypeSet, nsSync, "disable", c.enable),
+		own(stanza.TypeGet, nsConversations, "conversations", c.list),
+		own(stanza.TypeSet, nsConversations, "settings", c.setSettings),
+		own(stanza.TypeGet, nsProfile, "profile", c.profile),
+		own(stanza.TypeSet, nsProfile, "profile", c.setProfile),
+	}
+}
+
+// Refusals.
+var (
+	notYours = stanza.Refuse(stanza.Forbidden, "Conversations are open to their owner only.")
+	tooMany  = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "Too many queries. Try again later."}
+	broken   = &stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError, Text: "The server cannot answer this now."}
+	noCursor = stanza.Refuse(stanza.BadRequest, "The cursor is not one of this account's.")
+)
+
+// failed logs what went wrong and returns what the requester is told of it.
+func (c *Conversations) failed(doing string, o inbox.Owner, err error) *stanza.Error {
+	c.config.Log.Error("could not "+doing, "account", uint64(o.Account), "error", err)
+	return broken
+}
+
+func bad(text string) *stanza.Error { return stanza.Refuse(stanza.BadRequest, text) }
+
+// enable turns on or off that the session is told of changes that other sessions of the account make.
+func (c *Conversations) enable(_ context.Context, _ inbox.Owner, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+	s := c.config.Sessions.Lookup(iq.From)
+	if s == nil || !c.config.Sessions.SetSynced(s, iq.Child(nsSync, "enable") != nil) {
+		return nil, stanza.Refuse(stanza.NotAllowed, "")
+	}
+	return nil, nil
+}
+
+// push tells the account's other sessions that want to know of a change, and those who wait for one.
+func (c *Conversations) push(o inbox.Owner, by jid.JID, change stanza.Element) {
+	c.config.Sessions.Visit(o.JID, func(u *session.User) {
+		for s := range u.All {
+			if s.JID() == by || !u.Synced(s) || u.Account() != uint64(o.Account) {
+				continue
+			}
+			u.Send(s, &stream.Packet{Stanza: &stanza.Stanza{
+				Kind: stanza.Message, Type: stanza.TypeHeadline, From: o.JID, To: s.JID(), Payload: []stanza.Element{change},
+			}})
+		}
+	})
+	if c.config.Changed != nil {
+		c.config.Changed(uint64(o.Account))
+	}
+}

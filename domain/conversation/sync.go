@@ -1,0 +1,229 @@
+package conversation
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/posthouse-im/posthouse/inbox"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+)
+
+const (
+	// defaultPage and maxPage are how many messages, settings and so on a page has when nothing is asked for, and at most.
+	defaultPage = 50
+	maxPage     = 500
+	// maxCursor is longer than any cursor.
+	maxCursor = 1024
+)
+
+// startOver tells that the cursor leads nowhere any more.
+var startOver = func() *stanza.Error {
+	app := stanza.New(nsSync, "start-over")
+	return &stanza.Error{Condition: stanza.ItemNotFound, Text: "Start over, without a cursor.", App: &app}
+}()
+
+// sync answers what has changed for the account since a cursor.
+func (c *Conversations) sync(ctx context.Context, o inbox.Owner, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+	request := iq.Child(nsSync, "sync")
+	limit, refusal := pageOf(request)
+	if refusal != nil {
+		return nil, refusal
+	}
+	cursor := request.Attr("cursor")
+	if len(cursor) > maxCursor {
+		return nil, noCursor
+	}
+	if !c.config.Archive.Allow(uint64(o.Account)) {
+		return nil, tooMany
+	}
+	page, err := c.page(ctx, o, cursor, limit)
+	switch {
+	case errors.Is(err, inbox.ErrCursor):
+		return nil, noCursor
+	case errors.Is(err, inbox.ErrStartOver):
+		return nil, startOver
+	case err != nil:
+		return nil, c.failed("sync", o, err)
+	}
+	return []stanza.Element{c.answer(o, &page)}, nil
+}
+
+// page reads a page that fits into one stanza. Where a page ends is up to the inbox, so one that is too large is read again, shorter.
+func (c *Conversations) page(ctx context.Context, o inbox.Owner, cursor string, limit int) (page inbox.Page, err error) {
+	for {
+		page, err = c.config.Inbox.Sync(ctx, o, cursor, limit)
+		if err != nil {
+			return page, err
+		}
+		n, bytes, fitting := len(page.Messages), 0, 0
+		for i := range page.Messages {
+			if bytes += len(page.Messages[i].Stanza); bytes <= c.config.PageBytes {
+				fitting++
+			}
+		}
+		c.config.Archive.Spend(uint64(o.Account), n)
+		if fitting == n || n == 1 || limit == 1 {
+			return page, nil
+		}
+		limit = max(1, min(fitting, limit/2))
+	}
+}
+
+// pageOf reads the size of a page.
+func pageOf(request *stanza.Element) (int, *stanza.Error) {
+	text := request.Attr("max")
+	if text == "" {
+		return defaultPage, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || n == 0 {
+		return 0, bad("max is not a number from 1 on.")
+	}
+	return int(min(n, maxPage)), nil
+}
+
+// answer is a page as one element.
+func (c *Conversations) answer(o inbox.Owner, p *inbox.Page) stanza.Element {
+	out := stanza.New(nsSync, "sync", "cursor", p.Cursor)
+	flag(&out, "more", p.More)
+	flag(&out, "first", p.First)
+	add := func(e stanza.Element) { out.Nodes = append(out.Nodes, stanza.Node{Element: &e}) }
+	for i := range p.Messages {
+		if e, ok := c.config.Archive.Forwarded(&p.Messages[i], o.JID); ok {
+			add(e)
+		}
+	}
+	for i := range p.Conversations {
+		add(c.conversation(nsSync, &p.Conversations[i]))
+	}
+	if p.RosterAll || len(p.Roster)+len(p.Removed) > 0 {
+		add(rosterElement(p))
+	}
+	for i := range p.Profiles {
+		if e, ok := c.profileElement(&p.Profiles[i]); ok {
+			add(e)
+		}
+	}
+	return out
+}
+
+// conversation is a conversation as it is now. What is not known, or is as it is by default, has no attribute.
+func (c *Conversations) conversation(space string, v *inbox.Conversation) stanza.Element {
+	e := stanza.New(space, "conversation", "with", v.With.JID.String())
+	add := func(name, value string) { e.Attrs = append(e.Attrs, stanza.Attr{Local: name, Value: value}) }
+	number := func(name string, n uint64) {
+		if n != 0 {
+			add(name, strconv.FormatUint(n, 10))
+		}
+	}
+	number("number", v.LastSeq)
+	number("read", v.Own.Read)
+	number("delivered", v.Own.Delivered)
+	number("peer-read", v.Peer.Read)
+	number("peer-delivered", v.Peer.Delivered)
+	number("unread", uint64(v.Unread))
+	if v.Last != 0 {
+		add("last", c.config.Archive.StanzaID(uint64(v.Last)))
+	}
+	choose(&e, &v.Settings)
+	return e
+}
+
+// choose adds the attributes of settings that are not as they are by default.
+func choose(e *stanza.Element, s *store.ConversationSettings) {
+	if !s.MutedUntil.IsZero() {
+		e.Attrs = append(e.Attrs, stanza.Attr{Local: "muted-until", Value: stamp(s.MutedUntil)})
+	}
+	flag(e, "pinned", s.Pinned)
+}
+
+// flag adds an attribute when it is true.
+func flag(e *stanza.Element, name string, is bool) {
+	if is {
+		e.Attrs = append(e.Attrs, stanza.Attr{Local: name, Value: "true"})
+	}
+}
+
+const nsRoster = "jabber:iq:roster"
+
+// rosterElement tells the changes of the roster as roster items (RFC 6121 §2.1.2).
+func rosterElement(p *inbox.Page) stanza.Element {
+	out := stanza.New(nsSync, "roster")
+	flag(&out, "all", p.RosterAll)
+	items := make([]stanza.Element, 0, len(p.Roster)+len(p.Removed))
+	for i := range p.Roster {
+		items = append(items, rosterItem(&p.Roster[i]))
+	}
+	for _, j := range p.Removed {
+		items = append(items, stanza.New(nsRoster, "item", "jid", j.String(), "subscription", "remove"))
+	}
+	for i := range items {
+		out.Nodes = append(out.Nodes, stanza.Node{Element: &items[i]})
+	}
+	return out
+}
+
+func rosterItem(i *store.RosterItem) stanza.Element {
+	e := stanza.New(nsRoster, "item", "jid", i.JID.String())
+	add := func(name, value string, is bool) {
+		if is {
+			e.Attrs = append(e.Attrs, stanza.Attr{Local: name, Value: value})
+		}
+	}
+	subscription := "none"
+	switch {
+	case i.To && i.From:
+		subscription = "both"
+	case i.To:
+		subscription = "to"
+	case i.From:
+		subscription = "from"
+	}
+	add("name", i.Name, i.Name != "")
+	add("subscription", subscription, true)
+	add("ask", "subscribe", i.PendingOut)
+	add("approved", "true", i.Approved)
+	for _, g := range i.Groups {
+		e = e.With(stanza.New(nsRoster, "group").WithText(g))
+	}
+	return e
+}
+
+// list answers which conversations there are, the newest first.
+func (c *Conversations) list(ctx context.Context, o inbox.Owner, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+	request := iq.Child(nsConversations, "conversations")
+	limit, refusal := pageOf(request)
+	if refusal != nil {
+		return nil, refusal
+	}
+	before := uint64(0)
+	if text := request.Attr("before"); text != "" {
+		var ok bool
+		if before, ok = c.config.Archive.ParseStanzaID(text); !ok {
+			return nil, stanza.Refuse(stanza.ItemNotFound, "There is no message of that id.")
+		}
+	}
+	if !c.config.Archive.Allow(uint64(o.Account)) {
+		return nil, tooMany
+	}
+	found, more, err := c.config.Inbox.Conversations(ctx, o, store.MessageID(before), limit)
+	if err != nil {
+		return nil, c.failed("list conversations", o, err)
+	}
+	c.config.Archive.Spend(uint64(o.Account), len(found))
+	out := stanza.New(nsConversations, "conversations")
+	flag(&out, "more", more)
+	for i := range found {
+		e := c.conversation(nsConversations, &found[i])
+		out.Nodes = append(out.Nodes, stanza.Node{Element: &e})
+	}
+	return []stanza.Element{out}, nil
+}
+
+// addressOf is the address of an account of this domain.
+func (c *Conversations) addressOf(name string) (jid.JID, error) {
+	return jid.New(name, c.config.Domain.Domain(), "")
+}
