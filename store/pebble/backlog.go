@@ -32,8 +32,13 @@ type backlog struct {
 	moved chan struct{}
 }
 
-func newBacklog(table uint64) *backlog {
-	return &backlog{table: table, next: min(firstTable, table), moved: make(chan struct{})}
+func newBacklog() *backlog { return &backlog{moved: make(chan struct{})} }
+
+// configure is told the size of a memtable before the engine starts.
+func (b *backlog) configure(table uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.table, b.next = table, min(firstTable, table)
 }
 
 func (b *backlog) rotated() {

@@ -18,6 +18,7 @@ import (
 
 // engineOptions are the engine's settings. They were chosen by measurement, see docs/design/message-log.md.
 func engineOptions(o Options, e *events) *engine.Options {
+	e.backlog.configure(o.MemTableBytes)
 	opts := &engine.Options{
 		FS: guard{o.files, e},
 		// The engine takes what its memtables hold out of the cache.
