@@ -53,7 +53,7 @@ type Config struct {
 	Inbox int
 	// KeepAlive is how long the connection may be silent before the client looks whether it is still there; default 4 minutes. The server may ask for less.
 	KeepAlive time.Duration
-	// BackOff is the longest wait before another attempt to connect; default 1 minute. The first is half a second, and each is up to twice the one before.
+	// BackOff is the longest wait before another attempt to connect; default 1 minute. The first is at most 200 ms, and each twice the one before.
 	BackOff time.Duration
 	// Log gets what goes wrong and heals by itself; nil for nothing.
 	Log *slog.Logger
@@ -251,7 +251,7 @@ func (c *Client) run(conn *Conn) {
 			wait = 0
 		}
 		for {
-			wait = min(max(2*wait, 500*time.Millisecond), c.config.BackOff)
+			wait = min(max(2*wait, firstWait), c.config.BackOff)
 			if !c.pause(wait) {
 				return
 			}
@@ -270,6 +270,9 @@ func (c *Client) run(conn *Conn) {
 		}
 	}
 }
+
+// firstWait is the longest wait before the first attempt to come back.
+const firstWait = 200 * time.Millisecond
 
 // connectTimeout bounds an attempt to connect and log in.
 const connectTimeout = 30 * time.Second

@@ -1,0 +1,200 @@
+package doors
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/wire/jid"
+)
+
+// said is a message as its sender knows it.
+type said struct {
+	text    string
+	receipt client.Receipt
+}
+
+// requireHistory compares the archive of an app with what was said: nothing lost, nothing doubled, the same identities and numbers.
+func requireHistory(t *testing.T, a *app, with jid.JID, all []said) {
+	t.Helper()
+	after := ""
+	n := 0
+	for {
+		page, err := a.History(wait(t), client.Query{With: with, After: after})
+		require.NoError(t, err)
+		for _, m := range page.Messages {
+			require.Less(t, n, len(all), "more in the history than was sent: %s", m.Content.Text)
+			requireSame(t, all[n], m)
+			after = m.StanzaID
+			n++
+		}
+		if page.Complete {
+			require.Equal(t, len(all), n)
+			return
+		}
+	}
+}
+
+func requireSame(t *testing.T, s said, m client.Message) {
+	t.Helper()
+	require.Equal(t, s.text, m.Content.Text)
+	require.Equal(t, s.receipt.ID, m.ID)
+	require.Equal(t, s.receipt.StanzaID, m.StanzaID)
+	require.Equal(t, s.receipt.Number, m.Number)
+	require.True(t, s.receipt.Time.Equal(m.Time) || !m.Fetched)
+}
+
+// TestCutBetweenAcceptanceAndAnswer breaks the connections of both sides at any byte that the server says, over and over, while one writes to the
+// other: each message is stored and seen once, in order, as its sender was told.
+func TestCutBetweenAcceptanceAndAnswer(t *testing.T) {
+	t.Parallel()
+	for name, forget := range map[string]bool{"resumed": false, "new session": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := stage(t, "romeo", "juliet")
+			near, far := lay(t, h.Place().Compact), lay(t, h.Place().Compact)
+			r := connect(t, "tcp://"+near.address(), "romeo")
+			j := connect(t, "tcp://"+far.address(), "juliet")
+			var all []said
+			rounds := 30
+			if forget {
+				rounds = 6
+			}
+			for round := range rounds {
+				near.arm(rand.IntN(900))
+				far.arm(rand.IntN(2000))
+				for i := range 8 {
+					body := fmt.Sprintf("%d.%d", round, i)
+					receipt, err := r.Send(wait(t), juliet, text(body))
+					require.NoError(t, err)
+					require.Equal(t, uint64(len(all)+1), receipt.Number)
+					all = append(all, said{body, receipt})
+				}
+				if forget && round%2 == 1 { // the server starts anew and has forgotten all streams
+					require.NoError(t, h.Restart())
+					near.lead(h.Place().Compact)
+					far.lead(h.Place().Compact)
+				}
+			}
+			for _, s := range all {
+				requireSame(t, s, next(t, j.messages, numbered))
+			}
+			require.Positive(t, near.broken())
+			require.Positive(t, far.broken())
+			if forget {
+				require.Greater(t, r.Stats().Sessions, uint64(1))
+			} else {
+				require.Positive(t, r.Stats().Resumptions)
+			}
+			requireHistory(t, r, juliet, all)
+			requireHistory(t, j, romeo, all)
+			require.Empty(t, j.messages, "something came twice")
+		})
+	}
+}
+
+// TestInboxOverflows: whoever reads slower than others write gets everything in order all the same.
+func TestInboxOverflows(t *testing.T) {
+	t.Parallel()
+	h := stage(t, "romeo", "juliet")
+	go1 := make(chan struct{})
+	var got []client.Message
+	full := make(chan struct{})
+	r := connect(t, "tcp://"+h.Place().Compact, "romeo")
+	j := connect(t, "tcp://"+h.Place().Compact, "juliet", func(c *client.Config) {
+		c.Inbox = 10
+		c.Message = func(m client.Message) {
+			<-go1
+			if m.Number == 0 {
+				return
+			}
+			if got = append(got, m); m.Content.Text == "the end" {
+				close(full)
+			}
+		}
+	})
+	var all []said
+	send := func(body string) {
+		receipt, err := r.Send(wait(t), juliet, text(body))
+		require.NoError(t, err)
+		all = append(all, said{body, receipt})
+	}
+	for i := range 300 {
+		send(fmt.Sprint(i))
+	}
+	send("the end")
+	close(go1)
+	next(t, full, func(struct{}) bool { return true })
+	require.NoError(t, j.Close())
+	require.Len(t, got, len(all))
+	for i, s := range all {
+		requireSame(t, s, got[i])
+	}
+	require.Positive(t, j.Stats().Refetched)
+}
+
+// TestAway: a client that was away for 10,000 messages, in several conversations, is given all of them, in order, before anything new.
+func TestAway(t *testing.T) {
+	t.Parallel()
+	const people, each = 4, 2500
+	names := []string{"juliet"}
+	for i := range people {
+		names = append(names, fmt.Sprintf("friend%d", i))
+	}
+	h := stage(t, names...)
+	address := "tcp://" + h.Place().Compact
+	j := connect(t, address, "juliet")
+	friends := make([]*app, people)
+	for i := range friends {
+		friends[i] = connect(t, address, names[i+1])
+	}
+	first, err := friends[0].Send(wait(t), juliet, text("before"))
+	require.NoError(t, err)
+	seen := next(t, j.messages, numbered)
+	require.Equal(t, first.StanzaID, seen.StanzaID)
+	require.NoError(t, j.Close())
+
+	errs := make(chan error, people)
+	for i, f := range friends {
+		go func() {
+			errs <- sendMany(t, f, each, func(n int) string { return fmt.Sprintf("%d.%d", i, n) })
+		}()
+	}
+	for range friends {
+		require.NoError(t, <-errs)
+	}
+	j = connect(t, address, "juliet", func(c *client.Config) { c.Since = seen.StanzaID })
+	last := map[jid.JID]uint64{jid.MustParse("friend0@localhost"): 1}
+	for range people * each {
+		m := next(t, j.messages, numbered)
+		require.Equal(t, last[m.Conversation]+1, m.Number, "a hole in the conversation with %s", m.Conversation)
+		last[m.Conversation] = m.Number
+	}
+	receipt, err := friends[1].Send(wait(t), juliet, text("after"))
+	require.NoError(t, err)
+	require.Equal(t, receipt.StanzaID, next(t, j.messages, numbered).StanzaID)
+}
+
+// sendMany sends so many messages to Juliet, many at a time, in order.
+func sendMany(t *testing.T, a *app, n int, body func(int) string) error {
+	const window = 64
+	errs := make(chan error, n)
+	slots := make(chan struct{}, window)
+	for i := range n {
+		slots <- struct{}{}
+		go func() {
+			_, err := a.Send(t.Context(), juliet, text(body(i)))
+			<-slots
+			errs <- err
+		}()
+	}
+	for range n {
+		if err := <-errs; err != nil {
+			return err
+		}
+	}
+	return nil
+}
