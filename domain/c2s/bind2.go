@@ -11,7 +11,7 @@ import (
 // tagRandom is how many characters of five random bits follow the client's tag in a resource: nobody guesses them.
 const tagRandom = 16
 
-// bindInline binds a resource within the login (XEP-0386 §2.2) and reports whether it did, or has ended the stream. When the account has
+// bindInline binds a resource within the login (XEP-0386 §3.2) and reports whether it did, or has ended the stream. When the account has
 // too many resources the login goes on without one: the client is told by what it does not find in <success/>, and may bind as in RFC 6120.
 func (c *conn) bindInline(e *stanza.Element, s *success) bool {
 	resource := rand.Text()[:tagRandom]

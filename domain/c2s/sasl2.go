@@ -24,7 +24,7 @@ const (
 type wishes struct {
 	exchange *auth.Exchange
 	agent    auth.Agent
-	bind     *stanza.Element // XEP-0386 §2.2; nil: no resource yet
+	bind     *stanza.Element // XEP-0386 §3.2; nil: no resource yet
 	resume   *stanza.Element // XEP-0198 §9.2; nil: no stream to resume
 	token    string          // the mechanism of <request-token/> (XEP-0484 §3.2); "" for none
 	use      *auth.TokenUse  // <fast/> (XEP-0484 §3.4); nil: it logs in with a password

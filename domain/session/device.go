@@ -45,7 +45,7 @@ func (s *Session) device() string {
 }
 
 // Supersede ends the earlier sessions of the device that s belongs to, with <conflict/>, and returns how many there were: a device that
-// binds anew has lost them (XEP-0386 §2.2).
+// binds anew has lost them (XEP-0386 §3.2).
 func (m *Manager) Supersede(s *Session) int {
 	u := s.user
 	var earlier []*Session
