@@ -173,11 +173,11 @@ func (a *API) setSettings(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	item := stanza.New(nsConversations, "conversation", "jid", j.String(), "pinned", strconv.FormatBool(in.Body.Pinned))
+	e := stanza.New(nsConversations, "settings", "with", j.String(), "pinned", strconv.FormatBool(in.Body.Pinned))
 	if t := in.Body.MutedUntil; t != nil && !t.IsZero() {
-		item.Attrs = append(item.Attrs, stanza.Attr{Local: "muted-until", Value: t.UTC().Format(time.RFC3339)})
+		e.Attrs = append(e.Attrs, stanza.Attr{Local: "muted-until", Value: t.UTC().Format(time.RFC3339)})
 	}
-	return a.ask(ctx, of(ctx).JID, stanza.New(nsConversations, "set").With(item))
+	return a.ask(ctx, of(ctx).JID, e)
 }
 
 // ask sends an IQ of type set for the caller to an address, and drops the result.

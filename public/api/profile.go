@@ -58,8 +58,7 @@ type NewProfile struct {
 }
 
 func (a *API) setProfile(ctx context.Context, in *struct{ Body NewProfile }) (*none, error) {
-	return a.ask(ctx, of(ctx).JID, stanza.New(nsProfile, "profile").With(
-		stanza.New(nsProfile, "name").WithText(in.Body.Name), stanza.New(nsProfile, "title").WithText(in.Body.Title)))
+	return a.ask(ctx, of(ctx).JID, stanza.New(nsProfile, "profile", "name", in.Body.Name, "title", in.Body.Title))
 }
 
 // maxAddresses is how many addresses one request may name.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -150,4 +151,22 @@ func (w *world) say(from, to, id, text string) *reply {
 	return w.ask(from, "POST", "/v1/messages", map[string]any{
 		"client_id": id, "to": to + "@localhost", "content": map[string]any{"kind": "text", "text": text},
 	})
+}
+
+// metric reads a metric without labels from the private listener.
+func (w *world) metric(name string) float64 {
+	w.t.Helper()
+	answer, err := w.client.Get("http://" + w.Place().Private + "/metrics")
+	require.NoError(w.t, err)
+	defer answer.Body.Close()
+	all, err := io.ReadAll(answer.Body)
+	require.NoError(w.t, err)
+	for line := range strings.Lines(string(all)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			f, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			require.NoError(w.t, err)
+			return f
+		}
+	}
+	return 0
 }

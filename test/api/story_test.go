@@ -1,0 +1,217 @@
+package api_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func text(s string) map[string]any { return map[string]any{"kind": "text", "text": s} }
+
+// TestConversation: what two people do to a conversation is seen by both, with the same numbers.
+func TestConversation(t *testing.T) {
+	w := open(t, []string{"romeo", "juliet"})
+	var ids []string
+	for i := range 5 {
+		r := w.say("romeo", "juliet", fmt.Sprint("m", i), fmt.Sprint("message ", i+1))
+		require.EqualValues(t, i+1, r.at("number"), r.text)
+		ids = append(ids, r.at("id").(string))
+	}
+	c := w.ask("juliet", "GET", "/v1/conversations/romeo@localhost", nil)
+	require.EqualValues(t, 5, c.at("unread"), c.text)
+	require.EqualValues(t, 5, c.at("last_number"))
+	require.Equal(t, "message 5", c.at("last_message", "content", "text"))
+
+	// History in both directions, by number and by time.
+	numbers := func(query string) (found []int) {
+		r := w.ask("juliet", "GET", "/v1/conversations/romeo@localhost/messages?"+query, nil)
+		require.Equal(t, 200, r.status, r.text)
+		for _, m := range r.at("messages").([]any) {
+			found = append(found, int(m.(map[string]any)["number"].(float64)))
+		}
+		return found
+	}
+	require.Equal(t, []int{4, 5}, numbers("limit=2"))
+	require.Equal(t, []int{1, 2}, numbers("limit=2&order=oldest"))
+	require.Equal(t, []int{3, 4, 5}, numbers("after=2"))
+	require.Equal(t, []int{1, 2}, numbers("before=3"))
+	require.Equal(t, []int{3}, numbers("after=2&before=4"))
+	require.Empty(t, numbers("after=5"))
+	require.Empty(t, numbers("until=2020-01-01T00:00:00Z"))
+	require.Equal(t, []int{1, 2, 3, 4, 5}, numbers("from=2020-01-01T00:00:00Z"))
+
+	// Marks move forward only.
+	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/delivered", map[string]any{"number": 5}).status)
+	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/read", map[string]any{"number": 3}).status)
+	marks := func(who, with string) *reply { return w.ask(who, "GET", "/v1/conversations/"+with+"@localhost", nil) }
+	require.EqualValues(t, 3, marks("juliet", "romeo").at("own", "read"))
+	require.EqualValues(t, 2, marks("juliet", "romeo").at("unread"))
+	require.EqualValues(t, 5, marks("romeo", "juliet").at("peer", "delivered"))
+	require.EqualValues(t, 3, marks("romeo", "juliet").at("peer", "read"))
+	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/read", map[string]any{"number": 1}).status)
+	require.EqualValues(t, 3, marks("romeo", "juliet").at("peer", "read"))
+	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/read", map[string]any{"number": 99999}).status)
+	require.EqualValues(t, 0, marks("juliet", "romeo").at("unread"))
+
+	// Edit and recall, each with a number of its own.
+	edit := w.ask("romeo", "PUT", "/v1/messages/"+ids[4], map[string]any{"client_id": "e1", "content": text("message five")})
+	require.Equal(t, 200, edit.status, edit.text)
+	m := w.ask("juliet", "GET", "/v1/messages/"+edit.at("id").(string), nil)
+	require.Equal(t, "edit", m.at("content", "kind"), m.text)
+	require.Equal(t, "m4", m.at("content", "target"))
+	recall := w.ask("romeo", "DELETE", "/v1/messages/"+ids[3], nil)
+	require.Equal(t, 200, recall.status, recall.text)
+	require.Greater(t, recall.at("number"), edit.at("number"))
+	again := w.ask("romeo", "DELETE", "/v1/messages/"+ids[3], nil)
+	require.Equal(t, recall.at("id"), again.at("id"), "repeating it has one effect")
+	gone := w.ask("juliet", "GET", "/v1/messages/"+ids[3], nil)
+	require.Equal(t, "retracted", gone.at("content", "kind"), gone.text)
+	require.NotContains(t, gone.text, "message 4")
+
+	// Typing is not stored; settings are one's own.
+	before := w.ask("juliet", "GET", "/v1/sync", nil).at("cursor").(string)
+	require.Equal(t, 204, w.ask("romeo", "POST", "/v1/conversations/juliet@localhost/typing", map[string]any{"composing": true}).status)
+	require.Empty(t, w.ask("juliet", "GET", "/v1/sync?cursor="+url.QueryEscape(before), nil).at("messages"))
+	set := w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/settings", map[string]any{"pinned": true, "muted_until": "9999-01-01T00:00:00Z"})
+	require.Equal(t, 204, set.status, set.text)
+	list := w.ask("juliet", "GET", "/v1/conversations", nil)
+	require.Equal(t, true, list.at("conversations", 0, "pinned"), list.text)
+	require.Equal(t, "9999-01-01T00:00:00Z", list.at("conversations", 0, "muted_until"))
+	require.Equal(t, false, marks("romeo", "juliet").at("pinned"))
+	changed := w.ask("juliet", "GET", "/v1/sync?cursor="+url.QueryEscape(before), nil)
+	require.Equal(t, true, changed.at("conversations", 0, "pinned"), changed.text)
+
+	// An answer that one has is not sent again.
+	r := w.request("juliet", "GET", "/v1/conversations", nil)
+	r.Header.Set("If-None-Match", list.header.Get("ETag"))
+	same := w.do(r)
+	require.Equal(t, http.StatusNotModified, same.status)
+	require.Empty(t, same.text)
+}
+
+// TestKinds: every kind of content comes out as it went in.
+func TestKinds(t *testing.T) {
+	w := open(t, []string{"romeo", "juliet"})
+	first := w.say("romeo", "juliet", "first", "To answer.")
+	for i, c := range []map[string]any{
+		{"kind": "text", "text": "@juliet look", "mentions": []any{map[string]any{"jid": "juliet@localhost", "begin": 0, "end": 7}}},
+		{"kind": "text", "text": "Yes.", "reply_to": map[string]any{"id": "first", "to": "romeo@localhost"}},
+		{"kind": "image", "attachment": map[string]any{"url": "https://example.org/a.png", "name": "a.png", "type": "image/png", "size": 10}},
+		{"kind": "location", "location": map[string]any{"latitude": 45.4, "longitude": 11.0}},
+		{"kind": "code", "text": "fmt.Println()", "language": "go"},
+		{"kind": "card", "card": map[string]any{"title": "A card", "url": "https://example.org/"}},
+		{"kind": "custom", "text": "An order", "custom": map[string]any{"type": "com.example.order", "data": `{"n":1}`}},
+		{"kind": "reaction", "target": "first", "reactions": []any{"👍"}},
+	} {
+		r := w.ask("juliet", "POST", "/v1/messages", map[string]any{"client_id": fmt.Sprint("k", i), "to": "romeo@localhost", "content": c})
+		require.Equal(t, 200, r.status, r.text)
+		m := w.ask("romeo", "GET", "/v1/messages/"+r.at("id").(string), nil)
+		require.Equal(t, c["kind"], m.at("content", "kind"), m.text)
+		for name, want := range c {
+			if name != "mentions" && name != "attachment" && name != "location" {
+				require.Equal(t, want, m.at("content", name), "%s: %s", c["kind"], m.text)
+			}
+		}
+	}
+	for _, bad := range []map[string]any{
+		{"kind": "text"}, {"kind": "text", "text": "x", "location": map[string]any{"latitude": 1, "longitude": 1}}, {"kind": "image"}, {"kind": "poem", "text": "x"},
+		{"kind": "image", "attachment": map[string]any{"url": "javascript:alert(1)"}}, {"kind": "read", "target": "first"}, {"kind": "typing"}, {"kind": "recall", "target": "first"},
+		{"kind": "text", "text": "\u0001"},
+	} {
+		r := w.ask("juliet", "POST", "/v1/messages", map[string]any{"client_id": "bad", "to": "romeo@localhost", "content": bad})
+		r.refused(400, "invalid_field")
+		require.Contains(t, r.text, "body.content")
+	}
+	require.Equal(t, 200, first.status)
+}
+
+// TestNews: who waits for news gets it when it is there; a cursor that is none is told apart from one that is too old.
+func TestNews(t *testing.T) {
+	w := open(t, []string{"romeo", "juliet"})
+	cursor := w.ask("juliet", "GET", "/v1/sync", nil).at("cursor").(string)
+	answer := make(chan *reply, 1)
+	r := w.request("juliet", "GET", "/v1/sync?wait=50&cursor="+url.QueryEscape(cursor), nil)
+	began := time.Now()
+	var waiting sync.WaitGroup
+	waiting.Go(func() { answer <- w.do(r) })
+	require.Eventually(t, func() bool { return w.metric("posthouse_api_waiting") == 1 }, 10*time.Second, 5*time.Millisecond)
+	sent := w.say("romeo", "juliet", "n1", "News!")
+	news := <-answer
+	waiting.Wait()
+	require.Less(t, time.Since(began), 30*time.Second)
+	require.Equal(t, sent.at("id"), news.at("messages", 0, "id"), news.text)
+	require.Equal(t, "romeo@localhost", news.at("conversations", 0, "with"))
+	cursor = news.at("cursor").(string)
+	empty := w.ask("juliet", "GET", "/v1/sync?wait=1&cursor="+url.QueryEscape(cursor), nil)
+	require.Empty(t, empty.at("messages"))
+	w.ask("juliet", "GET", "/v1/sync?cursor=nonsense", nil).refused(400, "invalid_cursor")
+	w.ask("romeo", "GET", "/v1/sync?cursor="+url.QueryEscape(cursor), nil).refused(400, "invalid_cursor")
+}
+
+// TestDuplicates: of many who send the same message at once, one stores it, and all get the same answer.
+func TestDuplicates(t *testing.T) {
+	w := open(t, []string{"romeo", "juliet"})
+	const many = 30
+	answers := make([]*reply, many)
+	requests := make([]*http.Request, many)
+	for i := range requests {
+		requests[i] = w.request("romeo", "POST", "/v1/messages", map[string]any{"client_id": "once", "to": "juliet@localhost", "content": text("Once.")})
+	}
+	var all sync.WaitGroup
+	for i := range answers {
+		all.Go(func() { answers[i] = w.do(requests[i]) })
+	}
+	all.Wait()
+	first := 0
+	for _, a := range answers {
+		require.Equal(t, 200, a.status, a.text)
+		require.Equal(t, answers[0].at("id"), a.at("id"))
+		require.EqualValues(t, 1, a.at("number"))
+		if a.at("duplicate") == false {
+			first++
+		}
+	}
+	require.Equal(t, 1, first)
+	require.Len(t, w.ask("juliet", "GET", "/v1/conversations/romeo@localhost/messages", nil).at("messages"), 1)
+}
+
+// TestPeople: contacts, profiles and presence.
+func TestPeople(t *testing.T) {
+	w := open(t, []string{"romeo", "juliet", "nurse"})
+	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/profile", map[string]any{"name": "Juliet Capulet", "title": "Daughter"}).status)
+	own := w.ask("juliet", "GET", "/v1/profile", nil)
+	require.Equal(t, "Juliet Capulet", own.at("name"), own.text)
+	require.NotEmpty(t, own.header.Get("ETag"))
+	found := w.ask("romeo", "GET", "/v1/directory?q=capu", nil)
+	require.Equal(t, "juliet@localhost", found.at("profiles", 0, "jid"), found.text)
+	both := w.ask("romeo", "GET", "/v1/profiles?jid=juliet@localhost&jid=romeo@localhost&jid=nobody@localhost&jid=a@elsewhere", nil)
+	require.Len(t, both.at("profiles"), 2, both.text)
+
+	set := w.ask("romeo", "PUT", "/v1/roster/juliet@localhost", map[string]any{"name": "My lady", "groups": []string{"Love"}, "subscribe": true})
+	require.Equal(t, 204, set.status, set.text)
+	roster := w.ask("romeo", "GET", "/v1/roster", nil)
+	require.Equal(t, "My lady", roster.at("contacts", 0, "name"), roster.text)
+	require.Equal(t, true, roster.at("contacts", 0, "asked"))
+	require.Equal(t, true, w.ask("juliet", "GET", "/v1/roster", nil).at("contacts", 0, "asks"))
+	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/roster/romeo@localhost", map[string]any{"approve": true}).status)
+	require.Equal(t, "to", w.ask("romeo", "GET", "/v1/roster", nil).at("contacts", 0, "subscription"))
+	for _, path := range []string{"/v1/presence", "/v1/presence?jid=juliet@localhost"} {
+		r := w.ask("romeo", "GET", path, nil)
+		require.Equal(t, "juliet@localhost", r.at("presence", 0, "jid"), r.text)
+		require.Equal(t, false, r.at("presence", 0, "online"))
+	}
+	snapshot := w.ask("romeo", "GET", "/v1/sync?presence=true", nil)
+	require.Equal(t, "juliet@localhost", snapshot.at("presence", 0, "jid"), snapshot.text)
+	directory := w.key("directory", "directory.read")
+	require.Len(t, w.ask(directory, "GET", "/v1/presence?jid=juliet@localhost&jid=romeo@localhost", nil).at("presence"), 2)
+	require.Equal(t, 200, w.ask(directory, "GET", "/v1/directory?q=j", nil).status)
+	w.ask(directory, "GET", "/v1/roster", nil).refused(403, "insufficient_scope")
+	require.Equal(t, 204, w.ask("romeo", "DELETE", "/v1/roster/juliet@localhost", nil).status)
+	require.Empty(t, w.ask("romeo", "GET", "/v1/roster", nil).at("contacts"))
+	w.ask("romeo", "DELETE", "/v1/roster/juliet@localhost", nil).refused(404, "not_found")
+}
