@@ -50,17 +50,23 @@ func TestA39AuthzidMatrix(t *testing.T) {
 				"romeo@localhost,n=julia": false,
 				"ju\u00adliet@localhost":  false,
 			} {
-				c := claim{mechanism: m.name, binding: m.binding, name: "romeo", password: password("romeo"), authzid: authzid}
-				v := s.visit(how)
-				v.open()
-				condition, _ := c.attempt(v)
-				if !allowed {
-					require.Equal(t, "invalid-authzid", condition, c)
-					continue
+				for _, two := range []bool{false, true} {
+					c := claim{two: two, mechanism: m.name, binding: m.binding, name: "romeo", password: password("romeo"), authzid: authzid}
+					v := s.visit(how)
+					v.open()
+					condition, _ := c.attempt(v)
+					if !allowed {
+						require.Equal(t, "invalid-authzid", condition, c)
+						continue
+					}
+					require.Empty(t, condition, c)
+					if two {
+						v.expect("features", "features>")
+					} else {
+						v.open()
+					}
+					require.Equal(t, "romeo@localhost/x", v.bind("x"), c)
 				}
-				require.Empty(t, condition, c)
-				v.open()
-				require.Equal(t, "romeo@localhost/x", v.bind("x"), c)
 			}
 		}
 	})

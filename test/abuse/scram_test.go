@@ -29,6 +29,7 @@ func encrypted(how play.Transport) bool { return how == play.StartTLS || how == 
 
 // claim is what somebody says to log in, every part of which can be bent.
 type claim struct {
+	two                     bool // by SASL2 (XEP-0388)
 	mechanism, binding      string
 	authzid, name, password string
 
@@ -48,17 +49,29 @@ func b64(p []byte) string { return base64.StdEncoding.EncodeToString(p) }
 func (c claim) attempt(v *visitor) (condition, text string) {
 	v.t.Helper()
 	if c.mechanism == "PLAIN" {
-		v.send(saslAuth("PLAIN", plain(c.authzid, c.name, c.password)))
+		v.send(c.begin(plain(c.authzid, c.name, c.password)))
 		return v.outcome()
 	}
 	first, bare := c.first()
-	v.send(saslAuth(c.mechanism, b64([]byte(first))))
+	v.send(c.begin(b64([]byte(first))))
 	challenge, condition, text := v.challenge()
 	if condition != "" {
 		return condition, text
 	}
-	v.send("<response xmlns='" + nsSASL + "'>" + b64([]byte(c.second(v, first, bare, challenge))) + "</response>")
+	space := nsSASL
+	if c.two {
+		space = nsSASL2
+	}
+	v.send("<response xmlns='" + space + "'>" + b64([]byte(c.second(v, first, bare, challenge))) + "</response>")
 	return v.outcome()
+}
+
+// begin is the first element of a login, with data.
+func (c claim) begin(data string) string {
+	if c.two {
+		return authenticate(c.mechanism, data, "")
+	}
+	return saslAuth(c.mechanism, data)
 }
 
 func (c claim) first() (first, bare string) {
@@ -182,5 +195,5 @@ func (v *visitor) outcome() (condition, text string) {
 
 // String tells a claim apart in a failure.
 func (c claim) String() string {
-	return fmt.Sprintf("%s %s authzid=%q name=%q", c.mechanism, c.binding, c.authzid, c.name)
+	return fmt.Sprintf("two=%t %s %s authzid=%q name=%q", c.two, c.mechanism, c.binding, c.authzid, c.name)
 }

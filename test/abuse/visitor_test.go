@@ -22,6 +22,9 @@ const (
 	nsSASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 	nsTLS  = "urn:ietf:params:xml:ns:xmpp-tls"
 
+	nsSASL2 = "urn:xmpp:sasl:2"
+	nsFAST  = "urn:xmpp:fast:0"
+
 	header   = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' to='localhost'>"
 	opening  = "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='localhost' version='1.0'/>"
 	starttls = "<starttls xmlns='" + nsTLS + "'/>"
@@ -222,6 +225,11 @@ func saslAuth(mechanism, text string) string {
 	return "<auth xmlns='" + nsSASL + "' mechanism='" + mechanism + "'>" + text + "</auth>"
 }
 
+// authenticate is <authenticate/> of SASL2, with whatever else is asked for.
+func authenticate(mechanism, text, more string) string {
+	return "<authenticate xmlns='" + nsSASL2 + "' mechanism='" + mechanism + "'><initial-response>" + text + "</initial-response>" + more + "</authenticate>"
+}
+
 // login opens a stream, logs in, and opens the next one.
 func (v *visitor) login(name string) *visitor {
 	v.t.Helper()
@@ -249,7 +257,7 @@ func (v *visitor) failure() (condition, text string) {
 	return found[1], found[2]
 }
 
-var saslFailure = regexp.MustCompile(`<failure[^>]*><([a-z-]+)/>(.*)</failure>`)
+var saslFailure = regexp.MustCompile(`<failure[^>]*><([a-z-]+)[^>]*/>(.*)</failure>`)
 
 // on runs a test on each of the given transports, in one house.
 func on(t *testing.T, s *stage, hows []play.Transport, run func(t *testing.T, s *stage, how play.Transport)) {
