@@ -2,7 +2,9 @@ package token_test
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
+	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
 func TestServiceKey(t *testing.T) {
@@ -157,3 +160,29 @@ func (s *touched) TouchServiceKey(ctx context.Context, id string, at time.Time) 
 	s.n++
 	return s.ServiceKeys.TouchServiceKey(ctx, id, at)
 }
+
+// TestNoRandomness: without randomness nothing is made, and nothing stored.
+func TestNoRandomness(t *testing.T) {
+	w := newWorld(t)
+	p := w.open(func(c *token.Config) { c.Random = io.LimitReader(rand.Reader, 32) }) // enough for the signing key
+	_, _, err := p.NewServiceKey(t.Context(), "desk", []token.Scope{token.ScopeSend}, time.Time{})
+	require.ErrorIs(t, err, io.EOF)
+	a, d := p.person(t, "romeo", "phone")
+	_, err = p.Issue(t.Context(), a, d)
+	require.ErrorIs(t, err, io.EOF)
+	all, err := p.db.ListServiceKeys(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, all)
+	stored, err := p.db.Device(t.Context(), a.ID, "phone")
+	require.NoError(t, err)
+	require.Empty(t, stored.Refresh)
+	_, err = token.New(t.Context(), token.Config{
+		Domain: jid.MustParse("other.test"), Secret: w.secret, Keys: noKeys{}, Services: p.db, Devices: p.db, Accounts: p.db, Random: strings.NewReader("short"),
+	})
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+}
+
+// noKeys is a store without signing keys, into which none may be put.
+type noKeys struct{ store.SigningKeys }
+
+func (noKeys) SigningKeys(context.Context) ([]store.SigningKey, error) { return nil, nil }
