@@ -110,7 +110,7 @@ var spaces = [...]string{
 	100: nsPlace,
 	101: nsSync,
 	102: nsProfile,
-	103: "urn:posthouse:content:1",
+	103: nsContent,
 	104: "urn:posthouse:conversations:1",
 	105: "urn:posthouse:device:1",
 	106: "urn:posthouse:token:1",

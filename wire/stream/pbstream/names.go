@@ -31,6 +31,7 @@ const (
 	nsReference  = "urn:xmpp:reference:0"
 	nsSync       = "urn:posthouse:sync:1"
 	nsProfile    = "urn:posthouse:profile:1"
+	nsContent    = "urn:posthouse:content:1"
 )
 
 // The enumerations of compact.proto: the value is the index.
@@ -62,6 +63,9 @@ var (
 		13: {"urn:ietf:params:xml:ns:xmpp-bind", "bind"},
 		14: {"urn:ietf:params:xml:ns:xmpp-session", "session"},
 		15: {nsAttention, "attention"},
+		16: {nsSync, "enable"},
+		17: {nsSync, "disable"},
+		18: {nsContent, "notice"},
 	}
 
 	conditions = [...]stream.Condition{

@@ -408,6 +408,9 @@ const (
 	Signal_SIGNAL_BIND               Signal = 13 // bind, urn:ietf:params:xml:ns:xmpp-bind
 	Signal_SIGNAL_SESSION            Signal = 14 // session, urn:ietf:params:xml:ns:xmpp-session
 	Signal_SIGNAL_ATTENTION          Signal = 15 // attention, urn:xmpp:attention:0
+	Signal_SIGNAL_SYNC_ENABLE        Signal = 16 // enable, urn:posthouse:sync:1
+	Signal_SIGNAL_SYNC_DISABLE       Signal = 17 // disable, urn:posthouse:sync:1
+	Signal_SIGNAL_NOTICE             Signal = 18 // notice, urn:posthouse:content:1
 )
 
 // Enum value maps for Signal.
@@ -429,6 +432,9 @@ var (
 		13: "SIGNAL_BIND",
 		14: "SIGNAL_SESSION",
 		15: "SIGNAL_ATTENTION",
+		16: "SIGNAL_SYNC_ENABLE",
+		17: "SIGNAL_SYNC_DISABLE",
+		18: "SIGNAL_NOTICE",
 	}
 	Signal_value = map[string]int32{
 		"SIGNAL_UNSPECIFIED":        0,
@@ -447,6 +453,9 @@ var (
 		"SIGNAL_BIND":               13,
 		"SIGNAL_SESSION":            14,
 		"SIGNAL_ATTENTION":          15,
+		"SIGNAL_SYNC_ENABLE":        16,
+		"SIGNAL_SYNC_DISABLE":       17,
+		"SIGNAL_NOTICE":             18,
 	}
 )
 
@@ -4379,7 +4388,7 @@ const file_compact_proto_rawDesc = "" +
 	"\tSHOW_AWAY\x10\x01\x12\r\n" +
 	"\tSHOW_CHAT\x10\x02\x12\f\n" +
 	"\bSHOW_DND\x10\x03\x12\v\n" +
-	"\aSHOW_XA\x10\x04*\xf9\x02\n" +
+	"\aSHOW_XA\x10\x04*\xbd\x03\n" +
 	"\x06Signal\x12\x16\n" +
 	"\x12SIGNAL_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16SIGNAL_RECEIPT_REQUEST\x10\x01\x12\x13\n" +
@@ -4397,7 +4406,10 @@ const file_compact_proto_rawDesc = "" +
 	"\x16SIGNAL_CONFIRM_DISABLE\x10\f\x12\x0f\n" +
 	"\vSIGNAL_BIND\x10\r\x12\x12\n" +
 	"\x0eSIGNAL_SESSION\x10\x0e\x12\x14\n" +
-	"\x10SIGNAL_ATTENTION\x10\x0f*\xfb\a\n" +
+	"\x10SIGNAL_ATTENTION\x10\x0f\x12\x16\n" +
+	"\x12SIGNAL_SYNC_ENABLE\x10\x10\x12\x17\n" +
+	"\x13SIGNAL_SYNC_DISABLE\x10\x11\x12\x11\n" +
+	"\rSIGNAL_NOTICE\x10\x12*\xfb\a\n" +
 	"\x0fStreamCondition\x12 \n" +
 	"\x1cSTREAM_CONDITION_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bSTREAM_CONDITION_BAD_FORMAT\x10\x01\x12)\n" +
