@@ -183,6 +183,6 @@ func TestNoRandomness(t *testing.T) {
 }
 
 // noKeys is a store without signing keys, into which none may be put.
-type noKeys struct{ store.SigningKeys }
+type noKeys struct{ signingKeys }
 
 func (noKeys) SigningKeys(context.Context) ([]store.SigningKey, error) { return nil, nil }
