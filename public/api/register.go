@@ -45,6 +45,9 @@ func (a *API) register() error {
 	a.tokenRoutes(h)
 	a.adminRoutes(h)
 	describeForms(doc)
+	for _, name := range []string{"ErrorModel", "ErrorDetail"} { // huma's own, in the place of which problems are told
+		delete(registry.Map(), name)
+	}
 	var err error
 	if a.document, err = json.MarshalIndent(doc, "", "  "); err != nil {
 		return fmt.Errorf("api: write the OpenAPI document: %w", err)
