@@ -34,6 +34,7 @@ func engineOptions(o Options, e *events) *engine.Options {
 		MaxOpenFiles:                1000,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)/2) },
 		Logger:                      e,
+		Cleaner:                     remover{},
 		EventListener:               e.listener(),
 	}
 	for i := range opts.Levels {
@@ -55,6 +56,16 @@ func engineOptions(o Options, e *events) *engine.Options {
 	opts.WithFSDefaults()
 	return opts
 }
+
+// remover removes files that are not needed any more, logs too. The engine would keep some of its logs, to write them anew, with what was said and
+// retracted in them for as long as nobody says more; but not from a cleaner that says, as the embedded one does, that it wants the files'
+// content. What they are cleaned by is the method that is nearer.
+type remover struct {
+	engine.DeleteCleaner
+	wantsContent
+}
+
+type wantsContent struct{ engine.ArchiveCleaner }
 
 // splitByKind keeps keys of different kinds in different tables. Messages are written in the order of their keys, so that a table of
 // messages alone overlaps no other, and compactions move it instead of copying it.
