@@ -28,6 +28,10 @@ const writeTimeout = 30 * time.Second
 // maxFrame is the largest frame that is taken from a server: more than any stanza, with what a copy or an archive wraps around it.
 const maxFrame = 1 << 20
 
+// answers are the limits on what is taken from a server. They are wider than those on what clients say: a page of a sync is one stanza of
+// many messages, each within those.
+var answers = stream.Limits{Bytes: maxFrame, Depth: 128, Elements: 100_000, Attributes: 128, Namespaces: 128, Name: 512}
+
 // Conn is a compact stream on one connection, without a memory: it neither reconnects nor resumes. Most programs want a Client; a Conn is for
 // those that count every byte.
 //
@@ -56,7 +60,7 @@ func Connect(ctx context.Context, address string, config *tls.Config) (*Conn, er
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("the address %q is not of the form tls://host:port, tcp://host:port, wss://host:port/path or ws://host:port/path", address)
 	}
-	c := &Conn{decoder: pbstream.NewDecoder(stream.Limits{Bytes: maxFrame})}
+	c := &Conn{decoder: pbstream.NewDecoder(answers)}
 	dialer := net.Dialer{KeepAlive: -1} // the stream has a keep-alive of its own
 	switch u.Scheme {
 	case "tcp":

@@ -1,8 +1,11 @@
 package archive
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -36,12 +39,18 @@ var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
 // contentHash identifies what a message says and to whom. It is the same when the message comes again on another
 // connection: id, the sender's resource, the recipient's resource and a delay that the sender's device added on its
-// second attempt (XEP-0203 §3) have no part in it.
+// second attempt (XEP-0203 §3) have no part in it, nor has the order of attributes, which codecs need not keep.
 func contentHash(s *stanza.Stanza) [16]byte {
 	content := stanza.Stanza{Kind: s.Kind, Type: s.MessageType(), To: s.To.Bare(), Lang: s.Lang, Payload: s.Payload}
 	if s.Child(nsDelay, "delay") != nil {
 		content = *content.Copy()
 		content.Remove(func(e *stanza.Element) bool { return e.Space == nsDelay && e.Local == "delay" })
+	}
+	if slices.ContainsFunc(content.Payload, unsorted) {
+		content = *content.Clone()
+		for i := range content.Payload {
+			sortAttrs(&content.Payload[i])
+		}
 	}
 	buf := scratch.Get().(*[]byte)
 	*buf = xmlstream.Marshal((*buf)[:0], &content)
@@ -50,4 +59,28 @@ func contentHash(s *stanza.Stanza) [16]byte {
 		scratch.Put(buf)
 	}
 	return [16]byte(sum[:16])
+}
+
+func compareAttrs(a, b stanza.Attr) int {
+	return cmp.Or(strings.Compare(a.Space, b.Space), strings.Compare(a.Local, b.Local))
+}
+
+// unsorted reports whether e, or an element in it, has attributes that are not in order.
+func unsorted(e stanza.Element) bool {
+	if len(e.Attrs) > 1 && !slices.IsSortedFunc(e.Attrs, compareAttrs) {
+		return true
+	}
+	for c := range e.Elements {
+		if unsorted(*c) {
+			return true
+		}
+	}
+	return false
+}
+
+func sortAttrs(e *stanza.Element) {
+	slices.SortFunc(e.Attrs, compareAttrs)
+	for c := range e.Elements {
+		sortAttrs(c)
+	}
 }
