@@ -94,6 +94,8 @@ type Append struct {
 	// damaged or was retracted before is left as it is.
 	Retracts MessageID
 	Remains  []byte
+	// Also are further messages whose content is taken out with it in the same way, such as its edits.
+	Also []Retraction
 	// Progress moves one party's marks in the conversation forward in the same transaction; nil for none. When none of its
 	// numbers is beyond what is known of that device, Stale is set and nothing of this entry is stored. Of a device that is
 	// not remembered, while as many as can be are, what is known of the account is taken for known.
@@ -101,6 +103,12 @@ type Append struct {
 	Progress *Progress
 	// Stale is a result: see Progress.
 	Stale bool
+}
+
+// Retraction takes the content out of one message, see Append.Retracts.
+type Retraction struct {
+	ID      MessageID
+	Remains []byte
 }
 
 // Progress is how far one party of a conversation has come, as numbers of the conversation. Marks only move forward.

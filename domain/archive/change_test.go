@@ -363,3 +363,85 @@ func TestChangedIsTold(t *testing.T) {
 	require.NoError(t, stop())
 	require.Equal(t, []uint64{romeo, juliet}, changed)
 }
+
+// What was recalled is gone with all its edits, and with nobody else's.
+func TestRecallTakesEditsAlong(t *testing.T) {
+	logs(t, func(t *testing.T, log store.MessageLog) {
+		h := newHouse(t, log, func(c *Config) { c.RecallWindow = -1 })
+		h.run(t)
+		to, back := "juliet@verona.example", "romeo@verona.example"
+		say := func(who string, s *stanza.Stanza) uint64 {
+			t.Helper()
+			r := h.say(t, who, s)
+			require.Nil(t, r.Err)
+			return r.ID
+		}
+		say(orchard, named("m1", chat(to, "secret 1", origin("o1")))) // 1
+		say(orchard, chat(to, "secret 2", replace("m1")))             // 2
+		say(balcony, chat(back, "mine", replace("unknown")))          // 3
+		say(orchard, chat(to, "other", replace("m2")))                // 4
+		for range editStep {
+			say(orchard, chat(to, "between"))
+		}
+		say(orchard, chat(to, "secret 3", replace("o1")))
+		m2 := say(orchard, named("m2", chat(to, "plain")))
+		say(orchard, named("x1", chat(to, "", retract("m1"))))
+		id, last, err := h.log.Conversation(t.Context(), party(orchard), party(balcony))
+		require.NoError(t, err)
+		gone := func() (numbers []uint64) {
+			all, err := h.log.Numbered(t.Context(), id, 1, 1000)
+			require.NoError(t, err)
+			for _, m := range all {
+				if m.Flags&store.Retracted != 0 {
+					numbers = append(numbers, m.Seq)
+					require.NotContains(t, string(m.Stanza), "secret")
+					require.Nil(t, parse(t, string(m.Stanza)).Child(nsCorrect, "replace"))
+				} else {
+					require.NotContains(t, string(m.Stanza), "secret")
+				}
+			}
+			return numbers
+		}
+		require.Equal(t, []uint64{1, 2, last - 2}, gone())
+		// The administrator's does the same.
+		say(orchard, chat(to, "plain too", replace("m2")))
+		_, refusal := h.Recall(t.Context(), jid.MustParse("prince@verona.example"), h.StanzaID(m2), "")
+		require.Nil(t, refusal)
+		require.Equal(t, []uint64{1, 2, last - 2, last - 1, last + 1}, gone())
+	})
+}
+
+// An edit and its recall in one batch: the edit is stored first, so that the recall finds it.
+func TestRecallFindsEditsOfItsBatch(t *testing.T) {
+	h := newHouse(t, memory())
+	who := from(orchard)
+	h.accept(t.Context(), who, named("m1", chat("juliet@verona.example", "one")))
+	h.accept(t.Context(), who, chat("juliet@verona.example", "two", replace("m1")))
+	h.accept(t.Context(), who, named("x", chat("juliet@verona.example", "", retract("m1"))))
+	stop := h.run(t)
+	require.NoError(t, stop())
+	all, err := h.log.Since(t.Context(), 0, 10)
+	require.NoError(t, err)
+	require.Len(t, all, 3)
+	require.NotZero(t, all[0].Flags&store.Retracted)
+	require.NotZero(t, all[1].Flags&store.Retracted)
+}
+
+// A recall of what is gone meanwhile, or that does not fit, is told to the administrator, and to nobody in whose name it would have been.
+func TestRecallRefusedByTheCommitter(t *testing.T) {
+	full := false
+	h := newHouse(t, memory(), func(c *Config) { c.RecallWindow = -1 })
+	h.log.before = func([]*store.Append, []store.Mark) error {
+		if full {
+			return store.ErrFull
+		}
+		return nil
+	}
+	h.run(t)
+	r := h.say(t, orchard, named("m1", chat("juliet@verona.example", "x")))
+	h.seen()
+	full = true
+	_, refusal := h.Recall(t.Context(), jid.MustParse("prince@verona.example"), h.StanzaID(r.ID), "")
+	require.Equal(t, stanza.ResourceConstraint, refusal.Condition)
+	require.Empty(t, h.seen())
+}

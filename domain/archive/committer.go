@@ -191,7 +191,7 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 	switch {
 	case next.refusal != nil:
 		a.metrics.refused.Inc()
-		a.router.Refuse(ctx, e, next.refusal)
+		a.refuse(ctx, next, next.refusal)
 		return
 	case !next.stored:
 		a.metrics.transient.Inc()
@@ -199,7 +199,7 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 		return
 	case full:
 		a.metrics.full.Inc()
-		a.router.Refuse(ctx, e, storageFull)
+		a.refuse(ctx, next, storageFull)
 		return
 	case m.Conflict:
 		a.metrics.conflict.Inc()
@@ -236,6 +236,16 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 	if changed := a.config.Changed; changed != nil {
 		tell(changed, m)
 	}
+}
+
+// refuse tells the sender; whom the archive itself speaks for has asked nothing, and whoever has asked hears it from the receipt.
+func (a *Archive) refuse(ctx context.Context, next *entry, refusal *stanza.Error) {
+	if next.moderation {
+		next.envelope.Receipt.Err = refusal
+		a.router.Finish(next.envelope)
+		return
+	}
+	a.router.Refuse(ctx, next.envelope, refusal)
 }
 
 // tell names the accounts that a stored message is news to.

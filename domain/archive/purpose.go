@@ -2,6 +2,7 @@ package archive
 
 import (
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
@@ -23,14 +24,18 @@ type reference struct {
 	edit, recall string
 	// essential: the message says something beside its marks, and so is stored also when they move nothing.
 	essential bool
-	// admin: the sender may recall at any time.
+	// admin: the sender may recall at any time. by is the administrator who recalls in the sender's name, zero for the sender.
 	admin bool
+	by    jid.JID
 
 	// What the search has found so far: the messages that are marked, 0 for none, and the one that is edited or recalled.
 	deliveredAt, readAt uint64
 	target              *store.Message
 	// foreign: the message to be edited or recalled was found, and is not the sender's, or not of this conversation.
 	foreign bool
+	// edits are those of the message that is recalled: what it said goes with it. They were looked for up to the number edited.
+	edits  []store.Message
+	edited uint64
 	// searched is the last number of the conversation that was looked at.
 	searched uint64
 	done     bool

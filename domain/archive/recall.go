@@ -109,15 +109,15 @@ func (a *Archive) moderation(ctx context.Context, by jid.JID, id store.MessageID
 		},
 	}
 	next := &entry{envelope: &router.Envelope{Stanza: s}, accepted: a.now(), stored: true, moderation: true}
+	next.about = &reference{recall: named, by: by, admin: true, target: &original, done: true, essential: true}
 	m := &next.message
 	m.Sender, m.Recipient = original.Sender, original.Recipient
 	m.Flags = original.Flags & (store.InSenderArchive | store.InRecipientArchive)
 	if m.Recipient.Account != 0 {
 		m.Flags |= store.ForOffline
 	}
-	m.Stanza, m.Retracts = xmlstream.Marshal(nil, s), id
-	m.Remains, err = tombstone(&original, s, by, next.accepted)
-	return next, err
+	m.Stanza = xmlstream.Marshal(nil, s)
+	return next, a.seekEdits(ctx, next.about)
 }
 
 // deliverTimeout bounds looking the parties of a recall up.

@@ -166,6 +166,66 @@ func (s *seeker) compare(m *store.Message) {
 	}
 }
 
+const (
+	// editReach is how many messages after one that is recalled are looked through for its edits, and editStep how many are read at once.
+	editReach = 5000
+	editStep  = 250
+)
+
+// seekEdits looks for the edits of the message that is to be recalled, in what was stored since it last did. As seek, it is called by the
+// stage first, which leaves little to the committer.
+func (a *Archive) seekEdits(ctx context.Context, r *reference) error {
+	target := r.target
+	if target == nil || r.recall == "" {
+		return nil
+	}
+	original, err := xmlstream.Unmarshal(target.Stanza)
+	if err != nil {
+		return fmt.Errorf("read a message that is recalled: %w", err)
+	}
+	r.edited = max(r.edited, target.Seq)
+	for end := target.Seq + editReach; r.edited < end; {
+		found, err := a.log.Numbered(ctx, target.Conversation, r.edited+1, editStep)
+		n := len(found)
+		var damage *store.DamagedError
+		if errors.As(err, &damage) {
+			n += len(damage.IDs)
+			found, err = salvage(found, err, a.unreadable)
+		}
+		if err != nil {
+			return fmt.Errorf("look for edits: %w", err)
+		}
+		for i := range found {
+			m := &found[i]
+			r.edited = max(r.edited, m.Seq)
+			if same(m.Sender, target.Sender) && edits(m, original.ID, target.OriginID) {
+				r.edits = append(r.edits, *m)
+			}
+		}
+		if n < editStep {
+			return nil
+		}
+	}
+	return nil
+}
+
+// edits reports whether a stored message replaces the one of that id or origin-id (XEP-0308 §3).
+func edits(m *store.Message, id, originID string) bool {
+	if m.Flags&store.Retracted != 0 || !bytes.Contains(m.Stanza, []byte(nsCorrect)) {
+		return false
+	}
+	s, err := xmlstream.Unmarshal(m.Stanza)
+	if err != nil {
+		return false
+	}
+	replace := s.Child(nsCorrect, "replace")
+	if replace == nil {
+		return false
+	}
+	named := replace.Attr("id")
+	return named != "" && (named == id || originKey(named) == originID)
+}
+
 // called reports whether a stored message's stanza has that id.
 func called(m *store.Message, id string) bool {
 	if id == "" || !strings.ContainsAny(id, "&<>'\"\t\r\n") && !bytes.Contains(m.Stanza, []byte(id)) {

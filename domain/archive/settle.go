@@ -28,7 +28,7 @@ const seekTimeout = 10 * time.Second
 func awaits(waiting []entry, next *entry) bool {
 	for i := range waiting {
 		w := &waiting[i]
-		if w.stored && sameConversation(&w.message.Message, &next.message.Message) && (w.message.Retracts != 0 || next.about.likely(w)) {
+		if w.stored && sameConversation(&w.message.Message, &next.message.Message) && (w.message.Retracts != 0 || next.about.likely(w) || next.about.recall != "" && w.about != nil && w.about.edit != "") {
 			return true
 		}
 	}
@@ -101,8 +101,20 @@ func (a *Archive) judge(ctx context.Context, next *entry) (*stanza.Error, error)
 		return recallTooLate, nil
 	}
 	m.Retracts = target.ID
-	m.Remains, err = tombstone(&target, next.envelope.Stanza, jid.JID{}, next.accepted)
-	return nil, err
+	if m.Remains, err = tombstone(&target, next, r.by); err != nil {
+		return nil, err
+	}
+	if err := a.seekEdits(ctx, r); err != nil {
+		return nil, err
+	}
+	for i := range r.edits {
+		left, err := tombstone(&r.edits[i], next, r.by)
+		if err != nil {
+			return nil, err
+		}
+		m.Also = append(m.Also, store.Retraction{ID: r.edits[i].ID, Remains: left})
+	}
+	return nil, nil
 }
 
 // known reports whether a message of that origin-id was stored before.
@@ -119,12 +131,13 @@ func (a *Archive) known(ctx context.Context, m *store.Append) (bool, error) {
 
 // tombstone is what is left of a message that was recalled (XEP-0424 §5): its addresses and ids, and in place of what it said the id of the
 // message that recalled it, and when. by is the administrator who did it, zero for the sender.
-func tombstone(m *store.Message, recall *stanza.Stanza, by jid.JID, at time.Time) ([]byte, error) {
+func tombstone(m *store.Message, next *entry, by jid.JID) ([]byte, error) {
+	recall := next.envelope.Stanza
 	s, err := xmlstream.Unmarshal(m.Stanza)
 	if err != nil {
 		return nil, err
 	}
-	retracted := stanza.New(nsRetract, "retracted", "stamp", stampOf(at))
+	retracted := stanza.New(nsRetract, "retracted", "stamp", stampOf(next.accepted))
 	id := recall.ID
 	if origin := recall.Child(nsStanzaID, "origin-id"); id == "" && origin != nil {
 		id = origin.Attr("id")

@@ -94,7 +94,10 @@ func (a *Archive) prepare(ctx context.Context, next *entry) error {
 		return nil
 	}
 	next.about, about.admin = about, administers(e.Source)
-	return a.seek(ctx, m.Sender, m.Recipient, about)
+	if err := a.seek(ctx, m.Sender, m.Recipient, about); err != nil {
+		return err
+	}
+	return a.seekEdits(ctx, about)
 }
 
 // addArchives sets the flags of both sides' archives, as each of them wants it.

@@ -81,6 +81,9 @@ func (l *Log) Append(ctx context.Context, now time.Time, batch []*store.Append, 
 		if a.Retracts != 0 {
 			size += len(a.Remains) + 400
 		}
+		for i := range a.Also {
+			size += len(a.Also[i].Remains) + 400
+		}
 		if a.Progress != nil {
 			size += 400
 		}
@@ -225,7 +228,14 @@ func (l *Log) stage(a *store.Append, now time.Time) error {
 	w.messages = append(w.messages, &a.Message)
 	w.places = append(w.places, newPlace(&a.Message, swapped, sender == recipient))
 	if a.Retracts != 0 {
-		return l.retract(a.Retracts, a.Remains, a.ID)
+		if err := l.retract(a.Retracts, a.Remains, a.ID); err != nil {
+			return err
+		}
+	}
+	for i := range a.Also {
+		if err := l.retract(a.Also[i].ID, a.Also[i].Remains, a.ID); err != nil {
+			return err
+		}
 	}
 	return nil
 }

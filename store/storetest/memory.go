@@ -100,6 +100,9 @@ func (m *Memory) append(now time.Time, a *store.Append) {
 	kept.Stanza = slices.Clone(kept.Stanza)
 	m.messages = append(m.messages, kept)
 	m.retract(a.Retracts, a.Remains)
+	for _, also := range a.Also {
+		m.retract(also.ID, also.Remains)
+	}
 	if a.OriginID != "" {
 		first := *a
 		m.origins[key] = &first
