@@ -58,8 +58,8 @@ type Login struct {
 	// WantToken asks for a device token. It takes a Device.
 	WantToken bool
 	// Manage turns stream management on, so that the stream can be resumed (XEP-0198); Carbons asks for copies of what the account's other devices send
-	// and receive (XEP-0280), where the server can turn them on with the login.
-	Manage, Carbons bool
+	// and receive (XEP-0280), and Confirms for confirmations (docs/protocol/confirm.md), where the server can turn them on with the login.
+	Manage, Carbons, Confirms bool
 	// Previous and Handled name the stream that is to be resumed, and how many of its stanzas were taken; "" for none.
 	Previous string
 	Handled  uint32
@@ -78,8 +78,8 @@ type Session struct {
 	Stream string
 	// Managed: stream management is on, and counts from zero unless resumed.
 	Managed bool
-	// Carbons were turned on.
-	Carbons bool
+	// Carbons and Confirms were turned on.
+	Carbons, Confirms bool
 	// Token is a new token, of which Secret is "" when there is none.
 	Token Token
 	// Idle is after how long a silent connection is ended by the server (XEP-0478), 0 for never.
@@ -111,7 +111,6 @@ type negotiation struct {
 	c        *Conn
 	features *stanza.Element
 	session  Session
-	fast     bool // the token was tried
 }
 
 // Login opens a stream, logs in and binds a resource, or resumes a stream. A returning device with a token takes one round trip. When it fails the connection is
@@ -162,21 +161,28 @@ func (n *negotiation) open(more []byte) error {
 	if item.Kind != stream.Open {
 		return errors.New("opening a stream: the server did not say its header")
 	}
+	if more != nil { // the features are left out, or come before the answer (docs/protocol/login.md)
+		return nil
+	}
 	return n.readFeatures()
 }
 
 func (n *negotiation) readFeatures() error {
 	e, err := n.element(stanza.NSStream, "features")
-	if err != nil {
-		return err
+	if err == nil {
+		n.take(e)
 	}
+	return err
+}
+
+// take notes the features that the stream has now.
+func (n *negotiation) take(e *stanza.Element) {
 	n.features = e
 	if l := e.Child(nsLimits, "limits"); l != nil {
 		if s, err := strconv.Atoi(l.ChildText(nsLimits, "idle-seconds")); err == nil && s > 0 {
 			n.session.Idle = time.Duration(s) * time.Second
 		}
 	}
-	return nil
 }
 
 // element returns the next element, which must be one of these names.
@@ -185,7 +191,12 @@ func (n *negotiation) element(space string, names ...string) (*stanza.Element, e
 	if err != nil {
 		return nil, fmt.Errorf("waiting for <%s>: %w", names[0], err)
 	}
-	if e := item.Element; item.Kind == stream.Element && e.Space == space && slices.Contains(names, e.Local) {
+	e := item.Element
+	if item.Kind == stream.Element && e.Space == stanza.NSStream && space == nsSASL2 {
+		n.take(e)
+		return n.element(space, names...)
+	}
+	if item.Kind == stream.Element && e.Space == space && slices.Contains(names, e.Local) {
 		return e, nil
 	}
 	return nil, fmt.Errorf("waiting for <%s>, the server said something else", names[0])
@@ -422,6 +433,9 @@ func (n *negotiation) authenticate(mechanism string, first []byte) stanza.Elemen
 	if n.Carbons {
 		bind = bind.With(stanza.New(nsCarbons, "enable"))
 	}
+	if n.Confirms {
+		bind = bind.With(stanza.New(nsConfirm, "enable"))
+	}
 	if n.Manage {
 		bind = bind.With(stanza.New(nsSM, "enable", "resume", "true"))
 	}
@@ -498,7 +512,7 @@ func (n *negotiation) withToken() (bool, error) {
 		return false, err
 	}
 	if answer.Local == "failure" {
-		if n.Password == "" {
+		if n.Password == "" || n.features == nil {
 			return false, refusal(answer)
 		}
 		return false, nil
@@ -524,7 +538,7 @@ func (n *negotiation) succeeded(e *stanza.Element, mechanism string) error {
 				n.session.Token.Expires = t
 			}
 		case child.Space == nsBind2 && child.Local == "bound":
-			n.session.Carbons = n.Carbons
+			n.session.Carbons, n.session.Confirms = n.Carbons, n.Confirms
 			for f := range child.Elements {
 				if f.Space == nsSM {
 					n.enabled(f)
@@ -538,7 +552,7 @@ func (n *negotiation) succeeded(e *stanza.Element, mechanism string) error {
 			return errors.New("the server bound no address")
 		}
 	}
-	return nil
+	return n.readFeatures()
 }
 
 // stanzaError returns the refusal that a stanza of type error carries.

@@ -31,7 +31,7 @@ func (c *Client) connect(ctx context.Context) (*Conn, error) {
 	l := Login{
 		Domain: c.config.Domain, Username: c.bare.Local(), Password: c.config.Password, Token: c.token, Device: c.config.Device,
 		Resource: c.config.Resource, WantToken: c.config.Device.ID != "" && (c.token.Secret == "" || c.config.Password != ""),
-		Manage: true, Carbons: true, Previous: c.stream, Handled: c.handled, Keys: &c.keys,
+		Manage: true, Carbons: true, Confirms: true, Previous: c.stream, Handled: c.handled, Keys: &c.keys,
 	}
 	c.mu.Unlock()
 	s, err := conn.Login(ctx, l)
@@ -85,7 +85,10 @@ func (c *Client) opening(s *Session) []*outgoing {
 	set := func(e stanza.Element) *outgoing {
 		return &outgoing{s: &stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeSet, ID: newID(), Payload: []stanza.Element{e}}}
 	}
-	out := []*outgoing{set(stanza.New(nsConfirm, "enable"))}
+	var out []*outgoing
+	if !s.Confirms {
+		out = append(out, set(stanza.New(nsConfirm, "enable")))
+	}
 	if !s.Carbons {
 		out = append(out, set(stanza.New(nsCarbons, "enable")))
 	}
