@@ -20,7 +20,7 @@ func TestAuditCannotBeChanged(t *testing.T) {
 	s, err := Open(ctx, filepath.Join(t.TempDir(), "posthouse.db"), Options{Relaxed: true})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.Close()) }()
-	for range 2500 { // more than are verified at a time
+	for range 1010 { // more than are verified at a time
 		if _, err = s.AppendAudit(ctx, store.AuditEntry{Actor: "key:desk", Action: "account.disable", Target: "romeo@localhost"}); err != nil {
 			t.Fatal(err)
 		}
@@ -28,7 +28,7 @@ func TestAuditCannotBeChanged(t *testing.T) {
 	for _, refused := range []string{
 		`UPDATE audit SET target = 'juliet@localhost' WHERE number = 2`,
 		`UPDATE OR IGNORE audit SET hash = x'00'`,
-		`DELETE FROM audit WHERE number = 2500`,
+		`DELETE FROM audit WHERE number = 1010`,
 		`DELETE FROM audit`,
 		`INSERT OR REPLACE INTO audit SELECT number, at, actor, action, 'x', detail, remote, hash FROM audit WHERE number = 3`,
 		`INSERT INTO audit SELECT 9999, at, actor, action, target, detail, remote, hash FROM audit WHERE number = 3`,
@@ -38,19 +38,19 @@ func TestAuditCannotBeChanged(t *testing.T) {
 	}
 	last, err := s.VerifyAudit(ctx)
 	require.NoError(t, err)
-	require.Equal(t, uint64(2500), last.Number)
+	require.Equal(t, uint64(1010), last.Number)
 
 	for _, name := range []string{"audit_update", "audit_delete", "audit_insert"} {
 		_, err := s.write.ExecContext(ctx, `DROP TRIGGER `+name)
 		require.NoError(t, err)
 	}
 	for _, test := range []struct{ change, want string }{
-		{`UPDATE audit SET target = 'juliet@localhost' WHERE number = 1700`, "entry 1700 is not what was written"},
+		{`UPDATE audit SET target = 'juliet@localhost' WHERE number = 1005`, "entry 1005 is not what was written"},
 		{`UPDATE audit SET at = at + 1 WHERE number = 1`, "entry 1 is not what was written"},
-		{`UPDATE audit SET hash = x'00' WHERE number = 2500`, "entry 2500 is not what was written"},
+		{`UPDATE audit SET hash = x'00' WHERE number = 1010`, "entry 1010 is not what was written"},
 		{`DELETE FROM audit WHERE number = 1000`, "entry 1000 is missing"},
 		{`DELETE FROM audit WHERE number = 1`, "entry 1 is missing"},
-		{`DELETE FROM audit WHERE number > 2498`, "entry 2499 is missing"},
+		{`DELETE FROM audit WHERE number > 1008`, "entry 1009 is missing"},
 		{`DELETE FROM audit`, "entry 1 is missing"},
 	} {
 		tx, err := s.write.BeginTx(ctx, nil)
