@@ -102,6 +102,8 @@ type Config struct {
 	// LoginRate and LoginBurst limit logins and renewals from one address, beside the throttle for failures. Defaults 0.5 and 20.
 	LoginRate  float64 `yaml:"login_rate" default:"0.5"`
 	LoginBurst int     `yaml:"login_burst" default:"20" min:"1"`
+	// BodyTime is how long the body of a request may take to come in; default 10 s.
+	BodyTime time.Duration `yaml:"body_time" default:"10s" min:"10ms"`
 	// Waits is how many requests of one account may wait for news at once; default 10.
 	Waits int `yaml:"waits" default:"10" min:"1"`
 }
@@ -144,6 +146,9 @@ func (c *Config) defaults() error {
 		if *d.burst <= 0 {
 			*d.burst = d.defaultBurst
 		}
+	}
+	if c.BodyTime <= 0 {
+		c.BodyTime = 10 * time.Second
 	}
 	if c.Waits <= 0 {
 		c.Waits = 10

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -23,7 +24,7 @@ const (
 
 // readBody replaces the body of a request by what it holds, when that is of the type and within the bounds. It sees to what
 // encoding/json would let pass: names that come twice, of which it keeps the last, and text that no stanza can carry.
-func readBody(w http.ResponseWriter, r *http.Request, mediaType string) *Problem {
+func readBody(w http.ResponseWriter, r *http.Request, mediaType string, within time.Duration) *Problem {
 	if len(r.Header["Content-Encoding"]) > 0 {
 		return problem(CodeMediaType, "Bodies are not compressed.")
 	}
@@ -31,7 +32,13 @@ func readBody(w http.ResponseWriter, r *http.Request, mediaType string) *Problem
 	if err != nil || got != mediaType || params["charset"] != "" && params["charset"] != "utf-8" && params["charset"] != "UTF-8" {
 		return problem(CodeMediaType, "The body has to be of type "+mediaType+".")
 	}
+	// The deadline is taken back only when all was read: net/http reads on after a refusal, and must not wait for ever then.
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(within)) // a connection without deadlines is a test's
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err == nil {
+		_ = control.SetReadDeadline(time.Time{})
+	}
 	var tooLarge *http.MaxBytesError
 	var timeout net.Error
 	switch {

@@ -123,7 +123,7 @@ func (d *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 			return
 		}
 		if hasBody {
-			if p := readBody(out, r, rt.mediaType()); p != nil {
+			if p := readBody(out, r, rt.mediaType(), a.config.BodyTime); p != nil {
 				a.refuse(out, p)
 				return
 			}
