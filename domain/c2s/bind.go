@@ -48,8 +48,10 @@ func (c *conn) bind(item *stream.Item) {
 	result := &stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeResult, ID: s.ID, Payload: []stanza.Element{
 		stanza.New(nsBind, "bind").With(stanza.New(nsBind, "jid").WithText(bound.JID().String())),
 	}}
+	c.holds.Store(b)
 	if !b.attach(c, c.codec.AppendStanza(nil, result)) {
 		// Somebody bound the same address, or ended the account, in this very moment.
+		c.holds.Store(nil)
 		c.reason = endedByConflict
 		c.fail(stream.Fail(stream.Conflict, ""))
 		return
@@ -63,7 +65,6 @@ func (c *conn) settle(b *bound) {
 	c.neg.cancel()
 	c.neg = nil
 	c.bound, c.phase = b, settled
-	c.holds.Store(b)
 	c.expectBytes(c.srv.config.IdleTimeout > 0)
 	_ = c.link.SetReadDeadline(time.Time{})
 	if k := c.kicked.Load(); k != nil { // it came before there was a writer to say it

@@ -39,7 +39,9 @@ func (c *conn) bindInline(e *stanza.Element, s *success) bool {
 	}
 	b.mu.Unlock()
 	s.parts = append(s.parts, result)
+	c.holds.Store(b)
 	if !b.attach(c, c.opening(s.element(bound.JID()), c.featuresBound())...) {
+		c.holds.Store(nil)
 		c.reason = endedByConflict
 		c.fail(stream.Fail(stream.Conflict, ""))
 		return true

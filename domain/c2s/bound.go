@@ -196,13 +196,19 @@ func (b *bound) shut(e *stream.Error, reason endReason, urgent bool) {
 	}
 }
 
-// shutBy is shut for what one connection has done. It does nothing when the session has moved to another connection meanwhile.
-func (b *bound) shutBy(c *conn, e *stream.Error, reason endReason) {
+// shutBy is shut for what one connection has done. It does nothing when the session has moved to another connection meanwhile, or is not
+// yet on this one, and reports that.
+func (b *bound) shutBy(c *conn, e *stream.Error, reason endReason) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.state == live && b.at == c {
-		b.closeLocked(e, reason, false)
+	if b.state != live {
+		return true
 	}
+	if b.at != c {
+		return false
+	}
+	b.closeLocked(e, reason, false)
+	return true
 }
 
 // closeLocked begins the end. b.mu is held and b.state is live.

@@ -49,7 +49,7 @@ type conn struct {
 
 	lastRead atomic.Int64                // when bytes came in last, for bound connections that are timed; 0 before
 	agreed   atomic.Int64                // nanoseconds that the client may be silent, 0 for any; see agreeKeepAlive
-	holds    atomic.Pointer[bound]       // as bound, for others to find
+	holds    atomic.Pointer[bound]       // as bound, for others to find; set before the client can know
 	kicked   atomic.Pointer[kickMessage] // set by others: what a connection without a resource is to be ended with
 
 	prev, next *conn // guarded by srv.mu
@@ -144,8 +144,7 @@ func (c *conn) late() {
 
 // kick ends the connection from outside the reader, with an error. A bound one gets it from its writer; otherwise the reader says it.
 func (c *conn) kick(e *stream.Error, reason endReason) {
-	if b := c.holds.Load(); b != nil {
-		b.shutBy(c, e, reason)
+	if b := c.holds.Load(); b != nil && b.shutBy(c, e, reason) {
 		return
 	}
 	c.kicked.Store(&kickMessage{e, reason})

@@ -137,12 +137,14 @@ func (b *bound) claim(h uint32) (ok bool, failure *stream.Error) {
 func (b *bound) takeOver(ctx context.Context, c *conn, first func(resumed stanza.Element) [][]byte) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	c.holds.Store(b) // before it is asleep no more, so that whoever looks for it finds it
 	err := b.wait(ctx, func() bool { return b.flight.len() == 0 || b.state != live })
 	b.sm.claimed = false
 	if b.state == live && err != nil && b.srv.draining.Load() {
 		b.closeLocked(nil, endedByShutdown, true)
 	}
 	if err != nil || b.state != live {
+		c.holds.Store(nil)
 		return false
 	}
 	b.wake()
