@@ -81,6 +81,8 @@ type Decoder interface {
 type Codec interface {
 	// Index is a small number unique to the codec, below MaxCodecs; it names the Packet's cache slot.
 	Index() int
+	// Usual is the size of nearly every chat message as it is delivered, so that encoding it allocates once and little more than it needs.
+	Usual() int
 	AppendStanza(dst []byte, s *stanza.Stanza) []byte
 	AppendElement(dst []byte, e *stanza.Element) []byte
 	AppendOpen(dst []byte, h Header) []byte
@@ -104,16 +106,13 @@ type Packet struct {
 	encoded [MaxCodecs]atomic.Pointer[[]byte]
 }
 
-// usualSize holds nearly every chat message as it is delivered, so that encoding it allocates once.
-const usualSize = 448
-
 // Encode returns the packet's bytes in the given codec, made on first use and shared after that.
 func (p *Packet) Encode(c Codec) []byte {
 	slot := &p.encoded[c.Index()]
 	if b := slot.Load(); b != nil {
 		return *b
 	}
-	b := c.AppendStanza(make([]byte, 0, usualSize), p.Stanza)
+	b := c.AppendStanza(make([]byte, 0, c.Usual()), p.Stanza)
 	slot.Store(&b)
 	return b
 }

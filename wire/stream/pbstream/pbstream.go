@@ -116,6 +116,9 @@ var _ stream.Codec = Codec{}
 // Index implements stream.Codec.
 func (Codec) Index() int { return 2 }
 
+// Usual implements stream.Codec.
+func (Codec) Usual() int { return 224 }
+
 // AppendStanza implements stream.Codec. What is not valid is made valid, as the XML codec does it: a character that XML
 // cannot carry becomes U+FFFD, an element name that is no name an underscore; an attribute that has no name, or that is
 // there twice, is left out.

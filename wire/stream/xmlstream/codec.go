@@ -21,8 +21,14 @@ var (
 // Index implements stream.Codec.
 func (XML) Index() int { return 0 }
 
+// Usual implements stream.Codec.
+func (XML) Usual() int { return 512 }
+
 // Index implements stream.Codec.
 func (Framed) Index() int { return 1 }
+
+// Usual implements stream.Codec.
+func (Framed) Usual() int { return 512 }
 
 // AppendStanza implements stream.Codec.
 func (XML) AppendStanza(dst []byte, s *stanza.Stanza) []byte {
