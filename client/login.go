@@ -63,6 +63,9 @@ type Login struct {
 	// Previous and Handled name the stream that is to be resumed, and how many of its stanzas were taken; "" for none.
 	Previous string
 	Handled  uint32
+	// Behind is said in the same flight as a token, so that the session is in use after one round trip; Session.Said tells whether that was done. It is not
+	// when there is no token or a stream to resume. When the token is refused, the server ends a stream on which something was said behind it.
+	Behind []*stanza.Stanza
 	// Keys saves the work of SCRAM at the next login; nil saves nothing.
 	Keys *KeyCache
 }
@@ -80,6 +83,8 @@ type Session struct {
 	Managed bool
 	// Carbons and Confirms were turned on.
 	Carbons, Confirms bool
+	// Said: what was to be said behind the token was.
+	Said bool
 	// Token is a new token, of which Secret is "" when there is none.
 	Token Token
 	// Idle is after how long a silent connection is ended by the server (XEP-0478), 0 for never.
@@ -504,7 +509,14 @@ func (n *negotiation) withToken() (bool, error) {
 	}
 	first := append([]byte(n.Username+"\x00"), mac([]byte(n.Token.Secret), "Initiator"+string(binding))...)
 	e := n.authenticate(n.Token.Mechanism, first).With(stanza.New(nsFast, "fast"))
-	if err := n.open(n.c.codec.AppendElement(nil, &e)); err != nil {
+	flight := n.c.codec.AppendElement(nil, &e)
+	if n.Previous == "" {
+		for _, s := range n.Behind {
+			flight = n.c.codec.AppendStanza(flight, s)
+		}
+		n.session.Said = len(n.Behind) > 0
+	}
+	if err := n.open(flight); err != nil {
 		return false, err
 	}
 	answer, err := n.element(nsSASL2, "success", "failure")
@@ -512,7 +524,7 @@ func (n *negotiation) withToken() (bool, error) {
 		return false, err
 	}
 	if answer.Local == "failure" {
-		if n.Password == "" || n.features == nil {
+		if n.Password == "" || n.features == nil || n.session.Said {
 			return false, refusal(answer)
 		}
 		return false, nil

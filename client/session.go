@@ -28,7 +28,9 @@ func (c *Client) connect(ctx context.Context) (*Conn, error) {
 		return nil, err
 	}
 	c.mu.Lock()
+	opening := c.opening(&Session{Carbons: true, Confirms: true}) // which a server that takes tokens can turn on
 	l := Login{
+		Behind: stanzas(opening),
 		Domain: c.config.Domain, Username: c.bare.Local(), Password: c.config.Password, Token: c.token, Device: c.config.Device,
 		Resource: c.config.Resource, WantToken: c.config.Device.ID != "" && (c.token.Secret == "" || c.config.Password != ""),
 		Manage: true, Carbons: true, Confirms: true, Previous: c.stream, Handled: c.handled, Keys: &c.keys,
@@ -37,20 +39,34 @@ func (c *Client) connect(ctx context.Context) (*Conn, error) {
 	s, err := conn.Login(ctx, l)
 	if err != nil {
 		conn.Close()
+		var refused *AuthError
+		if errors.As(err, &refused) && l.Token.Secret != "" && l.Password != "" {
+			c.mu.Lock()
+			c.token = Token{}
+			c.mu.Unlock()
+			return c.connect(ctx) // once more, with the password
+		}
 		return nil, err
 	}
 	if s.Token.Secret != "" && c.config.Keep != nil {
 		c.config.Keep(s.Token)
 	}
-	if !c.begin(conn, &s) {
+	if !c.begin(conn, &s, opening) {
 		conn.Close()
 		return nil, errors.New("the server resumed a stream with impossible counters")
 	}
 	return conn, nil
 }
 
-// begin takes over a session that was made. It reports false when the server's count of a resumed stream cannot be.
-func (c *Client) begin(conn *Conn, s *Session) bool {
+func stanzas(all []*outgoing) (out []*stanza.Stanza) {
+	for _, o := range all {
+		out = append(out, o.s)
+	}
+	return out
+}
+
+// begin takes over a session that was made, on which something may have been said already. It reports false when the server's count of a resumed stream cannot be.
+func (c *Client) begin(conn *Conn, s *Session, said []*outgoing) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.Token.Secret != "" {
@@ -65,7 +81,14 @@ func (c *Client) begin(conn *Conn, s *Session) bool {
 		c.stats.Resumptions++
 	} else {
 		c.stream, c.managed, c.handled, c.full = s.Stream, s.Managed, 0, s.JID
-		c.outbox.anew(c.opening(s), ErrInterrupted)
+		opening := c.opening(s)
+		if s.Said {
+			opening = nil
+		}
+		c.outbox.anew(opening, ErrInterrupted)
+		if s.Said && s.Managed {
+			c.written, c.unasked = said, len(said)
+		}
 		c.stats.Sessions++
 	}
 	c.push(arrival{state: &State{Online: true, Resumed: s.Resumed}})

@@ -24,11 +24,13 @@ const tokenMechanism = "token"
 // compactClient is one connection that speaks compact frames (docs/protocol/compact.md).
 type compactClient struct {
 	*client.Conn
-	o     *options
-	name  string
-	jid   string
-	codec pbstream.Codec
-	to    jid.JID // whom messages are for
+	o    *options
+	name string
+	jid  string
+	// present: presence was sent along with the login.
+	present bool
+	codec   pbstream.Codec
+	to      jid.JID // whom messages are for
 }
 
 func connectCompact(ctx context.Context, o *options, name string) (*compactClient, error) {
@@ -57,6 +59,7 @@ func (c *compactClient) login(ctx context.Context, keys *loginKeys) error {
 	if c.o.mechanism == tokenMechanism {
 		l.Device, l.Token = c.device(), keys.token(c.name)
 		l.WantToken = l.Token.Secret == ""
+		l.Behind = []*stanza.Stanza{{Kind: stanza.Presence}}
 	}
 	s, err := c.Login(ctx, l)
 	if err != nil {
@@ -67,7 +70,7 @@ func (c *compactClient) login(ctx context.Context, keys *loginKeys) error {
 	} else if l.WantToken {
 		return errors.New("the server gave no token; use another -mechanism")
 	}
-	c.jid = s.JID.String()
+	c.jid, c.present = s.JID.String(), s.Said
 	return nil
 }
 
@@ -106,8 +109,10 @@ func (c *compactClient) until(wanted func(*stanza.Stanza) bool) (*stanza.Stanza,
 }
 
 func (c *compactClient) presence() error {
-	if err := c.SayStanza(&stanza.Stanza{Kind: stanza.Presence}); err != nil {
-		return err
+	if !c.present {
+		if err := c.SayStanza(&stanza.Stanza{Kind: stanza.Presence}); err != nil {
+			return err
+		}
 	}
 	_, err := c.until(func(s *stanza.Stanza) bool { return s.Kind == stanza.Presence && s.From.String() == c.jid })
 	if err != nil {

@@ -51,7 +51,7 @@ type app struct {
 
 // deviceOf names a device, always the same for a name.
 func deviceOf(name string) client.Device {
-	return client.Device{ID: fmt.Sprintf("%x-0000-4000-8000-000000000000", fmt.Sprintf("%-4.4s", name)), Name: name, Software: "doors"}
+	return client.Device{ID: fmt.Sprintf("%x-0000-4000-8000-000000000000", fmt.Sprintf("%-4.4s", name)), Name: "the phone of " + name, Software: "doors"}
 }
 
 // connect starts an app; change adapts its configuration.
@@ -62,7 +62,7 @@ func connect(t *testing.T, address, user string, change ...func(*client.Config))
 		roster: make(chan client.RosterChange, 1<<10), states: make(chan client.State, 1<<10),
 	}
 	config := client.Config{
-		Address: address, Domain: "localhost", Username: user, Password: password,
+		Address: address, Domain: "localhost", Username: user, Password: password, Device: deviceOf(user),
 		TLS:      &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}, // the node's certificate is its own
 		Message:  func(m client.Message) { a.messages <- m },
 		Presence: func(p client.Presence) { a.presences <- p },
@@ -157,4 +157,37 @@ func TestClientRefusals(t *testing.T) {
 	r := connect(t, "tcp://"+h.Place().Compact, "romeo")
 	_, err = r.Send(wait(t), jid.MustParse("nobody@localhost"), text("hello?"))
 	require.ErrorContains(t, err, "service-unavailable")
+}
+
+// TestClientToken: a device logs in with its password once, and with tokens from then on; one that is refused is given up for the password, or ends the client.
+func TestClientToken(t *testing.T) {
+	t.Parallel()
+	h := stage(t, "romeo", "juliet")
+	for name, address := range addresses(h.Place()) {
+		t.Run(name, func(t *testing.T) {
+			var token client.Token
+			keep := func(c *client.Config) { c.Keep = func(k client.Token) { token = k } }
+			first := connect(t, address, "romeo", keep)
+			require.NotEmpty(t, token.Secret)
+			require.True(t, token.Expires.After(time.Now()))
+			require.NoError(t, first.Close())
+
+			second := connect(t, address, "romeo", keep, func(c *client.Config) { c.Password, c.Token = "", token })
+			receipt, err := second.Send(wait(t), juliet, text("with a token"))
+			require.NoError(t, err)
+			require.Positive(t, receipt.Number)
+			require.NoError(t, second.Close())
+
+			wrong := client.Token{Secret: "no token", Mechanism: token.Mechanism}
+			third := connect(t, address, "romeo", func(c *client.Config) { c.Token = wrong })
+			_, err = third.Send(wait(t), juliet, text("with the password"))
+			require.NoError(t, err)
+			require.NoError(t, third.Close())
+
+			_, err = client.Dial(wait(t), client.Config{Address: address, Domain: "localhost", Username: "romeo", Device: deviceOf("romeo"), Token: wrong,
+				TLS: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}})
+			var refused *client.AuthError
+			require.ErrorAs(t, err, &refused)
+		})
+	}
 }
