@@ -105,6 +105,7 @@ func (a *assembly) login(ctx context.Context, l api.Login) (token.Pair, error) {
 	if full && domain != a.domain.Domain() {
 		return token.Pair{}, api.ErrLogin
 	}
+	began := time.Now()
 	account, failure := a.auth.Verify(ctx, &auth.Channel{Secure: l.Secure, Loopback: l.Loopback, Remote: l.Remote, Domain: a.domain.Domain()}, name, l.Password)
 	switch {
 	case failure == nil:
@@ -129,7 +130,9 @@ func (a *assembly) login(ctx context.Context, l api.Login) (token.Pair, error) {
 		return nil
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		err = devices.PutDevice(ctx, d, a.Config.Auth.Tokens.MaxDevices)
+		if err = devices.PutDevice(ctx, d, a.Config.Auth.Tokens.MaxDevices); err == nil {
+			err = a.confirmDevice(ctx, account.ID, d.ID, began)
+		}
 	}
 	if err != nil {
 		return token.Pair{}, fmt.Errorf("note the device: %w", err)

@@ -2,8 +2,11 @@ package node
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/posthouse-im/posthouse/domain/device"
+	"github.com/posthouse-im/posthouse/public/api"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
 	"github.com/posthouse-im/posthouse/wire/stream"
@@ -26,6 +29,22 @@ func (a *assembly) makeTokens(ctx context.Context) (err error) {
 	}
 	c.Metrics, c.Log = a.Registry, a.Log
 	a.tokens, err = token.New(ctx, c)
+	return err
+}
+
+// confirmDevice takes a device away that was just made, when the account was changed or the device signed out since the login began: what the change
+// removed must not come back by a login that was on its way.
+func (a *assembly) confirmDevice(ctx context.Context, account store.AccountID, device string, began time.Time) error {
+	changed, err := a.database.LastChange(ctx, account, device)
+	if err == nil && (changed.IsZero() || changed.Before(began.Truncate(time.Millisecond))) {
+		return nil
+	}
+	if err == nil {
+		err = api.ErrLogin
+	}
+	if gone := a.auth.Devices().RemoveDevice(ctx, account, device); gone != nil && !errors.Is(gone, store.ErrNotFound) {
+		err = errors.Join(err, gone)
+	}
 	return err
 }
 
