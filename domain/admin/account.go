@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/posthouse-im/posthouse/domain/session"
@@ -82,35 +83,33 @@ func (a *Admin) deleteAccount(ctx context.Context, r *request) ([]stanza.Element
 }
 
 func (a *Admin) sessions(ctx context.Context, r *request) ([]stanza.Element, error) {
-	_, account, err := a.existing(ctx, r)
+	name, account, err := a.existing(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	return a.sessionsOf(uint64(account)), nil
+	j, err := jid.New(name, a.Domain.Domain(), "")
+	if err != nil {
+		return nil, err
+	}
+	return a.sessionsOf(j, uint64(account)), nil
 }
 
 // ownSessions answers everybody about themselves.
-func (a *Admin) ownSessions(_ context.Context, account uint64, _ *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-	return a.sessionsOf(account), nil
+func (a *Admin) ownSessions(_ context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+	return a.sessionsOf(iq.From, account), nil
 }
 
-func (a *Admin) sessionsOf(account uint64) []stanza.Element {
+func (a *Admin) sessionsOf(j jid.JID, account uint64) []stanza.Element {
 	out := stanza.New(Namespace, "sessions")
-	for info := range a.Sessions.Sessions {
-		if info.Account == account {
-			out = out.With(sessionElement(&info))
+	a.Sessions.Visit(j, func(u *session.User) {
+		for s := range u.All {
+			if u.Account() == account && !s.Hidden() {
+				out = out.With(stanza.New(Namespace, "session", "jid", s.JID().String(), "device", u.Device(s),
+					"bound", s.Bound().UTC().Format(time.RFC3339), "available", strconv.FormatBool(u.Presence(s) != nil)))
+			}
 		}
-	}
+	})
 	return []stanza.Element{out}
-}
-
-func sessionElement(info *session.Info) stanza.Element {
-	available := "false"
-	if info.Available {
-		available = "true"
-	}
-	return stanza.New(Namespace, "session", "jid", info.JID.String(), "device", info.Device,
-		"bound", info.Bound.UTC().Format(time.RFC3339), "available", available)
 }
 
 // kicked is told to those who are kicked.
@@ -196,5 +195,5 @@ func (a *Admin) status(context.Context, *request) ([]stanza.Element, error) {
 		n++
 	}
 	return []stanza.Element{stanza.New(Namespace, "status", "version", s.Version, "durability", s.Durability, "state", s.State,
-		"started", s.Started.UTC().Format(time.RFC3339), "sessions", itoa(n))}, nil
+		"started", s.Started.UTC().Format(time.RFC3339), "sessions", strconv.Itoa(n))}, nil
 }

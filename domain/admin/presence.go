@@ -18,8 +18,6 @@ const NamespacePresence = "urn:posthouse:presence:1"
 // maxItems is how many one question may name.
 const maxItems = 500
 
-func itoa(n int) string { return strconv.Itoa(n) }
-
 func (a *Admin) presence(ctx context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
 	asker := iq.From.Bare()
 	if account == 0 && asker != a.Domain {
