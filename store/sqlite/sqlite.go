@@ -1,4 +1,4 @@
-// Package sqlite keeps accounts, devices, rosters, preferences and secrets in one SQLite file: the embedded store.
+// Package sqlite keeps accounts, devices, rosters, preferences, keys and secrets, and the audit log in one SQLite file: the embedded store.
 //
 // Writes go through one connection, each in a transaction that is on disk when the call returns (synchronous=FULL); reads go
 // through a pool beside it. The file may be opened by several processes at once, so that the command line works while a node runs.
@@ -42,7 +42,7 @@ type Options struct {
 }
 
 // Store implements store.Accounts, store.Rosters, store.ArchivePreferences, store.LastActivity, store.Secrets, store.Devices,
-// store.Settings and store.Profiles.
+// store.Settings, store.Profiles, store.SigningKeys, store.ServiceKeys and store.Audit.
 type Store struct {
 	write   *sql.DB // of one connection
 	readers *sql.DB
