@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -163,12 +164,14 @@ func (a *API) revoke(ctx context.Context, in *form) (*none, error) {
 
 // keySet is a document that is ready.
 type keySet struct {
-	ContentType string `header:"Content-Type"`
-	Body        []byte
+	ContentType  string `header:"Content-Type"`
+	CacheControl string `header:"Cache-Control"`
+	Body         []byte
 }
 
 func (a *API) keys(context.Context, *none) (*keySet, error) {
-	return &keySet{"application/json", a.config.Tokens.KeySet()}, nil
+	age := fmt.Sprintf("public, max-age=%d", int(token.KeySetAge.Seconds()))
+	return &keySet{"application/json", age, a.config.Tokens.KeySet()}, nil
 }
 
 // nsDevice qualifies devices (docs/tokens.md).
