@@ -14,7 +14,7 @@ import (
 // Build returns the payload that says c: the body first, when there is one. It refuses what Validate does. An origin-id, and what
 // Requests returns, are the caller's to add.
 func Build(c Content) ([]stanza.Element, error) {
-	if err := c.Validate(); err != nil {
+	if err := c.validate(); err != nil {
 		return nil, err
 	}
 	switch c.Kind {
@@ -36,7 +36,15 @@ func Build(c Content) ([]stanza.Element, error) {
 		}
 		return []stanza.Element{stanza.New(nsChatStates, "paused")}, nil
 	}
-	return say(&c), nil
+	out := say(&c)
+	all := 0
+	for i := range out {
+		all += size(&out[i])
+	}
+	if all > MaxMessage {
+		return nil, &Error{Field: "text", Reason: "is too long together with what it goes with"}
+	}
+	return out, nil
 }
 
 // say builds what was validated and says something by itself, or takes the place of another message.

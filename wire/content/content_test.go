@@ -168,6 +168,8 @@ func TestRefused(t *testing.T) {
 		a.URL = "https://example.org/"
 		return Content{Kind: Image, Attachment: &a}
 	}
+	full := strings.Repeat("x", MaxText)
+	large := Content{Kind: Forward, Text: full, Forwarded: &Forwarded{From: "a@b", Content: Content{Kind: Text, Text: full}}}
 	deep := Content{Kind: Text, Text: "x"}
 	for range MaxForwards + 1 {
 		deep = Content{Kind: Forward, Forwarded: &Forwarded{From: "a@b", Content: deep}}
@@ -233,6 +235,8 @@ func TestRefused(t *testing.T) {
 		{Content{Kind: Forward, Forwarded: &Forwarded{From: "@", Content: Content{Kind: Text, Text: "x"}}}, "forwarded.from"},
 		{Content{Kind: Forward, Forwarded: &Forwarded{From: "a@b", Content: Content{Kind: Text}}}, "forwarded.text"},
 		{deep, "forwarded.forwarded.forwarded.forwarded"},
+		{large, "text"},
+		{Content{Kind: Text, Text: strings.Repeat("<", MaxText)}, "text"},
 		{Content{Kind: Text, Text: "x", ReplyTo: &Reply{}}, "reply_to.id"},
 		{Content{Kind: Text, Text: "x", ReplyTo: &Reply{ID: "1", To: "@"}}, "reply_to.to"},
 		{Content{Kind: Text, Text: "x", Mentions: []Mention{{"a@b", 0, 2}}}, "mentions"},
@@ -269,9 +273,40 @@ func FuzzParse(f *testing.F) {
 		}
 		elements, err := Build(c)
 		if err != nil {
-			require.Greater(t, len(c.Text), MaxText, "%v: %+v", err, c)
+			require.Greater(t, len(xml), MaxText, "%v: %+v", err, c)
 			return
 		}
 		require.Equal(t, c, Parse(message(t, elements...)))
+	})
+}
+
+// FuzzBuild asks that whatever is built can be carried by XML and is understood, as the kind that it was.
+func FuzzBuild(f *testing.F) {
+	for _, c := range said {
+		text, err := json.Marshal(c)
+		require.NoError(f, err)
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var c Content
+		if json.Unmarshal(text, &c) != nil {
+			return
+		}
+		elements, err := Build(c)
+		if err != nil {
+			require.Nil(t, elements)
+			return
+		}
+		s := message(t, elements...)
+		require.Less(t, len(xmlstream.Marshal(nil, s)), MaxMessage+1024)
+		got := Parse(s)
+		if got.kind() != c.kind() {
+			require.Equal(t, []Kind{Text, Code}, []Kind{c.kind(), got.kind()}, "%+v", c) // XEP-0393 has it so
+		}
+		require.Equal(t, c.Kind == Edit, got.Kind == Edit)
+		require.Equal(t, c.Target, got.Target)
+		again, err := Build(got)
+		require.NoError(t, err, "%+v", got)
+		require.Equal(t, got, Parse(message(t, again...)))
 	})
 }

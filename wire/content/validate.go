@@ -24,7 +24,9 @@ const (
 	MaxReactions = 16
 	MaxReaction  = 64
 	MaxForwards  = 3 // messages inside each other
-	maxNumber    = 1<<53 - 1
+	// MaxMessage bounds all that is built, in XML, so that it fits into a stanza of the usual limits.
+	MaxMessage = 192 << 10
+	maxNumber  = 1<<53 - 1
 )
 
 // Error says which field of a content is wrong and why.
@@ -52,6 +54,12 @@ func (k *checker) require(ok bool, field, reason string) {
 
 // Validate reports why Build would refuse c, as an *Error, or nil.
 func (c *Content) Validate() error {
+	_, err := Build(*c)
+	return err
+}
+
+// validate reports what is wrong with c, its size aside.
+func (c *Content) validate() error {
 	var k checker
 	switch c.Kind {
 	case Retracted, Other:
@@ -63,6 +71,26 @@ func (c *Content) Validate() error {
 		return k.err
 	}
 	return nil
+}
+
+// size is about how many bytes of XML an element takes.
+func size(e *stanza.Element) int {
+	n := 2*len(e.Local) + len(e.Space) + 16
+	for i := range e.Attrs {
+		n += len(e.Attrs[i].Local) + escaped(e.Attrs[i].Value) + 4
+	}
+	for i := range e.Nodes {
+		if c := e.Nodes[i].Element; c != nil {
+			n += size(c)
+		}
+		n += escaped(e.Nodes[i].Text)
+	}
+	return n
+}
+
+// escaped is how long a text is in XML, at most.
+func escaped(s string) int {
+	return len(s) + 5*(strings.Count(s, "&")+strings.Count(s, "<")+strings.Count(s, ">")+strings.Count(s, "'")+strings.Count(s, "\r"))
 }
 
 // content checks c, of which the fields are at the given path, inside so many other messages.
