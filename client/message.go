@@ -108,12 +108,16 @@ func placeNumber(e *stanza.Element) uint64 {
 	return n
 }
 
-// forwarded reads a message within <forwarded/> (XEP-0297), ok false when there is none.
+// forwarded reads the message in the <forwarded/> of an element (XEP-0297), ok false when there is none.
 func forwarded(around *stanza.Element, self jid.JID) (m Message, ok bool) {
 	f := around.Child(nsForward, "forwarded")
 	if f == nil {
 		return m, false
 	}
+	return readForwarded(f, self)
+}
+
+func readForwarded(f *stanza.Element, self jid.JID) (m Message, ok bool) {
 	e := f.Child(stanza.NSClient, "message")
 	if e == nil {
 		return m, false

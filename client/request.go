@@ -2,7 +2,10 @@ package client
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -190,4 +193,25 @@ func (c *Client) History(ctx context.Context, q Query) (Page, error) {
 		out.Complete = fin.Attr("complete") == "true"
 	}
 	return out, nil
+}
+
+// nsToken qualifies tokens for the HTTP API, docs/tokens.md.
+const nsToken = "urn:posthouse:token:1"
+
+// APITokens asks for tokens with which this device may call the HTTP API.
+func (c *Client) APITokens(ctx context.Context) (Tokens, error) {
+	payload, err := c.Request(ctx, stanza.TypeGet, jid.JID{}, stanza.New(nsToken, "token"))
+	if err != nil {
+		return Tokens{}, err
+	}
+	for i := range payload {
+		if e := &payload[i]; e.Space == nsToken && e.Local == "token" {
+			t := Tokens{Access: e.Attr("access"), Refresh: e.Attr("refresh"), Device: e.Attr("device")}
+			if t.Expires, err = time.Parse(time.RFC3339, e.Attr("expires")); err != nil {
+				return Tokens{}, fmt.Errorf("the end of a token: %w", err)
+			}
+			return t, nil
+		}
+	}
+	return Tokens{}, errors.New("the server gave no token")
 }

@@ -1,7 +1,9 @@
 """One person on slixmpp, told what to do by JSON lines on standard input; what happens is told as JSON lines on standard output.
 
 Orders: {"do": "connect", "jid", "password", "host", "port", "direct_tls", "as_it_comes"}, {"do": "send", "to", "body"},
-{"do": "subscribe", "to"}, {"do": "agree", "to"}, {"do": "carbons"}, {"do": "history", "with"}, {"do": "leave"}.
+{"do": "say", "to", "id", "children"} (children are XML; with an origin-id of the same id), {"do": "subscribe", "to"}, {"do": "agree", "to"},
+{"do": "carbons"}, {"do": "history", "with"}, {"do": "archive", "with"}, {"do": "leave"}.
+Every message that has a place in its conversation, live, as a carbon or (at "archive") from the archive, is told in full as {"event": "placed"}.
 When the connection breaks and the stream can be resumed (XEP-0198), the person comes back. Whatever goes wrong is told as
 {"event": "problem"}. With CLIENT_TRACE in the environment, the stream goes to standard error.
 """
@@ -11,8 +13,33 @@ import logging
 import os
 import ssl
 import sys
+import xml.etree.ElementTree as ET
 
 import slixmpp
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import MatchXPath
+
+
+def find(xml, name):
+    """The first child of that {namespace}name; an empty element when there is none."""
+    found = xml.find(name)
+    return ET.Element("none") if found is None else found
+
+
+def placed(xml, bare, **more):
+    """Tells of a message with everything that names it: xml is the <message/>."""
+    number = find(xml, "{urn:posthouse:place:1}place").get("number")
+    if number is None:
+        return
+    stanza_id = next((e.get("id") for e in xml.findall("{urn:xmpp:sid:0}stanza-id") if e.get("by") == bare), None)
+    about = {kind: e.get("id") for kind, name in (
+        ("edit", "{urn:xmpp:message-correct:0}replace"), ("recall", "{urn:xmpp:message-retract:1}retract"),
+        ("read", "{urn:xmpp:chat-markers:0}displayed"), ("delivered", "{urn:xmpp:receipts}received"),
+        ("retracted", "{urn:xmpp:message-retract:1}retracted")) if (e := xml.find(name)) is not None}
+    kind, target = next(iter(about.items()), ("text", ""))
+    body = xml.find("{jabber:client}body")
+    tell("placed", **{"id": find(xml, "{urn:xmpp:sid:0}origin-id").get("id") or xml.get("id") or "", "number": int(number), "from": xml.get("from"), "to": xml.get("to"),
+                      "kind": kind, "target": target, "text": "" if body is None else body.text, "stanza_id": stanza_id, **more})
 
 
 def tell(event, **fields):
@@ -49,6 +76,8 @@ class Person(slixmpp.ClientXMPP):
         self.add_event_handler("sm_enabled", lambda _: tell("managed"))
         self.add_event_handler("sm_failed", lambda _: tell("unmanaged"))
         self.add_event_handler("message", self.heard)
+        # Marks and the like have no body, and are no event of slixmpp's.
+        self.register_handler(Callback("placed", MatchXPath("{jabber:client}message"), lambda m: placed(m.xml, self.boundjid.bare)))
         self.add_event_handler("carbon_received", lambda m: self.copied("received", m["carbon_received"]))
         self.add_event_handler("carbon_sent", lambda m: self.copied("sent", m["carbon_sent"]))
         self.add_event_handler("presence", lambda p: tell("presence", **{"from": str(p["from"]), "type": p["type"]}))
@@ -81,6 +110,7 @@ class Person(slixmpp.ClientXMPP):
                                "delayed": message.xml.find("{urn:xmpp:delay}delay") is not None})
 
     def copied(self, way, message):
+        placed(message.xml, self.boundjid.bare)
         tell("carbon", way=way, **{"from": str(message["from"]), "to": str(message["to"]), "body": message["body"]})
 
     async def history(self, other):
@@ -88,6 +118,13 @@ class Person(slixmpp.ClientXMPP):
         async for result in self["xep_0313"].iterate(with_jid=slixmpp.JID(other) if other else None, rsm={"max": 7}):
             bodies.append(result["mam_result"]["forwarded"]["stanza"]["body"])
         tell("history", bodies=bodies)
+
+    async def archive(self, other):
+        n = 0
+        async for result in self["xep_0313"].iterate(with_jid=slixmpp.JID(other), rsm={"max": 20}):
+            n += 1
+            placed(result["mam_result"]["forwarded"]["stanza"].xml, self.boundjid.bare, archived=True, stanza_id=result["mam_result"]["id"])
+        tell("archive", count=n)
 
 
 async def obey(person, order):
@@ -98,6 +135,13 @@ async def obey(person, order):
             person.go()
         case "send":
             person.send_message(mto=order["to"], mbody=order["body"], mtype="chat")
+        case "say":
+            message = person.make_message(mto=order["to"], mtype="chat")
+            message["id"] = order["id"]
+            for child in order["children"]:
+                message.xml.append(ET.fromstring(child))
+            message.xml.append(ET.Element("{urn:xmpp:sid:0}origin-id", {"id": order["id"]}))
+            message.send()
         case "subscribe":
             person.send_presence_subscription(pto=order["to"])
         case "agree":
@@ -107,6 +151,8 @@ async def obey(person, order):
             tell("carbons")
         case "history":
             await person.history(order.get("with"))
+        case "archive":
+            await person.archive(order["with"])
         case "leave":
             person["xep_0198"].sm_id = None  # for good
             await person.disconnect()
