@@ -179,7 +179,6 @@ func (a *assembly) wire(ctx context.Context) error {
 	archiveConfig.Contacts, archiveConfig.Domain, archiveConfig.Key = a.contacts, a.domain, stanzaKey
 	archiveConfig.Changed, archiveConfig.Metrics, archiveConfig.Logger = a.changed, a.Registry, a.Log
 	archiveConfig.Copy = func(ctx context.Context, e *router.Envelope) { a.local.Copy(ctx, e) }
-	archiveConfig.Changed = func(account uint64) { a.component.Changed(account) }
 	if a.archive, err = archive.New(archiveConfig); err != nil {
 		return err
 	}

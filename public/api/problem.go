@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -161,9 +162,14 @@ func encode(w io.Writer, v any) error {
 		}
 		v = &c
 	}
-	e := json.NewEncoder(w)
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, _ = w.Write(text.Bytes()) // a client that has gone is nobody's problem, and huma would make it one
+	return nil
 }
 
 // fromHuma turns what huma found into a problem of ours: its statuses are those of responder.WriteHeader.

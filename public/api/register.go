@@ -35,9 +35,7 @@ func (a *API) register() error {
 		},
 	}
 	h := huma.NewAPI(huma.Config{
-		OpenAPI: doc, Formats: map[string]huma.Format{
-			"application/json": format, "json": format, "application/x-www-form-urlencoded": format,
-		},
+		OpenAPI: doc, Formats: map[string]huma.Format{"application/json": format, "json": format},
 		DefaultFormat: "application/json", RejectUnknownQueryParameters: true,
 	}, &adapter{ServeMux: a.mux, api: a})
 	a.talkRoutes(h)
