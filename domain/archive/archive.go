@@ -83,6 +83,9 @@ type Config struct {
 	BatchMessages int `yaml:"batch_messages" default:"2048" min:"1"`
 	// BatchBytes bounds the same in bytes of stored text; default 4 MiB. One message always fits.
 	BatchBytes int `yaml:"batch_bytes" default:"4194304" min:"1"`
+	// GatherTime is how long the committer waits for more messages when they come by the thousand and the disk is quick, so that several share
+	// a transaction; default 500 µs, negative never. It never waits when little is going on.
+	GatherTime time.Duration `yaml:"gather_time" default:"500us"`
 	// CommitTimeout is how long one transaction may take before the log counts as failed; default 60 s.
 	CommitTimeout time.Duration `yaml:"commit_timeout" default:"60s" min:"1ms"`
 	// MarkInterval is how long a mark of delivery may stay unwritten, and so how much a crash may repeat; default 200 ms.
@@ -111,6 +114,9 @@ func (c *Config) defaults() {
 	orDefault(&c.CommitTimeout, 60*time.Second)
 	orDefault(&c.MarkInterval, 200*time.Millisecond)
 	orDefault(&c.MarkAccounts, 100000)
+	if c.GatherTime == 0 {
+		c.GatherTime = 500 * time.Microsecond
+	}
 	if c.RecallWindow == 0 {
 		c.RecallWindow = 2 * time.Minute
 	}
@@ -145,10 +151,12 @@ type Archive struct {
 	budget *budget
 
 	// Owned by the committer.
-	batch     []*store.Append
-	markTimer *time.Timer
-	markArmed bool
-	lastMarks time.Time
+	batch       []*store.Append
+	pace        pace
+	gatherTimer *time.Timer
+	markTimer   *time.Timer
+	markArmed   bool
+	lastMarks   time.Time
 }
 
 // New returns an archive. It fails when a required part is missing or the key has the wrong length.

@@ -31,8 +31,12 @@ func (a *Archive) Run(ctx context.Context) error {
 	a.markTimer = time.NewTimer(a.config.MarkInterval)
 	defer a.markTimer.Stop()
 	a.markTimer.Stop()
+	a.gatherTimer = time.NewTimer(time.Hour)
+	defer a.gatherTimer.Stop()
+	a.gatherTimer.Stop()
 	var spare []entry
 	for ctx.Err() == nil {
+		a.linger(ctx)
 		entries := a.queue.take(spare)
 		if len(entries) == 0 {
 			spare = entries
@@ -171,9 +175,11 @@ func (a *Archive) append(ctx context.Context, batch []*store.Append, due []store
 		a.lastMarks = began
 		a.metrics.marks.Add(float64(len(due)))
 	}
+	ended := a.now()
+	a.pace.note(len(batch), ended.Sub(began), ended)
 	a.metrics.commits.Inc()
 	a.metrics.batchMessages.Observe(float64(len(batch)))
-	a.metrics.commitSeconds.Observe(a.now().Sub(began).Seconds())
+	a.metrics.commitSeconds.Observe(ended.Sub(began).Seconds())
 	return nil
 }
 
