@@ -149,6 +149,13 @@ func (e *Exchange) finish(r *refusal) {
 	if e.mechanism != nil {
 		name = e.mechanism.name
 	}
+	if r == nil {
+		a.failures.succeeded(e.channel.Remote, e.claimed)
+		a.metrics.succeeded(name)
+		if !a.log.Enabled(context.Background(), slog.LevelInfo) {
+			return
+		}
+	}
 	attributes := []slog.Attr{
 		slog.String("mechanism", name),
 		slog.String("account", clip(e.claimed)),
@@ -156,8 +163,6 @@ func (e *Exchange) finish(r *refusal) {
 		slog.Bool("tls", e.channel.Secure),
 	}
 	if r == nil {
-		a.failures.succeeded(e.channel.Remote, e.claimed)
-		a.metrics.succeeded(name)
 		a.log.LogAttrs(context.Background(), slog.LevelInfo, "login", append(attributes, slog.String("event", "auth.login_ok"))...)
 		return
 	}

@@ -85,8 +85,6 @@ func (a *Authenticator) IssueToken(ctx context.Context, x *Exchange, agent Agent
 	if a.devices == nil || a.config.Tokens.Off || agent.ID == "" || len(agent.ID) > MaxDeviceID || !x.Done() || mechanism != "" && findTokenMechanism(mechanism) == nil {
 		return t, false, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
 	key := deviceKey{x.account.ID, agent.ID}
 	switch {
 	case mechanism != "":
@@ -110,6 +108,8 @@ var errSuperseded = errors.New("the device was changed meanwhile")
 
 // issue makes a token because the client asks for one, and the device when there is none.
 func (a *Authenticator) issue(ctx context.Context, key deviceKey, x *Exchange, agent Agent, mechanism string) (LoginToken, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
 	var made store.Device
 	change := func(d *store.Device) error {
 		if err := a.advance(d); err != nil {
@@ -153,6 +153,8 @@ func (a *Authenticator) renew(ctx context.Context, x *Exchange) (t LoginToken, o
 	}
 	generation, expires := s.generation, time.UnixMilli(s.expires).UTC()
 	if generation == x.token.generation || !due.Before(expires) {
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
 		err = a.Devices().ChangeDevice(ctx, x.token.key.account, x.token.key.id, func(d *store.Device) error {
 			if d.Generation != s.generation {
 				return errSuperseded

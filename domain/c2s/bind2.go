@@ -40,7 +40,13 @@ func (c *conn) bindInline(e *stanza.Element, s *success) bool {
 	b.mu.Unlock()
 	s.parts = append(s.parts, result)
 	c.holds.Store(b)
-	if !b.attach(c, c.opening(s.element(bound.JID()), c.featuresBound())...) {
+	c.send(c.opening(s.element(bound.JID()), c.featuresBound())...) // here, for what a writer costs; there is none before attach
+	if c.phase == over {
+		c.holds.Store(nil)
+		b.Close(nil)
+		return true
+	}
+	if !b.attach(c) {
 		c.holds.Store(nil)
 		c.reason = endedByConflict
 		c.fail(stream.Fail(stream.Conflict, ""))

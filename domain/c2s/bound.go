@@ -239,11 +239,12 @@ func (b *bound) resumable() bool {
 	return b.state == live && b.sm != nil && b.sm.max > 0 && !b.srv.draining.Load()
 }
 
-// attach gives b a connection, with bytes to be written before anything else. It fails when the session is over.
+// attach gives b its first connection, with bytes to be written before anything else. It fails when the session is over, or its client
+// was so quick that it resumes it elsewhere already.
 func (b *bound) attach(c *conn, first ...[]byte) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.state != live {
+	if b.state != live || b.at != nil || b.sm != nil && b.sm.claimed {
 		return false
 	}
 	b.attachLocked(c, first...)
