@@ -136,7 +136,38 @@ func TestInboxOverflows(t *testing.T) {
 	require.Positive(t, j.Stats().Refetched)
 }
 
-// TestAway: a client that was away for 10,000 messages, in several conversations, is given all of them, in order, before anything new.
+// TestCutHTTP breaks the connections of a program that sends by HTTP, at any byte of the answers: each message is stored once, as its sender was told.
+func TestCutHTTP(t *testing.T) {
+	t.Parallel()
+	h := open(t, "romeo", "juliet")
+	way := lay(t, h.Place().HTTP)
+	j := connect(t, "tcp://"+h.Place().Compact, "juliet")
+	d := newHTTP(t, h, "romeo")
+	d.api.Base = "http://" + way.address()
+	var all []said
+	duplicates := 0
+	for i := range 60 {
+		way.arm(rand.IntN(400)) // an answer has more
+		body := fmt.Sprint(i)
+		r, err := d.api.Send(wait(t), client.APINewMessage{ClientID: "c" + body, To: juliet.String(), Content: text(body)})
+		require.NoError(t, err)
+		require.Equal(t, uint64(i+1), r.Number)
+		if r.Duplicate {
+			duplicates++
+		}
+		all = append(all, said{body, client.Receipt{ID: r.ClientID, StanzaID: r.ID, Number: r.Number, Time: r.Time}})
+	}
+	require.Greater(t, way.broken(), 30)
+	require.Positive(t, duplicates, "no answer was lost")
+	for _, s := range all {
+		requireSame(t, s, next(t, j.messages, numbered))
+	}
+	requireHistory(t, j, romeo, all)
+	require.Empty(t, j.messages, "something came twice")
+}
+
+// TestAway: a client that was away for 10,000 messages, in several conversations, is given all of them, in order, before anything new; and whoever syncs from
+// a cursor, on the stream or by HTTP, is told of each of them once.
 func TestAway(t *testing.T) {
 	t.Parallel()
 	const people, each = 4, 2500
@@ -144,9 +175,10 @@ func TestAway(t *testing.T) {
 	for i := range people {
 		names = append(names, fmt.Sprintf("friend%d", i))
 	}
-	h := stage(t, names...)
+	h := open(t, names...)
 	address := "tcp://" + h.Place().Compact
 	j := connect(t, address, "juliet")
+	program := newHTTP(t, h, "juliet")
 	friends := make([]*app, people)
 	for i := range friends {
 		friends[i] = connect(t, address, names[i+1])
@@ -155,6 +187,13 @@ func TestAway(t *testing.T) {
 	require.NoError(t, err)
 	seen := next(t, j.messages, numbered)
 	require.Equal(t, first.StanzaID, seen.StanzaID)
+	require.Equal(t, first.StanzaID, program.hears(false).stanzaID)
+	cursor := ""
+	for more := true; more; {
+		page, err := j.Sync(wait(t), cursor, 0)
+		require.NoError(t, err)
+		cursor, more = page.Cursor, page.More
+	}
 	require.NoError(t, j.Close())
 
 	errs := make(chan error, people)
@@ -167,15 +206,51 @@ func TestAway(t *testing.T) {
 		require.NoError(t, <-errs)
 	}
 	j = connect(t, address, "juliet", func(c *client.Config) { c.Since = seen.StanzaID })
-	last := map[jid.JID]uint64{jid.MustParse("friend0@localhost"): 1}
+	handed := newLedger(t)
 	for range people * each {
 		m := next(t, j.messages, numbered)
-		require.Equal(t, last[m.Conversation]+1, m.Number, "a hole in the conversation with %s", m.Conversation)
-		last[m.Conversation] = m.Number
+		handed.enter(m.Conversation.String(), m.Number, m.StanzaID)
 	}
+	synced := newLedger(t)
+	for more := true; more; {
+		page, err := j.Sync(wait(t), cursor, 500)
+		require.NoError(t, err)
+		cursor, more = page.Cursor, page.More
+		for _, m := range page.Messages {
+			synced.enter(m.Conversation.String(), m.Number, m.StanzaID)
+		}
+	}
+	require.Equal(t, handed.all, synced.all)
+	polled := newLedger(t)
+	for more := true; more; {
+		page, err := program.api.Sync(wait(t), program.cursor, 500, 0)
+		require.NoError(t, err)
+		program.cursor, more = page.Cursor, page.More
+		for _, m := range page.Messages {
+			polled.enter(m.Conversation, m.Number, m.ID)
+		}
+	}
+	require.Equal(t, handed.all, polled.all)
 	receipt, err := friends[1].Send(wait(t), juliet, text("after"))
 	require.NoError(t, err)
 	require.Equal(t, receipt.StanzaID, next(t, j.messages, numbered).StanzaID)
+}
+
+// ledger holds the stanza-ids of what came in each conversation, by number.
+type ledger struct {
+	t   *testing.T
+	all map[string][]string
+}
+
+// newLedger begins where TestAway does: one message of friend0 is known.
+func newLedger(t *testing.T) *ledger {
+	return &ledger{t, map[string][]string{"friend0@localhost": {"before"}}}
+}
+
+// enter notes a message, which must be the next of its conversation.
+func (l *ledger) enter(with string, number uint64, id string) {
+	require.Equal(l.t, uint64(len(l.all[with])+1), number, "a hole in the conversation with %s", with)
+	l.all[with] = append(l.all[with], id)
 }
 
 // sendMany sends so many messages to Juliet, many at a time, in order.
