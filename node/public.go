@@ -105,7 +105,10 @@ func (a *assembly) login(ctx context.Context, l api.Login) (token.Pair, error) {
 	if full && domain != a.domain.Domain() {
 		return token.Pair{}, api.ErrLogin
 	}
-	began := time.Now()
+	newest, err := a.database.AccountChanges(ctx, -1, 1)
+	if err != nil {
+		return token.Pair{}, fmt.Errorf("log in: %w", err)
+	}
 	account, failure := a.auth.Verify(ctx, &auth.Channel{Secure: l.Secure, Loopback: l.Loopback, Remote: l.Remote, Domain: a.domain.Domain()}, name, l.Password)
 	switch {
 	case failure == nil:
@@ -120,7 +123,7 @@ func (a *assembly) login(ctx context.Context, l api.Login) (token.Pair, error) {
 		d.ID = rand.Text()[:22]
 	}
 	devices := a.auth.Devices()
-	err := devices.ChangeDevice(ctx, account.ID, d.ID, func(known *store.Device) error {
+	err = devices.ChangeDevice(ctx, account.ID, d.ID, func(known *store.Device) error {
 		if d.Name != "" {
 			known.Name = d.Name
 		}
@@ -131,7 +134,7 @@ func (a *assembly) login(ctx context.Context, l api.Login) (token.Pair, error) {
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		if err = devices.PutDevice(ctx, d, a.Config.Auth.Tokens.MaxDevices); err == nil {
-			err = a.confirmDevice(ctx, account.ID, d.ID, began)
+			err = a.confirmDevice(ctx, account.ID, d.ID, newest[0].Number)
 		}
 	}
 	if err != nil {

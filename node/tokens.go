@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/posthouse-im/posthouse/domain/device"
 	"github.com/posthouse-im/posthouse/public/api"
@@ -33,10 +32,10 @@ func (a *assembly) makeTokens(ctx context.Context) (err error) {
 }
 
 // confirmDevice takes a device away that was just made, when the account was changed or the device signed out since the login began: what the change
-// removed must not come back by a login that was on its way.
-func (a *assembly) confirmDevice(ctx context.Context, account store.AccountID, device string, began time.Time) error {
-	changed, err := a.database.LastChange(ctx, account, device)
-	if err == nil && (changed.IsZero() || changed.Before(began.Truncate(time.Millisecond))) {
+// removed must not come back by a login that was on its way. began is the number of the newest change before the password was looked at.
+func (a *assembly) confirmDevice(ctx context.Context, account store.AccountID, device string, began int64) error {
+	changed, err := a.database.ChangedSince(ctx, account, device, began)
+	if err == nil && !changed {
 		return nil
 	}
 	if err == nil {

@@ -3,7 +3,6 @@ package node
 import (
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -15,8 +14,8 @@ import (
 
 // TestLoginOvertaken: a login that began before the password was changed, or before its device was signed out, leaves no device.
 func TestLoginOvertaken(t *testing.T) {
-	ctx, now := t.Context(), time.Now()
-	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "posthouse.db"), sqlite.Options{Relaxed: true, Now: func() time.Time { return now }})
+	ctx := t.Context()
+	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "posthouse.db"), sqlite.Options{Relaxed: true})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	authenticator, err := auth.New(db, auth.Config{Tokens: auth.TokenConfig{Devices: db, Key: make([]byte, 32)}})
@@ -27,24 +26,30 @@ func TestLoginOvertaken(t *testing.T) {
 	put := func(device string) {
 		require.NoError(t, a.auth.Devices().PutDevice(ctx, store.Device{Account: id, ID: device}, 10))
 	}
+	newest := func() int64 {
+		all, err := db.AccountChanges(ctx, -1, 1)
+		require.NoError(t, err)
+		return all[0].Number
+	}
 	put("phone")
-	require.NoError(t, a.confirmDevice(ctx, id, "phone", now))
+	require.NoError(t, a.confirmDevice(ctx, id, "phone", newest()))
 	for _, change := range []func() error{
 		func() error { return db.SetCredentials(ctx, "romeo", nil) },
 		func() error { return db.RemoveDevice(ctx, id, "phone") },
 	} {
-		began := now
-		now = now.Add(time.Second)
+		began := newest()
 		put("phone")
 		require.NoError(t, change())
 		put("phone")
 		require.ErrorIs(t, a.confirmDevice(ctx, id, "phone", began), api.ErrLogin)
 		_, err = db.Device(ctx, id, "phone")
 		require.ErrorIs(t, err, store.ErrNotFound)
-		now = now.Add(time.Millisecond)
+		began = newest()
 		put("phone")
-		require.NoError(t, a.confirmDevice(ctx, id, "phone", now), "this one began after it")
+		require.NoError(t, a.confirmDevice(ctx, id, "phone", began), "this one began after it")
 	}
+	began := newest()
+	require.NoError(t, db.RemoveDevice(ctx, id, "phone"))
 	put("laptop")
-	require.NoError(t, a.confirmDevice(ctx, id, "laptop", now.Add(-time.Millisecond)), "another device was signed out")
+	require.NoError(t, a.confirmDevice(ctx, id, "laptop", began), "another device was signed out")
 }

@@ -89,7 +89,17 @@ func TestLastChange(t *testing.T) {
 		return at
 	}
 	require.Zero(t, last("phone"))
+	before, err := s.AccountChanges(ctx, -1, 1)
+	require.NoError(t, err)
+	since := func(device string) bool {
+		changed, err := s.ChangedSince(ctx, id, device, before[0].Number)
+		require.NoError(t, err)
+		return changed
+	}
+	require.False(t, since("phone"))
 	require.NoError(t, s.RemoveDevice(ctx, id, "phone"))
+	require.True(t, since("phone"))
+	require.False(t, since("laptop"))
 	removed := now
 	require.Equal(t, removed, last("phone"))
 	require.Zero(t, last("laptop"))
@@ -97,4 +107,5 @@ func TestLastChange(t *testing.T) {
 	require.NoError(t, s.SetCredentials(ctx, "romeo", nil))
 	require.Equal(t, now, last("phone"))
 	require.Equal(t, now, last("laptop"))
+	require.True(t, since("laptop"))
 }

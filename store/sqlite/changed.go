@@ -18,3 +18,14 @@ func (s *Store) LastChange(ctx context.Context, account store.AccountID, device 
 	}
 	return fromMilli(at), nil
 }
+
+// ChangedSince reports whether the account was changed, or that device of it signed out, by any process, after the change of that number; see
+// AccountChanges.
+func (s *Store) ChangedSince(ctx context.Context, account store.AccountID, device string, number int64) (changed bool, err error) {
+	err = s.read.scan(ctx, `SELECT EXISTS (SELECT 1 FROM account_change WHERE number > ? AND account = ? AND device IN ('', ?))`,
+		[]any{number, account, device}, &changed)
+	if err != nil {
+		return false, fmt.Errorf("look for changes of an account: %w", translate(err))
+	}
+	return changed, nil
+}
