@@ -19,7 +19,7 @@ import (
 
 // TokenConfig bounds login tokens (XEP-0484, FAST). The zero value works.
 type TokenConfig struct {
-	// Off makes and takes no tokens.
+	// Off: devices get no login tokens, and none is taken.
 	Off bool `yaml:"off"`
 	// Life is how long a token is good. The first login after half of it brings the next one.
 	Life time.Duration `yaml:"life" default:"720h" min:"1m"`

@@ -7,9 +7,11 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -454,5 +456,40 @@ func FuzzHT(f *testing.F) {
 			require.Equal(t, string(right[len("juliet"):]), string(message[len(name):]))
 			require.Equal(t, phone, device)
 		}
+	})
+}
+
+// TestLoginsAreWritten every minute, together, and at once by whoever finds that too many wait.
+func TestLoginsAreWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, d := tokens(t, func(c *auth.Config) { c.Now = nil })
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		e, f := s.scram(t, proxied(), auth.ScramSHA256, newSCRAMClient(auth.ScramSHA256))
+		require.Nil(t, f)
+		login := func(device string) {
+			t.Helper()
+			_, ok, err := s.IssueToken(ctx, e, auth.Agent{ID: device}, "")
+			require.NoError(t, err)
+			require.False(t, ok)
+		}
+		login("one")
+		login("one")
+		login("two")
+		require.Zero(t, d.Writes())
+		<-time.After(time.Minute + time.Second)
+		require.Equal(t, 1, d.Writes())
+		<-time.After(time.Hour)
+		require.Equal(t, 1, d.Writes(), "nothing to write")
+		for i := range 16_384 {
+			login(strconv.Itoa(i))
+		}
+		require.Equal(t, 1, d.Writes())
+		login("one more")
+		require.Equal(t, 2, d.Writes())
+		cancel()
+		require.NoError(t, <-done)
+		require.Equal(t, 3, d.Writes())
 	})
 }
