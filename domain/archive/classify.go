@@ -37,6 +37,8 @@ var meaning = map[name]class{
 	{"urn:xmpp:sfs:0", ""}:                          archived, // XEP-0447
 	{"urn:xmpp:stickers:0", ""}:                     archived, // XEP-0449
 	{"http://jabber.org/protocol/geoloc", ""}:       archived, // XEP-0080
+	{"urn:posthouse:content:1", "card"}:             archived, // our own: docs/messages.md
+	{"urn:posthouse:content:1", "custom"}:           archived,
 	{"urn:xmpp:forward:0", "forwarded"}:             archived, // XEP-0297
 	{content.Namespace, ""}:                         archived, // docs/messages.md
 	{"jabber:x:encrypted", ""}:                      archived, // XEP-0027

@@ -123,6 +123,10 @@ func TestStrip(t *testing.T) {
 		"<x xmlns='http://jabber.org/protocol/muc#user'><invite from='a@montague.lit'/></x>",
 		"<addresses xmlns='http://jabber.org/protocol/address'><address type='ofrom' jid='pope@vatican.lit'/></addresses>",
 		"<receipt xmlns='urn:posthouse:receipt:1' seq='1'/>",
+		"<place xmlns='urn:posthouse:place:1' number='1'/>",
+		"<retracted xmlns='urn:xmpp:message-retract:1' id='1'/>",
+		"<retract xmlns='urn:xmpp:message-retract:1' id='1'><moderated xmlns='urn:xmpp:message-moderate:1' by='capulet.lit'/></retract>",
+		"<moderated xmlns='urn:xmpp:message-moderate:1' by='capulet.lit'/>",
 	}
 	kept := []string{
 		"<body>hi</body>",
@@ -136,6 +140,7 @@ func TestStrip(t *testing.T) {
 		"<x xmlns='jabber:x:conference' jid='room@muc.capulet.lit'/>",
 		"<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><occupant-id xmlns='urn:xmpp:occupant-id:0' id='x'/></message></forwarded>",
 		"<request xmlns='urn:posthouse:receipt:1'/>",
+		"<retract xmlns='urn:xmpp:message-retract:1' id='1'/>",
 	}
 	w := newWorld(t)
 	w.appear(romeo, 0)

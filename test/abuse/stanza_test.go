@@ -339,6 +339,8 @@ var forgeries = []string{
 	"<addresses xmlns='http://jabber.org/protocol/address'><address type='ofrom' jid='forged@localhost'/></addresses>",
 	"<confirmed xmlns='urn:posthouse:confirm:1' id='forged' number='1'/>",
 	"<place xmlns='urn:posthouse:place:1' number='7' note='forged'/>",
+	"<retracted xmlns='urn:xmpp:message-retract:1' id='forged'/>",
+	"<retract xmlns='urn:xmpp:message-retract:1' id='1'><moderated xmlns='urn:xmpp:message-moderate:1' by='forged@localhost'/></retract>",
 }
 
 // A73, rows 21 and 35: what only a server may say is taken out, however often and in whatever order it is said. What others assert stays.
