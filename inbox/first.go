@@ -83,7 +83,12 @@ func (p *pass) recent(ctx context.Context) error {
 		p.next.floor = p.next.before
 	}
 	p.next.left, p.next.before = 0, 0
-	return nil
+	_, last, err := p.config.Log.Bounds(ctx, p.owner.Account)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	p.page.More = last > p.next.at
+	return err
 }
 
 // listed returns the conversations that the first sync has still to tell of, the newest first, as they were when it began: what was said since

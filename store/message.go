@@ -133,7 +133,7 @@ type Conversation struct {
 	// Own and Peer are the marks of the owner and of the other party, over all their devices.
 	Own, Peer Progress
 	// Unread is how many messages with Counts the other party has sent after the later of the owner's read mark and the owner's own last
-	// message with Counts. It is counted up to MaxUnread.
+	// message with Counts, as far as they are in the owner's archive. It is counted up to MaxUnread.
 	Unread int
 }
 

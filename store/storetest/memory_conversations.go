@@ -86,7 +86,7 @@ func (m *Memory) view(owner store.AccountID, id store.ConversationID) (c store.C
 		if inHistory(owner, old) {
 			c.Last, c.LastSeq = old.ID, old.Seq
 		}
-		if mine && old.Flags&store.Counts != 0 {
+		if mine && old.Flags&store.Counts != 0 && inHistory(owner, old) {
 			ownLast = old.Seq
 		}
 	}
@@ -101,7 +101,7 @@ func (m *Memory) view(owner store.AccountID, id store.ConversationID) (c store.C
 	}
 	for i := range m.messages {
 		if old := &m.messages[i]; old.Conversation == id && old.Sender.Account != owner && old.Flags&store.Counts != 0 &&
-			old.Seq > max(ownLast, c.Own.Read) {
+			inHistory(owner, old) && old.Seq > max(ownLast, c.Own.Read) {
 			c.Unread = min(c.Unread+1, store.MaxUnread)
 		}
 	}
