@@ -39,8 +39,11 @@ func (d *admissions) admit(client netip.AddrPort) (release func(), ok bool) {
 }
 
 // settle is c2s.Config.LoggedIn.
-func (d *admissions) settle(l link.Conn) {
-	if admission, ok := d.strangers.LoadAndDelete(l.Remote()); ok {
+func (d *admissions) settle(l link.Conn) { d.settleAddress(l.Remote()) }
+
+// settleAddress tells that the connection from there is no stranger's any more.
+func (d *admissions) settleAddress(client netip.AddrPort) {
+	if admission, ok := d.strangers.LoadAndDelete(client); ok {
 		admission.(*auth.Admission).Authenticated()
 	}
 }

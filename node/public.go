@@ -94,6 +94,11 @@ func (a *assembly) makeAPI() error {
 		}
 		return false
 	}
+	c.Authenticated = func(r *http.Request) {
+		if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+			a.admitted.settleAddress(peer)
+		}
+	}
 	c.Version, c.Metrics, c.Logger = a.Version, a.Registry, a.Log
 	a.api, err = api.New(c)
 	return err

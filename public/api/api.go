@@ -84,6 +84,8 @@ type Config struct {
 	Origin func(h http.Header) bool             `yaml:"-"`
 	// Secure reports whether a request came over TLS, which need not end here; nil looks at the connection.
 	Secure func(r *http.Request) bool `yaml:"-"`
+	// Authenticated is told of every request with a good token, for the throttle of strangers' connections; nil tells nobody.
+	Authenticated func(r *http.Request) `yaml:"-"`
 	// Version of the software, for the document.
 	Version string `yaml:"-"`
 	// Metrics receives the package's metrics; nil leaves them unregistered.

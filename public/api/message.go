@@ -129,6 +129,9 @@ func (a *API) sendMessage(ctx context.Context, in *struct{ Body NewMessage }) (*
 	if err != nil {
 		return nil, err
 	}
+	if to.Domain() != a.config.Domain.Domain() || to.Local() == "" {
+		return nil, problem(CodeNoAddress, "") // this server knows no way to other domains, and the domain itself reads nothing
+	}
 	c, err := a.speaker(ctx, in.Body.From)
 	if err != nil {
 		return nil, err

@@ -186,6 +186,9 @@ func (a *API) admit(r *http.Request, rt *route, q *asked) *Problem {
 	if err != nil {
 		return a.problemOf(r.Context(), err)
 	}
+	if a.config.Authenticated != nil {
+		a.config.Authenticated(r)
+	}
 	key := "key " + p.Key
 	if p.Key == "" {
 		key = fmt.Sprintf("account %d %s", p.Account, p.Device)
