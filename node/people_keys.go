@@ -79,6 +79,16 @@ func (p *People) IssueToken(ctx context.Context, address, device string) (pair t
 	return pair, owner, err
 }
 
+// RotateTokens makes a new key that signs access tokens. With forget, all that were signed before are dead: in a node that runs within two seconds, elsewhere
+// when the published keys are fetched anew.
+func (p *People) RotateTokens(ctx context.Context, forget bool) error {
+	tokens, err := p.tokens(ctx)
+	if err != nil {
+		return err
+	}
+	return p.recorded(ctx, "token.rotate", "", map[string]any{"forget": forget}, func() error { return tokens.Replace(ctx, forget) })
+}
+
 // AddKey makes a service key. Its secret is shown once, here.
 func (p *People) AddKey(ctx context.Context, name string, scopes []token.Scope, expires time.Time) (secret string, key store.ServiceKey, err error) {
 	tokens, err := p.tokens(ctx)

@@ -177,6 +177,33 @@ func TestKeysRotate(t *testing.T) {
 	require.Error(t, err)
 }
 
+// TestReplace: a new key now; the tokens that were signed before go on, or end at once where it is done and with the next look elsewhere.
+func TestReplace(t *testing.T) {
+	w := newWorld(t)
+	here, there := w.open(), w.open()
+	old := here.issue(t, "romeo", "phone")
+	verify := func(p *process, access string) error {
+		_, err := p.Verify(t.Context(), access)
+		return err
+	}
+	require.NoError(t, here.Replace(t.Context(), false))
+	fresh := here.issue(t, "romeo", "laptop")
+	for _, p := range []*process{here, there} {
+		require.NoError(t, verify(p, old.Access))
+		require.NoError(t, verify(p, fresh.Access))
+		w.clock.pass(time.Second)
+	}
+	require.NoError(t, here.Replace(t.Context(), true))
+	require.ErrorIs(t, verify(here, old.Access), token.ErrInvalid)
+	require.ErrorIs(t, verify(here, fresh.Access), token.ErrInvalid)
+	require.NoError(t, there.Rotate(t.Context()))
+	require.ErrorIs(t, verify(there, old.Access), token.ErrInvalid)
+	require.Equal(t, here.KeySet(), there.KeySet())
+	next, _, err := there.Refresh(t.Context(), fresh.Refresh)
+	require.NoError(t, err)
+	require.NoError(t, verify(here, next.Access))
+}
+
 // TestUnknownKeys: whoever makes up names of keys makes us look into the store once a second at most.
 func TestUnknownKeys(t *testing.T) {
 	w := newWorld(t)

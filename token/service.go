@@ -142,8 +142,8 @@ func (s *Service) ForgetKey(id string) {
 	s.services.forget(func(key string) bool { return key == id })
 }
 
-// rotateEvery is how often the keys of the store are looked at.
-const rotateEvery = time.Minute
+// rotateEvery is how often the keys of the store are looked at: as fast as they may have to be out of use.
+const rotateEvery = fresh
 
 // Run keeps the signing keys young until ctx ends. It returns nil.
 func (s *Service) Run(ctx context.Context) error {

@@ -27,6 +27,8 @@ const (
 	tokenType = "at+jwt"
 	// reread is how often an unknown key's name may make us look into the store.
 	reread = time.Second
+	// unnoticed is how long a process may sign with a key that another one has retired.
+	unnoticed = 2 * time.Minute
 	// attempts at adding a key, each lost to another process that added one.
 	attempts = 5
 )
@@ -64,8 +66,7 @@ func (s *Service) Rotate(ctx context.Context) error {
 		now := s.config.Now()
 		newest := s.keys.current()
 		if newest.ID != "" && now.Sub(newest.Created) < s.config.Rotate {
-			// Another minute for processes that have not noticed yet that it is retired, and sign with it.
-			over := now.Add(-s.config.Lifetime - skew - 2*rotateEvery)
+			over := now.Add(-s.config.Lifetime - skew - unnoticed)
 			if err := s.config.Keys.RemoveSigningKeys(ctx, over); err != nil {
 				return fmt.Errorf("forget old signing keys: %w", err)
 			}
@@ -76,6 +77,31 @@ func (s *Service) Rotate(ctx context.Context) error {
 		}
 	}
 	return errors.New("add a signing key: other processes are always faster")
+}
+
+// Replace makes a new signing key at once. With forget the old ones are gone, and with them every access token that was signed before: what to do when the
+// data folder, or a copy of it, was in wrong hands. Refresh tokens go on. Other processes, where Run runs, notice within two seconds.
+func (s *Service) Replace(ctx context.Context, forget bool) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	for n := 1; ; n++ {
+		if err := s.readKeys(ctx); err != nil {
+			return err
+		}
+		err := s.addKey(ctx, s.keys.current().ID)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, store.ErrExists) || n == attempts {
+			return err
+		}
+	}
+	if forget {
+		if err := s.config.Keys.RemoveSigningKeys(ctx, s.config.Now().Add(24*time.Hour)); err != nil { // whatever the clocks of others say
+			return fmt.Errorf("forget old signing keys: %w", err)
+		}
+	}
+	return s.readKeys(ctx)
 }
 
 // addKey makes a key that follows the one named by after.

@@ -10,7 +10,8 @@ import (
 )
 
 type tokenCommand struct {
-	Issue tokenIssueCommand `cmd:"" help:"Print an access token for the API, in the name of somebody."`
+	Issue  tokenIssueCommand  `cmd:"" help:"Print an access token for the API, in the name of somebody."`
+	Rotate tokenRotateCommand `cmd:"" help:"Make a new key that signs access tokens, now."`
 }
 
 type tokenIssueCommand struct {
@@ -47,5 +48,26 @@ func (c *tokenIssueCommand) Run(ctx context.Context, a *app, s streams) error {
 		}
 		_, err = fmt.Fprintln(s.out, pair.Access)
 		return err
+	})
+}
+
+type tokenRotateCommand struct {
+	Forget bool `help:"Forget the old keys: every access token that was signed before is dead. Devices renew theirs by themselves."`
+}
+
+// Help is shown by posthouse token rotate --help.
+func (*tokenRotateCommand) Help() string {
+	return `A new key is made every month anyway (tokens.rotate). Do this when the data folder or a backup was in wrong hands, with --forget. What is in there
+also lets its holder log in as a device that is remembered, and try passwords; a new password (posthouse user passwd) signs all devices of an account out.`
+}
+
+// Run rotates.
+func (c *tokenRotateCommand) Run(ctx context.Context, a *app, s streams) error {
+	return a.withPeople(ctx, s, func(people *node.People) error {
+		if err := people.RotateTokens(ctx, c.Forget); err != nil {
+			return err
+		}
+		fmt.Fprintln(s.err, "a new key signs access tokens")
+		return nil
 	})
 }

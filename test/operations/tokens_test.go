@@ -50,6 +50,7 @@ func TestTokensEndFromOutside(t *testing.T) {
 		"passwd":  func(ctx context.Context, p *node.People) error { return p.SetPassword(ctx, "romeo", other) },
 		"disable": func(ctx context.Context, p *node.People) error { return p.SetDisabled(ctx, "romeo", true) },
 		"delete":  func(ctx context.Context, p *node.People) error { return p.Delete(ctx, "romeo") },
+		"rotate":  func(ctx context.Context, p *node.People) error { return p.RotateTokens(ctx, true) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -66,6 +67,10 @@ func TestTokensEndFromOutside(t *testing.T) {
 			}
 			require.NoError(t, end(t.Context(), p))
 			refusedSoon(t, h.Place(), "/v1/profile", romeo.Access)
+			if name == "rotate" { // which ends everybody's, and no refresh token
+				juliet, _, err = p.IssueToken(t.Context(), "juliet", "script")
+				require.NoError(t, err)
+			}
 			require.Equal(t, http.StatusOK, status(t, h.Place(), "/v1/profile", juliet.Access))
 		})
 	}
