@@ -34,8 +34,9 @@ type reference struct {
 	// foreign: the message to be edited or recalled was found, and is not the sender's, or not of this conversation.
 	foreign bool
 	// edits are those of the message that is recalled: what it said goes with it. They were looked for up to the number edited.
-	edits  []store.Message
-	edited uint64
+	edits     []store.Retraction
+	edited    uint64
+	editBytes int // of what they say
 	// searched is the last number of the conversation that was looked at.
 	searched uint64
 	done     bool

@@ -117,7 +117,7 @@ func (a *Archive) moderation(ctx context.Context, by jid.JID, id store.MessageID
 		m.Flags |= store.ForOffline
 	}
 	m.Stanza = xmlstream.Marshal(nil, s)
-	return next, a.seekEdits(ctx, next.about)
+	return next, a.seekEdits(ctx, next.about, s, next.accepted)
 }
 
 // deliverTimeout bounds looking the parties of a recall up.

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 )
 
@@ -169,12 +171,15 @@ func (s *seeker) compare(m *store.Message) {
 const (
 	// editReach is how many messages after one that is recalled are looked through for its edits, and editStep how many are read at once.
 	editReach = 5000
-	editStep  = 250
+	editStep  = 50
+	// editCount and editBytes bound the edits that go with one recall, since all of it is one transaction.
+	editCount = 200
+	editBytes = 8 << 20
 )
 
 // seekEdits looks for the edits of the message that is to be recalled, in what was stored since it last did. As seek, it is called by the
-// stage first, which leaves little to the committer.
-func (a *Archive) seekEdits(ctx context.Context, r *reference) error {
+// stage first, which leaves little to the committer. recall is the stanza that recalls it, and at when.
+func (a *Archive) seekEdits(ctx context.Context, r *reference, recall *stanza.Stanza, at time.Time) error {
 	target := r.target
 	if target == nil || r.recall == "" {
 		return nil
@@ -184,7 +189,7 @@ func (a *Archive) seekEdits(ctx context.Context, r *reference) error {
 		return fmt.Errorf("read a message that is recalled: %w", err)
 	}
 	r.edited = max(r.edited, target.Seq)
-	for end := target.Seq + editReach; r.edited < end; {
+	for end := target.Seq + editReach; r.edited < end && len(r.edits) < editCount && r.editBytes < editBytes; {
 		found, err := a.log.Numbered(ctx, target.Conversation, r.edited+1, editStep)
 		n := len(found)
 		var damage *store.DamagedError
@@ -198,9 +203,15 @@ func (a *Archive) seekEdits(ctx context.Context, r *reference) error {
 		for i := range found {
 			m := &found[i]
 			r.edited = max(r.edited, m.Seq)
-			if same(m.Sender, target.Sender) && edits(m, original.ID, target.OriginID) {
-				r.edits = append(r.edits, *m)
+			if !same(m.Sender, target.Sender) || !edits(m, original.ID, target.OriginID) {
+				continue
 			}
+			left, err := tombstone(m, recall, r.by, at)
+			if err != nil {
+				return err
+			}
+			r.edits = append(r.edits, store.Retraction{ID: m.ID, Remains: left})
+			r.editBytes += len(m.Stanza)
 		}
 		if n < editStep {
 			return nil
@@ -231,8 +242,8 @@ func called(m *store.Message, id string) bool {
 	if id == "" || !strings.ContainsAny(id, "&<>'\"\t\r\n") && !bytes.Contains(m.Stanza, []byte(id)) {
 		return false // what is written as it is would be there
 	}
-	stanza, err := xmlstream.Unmarshal(m.Stanza)
-	return err == nil && stanza.ID == id
+	s, err := xmlstream.Unmarshal(m.Stanza)
+	return err == nil && s.ID == id
 }
 
 // likely reports whether an entry that waits in the same batch may be what the reference looks for.

@@ -101,20 +101,13 @@ func (a *Archive) judge(ctx context.Context, next *entry) (*stanza.Error, error)
 		return recallTooLate, nil
 	}
 	m.Retracts = target.ID
-	if m.Remains, err = tombstone(&target, next, r.by); err != nil {
+	recall := next.envelope.Stanza
+	if m.Remains, err = tombstone(&target, recall, r.by, next.accepted); err != nil {
 		return nil, err
 	}
-	if err := a.seekEdits(ctx, r); err != nil {
-		return nil, err
-	}
-	for i := range r.edits {
-		left, err := tombstone(&r.edits[i], next, r.by)
-		if err != nil {
-			return nil, err
-		}
-		m.Also = append(m.Also, store.Retraction{ID: r.edits[i].ID, Remains: left})
-	}
-	return nil, nil
+	err = a.seekEdits(ctx, r, recall, next.accepted)
+	m.Also = r.edits
+	return nil, err
 }
 
 // known reports whether a message of that origin-id was stored before.
@@ -131,13 +124,12 @@ func (a *Archive) known(ctx context.Context, m *store.Append) (bool, error) {
 
 // tombstone is what is left of a message that was recalled (XEP-0424 §5): its addresses and ids, and in place of what it said the id of the
 // message that recalled it, and when. by is the administrator who did it, zero for the sender.
-func tombstone(m *store.Message, next *entry, by jid.JID) ([]byte, error) {
-	recall := next.envelope.Stanza
+func tombstone(m *store.Message, recall *stanza.Stanza, by jid.JID, at time.Time) ([]byte, error) {
 	s, err := xmlstream.Unmarshal(m.Stanza)
 	if err != nil {
 		return nil, err
 	}
-	retracted := stanza.New(nsRetract, "retracted", "stamp", stampOf(next.accepted))
+	retracted := stanza.New(nsRetract, "retracted", "stamp", stampOf(at))
 	id := recall.ID
 	if origin := recall.Child(nsStanzaID, "origin-id"); id == "" && origin != nil {
 		id = origin.Attr("id")

@@ -97,7 +97,7 @@ func (a *Archive) prepare(ctx context.Context, next *entry) error {
 	if err := a.seek(ctx, m.Sender, m.Recipient, about); err != nil {
 		return err
 	}
-	return a.seekEdits(ctx, about)
+	return a.seekEdits(ctx, about, s, next.accepted)
 }
 
 // addArchives sets the flags of both sides' archives, as each of them wants it.
