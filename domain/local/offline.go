@@ -70,9 +70,11 @@ func (d *Domain) replay(r *session.Replay) {
 	case <-ctx.Done():
 		return
 	}
-	waiting, stop := context.WithTimeout(ctx, predecessorTime)
-	r.Session().AwaitPredecessor(waiting)
-	stop()
+	if s := r.Session(); s.Replaced() { // most have not, and need no timer
+		waiting, stop := context.WithTimeout(ctx, predecessorTime)
+		s.AwaitPredecessor(waiting)
+		stop()
+	}
 	d.barrier(r.Session().JID())
 	_, err := d.offline.Replay(ctx, r.Account(), func(p *stream.Packet) bool {
 		if d.ctx.Err() != nil || !r.Yield(ctx, p, eligible(p.Stanza)) {

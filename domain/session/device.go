@@ -36,6 +36,9 @@ func (s *Session) End(e *stream.Error) { s.outbox.Close(e) }
 // Device returns the device that a session of the user belongs to, as Session.Device does.
 func (u *User) Device(s *Session) string { return s.device() }
 
+// Replaced reports whether it took the place of another session with the same address, so that AwaitPredecessor may have to wait.
+func (s *Session) Replaced() bool { return s.before != nil }
+
 // device is guarded by user.mu, as extra is.
 func (s *Session) device() string {
 	if s.extra == nil {

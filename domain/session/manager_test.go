@@ -347,8 +347,10 @@ func TestPredecessorIsAwaited(t *testing.T) {
 	old, _ := bind(t, m, "phone")
 	s, _ := bind(t, m, "phone")
 	old.AwaitPredecessor(t.Context()) // it replaced none
+	require.False(t, old.Replaced())
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
+	require.True(t, s.Replaced())
 	s.AwaitPredecessor(over) // not for longer than it is asked to
 	done := make(chan struct{})
 	go func() {
