@@ -337,11 +337,13 @@ func TestA8NothingWithoutEncryption(t *testing.T) {
 		condition, _ := v.failure()
 		require.Equal(t, "encryption-required", condition, mechanism)
 	}
+	v, _ = elsewhere()
+	v.send("<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>" + plain("", "romeo", password("romeo")) + "</initial-response></authenticate>")
+	require.Contains(t, v.expect("<failure", "</failure>"), "<encryption-required")
 	for text, condition := range map[string]string{
 		"<iq type='get' id='1'><query xmlns='jabber:iq:register'/></iq>":                                         "not-authorized",
 		"<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>":                            "not-authorized",
 		"<compress xmlns='http://jabber.org/protocol/compress'><method>zlib</method></compress>":                 "unsupported-stanza-type",
-		"<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'/>":                                              "unsupported-stanza-type",
 		"<iq type='set' id='1'><query xmlns='jabber:iq:auth'><username>romeo</username><password/></query></iq>": "not-authorized",
 		"<handshake xmlns='jabber:component:accept'/>":                                                           "unsupported-stanza-type",
 		"<db:result xmlns:db='jabber:server:dialback' from='a' to='localhost'>x</db:result>":                     "unsupported-stanza-type",

@@ -241,6 +241,8 @@ func TestA43Downgrade(t *testing.T) {
 	on(t, s, everywhere, func(t *testing.T, s *stage, how play.Transport) {
 		v := s.visit(how)
 		features := v.open()
+		features = features[strings.Index(features, "<mechanisms"):strings.Index(features, "</mechanisms>")] + // not those of SASL2, which has a list of its own
+			strings.Join(regexp.MustCompile(`<sasl-channel-binding.*</sasl-channel-binding>`).FindAllString(features, -1), "")
 		list := func(pattern string) (all []string) {
 			for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(features, -1) {
 				all = append(all, m[1])
