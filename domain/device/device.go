@@ -174,6 +174,9 @@ func (k *Keeper) token(ctx context.Context, r request) ([]stanza.Element, *stanz
 			pair, err = k.config.Tokens.Issue(ctx, account, device)
 		}
 	}
+	if err == nil { // the device of that name may be a later one, which is not this session's
+		err = k.overtaken(ctx, r, device.ID)
+	}
 	switch {
 	case errors.Is(err, token.ErrRevoked):
 		return nil, signedOut()
@@ -186,24 +189,28 @@ func (k *Keeper) token(ctx context.Context, r request) ([]stanza.Element, *stanz
 		"refresh", pair.Refresh, "refresh-expires", stamp(pair.RefreshExpires), "device", pair.Device)}, nil
 }
 
-// make makes the device that a session belongs to, when it is not in the store. It is token.ErrRevoked when that is because it was signed out, or the
-// account was changed, since the session began: then the session is about to end, and what it made is taken away again.
+// make makes the device that a session belongs to, when it is not in the store, and takes it away again when the session is overtaken.
 func (k *Keeper) make(ctx context.Context, r request, d store.Device) error {
 	now := k.config.Now()
 	d.Created, d.Seen, d.Name = now, now, strings.ToValidUTF8(clip(r.iq.From.Resource(), maxName), "")
 	if err := k.config.Devices.PutDevice(ctx, d, k.config.MaxDevices); err != nil {
 		return err
 	}
-	// Only now: whatever is changed later removes the device itself.
-	changed, err := k.config.Changes.LastChange(ctx, r.account, d.ID)
-	if err == nil && (changed.IsZero() || changed.Before(r.from.Bound())) {
-		return nil
-	}
+	err := k.overtaken(ctx, r, d.ID) // only now: whatever is changed later removes the device itself
 	if err == nil {
-		err = token.ErrRevoked
+		return nil
 	}
 	if gone := k.config.Devices.RemoveDevice(ctx, r.account, d.ID); gone != nil && !errors.Is(gone, store.ErrNotFound) {
 		err = errors.Join(err, gone)
+	}
+	return err
+}
+
+// overtaken returns token.ErrRevoked when the device was signed out, or the account changed, since the session began: then the session is about to end.
+func (k *Keeper) overtaken(ctx context.Context, r request, device string) error {
+	changed, err := k.config.Changes.LastChange(ctx, r.account, device)
+	if err == nil && !changed.IsZero() && !changed.Before(r.from.Bound()) {
+		err = token.ErrRevoked
 	}
 	return err
 }

@@ -322,6 +322,24 @@ func TestPasswordChangedMeanwhile(t *testing.T) {
 	}
 }
 
+// TestLaterDevice: a session whose device was signed out by another process, and has come back by a new login, gets none of the new one's tokens in its
+// last moment.
+func TestLaterDevice(t *testing.T) {
+	w := newWorld(t)
+	w.known("phone")
+	w.bind("old", "phone", nil)
+	w.token("old")
+	w.now = w.now.Add(time.Second)
+	require.NoError(t, w.open().RemoveDevice(t.Context(), w.account, "phone"))
+	w.now = w.now.Add(time.Millisecond)
+	w.known("phone")
+	_, refusal := w.ask("old", "get", askToken)
+	require.Equal(t, "not-authorized", refusal)
+	require.Len(t, devices(w), 1)
+	w.bind("new", "phone", nil)
+	w.token("new")
+}
+
 // TestOtherSystems: a session through which another system acts gets no tokens of the person; it may list and sign out devices.
 func TestOtherSystems(t *testing.T) {
 	w := newWorld(t)
