@@ -213,11 +213,15 @@ func (p *pass) newSettings(ctx context.Context) error {
 			continue
 		}
 		stored, err := p.find(ctx, p.owner, with)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			stored = store.Conversation{With: store.Party{JID: with}}
-		case err != nil:
+		if errors.Is(err, store.ErrNotFound) {
+			stored = store.Conversation{}
+			stored.With, _, err = p.party(ctx, p.owner, with)
+		}
+		if err != nil {
 			return err
+		}
+		if stored.With.Account != 0 { // the first sync may have left the conversation out
+			p.due[stored.With.Account] = true
 		}
 		if at := slices.IndexFunc(p.page.Conversations, func(c Conversation) bool { return c.With.JID == with }); at >= 0 {
 			p.page.Conversations[at].Settings = s

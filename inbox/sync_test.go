@@ -73,12 +73,15 @@ func TestFirstSyncWhileMessagesCome(t *testing.T) {
 	}
 	page := h.sync(alice, "", 2)
 	pages := []Page{page}
-	for i := 4; page.More; i-- {
+	for i := 4; len(withs(pages...)) < 5; i-- {
+		require.True(t, page.More)
 		h.say(alice, peers[max(i-3, 0)], "new") // one that was not told of yet
 		h.say(h.account(fmt.Sprint("stranger", i)), alice, "hello")
 		page = h.sync(alice, page.Cursor, 2)
 		pages = append(pages, page)
 	}
+	require.Len(t, pages, 3)
+	require.True(t, page.More, "there is something new")
 	require.Equal(t, []string{"peer5", "peer4", "peer3", "peer2", "peer1"}, withs(pages...))
 	require.Equal(t, []string{"old4", "old5", "old2", "old3", "old1"}, bodies(pages...))
 	pages, _ = h.follow(alice, page.Cursor, 3)
@@ -130,6 +133,7 @@ func TestChanges(t *testing.T) {
 	}
 	p = next()
 	require.Equal(t, []string{"carol", "stranger"}, withs(p))
+	require.Equal(t, []string{"carol", "stranger"}, names(p.Profiles), "the first sync may have left them out")
 	require.True(t, p.Conversations[0].Settings.Pinned)
 	require.NotZero(t, p.Conversations[0].ID)
 	require.Zero(t, p.Conversations[1].ID)
