@@ -344,6 +344,13 @@ func TestA10CompactMismatch(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, compactName, c.ConnectionState().NegotiatedProtocol)
 
+	v := s.visit(play.TCP)
+	v.open()
+	v.send(starttls)
+	v.expect("<proceed", ">")
+	err = tls.Client(v.conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{compactName}}).Handshake()
+	require.ErrorContains(t, err, "no application protocol", "what began in XML goes on in XML")
+
 	b := s.box(play.CompactTLS)
 	b.send([]byte(header))
 	b.fails("XML where compact was agreed on", badFormat)

@@ -13,6 +13,26 @@ import (
 	"github.com/posthouse-im/posthouse/test/theatre"
 )
 
+// A ping on a compact stream gets a pong; there is no line for it in a play, since XML has none.
+func TestPing(t *testing.T) {
+	house := theatre.New(t)
+	require.NoError(t, house.AddUser("romeo", "wherefore-art-thou"))
+	for _, how := range []play.Transport{play.CompactTCP, play.CompactTLS, play.CompactWebSocket} {
+		a, err := play.Connect(t.Context(), house.Place(), how, "romeo", "wherefore-art-thou")
+		require.NoError(t, err)
+		ping := func() {
+			require.NoError(t, a.Write(play.Ping))
+			n, err := a.Next()
+			require.NoError(t, err)
+			require.Equal(t, "pong", n.Name.Local, how)
+		}
+		ping()
+		require.NoError(t, a.Bind("orchard"))
+		ping()
+		require.NoError(t, a.Leave())
+	}
+}
+
 func TestPlays(t *testing.T) {
 	files, err := filepath.Glob("*.play")
 	require.NoError(t, err)
