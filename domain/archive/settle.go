@@ -26,6 +26,9 @@ const seekTimeout = 10 * time.Second
 // awaits reports whether an entry can only be judged after those that wait before it in the batch were stored: one of
 // them may be what it is about, or takes out what it is about.
 func awaits(waiting []entry, next *entry) bool {
+	if next.about.done && next.about.edit+next.about.recall == "" {
+		return false // nearly always: who marks a message has got it, so it is stored
+	}
 	for i := range waiting {
 		w := &waiting[i]
 		if w.stored && sameConversation(&w.message.Message, &next.message.Message) && (w.message.Retracts != 0 || next.about.likely(w) || next.about.recall != "" && w.about != nil && w.about.edit != "") {
