@@ -72,11 +72,12 @@ func (s *Store) SetConversationSettings(ctx context.Context, owner store.Account
 		} else if missing && plain || !missing && have == muted && pinned == c.Pinned {
 			return exists(ctx, tx, owner) // nothing changes
 		}
-		if err := roomForSettings(ctx, tx, owner, &c, plain, max); err != nil {
-			return err
-		}
+		// The number is taken first: the row that has the greatest one may have to go.
 		err = tx.QueryRowContext(ctx, `SELECT coalesce(max(changed), 0) + 1 FROM conversation_setting WHERE account = ?`, owner).Scan(&c.Changed)
 		if err != nil {
+			return err
+		}
+		if err := roomForSettings(ctx, tx, owner, &c, plain, max); err != nil {
 			return err
 		}
 		return affected(tx.ExecContext(ctx, `INSERT INTO conversation_setting (account, contact, muted_until, pinned, changed)

@@ -131,6 +131,17 @@ func testSettingsLimit(t *testing.T, d Databases) {
 	chosen, err := s.ConversationSettings(ctx, a)
 	require.NoError(t, err)
 	require.Len(t, chosen, 3)
+	// Numbers rise also when what had the greatest one is forgotten.
+	greatest := uint64(0)
+	for n := range 6 {
+		got, err := s.SetConversationSettings(ctx, b, mute(fmt.Sprint(n, "@y"), noon(), true), 1000)
+		require.NoError(t, err)
+		require.Greater(t, got.Changed, greatest)
+		got, err = s.SetConversationSettings(ctx, b, mute(fmt.Sprint(n, "@y"), time.Time{}, false), 1)
+		require.NoError(t, err)
+		require.Greater(t, got.Changed, greatest)
+		greatest = got.Changed
+	}
 }
 
 func testProfiles(t *testing.T, d Databases) {
