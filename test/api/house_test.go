@@ -4,10 +4,13 @@ package api_test
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,7 +20,48 @@ import (
 	"github.com/posthouse-im/posthouse/test/theatre"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(thorough{m}) }
+
+// thorough runs all tests, and then looks whether every operation of the document has done what it is for at least once.
+type thorough struct{ m *testing.M }
+
+// Run implements goleak.TestingM.
+func (t thorough) Run() int {
+	code := t.m.Run()
+	if code != 0 || flag.Lookup("test.run").Value.String() != "" || flag.Lookup("test.skip").Value.String() != "" || flag.Lookup("test.list").Value.String() != "" {
+		return code
+	}
+	done.Lock()
+	defer done.Unlock()
+	for _, o := range done.known {
+		if !done.answered[o.String()] {
+			fmt.Println("no test has", o.String(), "answered with success")
+			code = 1
+		}
+	}
+	return code
+}
+
+// done is which operations there are, and which were answered with success.
+var done struct {
+	sync.Mutex // guards the rest
+	known      []operation
+	answered   map[string]bool
+}
+
+// note remembers that a request was answered with success.
+func note(method, path string) {
+	done.Lock()
+	defer done.Unlock()
+	if done.answered == nil {
+		done.answered = map[string]bool{}
+	}
+	for _, o := range done.known {
+		if o.method == method && o.pattern().MatchString(path) {
+			done.answered[o.String()] = true
+		}
+	}
+}
 
 const password = "correct horse"
 
@@ -41,6 +85,15 @@ func open(t *testing.T, people []string, more ...string) *world {
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
 	w.client = &http.Client{Transport: transport, Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(transport.CloseIdleConnections)
+	done.Lock()
+	known := done.known != nil
+	done.Unlock()
+	if !known {
+		_, all := w.document()
+		done.Lock()
+		done.known = all
+		done.Unlock()
+	}
 	for _, name := range people {
 		require.NoError(t, w.AddUser(name, password))
 		w.tokens[name] = w.login(name, "phone-of-"+name)["access_token"].(string)
@@ -142,6 +195,9 @@ func (w *world) do(r *http.Request) *reply {
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	require.NoError(w.t, err)
+	if answer.StatusCode < 300 {
+		note(r.Method, r.URL.Path)
+	}
 	return &reply{w.t, answer.StatusCode, answer.Header, strings.TrimSpace(string(text))}
 }
 

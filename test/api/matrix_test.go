@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -79,6 +80,13 @@ func (o *operation) fill(values map[string]string) string {
 		path += "?" + strings.Join(needed, "&")
 	}
 	return path
+}
+
+var placeholder = regexp.MustCompile(`\{[a-z]+\}`)
+
+// pattern matches the paths of the operation.
+func (o *operation) pattern() *regexp.Regexp {
+	return regexp.MustCompile("^" + placeholder.ReplaceAllString(o.path, "[^/]+") + "$")
 }
 
 func (o *operation) String() string { return o.method + " " + o.path }
