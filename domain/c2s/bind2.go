@@ -40,13 +40,20 @@ func (c *conn) bindInline(e *stanza.Element, s *success) bool {
 	b.mu.Unlock()
 	s.parts = append(s.parts, result)
 	c.holds.Store(b)
-	c.send(c.opening(s.element(bound.JID()), c.featuresBound())...) // here, for what a writer costs; there is none before attach
-	if c.phase == over {
-		c.holds.Store(nil)
-		b.Close(nil)
-		return true
+	first := c.opening(s.element(bound.JID()), c.featuresBound())
+	attached := false
+	if c.dec.Buffered() > 0 { // presence, most likely: its echo goes out with the answer
+		attached = b.attachCorked(c, first)
+	} else {
+		c.send(first...) // here, for what a writer costs; there is none before attach
+		if c.phase == over {
+			c.holds.Store(nil)
+			b.Close(nil)
+			return true
+		}
+		attached = b.attach(c)
 	}
-	if !b.attach(c) {
+	if !attached {
 		c.holds.Store(nil)
 		c.reason = endedByConflict
 		c.fail(stream.Fail(stream.Conflict, ""))
@@ -55,6 +62,34 @@ func (c *conn) bindInline(e *stanza.Element, s *success) bool {
 	c.settle(b)
 	c.srv.config.Sessions.Supersede(bound)
 	return true
+}
+
+// attachCorked is attach for a client that has said more: nothing is written before the next stanza was handled, or something
+// else comes. That stanza waits for nothing but room in the archive's queue.
+func (b *bound) attachCorked(c *conn, first [][]byte) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state != live || b.at != nil || b.sm != nil && b.sm.claimed {
+		return false
+	}
+	b.flushing = true // as a writer would
+	b.attachLocked(c, first...)
+	c.corked = b
+	return true
+}
+
+// uncork lets a writer write. It is called at the latest before feed returns.
+func (c *conn) uncork() {
+	b := c.corked
+	if b == nil {
+		return
+	}
+	c.corked = nil
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.flushing = false
+	b.cond.Broadcast()
+	b.kick()
 }
 
 // resumeInline resumes a stream within the login (XEP-0198 §9.2) and reports whether it did, or has ended the stream. Otherwise <failed/> is

@@ -34,6 +34,7 @@ type conn struct {
 
 	// Owned by the reader.
 	bound     *bound       // nil before a resource is bound
+	corked    *bound       // bound within this feed, and not written to yet; see attachCorked
 	neg       *negotiation // nil after that
 	rate      rate
 	phase     phase
@@ -190,6 +191,7 @@ func (c *conn) feed(ctx context.Context, p []byte) {
 	if c.timed {
 		c.lastRead.Store(now)
 	}
+	defer c.uncork()
 	c.dec.Feed(p)
 	for c.phase != over && !c.startTLS {
 		item, err := c.dec.Next()
@@ -201,8 +203,16 @@ func (c *conn) feed(ctx context.Context, p []byte) {
 			c.failWith(err)
 			return
 		}
+		corked := c.corked != nil
+		if corked && item.Kind != stream.Stanza {
+			c.uncork()
+		}
 		c.take(ctx, &item, now)
+		if corked {
+			c.uncork()
+		}
 		if wait := c.rate.charge(&c.srv.config, now, item.Size, item.Kind); wait > 0 {
+			c.uncork()
 			now = c.throttle(ctx, wait)
 		}
 	}
