@@ -1,7 +1,8 @@
 package component
 
 import (
-	"errors"
+	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -30,8 +31,8 @@ type answer struct {
 	err     error
 }
 
-// errClosed says that the domain ended the session, such as when the account was deleted.
-var errClosed = errors.New("the domain ended the caller's session")
+// errClosed says that the domain ended the session, such as when the account was deleted: it is not known what became of the request.
+var errClosed = fmt.Errorf("the domain ended the caller's session: %w", context.Canceled)
 
 // fits reports whether it can be used for the caller. Under Component.mu.
 func (p *proxy) fits(c Caller) bool {

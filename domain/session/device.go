@@ -58,7 +58,7 @@ func (m *Manager) Supersede(s *Session) int {
 			if old == s {
 				break
 			}
-			if old.device() == device {
+			if old.hidden == nil && old.device() == device {
 				earlier = append(earlier, old)
 			}
 		}

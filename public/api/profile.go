@@ -61,9 +61,6 @@ func (a *API) setProfile(ctx context.Context, in *struct{ Body NewProfile }) (*n
 	return a.ask(ctx, of(ctx).JID, stanza.New(nsProfile, "profile", "name", in.Body.Name, "title", in.Body.Title))
 }
 
-// maxAddresses is how many addresses one request may name.
-const maxAddresses = 100
-
 // addresses reads bare addresses of this domain with their accounts; those that have none are left out.
 func (a *API) addresses(ctx context.Context, texts []string) (found []store.Party, err error) {
 	for _, text := range texts {
