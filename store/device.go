@@ -18,7 +18,7 @@ type Device struct {
 	// Generation numbers the login tokens that were made for the device. It begins at random, so that no number comes again after the
 	// device was signed out, and rises by one. Two are good: this one and Used (XEP-0484 §3.5). 0: none was made.
 	Generation uint64
-	// Used is the newest generation that the client has logged in with; 0 for none.
+	// Used is the newest generation that the client has logged in with or, when it had none before, its first one; 0 for none.
 	Used uint64
 	// LoginExpires is until when the newest login token is good, and UsedExpires the one of generation Used.
 	LoginExpires, UsedExpires time.Time

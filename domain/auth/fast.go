@@ -115,6 +115,9 @@ func (a *Authenticator) issue(ctx context.Context, key deviceKey, x *Exchange, a
 		if err := a.advance(d); err != nil {
 			return err
 		}
+		if d.Used == 0 { // there is none that its first use would end, and so nothing to write then
+			d.Used, d.UsedExpires, d.Counter = d.Generation, d.LoginExpires, 0
+		}
 		agent.describe(d)
 		made = *d
 		return nil

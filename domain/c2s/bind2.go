@@ -78,18 +78,16 @@ func (b *bound) attachCorked(c *conn, first [][]byte) bool {
 	return true
 }
 
-// uncork lets a writer write. It is called at the latest before feed returns.
+// uncork writes what has gathered, and leaves the rest to a writer. It is called at the latest before feed returns.
 func (c *conn) uncork() {
 	b := c.corked
 	if b == nil {
 		return
 	}
 	c.corked = nil
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.flushing = false
-	b.cond.Broadcast()
-	b.kick()
+	if b.writeTurns(2) { // the second finds nothing, as a rule
+		go b.flush()
+	}
 }
 
 // resumeInline resumes a stream within the login (XEP-0198 §9.2) and reports whether it did, or has ended the stream. Otherwise <failed/> is

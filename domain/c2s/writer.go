@@ -68,6 +68,15 @@ func (b *bound) kick() {
 
 // flush writes until nothing is left and ends. Its connection's reader does not end before it.
 func (b *bound) flush() {
+	for b.writeTurns(maxTurns) {
+	}
+}
+
+// maxTurns is how many writes a writer does with the same scratch.
+const maxTurns = 64
+
+// writeTurns does at most so many writes, and reports whether the writer's work may go on after that.
+func (b *bound) writeTurns(most int) bool {
 	w := writers.Get().(*writer)
 	defer w.free()
 	defer func() {
@@ -83,8 +92,12 @@ func (b *bound) flush() {
 			b.mu.Unlock()
 		}
 	}()
-	for b.writeTurn(w) {
+	for range most {
+		if !b.writeTurn(w) {
+			return false
+		}
 	}
+	return true
 }
 
 // writeTurn does one write. It returns false when the writer's work is done.
