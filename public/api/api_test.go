@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -221,6 +222,30 @@ func TestLimiter(t *testing.T) {
 	}
 }
 
+// TestLoginInTheClear: passwords are taken over TLS, and on the machine itself.
+func TestLoginInTheClear(t *testing.T) {
+	for _, test := range []struct {
+		client string
+		secure bool
+		code   Code
+	}{
+		{"192.0.2.1:1", false, CodeInsecure}, {"192.0.2.1:1", true, CodeLoginFailed}, {"127.0.0.1:1", false, CodeLoginFailed}, {"[::1]:1", false, CodeLoginFailed},
+	} {
+		a := newAPI(t, &stub{}, func(c *Config) {
+			c.Client = func(*http.Request) netip.AddrPort { return netip.MustParseAddrPort(test.client) }
+			c.Secure = func(*http.Request) bool { return test.secure }
+		})
+		require.Equal(t, test.code, codeOf(t, ask(a, "POST", "/v1/token", `{"grant_type":"password","username":"romeo","password":"x"}`)), test)
+	}
+	a := newAPI(t, &stub{}, func(c *Config) {
+		c.Secure = func(*http.Request) bool { return true }
+		c.Login = func(context.Context, Login) (token.Pair, error) { return token.Pair{}, ErrThrottled }
+	})
+	w := ask(a, "POST", "/v1/token", `{"grant_type":"password","username":"romeo","password":"x"}`)
+	require.Equal(t, CodeRateLimited, codeOf(t, w))
+	require.NotEmpty(t, w.Header().Get("Retry-After"))
+}
+
 // TestPaths: a path that is not in canonical form is nobody's.
 func TestPaths(t *testing.T) {
 	a := newAPI(t, &stub{check: romeo})
@@ -247,7 +272,7 @@ func TestPaths(t *testing.T) {
 
 // FuzzJSON: what passes the check is what encoding/json reads, without names that come twice.
 func FuzzJSON(f *testing.F) {
-	for _, seed := range []string{hello, `{"a":1,"a":2}`, `[[[]]]`, `{"a":"\u0000"}`, `1e400`, `{"a":{"b":[1,{"c":null}]}} `, "\xff", `{}{}`} {
+	for _, seed := range []string{hello, `{"a":1,"a":2}`, `[[[]]]`, `{"a":"\u0000"}`, `1e400`, `{"a":{"b":[1,{"c":null}]}} `, "\xff", `{}{}`, `{"a":1,"A":2}`, `{"a":1,"\u0061":2}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -259,7 +284,6 @@ func FuzzJSON(f *testing.F) {
 		again, err := json.Marshal(v)
 		require.NoError(t, err)
 		require.Nil(t, checkJSON(again))
-		require.Equal(t, strings.Count(string(text), ":") >= strings.Count(string(again), ":"), true)
 	})
 }
 

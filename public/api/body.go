@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -123,6 +124,10 @@ func (k checker) object(where string, depth int) *Problem {
 			return problem(CodeInvalidJSON, "A name stands twice in one object.")
 		}
 		seen[name] = true
+		if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+			// No field has such a name, and encoding/json would take it for one that differs in case only.
+			return wrongField(where, "it has a field that there is not")
+		}
 		inside := where + "." + name
 		if len(inside) > 200 {
 			inside = where // the path is for people

@@ -168,7 +168,7 @@ func TestBodies(t *testing.T) {
 			for _, bad := range []string{"", "{", `{"a":1,"a":2}`, `{"a":{"b":1,"b":1}}`, deep, `{} {}`, `{}x`, `{'a':1}`, "{\"a\":\"\xff\"}", `nul`, "\xef\xbb\xbf{}"} {
 				send(o.media, bad).refused(400, "invalid_json")
 			}
-			for _, bad := range []string{`{"role":"admin"}`, `[]`, `"x"`, `1`, `null`, `{"a":1e400}`, `{"a":"\u0000"}`, `{"a":"\ud800"}`} {
+			for _, bad := range []string{`{"role":"admin"}`, `{"CLIENT_ID":"x"}`, `{"name":"x","Name":"y"}`, `{"na\u212ae":"x"}`, `[]`, `"x"`, `1`, `null`, `{"a":1e400}`, `{"a":"\u0000"}`, `{"a":"\ud800"}`} {
 				r := send(o.media, bad)
 				require.Equal(t, 400, r.status, "%s: %s", bad, r.text)
 			}
