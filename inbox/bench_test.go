@@ -1,7 +1,6 @@
 package inbox
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,10 +16,7 @@ func BenchmarkSync(b *testing.B) {
 	defer func() { require.NoError(b, log.Close()) }()
 	h.use(log)
 	alice := h.account("alice")
-	peers := make([]store.Party, 200)
-	for i := range peers {
-		peers[i] = h.account(fmt.Sprint("peer", i))
-	}
+	peers := h.accounts("peer", 200)
 	body := string(make([]byte, 300))
 	var cursors []string // at every thousandth message
 	for n := range 1000 {

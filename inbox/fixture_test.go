@@ -75,6 +75,21 @@ func (h *house) account(name string) store.Party {
 	return store.Party{JID: jid.MustParse(name + "@example.org"), Account: id}
 }
 
+// accounts makes many at once.
+func (h *house) accounts(prefix string, n int) (made []store.Party) {
+	h.t.Helper()
+	var accounts []store.Account
+	for i := range n {
+		accounts = append(accounts, store.Account{Name: fmt.Sprint(prefix, i)})
+	}
+	ids, err := h.db.CreateAccounts(h.t.Context(), accounts)
+	require.NoError(h.t, err)
+	for i, id := range ids {
+		made = append(made, store.Party{JID: jid.MustParse(accounts[i].Name + "@example.org"), Account: id})
+	}
+	return made
+}
+
 func owner(p store.Party) Owner { return Owner{Account: p.Account, JID: p.JID} }
 
 func text(from, to store.Party, body string) *store.Append {

@@ -58,15 +58,13 @@ func TestSyncModel(t *testing.T) {
 	// Each run opens files and waits for the disk many times over.
 	checks := flag.Lookup("rapid.checks")
 	if checks.Value.String() == checks.DefValue {
-		require.NoError(t, checks.Value.Set("30"))
+		require.NoError(t, checks.Value.Set("20"))
 		t.Cleanup(func() { require.NoError(t, checks.Value.Set(checks.DefValue)) })
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		runs++
 		m := &model{house: h, root: filepath.Join(root, fmt.Sprint(runs)), clients: map[store.AccountID][]*client{}, begun: map[*client]store.MessageID{}}
-		for i := range 6 {
-			m.world = append(m.world, h.account(fmt.Sprintf("run%d-%d", runs, i)))
-		}
+		m.world = h.accounts(fmt.Sprintf("run%d-", runs), 6)
 		m.open()
 		defer func() {
 			require.NoError(t, m.current.Close())
@@ -313,10 +311,7 @@ func TestAwayForTenThousand(t *testing.T) {
 	defer func() { require.NoError(t, log.Close()) }()
 	h.use(log)
 	alice := h.account("alice")
-	peers := make([]store.Party, 10)
-	for i := range peers {
-		peers[i] = h.account(fmt.Sprint("peer", i))
-	}
+	peers := h.accounts("peer", 10)
 	_, cursor := h.follow(alice, "", 100)
 	for range 100 {
 		var batch []*store.Append
