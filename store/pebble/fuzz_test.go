@@ -94,7 +94,28 @@ func FuzzValues(f *testing.F) {
 	f.Add(uint64(7), appendBlock(nil, []entry{{id: 5, bits: 1}, {id: 9, bits: 2}, {id: 1 << 60, bits: 3}}))
 	f.Add(uint64(0), appendMark(nil, &store.Mark{Through: 6, Missed: []store.MessageID{1, 2}}))
 	f.Add(uint64(0), appendOrigin(nil, &originEntry{id: 3, conversation: 2, seq: 300}))
+	f.Add(uint64(0), appendProgress(nil, &progress{
+		all: store.Progress{Account: 1, Delivered: 300, Read: 2}, devices: []store.Progress{{Account: 1, Device: "phone", Delivered: 300, Read: 2}},
+	}))
+	f.Add(uint64(0), appendMember(nil, &member{second: true, with: wholeMessage().Recipient}))
+	p, _ := pairOf(sideOf(wholeMessage().Sender), sideOf(wholeMessage().Recipient))
+	f.Add(uint64(0), partiesKey(nil, p))
 	f.Fuzz(func(t *testing.T, first uint64, b []byte) {
+		if p, err := decodeProgress(1, b); err == nil {
+			again, err := decodeProgress(1, appendProgress(nil, p))
+			require.NoError(t, err)
+			require.Equal(t, p, again)
+		}
+		if m, err := decodeMember(store.ConversationID(first), b); err == nil {
+			again, err := decodeMember(store.ConversationID(first), appendMember(nil, &m))
+			require.NoError(t, err)
+			require.Equal(t, m, again)
+		}
+		if p, err := decodeParties(b); err == nil {
+			again, err := decodeParties(partiesKey(nil, p))
+			require.NoError(t, err)
+			require.Equal(t, p, again)
+		}
 		if entries, err := decodeBlock(nil, first, b); err == nil {
 			again, err := decodeBlock(nil, first, appendBlock(nil, entries))
 			require.NoError(t, err)

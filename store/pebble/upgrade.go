@@ -67,6 +67,9 @@ func partyOf(s side) store.Party {
 
 // decodeParties is the reverse of partiesKey.
 func decodeParties(key []byte) (p pair, err error) {
+	if len(key) == 0 {
+		return p, errShort
+	}
 	r := reader{b: key[1:]}
 	for _, s := range [2]*side{&p.first, &p.second} {
 		s.account = store.AccountID(r.number())
