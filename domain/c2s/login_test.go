@@ -1,6 +1,7 @@
 package c2s_test
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -13,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/xdg-go/scram"
 
+	"github.com/posthouse-im/posthouse/domain/auth"
+	"github.com/posthouse-im/posthouse/domain/c2s"
 	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -495,4 +498,35 @@ func TestTags(t *testing.T) {
 			require.True(t, strings.HasPrefix(resource, prefix))
 		})
 	}
+}
+
+// signer signs a device out after its token was found right, and before its session can be found.
+type signer struct {
+	*auth.Authenticator
+	out bool
+}
+
+func (s *signer) IssueToken(ctx context.Context, x *auth.Exchange, agent auth.Agent, mechanism string) (auth.LoginToken, bool, error) {
+	t, ok, err := s.Authenticator.IssueToken(ctx, x, agent, mechanism)
+	if s.out && err == nil {
+		err = s.Devices().RemoveDevice(ctx, x.Account().ID, agent.ID)
+	}
+	return t, ok, err
+}
+
+// TestSignOutDuringLogin: the session that began in that very moment ends.
+func TestSignOutDuringLogin(t *testing.T) {
+	s := &signer{}
+	wrap := func(c *c2s.Config) {
+		s.Authenticator = c.Auth.(*auth.Authenticator)
+		c.Auth = s
+	}
+	run(t, wrap, func(t *testing.T, e *env) {
+		_, _, _, token := e.firstLogin(link.ProtocolCompact, deviceID)
+		s.out = true
+		p := e.peer(link.ProtocolCompact)
+		p.open("").say(withToken("romeo", token, deviceID, binding())).send()
+		p.opened().success()
+		p.failsWith("not-authorized")
+	})
 }
