@@ -82,6 +82,8 @@ func connect(t *testing.T, address, user string, change ...func(*client.Config))
 	return a
 }
 
+func jidOf(name string) jid.JID { return jid.MustParse(name + "@localhost") }
+
 // wait is a context for one thing that must happen.
 func wait(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
