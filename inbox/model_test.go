@@ -97,7 +97,7 @@ func (m *model) talk(t *rapid.T) {
 	var batch []*store.Append
 	for range rapid.IntRange(1, 5).Draw(t, "size") {
 		a := text(m.one(t, "from"), m.one(t, "to"), fmt.Sprint(len(batch)))
-		a.Flags = store.MessageFlags(rapid.SampledFrom([]store.MessageFlags{said, said, inBoth, store.InSenderArchive, store.Counts}).Draw(t, "flags"))
+		a.Flags = rapid.SampledFrom([]store.MessageFlags{said, said, inBoth, store.InSenderArchive, store.Counts}).Draw(t, "flags")
 		batch = append(batch, a)
 	}
 	m.append(batch...)

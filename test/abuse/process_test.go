@@ -64,14 +64,6 @@ func (p *process) lines() []string {
 	return strings.Split(strings.TrimSuffix(p.log.String(), "\n"), "\n")
 }
 
-// launch starts a node with people in it and waits until it is ready. shell, when not "", is a script that ends in running "$@".
-func launch(t *testing.T, shell string, settings ...string) *process {
-	t.Helper()
-	p := prepare(t, settings...)
-	p.start(shell)
-	return p
-}
-
 // prepare makes the people in an empty data folder.
 func prepare(t *testing.T, settings ...string) *process {
 	t.Helper()
