@@ -180,7 +180,9 @@ func TestMemoryOfAnIdleClient(t *testing.T) {
 // weigh returns what is held for each of many clients that send text and are silent after that.
 func weigh(t *testing.T, protocol, text string) uint64 {
 	const count = 5000
-	e := newEnv(t, func(c *c2s.Config) { c.Sessions, c.DrainTime = session.New(session.Config{MaxResources: 2 * count}), time.Millisecond })
+	e := newEnv(t, func(c *c2s.Config) {
+		c.Sessions, c.DrainTime = session.New(session.Config{MaxResources: 2 * count}), time.Millisecond
+	})
 	near, far := link.Pipe()
 	defer far.Close()
 	done := make(chan struct{})
