@@ -10,9 +10,10 @@
 // bound is one session: the queue of what waits for the client, what it has sent that is not stored yet, and its stream
 // management. It outlives its connection when it can be resumed. It is the session's Outbox, so that anyone may send to it.
 //
-// A writer is a goroutine that exists only while a session has something to write. There is at most one for a session,
-// started by whoever queues first; it takes everything that has gathered in one write, and ends when nothing is left. Its
-// reader does not end before it does. While a client is not bound, its reader writes.
+// A writer is a goroutine that is at work only while a session has something to write. There is at most one for a session,
+// set to work by whoever queues first; it takes everything that has gathered in one write, until nothing is left, and then ends or,
+// if few others do, waits for another session (crew). A reader does not end before its writer is done. While a client is
+// not bound, its reader writes.
 //
 // The sweeper is the goroutine of Server.Run. It asks for acknowledgements that are due and ends what has waited too long. No idle
 // connection has a timer: the time to log in is a read deadline of the link, absolute, set once.

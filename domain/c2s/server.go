@@ -22,6 +22,7 @@ type Server struct {
 	background context.Context
 	endAll     context.CancelFunc
 	draining   atomic.Bool
+	crew       *crew
 	timed      atomic.Int64 // connections that the sweeper has to look after
 
 	mu      sync.Mutex // guards the rest; nothing is locked or called under it
@@ -47,6 +48,7 @@ func New(c Config) (*Server, error) {
 	}
 	s.changed.L = &s.mu
 	s.background, s.endAll = context.WithCancel(context.Background())
+	s.crew = newCrew(s.background.Done())
 	return s, nil
 }
 
