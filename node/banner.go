@@ -12,9 +12,9 @@ import (
 
 // phrases of the banner in one language.
 type phrases struct {
-	running, domain, startTLS, directTLS, compact, webSocket, private   string
-	data                                                                string
-	people, connect, address, server, selfSigned, fingerprint, stopping string
+	running, domain, startTLS, directTLS, compact, webSocket, api, private string
+	data                                                                   string
+	people, connect, address, server, selfSigned, fingerprint, stopping    string
 }
 
 var english = phrases{
@@ -24,6 +24,7 @@ var english = phrases{
 	directTLS:   "XMPP, direct TLS",
 	compact:     "Compact streams",
 	webSocket:   "WebSocket",
+	api:         "HTTP API",
 	private:     "Health, metrics",
 	data:        "Data",
 	people:      "Add people, in another terminal:",
@@ -42,6 +43,7 @@ var chinese = phrases{
 	directTLS:   "XMPP（直接 TLS）",
 	compact:     "紧凑协议",
 	webSocket:   "WebSocket",
+	api:         "HTTP 接口",
 	private:     "健康检查与指标",
 	data:        "数据目录",
 	people:      "添加用户（请在另一个终端中执行）：",
@@ -87,8 +89,10 @@ func writeBanner(w io.Writer, s *Shell, command, language string) {
 			row(p.compact, l.Address)
 		case "http":
 			row(p.webSocket, "ws://"+l.Address+webSocketPath)
+			row(p.api, "http://"+l.Address+"/v1/docs")
 		case "https":
 			row(p.webSocket, "wss://"+l.Address+webSocketPath)
+			row(p.api, "https://"+l.Address+"/v1/docs")
 		case "metrics":
 			row(p.private, "http://"+l.Address+"/health/ready, /metrics")
 		}
