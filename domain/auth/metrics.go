@@ -11,6 +11,7 @@ type metrics struct {
 	logins    map[string]prometheus.Counter // by mechanism
 	failures  map[reason]prometheus.Counter
 	throttled prometheus.Counter
+	rounds    prometheus.Counter
 	changes   map[string]prometheus.Counter // by kind
 }
 
@@ -27,8 +28,11 @@ func newMetrics(r prometheus.Registerer, a *Authenticator) (*metrics, error) {
 	throttled := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: metricPrefix + "throttled_total", Help: "How often an address used up its failed logins.",
 	})
+	rounds := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: metricPrefix + "rounds_total", Help: "Rounds of PBKDF2 that were spent on checking passwords.",
+	})
 	m := &metrics{
-		logins: make(map[string]prometheus.Counter), failures: make(map[reason]prometheus.Counter),
+		rounds: rounds, logins: make(map[string]prometheus.Counter), failures: make(map[reason]prometheus.Counter),
 		throttled: throttled, changes: make(map[string]prometheus.Counter),
 	}
 	for _, mechanism := range mechanisms {
@@ -56,7 +60,7 @@ func newMetrics(r prometheus.Registerer, a *Authenticator) (*metrics, error) {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: metricPrefix + name, Help: help}, value)
 	}
 	for _, c := range []prometheus.Collector{
-		logins, failures, changes, refused, throttled,
+		logins, failures, changes, refused, throttled, rounds,
 		gauge("connections_open", "Connections that were admitted and are open.", func() float64 {
 			open, _ := a.connections.Count()
 			return float64(open)

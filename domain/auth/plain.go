@@ -96,7 +96,9 @@ func (e *Exchange) derives(ctx context.Context, hash *scramHash, key *store.Cred
 	if r := e.checkThrottle(); r != nil {
 		return false, r
 	}
-	derived, err := derive(hash, password, key.Salt, max(key.Iterations, 1))
+	rounds := max(key.Iterations, 1)
+	e.auth.metrics.rounds.Add(float64(rounds))
+	derived, err := derive(hash, password, key.Salt, rounds)
 	if err != nil {
 		e.auth.log.Error("deriving a key failed", "event", "auth.derive_failed", "err", err)
 		return false, refuse(TemporaryAuthFailure, "", reasonStore)
