@@ -376,8 +376,8 @@ func TestA45Guessing(t *testing.T) {
 
 // A46: passwords that cost a lot to check are checked as many at a time as there are processors, and not more than so many wait.
 func TestA46FloodOfPasswords(t *testing.T) {
-	s := open(t, "auth.iterations=20000")
-	keys, err := auth.MakeCredentials(password("costly"), 20_000)
+	s := open(t, "auth.iterations=50000") // long enough for all to come before the first have their answer
+	keys, err := auth.MakeCredentials(password("costly"), 50_000)
 	require.NoError(t, err)
 	s.store(func(ctx context.Context, db *sqlite.Store) error {
 		_, err := db.CreateAccount(ctx, store.Account{Name: "costly", Credentials: keys})
