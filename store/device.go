@@ -54,8 +54,6 @@ type Devices interface {
 	// NoteLogins notes logins with tokens, in one transaction: Seen never goes back, and Counter neither, which is only noted while the
 	// token's generation is Device.Used. Devices that are gone are passed over.
 	NoteLogins(ctx context.Context, logins []DeviceLogin) error
-	// FindRefresh returns the device whose Refresh or RefreshBefore is the given hash, or ErrNotFound.
-	FindRefresh(ctx context.Context, hash []byte) (Device, error)
 	// RemoveDevice signs a device out; ErrNotFound when there is none. Other processes hear of it by AccountChanges.
 	RemoveDevice(ctx context.Context, owner AccountID, id string) error
 	// RemoveDevices signs out all devices of the account but one, which may be "", and returns which.

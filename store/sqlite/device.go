@@ -44,20 +44,6 @@ func (s *Store) ListDevices(ctx context.Context, owner store.AccountID) ([]store
 	return all, nil
 }
 
-// FindRefresh implements store.Devices.
-func (s *Store) FindRefresh(ctx context.Context, hash []byte) (d store.Device, err error) {
-	if len(hash) == 0 {
-		return d, fmt.Errorf("find device: %w", store.ErrNotFound)
-	}
-	var r deviceRow
-	err = s.read.scan(ctx, `SELECT `+deviceColumns+` FROM device WHERE refresh = ?1 UNION ALL SELECT `+deviceColumns+`
-		FROM device WHERE refresh_before = ?1 LIMIT 1`, []any{hash}, r.fields()...)
-	if err != nil {
-		return d, fmt.Errorf("find device: %w", translate(err))
-	}
-	return r.device(), nil
-}
-
 // PutDevice implements store.Devices.
 func (s *Store) PutDevice(ctx context.Context, d store.Device, max int) error {
 	err := s.change(ctx, func(tx *sql.Tx) error {

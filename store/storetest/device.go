@@ -20,7 +20,6 @@ func Devices(t *testing.T, d Databases) {
 		"Limit":              testDeviceLimit,
 		"ChangeIsOne":        testDeviceChange,
 		"NoteLogins":         testDeviceLogins,
-		"FindRefresh":        testFindRefresh,
 		"EndWithTheAccount":  testDevicesEnd,
 		"RemovalsAreNoticed": testDeviceRemovals,
 	} {
@@ -161,26 +160,6 @@ func testDeviceLogins(t *testing.T, d Databases) {
 	want.Seen = noon().Add(time.Hour)
 	note(time.Hour, want.Used-1, 50)
 	require.Equal(t, []string{"x"}, deviceNames(t, s, a))
-}
-
-func testFindRefresh(t *testing.T, d Databases) {
-	s, ctx := openDatabase(t, d), context.Background()
-	a, b := twoAccounts(t, s)
-	require.NoError(t, s.PutDevice(ctx, device(a, "x", 0), 10))
-	require.NoError(t, s.PutDevice(ctx, device(b, "y", 0), 10))
-	require.NoError(t, s.PutDevice(ctx, store.Device{Account: b, ID: "without"}, 10))
-	for hash, id := range map[string]string{"new x": "x", "old x": "x", "new y": "y"} {
-		got, err := s.FindRefresh(ctx, []byte(hash))
-		require.NoError(t, err)
-		require.Equal(t, id, got.ID)
-	}
-	for _, hash := range [][]byte{nil, {}, []byte("new"), []byte("x")} {
-		_, err := s.FindRefresh(ctx, hash)
-		require.ErrorIs(t, err, store.ErrNotFound)
-	}
-	require.NoError(t, s.RemoveDevice(ctx, a, "x"))
-	_, err := s.FindRefresh(ctx, []byte("old x"))
-	require.ErrorIs(t, err, store.ErrNotFound)
 }
 
 // testDevicesEnd: a new password, disabling and deletion end all devices of the account, and of no other.

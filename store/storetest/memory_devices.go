@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"slices"
@@ -121,18 +120,6 @@ func (m *MemoryDevices) NoteLogins(_ context.Context, logins []store.DeviceLogin
 		}
 	}
 	return nil
-}
-
-// FindRefresh implements store.Devices.
-func (m *MemoryDevices) FindRefresh(_ context.Context, hash []byte) (store.Device, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, d := range m.all {
-		if len(hash) > 0 && (bytes.Equal(d.Refresh, hash) || bytes.Equal(d.RefreshBefore, hash)) {
-			return d, nil
-		}
-	}
-	return store.Device{}, store.ErrNotFound
 }
 
 // RemoveDevice implements store.Devices.

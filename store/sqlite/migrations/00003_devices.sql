@@ -16,7 +16,5 @@ CREATE TABLE device (
     refresh_expires INTEGER NOT NULL,
     PRIMARY KEY (account, id)
 ) WITHOUT ROWID;
-CREATE INDEX device_refresh ON device (refresh) WHERE refresh IS NOT NULL;
-CREATE INDEX device_refresh_before ON device (refresh_before) WHERE refresh_before IS NOT NULL;
 -- The device that was signed out; '' when the change concerns the whole account.
 ALTER TABLE account_change ADD COLUMN device TEXT NOT NULL DEFAULT '';
