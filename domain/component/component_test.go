@@ -216,12 +216,12 @@ func TestLinger(t *testing.T) {
 		}
 		speak(Caller{Account: 1, Bare: romeo})
 		first := h.sessions.Lookup(full)
-		time.Sleep(4 * time.Second)
+		<-time.After(4 * time.Second) // of the bubble's clock
 		speak(Caller{Account: 1, Bare: romeo})
 		require.Same(t, first, h.sessions.Lookup(full))
-		time.Sleep(4 * time.Second)
+		<-time.After(4 * time.Second) // of the bubble's clock
 		require.Same(t, first, h.sessions.Lookup(full))
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		require.Nil(t, h.sessions.Lookup(full))
 		// The same address of another account, or with other powers, is another session.
 		speak(Caller{Account: 1, Bare: romeo})
