@@ -18,8 +18,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/posthouse-im/posthouse/test/nodetest"
 	"github.com/posthouse-im/posthouse/test/play"
-	"github.com/posthouse-im/posthouse/test/theatre"
 )
 
 // program builds the program once.
@@ -145,7 +145,7 @@ func (p *process) ready(from int) bool {
 	return false
 }
 
-// stage lends the process to the helpers of a house in this process.
+// stage lends the process to the helpers of a node in this process.
 func (p *process) stage() *stage { return &stage{t: p.t, place: &p.place} }
 
 // wait waits for the end and returns the exit code, -1 after a signal.
@@ -413,10 +413,10 @@ func TestA161TwoNodes(t *testing.T) {
 
 // Row 54: secrets are made, and different on every node; what lies in the data folder is the owner's alone.
 func TestRow54Secrets(t *testing.T) {
-	a, b := theatre.New(t), theatre.New(t)
+	a, b := nodetest.New(t), nodetest.New(t)
 	keys := map[string]bool{}
-	for _, h := range []*theatre.House{a, b} {
-		s := &stage{House: h, t: t}
+	for _, h := range []*nodetest.Node{a, b} {
+		s := &stage{Node: h, t: t}
 		for _, name := range []string{"stanza-id", "unknown-names"} {
 			key := s.secret(name)
 			require.GreaterOrEqual(t, len(key), 16)

@@ -15,8 +15,8 @@ import (
 	"github.com/posthouse-im/posthouse/node"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/sqlite"
+	"github.com/posthouse-im/posthouse/test/nodetest"
 	"github.com/posthouse-im/posthouse/test/play"
-	"github.com/posthouse-im/posthouse/test/theatre"
 )
 
 // patience bounds every wait. It is generous, because a slow machine must not fail a test.
@@ -30,10 +30,10 @@ var everywhere = []play.Transport{play.TCP, play.StartTLS, play.DirectTLS, play.
 
 // stage is a node with romeo, juliet and a bystander.
 type stage struct {
-	*theatre.House
+	*nodetest.Node
 	t         *testing.T
 	bystander *play.Actor
-	place     *play.Place // of a node that runs elsewhere; nil for the House's
+	place     *play.Place // of a node that runs elsewhere; nil for the Node's
 }
 
 // Place returns where the node listens now.
@@ -41,13 +41,13 @@ func (s *stage) Place() play.Place {
 	if s.place != nil {
 		return *s.place
 	}
-	return s.House.Place()
+	return s.Node.Place()
 }
 
 // open starts a node without throttles, for tests that come from one address, but for what the overrides say.
 func open(t *testing.T, overrides ...string) *stage {
 	t.Helper()
-	s := &stage{t: t, House: theatre.New(t, append([]string{
+	s := &stage{t: t, Node: nodetest.New(t, append([]string{
 		"auth.connections.rate=-1", "auth.connections.per_address=-1", "auth.failures.per_user=-1", "auth.failures.per_address=-1",
 	}, overrides...)...)}
 	s.people("romeo", "juliet", "bystander")
@@ -199,7 +199,7 @@ func body(n *play.Node) string {
 	return ""
 }
 
-// cast lends a house to a script, which brings its own people.
+// cast lends a node to a script, which makes its own accounts.
 type cast struct{ *stage }
 
 // AddUser makes an account, if there is none yet.
@@ -208,7 +208,7 @@ func (c cast) AddUser(name, _ string) error {
 	return nil
 }
 
-// perform plays a script on both kinds of streams, each in a house of its own.
+// perform runs a script on both kinds of streams, each on a node of its own.
 func perform(t *testing.T, script string, overrides ...string) {
 	t.Helper()
 	for _, how := range both {

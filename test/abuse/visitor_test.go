@@ -259,7 +259,7 @@ func (v *visitor) failure() (condition, text string) {
 
 var saslFailure = regexp.MustCompile(`<failure[^>]*><([a-z-]+)[^>]*/>(.*)</failure>`)
 
-// on runs a test on each of the given transports, in one house.
+// on runs a test on each of the given transports, on one node.
 func on(t *testing.T, s *stage, hows []play.Transport, run func(t *testing.T, s *stage, how play.Transport)) {
 	for _, how := range hows {
 		t.Run(string(how), func(t *testing.T) {

@@ -66,7 +66,7 @@ func TestRawRequests(t *testing.T) {
 	require.Equal(t, 200, w.say("romeo", "juliet", "after", "Still here.").status)
 }
 
-// TestLog: what somebody sends does not end up in the log as lines of its own; the theatre fails a test whose node logs an error.
+// TestLog: what somebody sends does not end up in the log as lines of its own; nodetest fails a test whose node logs an error.
 func TestLog(t *testing.T) {
 	w := open(t, []string{"romeo"})
 	evil := "x\r\n{\"level\":\"ERROR\",\"msg\":\"forged\"}\x1b[31m"

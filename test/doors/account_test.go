@@ -18,8 +18,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // TestAccountThroughBothDoors: what is changed on the stream is seen by HTTP, and the other way round; a token for the one comes from the other, and signing the device out ends both.
 func TestAccountThroughBothDoors(t *testing.T) {
 	t.Parallel()
-	h := open(t, "romeo", "juliet")
-	address := "tcp://" + h.Place().Compact
+	node := open(t, "romeo", "juliet")
+	address := "tcp://" + node.Place().Compact
 	var token client.Token
 	r := connect(t, address, "romeo", func(c *client.Config) { c.Keep = func(k client.Token) { token = k } })
 	j := connect(t, address, "juliet")
@@ -28,7 +28,7 @@ func TestAccountThroughBothDoors(t *testing.T) {
 	require.Equal(t, deviceOf("romeo").ID, tokens.Device)
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	api := &client.API{Base: "http://" + h.Place().HTTP, HTTP: &http.Client{Transport: transport}, Tokens: tokens}
+	api := &client.API{Base: "http://" + node.Place().HTTP, HTTP: &http.Client{Transport: transport}, Tokens: tokens}
 
 	_, err = r.Contacts(wait(t))
 	require.NoError(t, err)

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/test/nodetest"
 	"github.com/posthouse-im/posthouse/test/play"
-	"github.com/posthouse-im/posthouse/test/theatre"
 	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
@@ -27,12 +27,12 @@ var (
 )
 
 // stage is a running node with the given people.
-func stage(t *testing.T, people ...string) *theatre.House {
-	h := theatre.New(t)
+func stage(t *testing.T, people ...string) *nodetest.Node {
+	node := nodetest.New(t)
 	for _, name := range people {
-		require.NoError(t, h.AddUser(name, password))
+		require.NoError(t, node.AddUser(name, password))
 	}
-	return h
+	return node
 }
 
 // addresses are the ways in which a compact stream can be had.
@@ -116,9 +116,9 @@ func text(s string) content.Content { return content.Content{Kind: content.Text,
 // TestClientTransports: two people talk over each transport, and both see the same ids, numbers and times.
 func TestClientTransports(t *testing.T) {
 	t.Parallel()
-	h := stage(t, "romeo", "juliet")
+	node := stage(t, "romeo", "juliet")
 	number := uint64(0)
-	for name, address := range addresses(h.Place()) {
+	for name, address := range addresses(node.Place()) {
 		t.Run(name, func(t *testing.T) {
 			r := connect(t, address, "romeo")
 			j := connect(t, address, "juliet")
@@ -151,12 +151,12 @@ func TestClientTransports(t *testing.T) {
 // TestClientRefusals: a wrong password, an unknown recipient and a request that is not understood come back as what they are.
 func TestClientRefusals(t *testing.T) {
 	t.Parallel()
-	h := stage(t, "romeo")
-	_, err := client.Dial(wait(t), client.Config{Address: "tcp://" + h.Place().Compact, Domain: "localhost", Username: "romeo", Password: "wrong"})
+	node := stage(t, "romeo")
+	_, err := client.Dial(wait(t), client.Config{Address: "tcp://" + node.Place().Compact, Domain: "localhost", Username: "romeo", Password: "wrong"})
 	var refused *client.AuthError
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, "not-authorized", refused.Condition)
-	r := connect(t, "tcp://"+h.Place().Compact, "romeo")
+	r := connect(t, "tcp://"+node.Place().Compact, "romeo")
 	_, err = r.Send(wait(t), jid.MustParse("nobody@localhost"), text("hello?"))
 	require.ErrorContains(t, err, "service-unavailable")
 }
@@ -164,8 +164,8 @@ func TestClientRefusals(t *testing.T) {
 // TestClientToken: a device logs in with its password once, and with tokens from then on; one that is refused is given up for the password, or ends the client.
 func TestClientToken(t *testing.T) {
 	t.Parallel()
-	h := stage(t, "romeo", "juliet")
-	for name, address := range addresses(h.Place()) {
+	node := stage(t, "romeo", "juliet")
+	for name, address := range addresses(node.Place()) {
 		t.Run(name, func(t *testing.T) {
 			var token client.Token
 			keep := func(c *client.Config) { c.Keep = func(k client.Token) { token = k } }

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/client"
-	"github.com/posthouse-im/posthouse/test/theatre"
+	"github.com/posthouse-im/posthouse/test/nodetest"
 	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
@@ -31,12 +31,12 @@ func apiEntry(m client.APIMessage) entry {
 }
 
 // open is a node with an API that lets tests ask as often as they want.
-func open(t *testing.T, people ...string) *theatre.House {
-	h := theatre.New(t, "api.rate=-1", "api.address_rate=-1", "api.login_rate=-1", "archive.query_rate=1000000000", "archive.query_burst=1000000000")
+func open(t *testing.T, people ...string) *nodetest.Node {
+	node := nodetest.New(t, "api.rate=-1", "api.address_rate=-1", "api.login_rate=-1", "archive.query_rate=1000000000", "archive.query_burst=1000000000")
 	for _, name := range people {
-		require.NoError(t, h.AddUser(name, password))
+		require.NoError(t, node.AddUser(name, password))
 	}
-	return h
+	return node
 }
 
 // door is one way in which somebody is there.
@@ -117,11 +117,11 @@ type httpDoor struct {
 	inbox  []client.APIMessage
 }
 
-func newHTTP(t *testing.T, h *theatre.House, user string) *httpDoor {
+func newHTTP(t *testing.T, node *nodetest.Node, user string) *httpDoor {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	d := &httpDoor{t: t, api: &client.API{Base: "http://" + h.Place().HTTP, HTTP: &http.Client{Transport: transport}}}
+	d := &httpDoor{t: t, api: &client.API{Base: "http://" + node.Place().HTTP, HTTP: &http.Client{Transport: transport}}}
 	require.NoError(t, d.api.Login(wait(t), user, password, client.Device{ID: "http-" + user, Name: "browser"}))
 	for more := true; more; {
 		page, err := d.api.Sync(wait(t), d.cursor, 0, 0)
@@ -174,13 +174,13 @@ func (d *httpDoor) hears(bool) entry {
 // same: id, stanza-id, number, kind, target and text, in the same order; and so say the histories in the end.
 func TestThreeDoors(t *testing.T) {
 	t.Parallel()
-	h := open(t, "romeo", "juliet")
+	node := open(t, "romeo", "juliet")
 	doors := map[jid.JID][]door{}
 	for _, who := range []jid.JID{romeo, juliet} {
 		doors[who] = []door{
-			&compactDoor{t: t, app: connect(t, "tcp://"+h.Place().Compact, who.Local())},
-			&xmlDoor{newSlix(t, who.Local(), "desk", h.Place().XMPP)},
-			newHTTP(t, h, who.Local()),
+			&compactDoor{t: t, app: connect(t, "tcp://"+node.Place().Compact, who.Local())},
+			&xmlDoor{newSlix(t, who.Local(), "desk", node.Place().XMPP)},
+			newHTTP(t, node, who.Local()),
 		}
 	}
 	var all []entry

@@ -54,8 +54,8 @@ func TestCutBetweenAcceptanceAndAnswer(t *testing.T) {
 	for name, forget := range map[string]bool{"resumed": false, "new session": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := stage(t, "romeo", "juliet")
-			near, far := lay(t, h.Place().Compact), lay(t, h.Place().Compact)
+			node := stage(t, "romeo", "juliet")
+			near, far := lay(t, node.Place().Compact), lay(t, node.Place().Compact)
 			r := connect(t, "tcp://"+near.address(), "romeo")
 			j := connect(t, "tcp://"+far.address(), "juliet")
 			var all []said
@@ -74,9 +74,9 @@ func TestCutBetweenAcceptanceAndAnswer(t *testing.T) {
 					all = append(all, said{body, receipt})
 				}
 				if forget && round%2 == 1 { // the server starts anew and has forgotten all streams
-					require.NoError(t, h.Restart())
-					near.lead(h.Place().Compact)
-					far.lead(h.Place().Compact)
+					require.NoError(t, node.Restart())
+					near.lead(node.Place().Compact)
+					far.lead(node.Place().Compact)
 				}
 			}
 			for _, s := range all {
@@ -99,12 +99,12 @@ func TestCutBetweenAcceptanceAndAnswer(t *testing.T) {
 // TestInboxOverflows: whoever reads slower than others write gets everything in order all the same.
 func TestInboxOverflows(t *testing.T) {
 	t.Parallel()
-	h := stage(t, "romeo", "juliet")
+	node := stage(t, "romeo", "juliet")
 	go1 := make(chan struct{})
 	var got []client.Message
 	full := make(chan struct{})
-	r := connect(t, "tcp://"+h.Place().Compact, "romeo")
-	j := connect(t, "tcp://"+h.Place().Compact, "juliet", func(c *client.Config) {
+	r := connect(t, "tcp://"+node.Place().Compact, "romeo")
+	j := connect(t, "tcp://"+node.Place().Compact, "juliet", func(c *client.Config) {
 		c.Inbox = 10
 		c.Message = func(m client.Message) {
 			<-go1
@@ -139,10 +139,10 @@ func TestInboxOverflows(t *testing.T) {
 // TestCutHTTP breaks the connections of a program that sends by HTTP, at any byte of the answers: each message is stored once, as its sender was told.
 func TestCutHTTP(t *testing.T) {
 	t.Parallel()
-	h := open(t, "romeo", "juliet")
-	way := lay(t, h.Place().HTTP)
-	j := connect(t, "tcp://"+h.Place().Compact, "juliet")
-	d := newHTTP(t, h, "romeo")
+	node := open(t, "romeo", "juliet")
+	way := lay(t, node.Place().HTTP)
+	j := connect(t, "tcp://"+node.Place().Compact, "juliet")
+	d := newHTTP(t, node, "romeo")
 	d.api.Base = "http://" + way.address()
 	var all []said
 	duplicates := 0
@@ -175,10 +175,10 @@ func TestAway(t *testing.T) {
 	for i := range people {
 		names = append(names, fmt.Sprintf("friend%d", i))
 	}
-	h := open(t, names...)
-	address := "tcp://" + h.Place().Compact
+	node := open(t, names...)
+	address := "tcp://" + node.Place().Compact
 	j := connect(t, address, "juliet")
-	program := newHTTP(t, h, "juliet")
+	program := newHTTP(t, node, "juliet")
 	friends := make([]*app, people)
 	for i := range friends {
 		friends[i] = connect(t, address, names[i+1])

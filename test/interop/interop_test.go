@@ -12,18 +12,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/test/theatre"
+	"github.com/posthouse-im/posthouse/test/nodetest"
 )
 
 const password = "wherefore-art-thou"
 
 // stage is a running node with the given people.
-func stage(t *testing.T, people ...string) *theatre.House {
-	h := theatre.New(t)
+func stage(t *testing.T, people ...string) *nodetest.Node {
+	node := nodetest.New(t)
 	for _, name := range people {
-		require.NoError(t, h.AddUser(name, password))
+		require.NoError(t, node.AddUser(name, password))
 	}
-	return h
+	return node
 }
 
 func split(t *testing.T, address string) (host string, port int) {
@@ -67,10 +67,10 @@ func webSocket(address string) string { return "ws://" + address + "/xmpp-websoc
 // TestConversation: two people on different clients and transports talk, see each other's presence, and find it all in their history later.
 func TestConversation(t *testing.T) {
 	t.Parallel()
-	h := stage(t, "romeo", "juliet")
+	node := stage(t, "romeo", "juliet")
 	romeo, juliet := slixmpp(t, "romeo"), xmppjs(t, "juliet")
-	connectSlix(t, romeo, h.Place().XMPP, "romeo@localhost/orchard")
-	balcony := connectJS(t, juliet, webSocket(h.Place().HTTP), "juliet@localhost/balcony")
+	connectSlix(t, romeo, node.Place().XMPP, "romeo@localhost/orchard")
+	balcony := connectJS(t, juliet, webSocket(node.Place().HTTP), "juliet@localhost/balcony")
 	romeo.do("subscribe", "to", "juliet@localhost")
 	juliet.tells("presence", "type", "subscribe")
 	juliet.do("agree", "to", "romeo@localhost")
@@ -93,7 +93,7 @@ func TestConversation(t *testing.T) {
 	bodies = append(bodies, "are you there?")
 
 	again := xmppjs(t, "juliet again")
-	balcony = connectJS(t, again, webSocket(h.Place().HTTP), "juliet@localhost/balcony")
+	balcony = connectJS(t, again, webSocket(node.Place().HTTP), "juliet@localhost/balcony")
 	romeo.tells("presence", "from", balcony, "type", "available")
 	again.tells("message", "body", "are you there?", "delayed", true)
 	again.do("history", "with", "romeo@localhost")
@@ -105,11 +105,11 @@ func TestConversation(t *testing.T) {
 // TestCarbons: a second device sees what the first one sends and receives.
 func TestCarbons(t *testing.T) {
 	t.Parallel()
-	h := stage(t, "romeo", "juliet")
+	node := stage(t, "romeo", "juliet")
 	first, second, juliet := slixmpp(t, "first"), xmppjs(t, "second"), slixmpp(t, "juliet")
-	connectSlix(t, first, h.Place().XMPP, "romeo@localhost/first")
-	address := connectJS(t, second, webSocket(h.Place().HTTP), "romeo@localhost/second")
-	connectSlix(t, juliet, h.Place().XMPP, "juliet@localhost/balcony")
+	connectSlix(t, first, node.Place().XMPP, "romeo@localhost/first")
+	address := connectJS(t, second, webSocket(node.Place().HTTP), "romeo@localhost/second")
+	connectSlix(t, juliet, node.Place().XMPP, "juliet@localhost/balcony")
 	second.do("carbons")
 	second.tells("carbons")
 	first.do("carbons")
@@ -126,15 +126,15 @@ func TestCarbons(t *testing.T) {
 // TestResume: a connection breaks, the client resumes its stream, and what was said meanwhile comes once.
 func TestResume(t *testing.T) {
 	t.Parallel()
-	for kind, connect := range map[string]func(*testing.T, *theatre.House) (*person, *cable){
-		"slixmpp": func(t *testing.T, h *theatre.House) (*person, *cable) {
-			way := lay(t, h.Place().XMPP)
+	for kind, connect := range map[string]func(*testing.T, *nodetest.Node) (*person, *cable){
+		"slixmpp": func(t *testing.T, node *nodetest.Node) (*person, *cable) {
+			way := lay(t, node.Place().XMPP)
 			p := slixmpp(t, "romeo")
 			connectSlix(t, p, way.address(), "romeo@localhost/orchard")
 			return p, way
 		},
-		"xmpp.js": func(t *testing.T, h *theatre.House) (*person, *cable) {
-			way := lay(t, h.Place().HTTP)
+		"xmpp.js": func(t *testing.T, node *nodetest.Node) (*person, *cable) {
+			way := lay(t, node.Place().HTTP)
 			p := xmppjs(t, "romeo")
 			connectJS(t, p, webSocket(way.address()), "romeo@localhost/orchard")
 			return p, way
@@ -142,10 +142,10 @@ func TestResume(t *testing.T) {
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			h := stage(t, "romeo", "juliet")
+			node := stage(t, "romeo", "juliet")
 			juliet := slixmpp(t, "juliet")
-			connectSlix(t, juliet, h.Place().XMPP, "juliet@localhost/balcony")
-			romeo, way := connect(t, h)
+			connectSlix(t, juliet, node.Place().XMPP, "juliet@localhost/balcony")
+			romeo, way := connect(t, node)
 			juliet.do("send", "to", "romeo@localhost", "body", "before")
 			romeo.tells("message", "body", "before")
 			way.cut()
@@ -174,9 +174,9 @@ func TestResume(t *testing.T) {
 // TestReturning: xmpp.js comes back with the token that it got, by which it is spared the password (XEP-0484).
 func TestReturning(t *testing.T) {
 	t.Parallel()
-	h := stage(t, "romeo")
+	node := stage(t, "romeo")
 	romeo := xmppjs(t, "romeo")
-	before := connectJS(t, romeo, "xmpps://"+h.Place().XMPPTLS, "romeo@localhost/orchard")
+	before := connectJS(t, romeo, "xmpps://"+node.Place().XMPPTLS, "romeo@localhost/orchard")
 	for range 2 {
 		romeo.do("leave")
 		romeo.tells("left")
@@ -194,10 +194,10 @@ func TestReturning(t *testing.T) {
 // TestTransports: xmpp.js also connects over STARTTLS and direct TLS, and in the steps of RFC 6120.
 func TestTransports(t *testing.T) {
 	t.Parallel()
-	h := stage(t, "romeo", "juliet")
+	node := stage(t, "romeo", "juliet")
 	romeo, juliet := xmppjs(t, "romeo"), xmppjs(t, "juliet")
-	orchard := connectJS(t, romeo, "xmpp://"+h.Place().XMPP, "romeo@localhost/orchard")
-	juliet.do("connect", "jid", "juliet@localhost/balcony", "password", password, "service", "xmpps://"+h.Place().XMPPTLS, "classic", true)
+	orchard := connectJS(t, romeo, "xmpp://"+node.Place().XMPP, "romeo@localhost/orchard")
+	juliet.do("connect", "jid", "juliet@localhost/balcony", "password", password, "service", "xmpps://"+node.Place().XMPPTLS, "classic", true)
 	require.Equal(t, "auth", juliet.tells("login")["way"])
 	require.Equal(t, "juliet@localhost/balcony", juliet.tells("online")["jid"])
 	juliet.tells("managed")
@@ -211,8 +211,8 @@ func TestTransports(t *testing.T) {
 // wrong password: it gets in, again and again.
 func TestSlixmppAsItComes(t *testing.T) {
 	t.Parallel()
-	h := stage(t, "romeo")
-	host, port := split(t, h.Place().XMPP)
+	node := stage(t, "romeo")
+	host, port := split(t, node.Place().XMPP)
 	for range 3 {
 		romeo := slixmpp(t, "romeo")
 		romeo.do("connect", "jid", "romeo@localhost/orchard", "password", password, "host", host, "port", port, "as_it_comes", true)
@@ -228,14 +228,14 @@ func TestSlixmppAsItComes(t *testing.T) {
 // TestGoSendxmpp: a command-line client over direct TLS sends to, and receives from, somebody on slixmpp.
 func TestGoSendxmpp(t *testing.T) {
 	t.Parallel()
-	h := stage(t, "nurse", "juliet")
+	node := stage(t, "nurse", "juliet")
 	juliet := slixmpp(t, "juliet")
-	connectSlix(t, juliet, h.Place().XMPP, "juliet@localhost/balcony")
+	connectSlix(t, juliet, node.Place().XMPP, "juliet@localhost/balcony")
 	path, err := exec.LookPath("go-sendxmpp")
 	require.NoError(t, err, "this test needs go-sendxmpp: run test/setup.sh")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	login := []string{"-u", "nurse@localhost", "-p", password, "-j", h.Place().XMPPTLS, "-t", "-n"}
+	login := []string{"-u", "nurse@localhost", "-p", password, "-j", node.Place().XMPPTLS, "-t", "-n"}
 
 	send := exec.CommandContext(ctx, path, append(login, "juliet@localhost")...)
 	send.Stdin = strings.NewReader("Anon, good nurse!\n")

@@ -136,10 +136,10 @@ next:
 // gets carbons and fetches history.
 func TestProfanity(t *testing.T) {
 	t.Parallel()
-	h := stage(t, "nurse", "juliet")
+	node := stage(t, "nurse", "juliet")
 	juliet := slixmpp(t, "juliet")
-	connectSlix(t, juliet, h.Place().XMPP, "juliet@localhost/balcony")
-	way := lay(t, h.Place().XMPPTLS)
+	connectSlix(t, juliet, node.Place().XMPP, "juliet@localhost/balcony")
+	way := lay(t, node.Place().XMPPTLS)
 	nurse := profanity(t, way.address(), "nurse", "hall")
 	nurse.logs("SASL SCRAM-SHA-256 auth successful")
 	nurse.logs("RECV: <enabled", "resume=\"true\"")
@@ -164,7 +164,7 @@ func TestProfanity(t *testing.T) {
 	juliet.tells("message", "body", "I am aweary")
 	require.Zero(t, nurse.logged("RECV: <message", "from=\"juliet@localhost/balcony\"", "<body>"), "a message came twice")
 
-	second := profanity(t, h.Place().XMPPTLS, "nurse", "closet")
+	second := profanity(t, node.Place().XMPPTLS, "nurse", "closet")
 	second.logs("Message carbons enabled")
 	second.types("/mam on")
 	second.types("/msg juliet@localhost")

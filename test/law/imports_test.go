@@ -198,7 +198,7 @@ func TestImportLawBites(t *testing.T) {
 		{"cmd/posthouse/x.go", "node", true},
 		{"cmd/posthouse/x.go", "domain/c2s", false},
 		{"cmd/posthouse-bench/x.go", "store", false},
-		{"test/theatre/x.go", "node", true},
+		{"test/nodetest/x.go", "node", true},
 		{"domain/c2s/x_test.go", "node", false},
 	} {
 		text := module + "/" + test.imports

@@ -12,8 +12,8 @@ import (
 	"github.com/posthouse-im/posthouse/node"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/sqlite"
+	"github.com/posthouse-im/posthouse/test/nodetest"
 	"github.com/posthouse-im/posthouse/test/play"
-	"github.com/posthouse-im/posthouse/test/theatre"
 )
 
 const (
@@ -25,9 +25,9 @@ const (
 const noticed = 10 * time.Second
 
 // people opens the accounts as the command line does, beside the running node.
-func people(t *testing.T, h *theatre.House) *node.People {
+func people(t *testing.T, server *nodetest.Node) *node.People {
 	t.Helper()
-	p, err := node.OpenPeople(t.Context(), node.Config{Data: h.Folder(), Domain: "localhost", Auth: auth.Config{Iterations: 4096}})
+	p, err := node.OpenPeople(t.Context(), node.Config{Data: server.Folder(), Domain: "localhost", Auth: auth.Config{Iterations: 4096}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	return p
@@ -63,20 +63,20 @@ func TestChangesFromOutside(t *testing.T) {
 		"delete":  {func(ctx context.Context, p *node.People) error { return p.Delete(ctx, "romeo") }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := theatre.New(t)
-			require.NoError(t, h.AddUser("romeo", secret))
-			require.NoError(t, h.AddUser("juliet", secret))
-			juliet := person(t, h.Place(), play.TCP, "juliet", secret)
-			phone := person(t, h.Place(), play.TCP, "romeo", secret)
-			web := device(t, h.Place(), play.WebSocket, "romeo", secret, "web")
+			server := nodetest.New(t)
+			require.NoError(t, server.AddUser("romeo", secret))
+			require.NoError(t, server.AddUser("juliet", secret))
+			juliet := person(t, server.Place(), play.TCP, "juliet", secret)
+			phone := person(t, server.Place(), play.TCP, "romeo", secret)
+			web := device(t, server.Place(), play.WebSocket, "romeo", secret, "web")
 
 			began := time.Now()
-			require.NoError(t, test.change(t.Context(), people(t, h)))
+			require.NoError(t, test.change(t.Context(), people(t, server)))
 			mustEnd(t, phone, began)
 			mustEnd(t, web, began)
-			refused(t, h.Place(), "romeo", secret)
+			refused(t, server.Place(), "romeo", secret)
 			if test.after != "" {
-				person(t, h.Place(), play.TCP, "romeo", test.after)
+				person(t, server.Place(), play.TCP, "romeo", test.after)
 			}
 			_, err := juliet.Barrier("still-here")
 			require.NoError(t, err, "nobody else is disturbed")
@@ -86,19 +86,19 @@ func TestChangesFromOutside(t *testing.T) {
 
 // TestResumptionEndsToo: a session that waits for its client to come back is ended as well (XEP-0198 §5).
 func TestResumptionEndsToo(t *testing.T) {
-	h := theatre.New(t)
-	require.NoError(t, h.AddUser("romeo", secret))
-	romeo := person(t, h.Place(), play.TCP, "romeo", secret)
+	server := nodetest.New(t)
+	require.NoError(t, server.AddUser("romeo", secret))
+	romeo := person(t, server.Place(), play.TCP, "romeo", secret)
 	require.NoError(t, romeo.Write("<enable xmlns='urn:xmpp:sm:3' resume='true'/>"))
 	enabled, _, err := romeo.Until(func(n *play.Node) bool { return n.Name.Local == "enabled" })
 	require.NoError(t, err)
-	witness := device(t, h.Place(), play.TCP, "romeo", secret, "witness") // shows when the change was noticed
+	witness := device(t, server.Place(), play.TCP, "romeo", secret, "witness") // shows when the change was noticed
 	romeo.Cut()
 	began := time.Now()
-	require.NoError(t, people(t, h).SetPassword(t.Context(), "romeo", other))
+	require.NoError(t, people(t, server).SetPassword(t.Context(), "romeo", other))
 	mustEnd(t, witness, began)
 
-	again, err := play.Connect(t.Context(), h.Place(), play.TCP, "romeo", other)
+	again, err := play.Connect(t.Context(), server.Place(), play.TCP, "romeo", other)
 	require.NoError(t, err)
 	t.Cleanup(again.Cut)
 	require.NoError(t, again.Write("<resume xmlns='urn:xmpp:sm:3' previd='"+enabled.Attr("id")+"' h='0'/>"))
@@ -131,12 +131,12 @@ func say(t *testing.T, a *play.Actor, to, text string) {
 // TestDeletedAndRecreated: A57. The name of a deleted account stays taken for a year. Whoever gets it after that is somebody else: no
 // history, no contacts, none of the messages that waited.
 func TestDeletedAndRecreated(t *testing.T) {
-	h := theatre.New(t, "auth.directory.unknown_ttl=1ms")
-	require.NoError(t, h.AddUser("romeo", secret))
-	require.NoError(t, h.AddUser("juliet", secret))
-	p := people(t, h)
-	juliet := person(t, h.Place(), play.TCP, "juliet", secret)
-	romeo := person(t, h.Place(), play.TCP, "romeo", secret)
+	server := nodetest.New(t, "auth.directory.unknown_ttl=1ms")
+	require.NoError(t, server.AddUser("romeo", secret))
+	require.NoError(t, server.AddUser("juliet", secret))
+	p := people(t, server)
+	juliet := person(t, server.Place(), play.TCP, "juliet", secret)
+	romeo := person(t, server.Place(), play.TCP, "romeo", secret)
 	_, _, err := romeo.Request("add", "<iq type='set' id='add'><query xmlns='jabber:iq:roster'><item jid='juliet@localhost' name='Juliet'/></query></iq>")
 	require.NoError(t, err)
 	say(t, juliet, "romeo@localhost", "said while he was there")
@@ -144,7 +144,7 @@ func TestDeletedAndRecreated(t *testing.T) {
 	require.NoError(t, romeo.Leave())
 	say(t, juliet, "romeo@localhost", "said while he was away")
 
-	watched := person(t, h.Place(), play.TCP, "romeo", secret) // takes what waited
+	watched := person(t, server.Place(), play.TCP, "romeo", secret) // takes what waited
 	say(t, watched, "juliet@localhost", "the last words")
 	began := time.Now()
 	require.NoError(t, p.Delete(t.Context(), "romeo"))
@@ -158,8 +158,8 @@ func TestDeletedAndRecreated(t *testing.T) {
 	require.NotNil(t, n.Find("urn:ietf:params:xml:ns:xmpp-stanzas", "service-unavailable"), "%v", n)
 
 	// A year later, somebody else gets the name.
-	recreate(t, h, "romeo", other, time.Now().AddDate(1, 0, 1))
-	stranger := person(t, h.Place(), play.TCP, "romeo", other)
+	recreate(t, server, "romeo", other, time.Now().AddDate(1, 0, 1))
+	stranger := person(t, server.Place(), play.TCP, "romeo", other)
 	before, err := stranger.Barrier("nothing-waits")
 	require.NoError(t, err)
 	require.Empty(t, before)
@@ -167,7 +167,7 @@ func TestDeletedAndRecreated(t *testing.T) {
 	roster, _, err := stranger.Request("roster", "<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>")
 	require.NoError(t, err)
 	require.Nil(t, roster.Find("jabber:iq:roster", "item"))
-	refused(t, h.Place(), "romeo", secret)
+	refused(t, server.Place(), "romeo", secret)
 
 	say(t, juliet, "romeo@localhost", "said to a stranger")
 	require.Equal(t, []string{"said to a stranger"}, history(t, stranger))
@@ -176,9 +176,9 @@ func TestDeletedAndRecreated(t *testing.T) {
 }
 
 // recreate makes an account at another time.
-func recreate(t *testing.T, h *theatre.House, name, password string, now time.Time) {
+func recreate(t *testing.T, server *nodetest.Node, name, password string, now time.Time) {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(h.Folder(), node.Database), sqlite.Options{Now: func() time.Time { return now }})
+	db, err := sqlite.Open(t.Context(), filepath.Join(server.Folder(), node.Database), sqlite.Options{Now: func() time.Time { return now }})
 	require.NoError(t, err)
 	defer db.Close()
 	keys, err := auth.MakeCredentials(password, 4096)

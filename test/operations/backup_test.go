@@ -9,8 +9,8 @@ import (
 
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/node"
+	"github.com/posthouse-im/posthouse/test/nodetest"
 	"github.com/posthouse-im/posthouse/test/play"
-	"github.com/posthouse-im/posthouse/test/theatre"
 )
 
 // TestBackup: what docs/operations.md says of backups. A copy of a stopped node's folder is a node of its own, with everything in it; and
@@ -19,7 +19,7 @@ func TestBackup(t *testing.T) {
 	original, restored := filepath.Join(t.TempDir(), "original"), filepath.Join(t.TempDir(), "restored")
 	var before *play.Node
 	t.Run("original", func(t *testing.T) {
-		h := theatre.New(t, "data="+original)
+		server := nodetest.New(t, "data="+original)
 		p, err := node.OpenPeople(t.Context(), node.Config{Data: original, Domain: "localhost", Auth: auth.Config{Iterations: 4096}})
 		require.NoError(t, err)
 		defer p.Close()
@@ -27,7 +27,7 @@ func TestBackup(t *testing.T) {
 			_, err := p.Add(t.Context(), name, secret)
 			require.NoError(t, err)
 		}
-		romeo := person(t, h.Place(), play.TCP, "romeo", secret)
+		romeo := person(t, server.Place(), play.TCP, "romeo", secret)
 		say(t, romeo, "juliet@localhost", "waits for her")
 		before = first(t, romeo)
 	})
@@ -35,8 +35,8 @@ func TestBackup(t *testing.T) {
 	copied, err := exec.CommandContext(t.Context(), "cp", "-a", original, restored).CombinedOutput()
 	require.NoError(t, err, "%s", copied)
 
-	h := theatre.New(t, "data="+restored)
-	juliet, err := play.Connect(t.Context(), h.Place(), play.TCP, "juliet", secret)
+	server := nodetest.New(t, "data="+restored)
+	juliet, err := play.Connect(t.Context(), server.Place(), play.TCP, "juliet", secret)
 	require.NoError(t, err)
 	t.Cleanup(juliet.Cut)
 	require.NoError(t, juliet.Bind("balcony"))
@@ -45,7 +45,7 @@ func TestBackup(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "waits for her", waited.Find("jabber:client", "body").Text)
 
-	romeo := person(t, h.Place(), play.TCP, "romeo", secret)
+	romeo := person(t, server.Place(), play.TCP, "romeo", secret)
 	require.Equal(t, before.String(), first(t, romeo).String())
 }
 

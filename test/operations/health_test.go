@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/posthouse-im/posthouse/test/nodetest"
 	"github.com/posthouse-im/posthouse/test/play"
-	"github.com/posthouse-im/posthouse/test/theatre"
 )
 
 // patience bounds every wait.
@@ -52,13 +52,13 @@ func device(t *testing.T, at play.Place, how play.Transport, name, password, res
 
 // TestFullDisk: with less space than the reserve, the node says so, refuses what it would have to store, and passes on the rest.
 func TestFullDisk(t *testing.T) {
-	h := theatre.New(t, "messages.reserve_bytes=4611686018427387904")
-	require.NoError(t, h.AddUser("romeo", "wherefore-art-thou"))
-	require.NoError(t, h.AddUser("juliet", "wherefore-art-thou"))
-	romeo := person(t, h.Place(), play.TCP, "romeo", "wherefore-art-thou")
-	juliet := person(t, h.Place(), play.TCP, "juliet", "wherefore-art-thou")
+	server := nodetest.New(t, "messages.reserve_bytes=4611686018427387904")
+	require.NoError(t, server.AddUser("romeo", "wherefore-art-thou"))
+	require.NoError(t, server.AddUser("juliet", "wherefore-art-thou"))
+	romeo := person(t, server.Place(), play.TCP, "romeo", "wherefore-art-thou")
+	juliet := person(t, server.Place(), play.TCP, "juliet", "wherefore-art-thou")
 
-	code, status, troubles := health(t, h.Place())
+	code, status, troubles := health(t, server.Place())
 	require.Equal(t, http.StatusOK, code, "it serves, with trouble")
 	require.Equal(t, "degraded", status)
 	require.Contains(t, troubles["storage"], "the disk is full")

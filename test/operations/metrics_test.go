@@ -18,8 +18,8 @@ import (
 
 	"github.com/posthouse-im/posthouse/node"
 	"github.com/posthouse-im/posthouse/node/settings"
+	"github.com/posthouse-im/posthouse/test/nodetest"
 	"github.com/posthouse-im/posthouse/test/play"
-	"github.com/posthouse-im/posthouse/test/theatre"
 )
 
 var update = flag.Bool("update", false, "write the table of metrics in docs/operations.md anew")
@@ -100,13 +100,13 @@ func TestMetricsReference(t *testing.T) {
 		require.Equal(t, want, string(page), "docs/operations.md does not list the metrics that there are: make docs")
 	}
 
-	h := theatre.New(t)
-	require.NoError(t, h.AddUser("romeo", secret))
-	romeo := person(t, h.Place(), play.TCP, "romeo", secret)
+	server := nodetest.New(t)
+	require.NoError(t, server.AddUser("romeo", secret))
+	romeo := person(t, server.Place(), play.TCP, "romeo", secret)
 	say(t, romeo, "romeo@localhost", "to myself")
 	require.NotEmpty(t, history(t, romeo))
-	refused(t, h.Place(), "romeo", other)
-	shown := scrape(t, h.Place())
+	refused(t, server.Place(), "romeo", other)
+	shown := scrape(t, server.Place())
 	require.Contains(t, shown, "posthouse_archive_messages_total")
 	for _, name := range shown {
 		require.Contains(t, table, "| `"+name+"` |", "a node shows a metric that no page names")

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/node"
+	"github.com/posthouse-im/posthouse/test/nodetest"
 	"github.com/posthouse-im/posthouse/test/play"
-	"github.com/posthouse-im/posthouse/test/theatre"
 	"github.com/posthouse-im/posthouse/token"
 )
 
@@ -54,61 +54,61 @@ func TestTokensEndFromOutside(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := theatre.New(t, patient...)
-			require.NoError(t, h.AddUser("romeo", secret))
-			require.NoError(t, h.AddUser("juliet", secret))
-			p := people(t, h)
+			server := nodetest.New(t, patient...)
+			require.NoError(t, server.AddUser("romeo", secret))
+			require.NoError(t, server.AddUser("juliet", secret))
+			p := people(t, server)
 			romeo, _, err := p.IssueToken(t.Context(), "romeo", "script")
 			require.NoError(t, err)
 			juliet, _, err := p.IssueToken(t.Context(), "juliet", "script")
 			require.NoError(t, err)
 			for _, access := range []string{romeo.Access, juliet.Access} {
-				require.Equal(t, http.StatusOK, status(t, h.Place(), "/v1/profile", access))
+				require.Equal(t, http.StatusOK, status(t, server.Place(), "/v1/profile", access))
 			}
 			require.NoError(t, end(t.Context(), p))
-			refusedSoon(t, h.Place(), "/v1/profile", romeo.Access)
+			refusedSoon(t, server.Place(), "/v1/profile", romeo.Access)
 			if name == "rotate" { // which ends everybody's, and no refresh token
 				juliet, _, err = p.IssueToken(t.Context(), "juliet", "script")
 				require.NoError(t, err)
 			}
-			require.Equal(t, http.StatusOK, status(t, h.Place(), "/v1/profile", juliet.Access))
+			require.Equal(t, http.StatusOK, status(t, server.Place(), "/v1/profile", juliet.Access))
 		})
 	}
 }
 
 // TestKeysEndFromOutside: the same of service keys.
 func TestKeysEndFromOutside(t *testing.T) {
-	h := theatre.New(t, patient...)
-	p := people(t, h)
+	server := nodetest.New(t, patient...)
+	p := people(t, server)
 	key, made, err := p.AddKey(t.Context(), "desk", []token.Scope{token.ScopeDirectory}, time.Time{})
 	require.NoError(t, err)
 	const path = "/v1/profiles?jid=juliet@localhost"
-	require.NotContains(t, []int{http.StatusUnauthorized, http.StatusForbidden}, status(t, h.Place(), path, key))
-	require.Equal(t, http.StatusForbidden, status(t, h.Place(), "/v1/admin/users", key), "it has another scope")
-	require.Equal(t, http.StatusUnauthorized, status(t, h.Place(), path, strings.ToUpper(key)))
+	require.NotContains(t, []int{http.StatusUnauthorized, http.StatusForbidden}, status(t, server.Place(), path, key))
+	require.Equal(t, http.StatusForbidden, status(t, server.Place(), "/v1/admin/users", key), "it has another scope")
+	require.Equal(t, http.StatusUnauthorized, status(t, server.Place(), path, strings.ToUpper(key)))
 	all, err := p.Keys(t.Context())
 	require.NoError(t, err)
 	require.False(t, all[0].Used.IsZero())
 	_, err = p.RevokeKey(t.Context(), made.ID)
 	require.NoError(t, err)
-	refusedSoon(t, h.Place(), path, key)
+	refusedSoon(t, server.Place(), path, key)
 }
 
 // TestSignedOutByAnotherDevice: the token that one device got on its stream is dead at once when another signs it out, and so is its stream.
 func TestSignedOutByAnotherDevice(t *testing.T) {
-	h := theatre.New(t, patient...)
-	require.NoError(t, h.AddUser("romeo", secret))
-	phone := device(t, h.Place(), play.TCP, "romeo", secret, "phone")
-	laptop := device(t, h.Place(), play.TCP, "romeo", secret, "laptop")
+	server := nodetest.New(t, patient...)
+	require.NoError(t, server.AddUser("romeo", secret))
+	phone := device(t, server.Place(), play.TCP, "romeo", secret, "phone")
+	laptop := device(t, server.Place(), play.TCP, "romeo", secret, "laptop")
 	answer, _, err := phone.Request("token", "<iq type='get' id='token'><token xmlns='urn:posthouse:token:1'/></iq>")
 	require.NoError(t, err)
 	tokens := answer.Find("urn:posthouse:token:1", "token")
 	require.NotNil(t, tokens)
-	require.Equal(t, http.StatusOK, status(t, h.Place(), "/v1/devices", tokens.Attr("access")))
+	require.Equal(t, http.StatusOK, status(t, server.Place(), "/v1/devices", tokens.Attr("access")))
 	began := time.Now()
 	answer, _, err = laptop.Request("out", "<iq type='set' id='out'><remove xmlns='urn:posthouse:device:1' id='"+tokens.Attr("device")+"'/></iq>")
 	require.NoError(t, err)
 	require.Equal(t, "result", answer.Attr("type"))
-	require.Equal(t, http.StatusUnauthorized, status(t, h.Place(), "/v1/devices", tokens.Attr("access")))
+	require.Equal(t, http.StatusUnauthorized, status(t, server.Place(), "/v1/devices", tokens.Attr("access")))
 	mustEnd(t, phone, began)
 }

@@ -9,16 +9,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/posthouse-im/posthouse/test/nodetest"
 	"github.com/posthouse-im/posthouse/test/play"
-	"github.com/posthouse-im/posthouse/test/theatre"
 )
 
 // A ping on a compact stream gets a pong; there is no line for it in a play, since XML has none.
 func TestPing(t *testing.T) {
-	house := theatre.New(t)
-	require.NoError(t, house.AddUser("romeo", "wherefore-art-thou"))
+	node := nodetest.New(t)
+	require.NoError(t, node.AddUser("romeo", "wherefore-art-thou"))
 	for _, how := range []play.Transport{play.CompactTCP, play.CompactTLS, play.CompactWebSocket} {
-		a, err := play.Connect(t.Context(), house.Place(), how, "romeo", "wherefore-art-thou")
+		a, err := play.Connect(t.Context(), node.Place(), how, "romeo", "wherefore-art-thou")
 		require.NoError(t, err)
 		ping := func() {
 			require.NoError(t, a.Write(play.Ping))
@@ -45,7 +45,7 @@ func TestPlays(t *testing.T) {
 		for _, how := range play.Transports() {
 			t.Run(strings.TrimSuffix(file, ".play")+"/"+string(how), func(t *testing.T) {
 				t.Parallel()
-				require.NoError(t, script.Perform(t.Context(), theatre.New(t, script.Settings...), how))
+				require.NoError(t, script.Perform(t.Context(), nodetest.New(t, script.Settings...), how))
 			})
 		}
 	}

@@ -1,7 +1,7 @@
-// Package theatre runs whole nodes inside a test's process, on free ports and an empty folder, with people in them.
+// Package nodetest runs whole nodes inside a test's process, on free ports and with an empty data folder.
 //
-// A House has one goroutine, which runs the node; it ends with the test.
-package theatre
+// Each Node has one goroutine, which runs it and ends with the test.
+package nodetest
 
 import (
 	"bytes"
@@ -31,14 +31,14 @@ const patience = 60 * time.Second
 // iterations keeps key derivation cheap in tests; the protocol is the same.
 const iterations = 4096
 
-// House is a node and its data.
-type House struct {
+// Node is a node and its data.
+type Node struct {
 	t        *testing.T
 	folder   string
 	settings []settings.Assignment
 	config   node.Config
 
-	people *sqlite.Store // the test's own way to the accounts, as that of the command line; nil before the first AddUser
+	people *sqlite.Store // the test's own connection to the accounts, as the command line has one; nil before the first AddUser
 
 	stop  context.CancelFunc
 	ended chan error
@@ -48,11 +48,11 @@ type House struct {
 
 // New starts a node with the given settings, as path=value, over those that every test needs.
 // At the end of the test it is stopped in order, and the test fails when it logged an error or did not stop.
-func New(t *testing.T, overrides ...string) *House {
+func New(t *testing.T, overrides ...string) *Node {
 	t.Helper()
-	h := &House{t: t, folder: filepath.Join(folder(t), "data"), log: &problems{}}
+	n := &Node{t: t, folder: filepath.Join(folder(t), "data"), log: &problems{}}
 	for _, s := range append([]string{
-		"data=" + h.folder, "log.level=warn", "log.format=json",
+		"data=" + n.folder, "log.level=warn", "log.format=json",
 		"listen.xmpp.address=127.0.0.1:0", "listen.xmpp_tls.address=127.0.0.1:0",
 		"listen.compact.address=127.0.0.1:0", "listen.http.address=127.0.0.1:0", "listen.metrics.address=127.0.0.1:0",
 		"auth.plain_without_tls=true", fmt.Sprintf("auth.iterations=%d", iterations),
@@ -61,24 +61,24 @@ func New(t *testing.T, overrides ...string) *House {
 	}, overrides...) {
 		a, err := settings.ParseAssignment(s)
 		require.NoError(t, err)
-		h.settings = append(h.settings, a)
+		n.settings = append(n.settings, a)
 	}
 	var bad settings.Problems
-	h.config, _, bad = node.LoadConfig("", nil, h.settings)
+	n.config, _, bad = node.LoadConfig("", nil, n.settings)
 	require.Empty(t, bad)
-	h.start()
+	n.start()
 	t.Cleanup(func() {
-		require.NoError(t, h.halt())
-		require.Empty(t, h.log.lines(), "the node logged errors")
+		require.NoError(t, n.halt())
+		require.Empty(t, n.log.lines(), "the node logged errors")
 	})
-	return h
+	return n
 }
 
-// folder returns an empty folder for the test, in memory where the system has such a place: tests in a theatre are not about
+// folder returns an empty folder for the test, in memory where the system has such a place: these tests are not about
 // disks, and syncing a busy one takes most of their time.
 func folder(t *testing.T) string {
 	const memory = "/dev/shm"
-	path, err := os.MkdirTemp(memory, "posthouse-theatre-")
+	path, err := os.MkdirTemp(memory, "posthouse-nodetest-")
 	if err != nil {
 		return t.TempDir()
 	}
@@ -87,50 +87,50 @@ func folder(t *testing.T) string {
 }
 
 // Place returns where the node listens now.
-func (h *House) Place() play.Place { return h.place }
+func (n *Node) Place() play.Place { return n.place }
 
 // Folder returns the data folder.
-func (h *House) Folder() string { return h.folder }
+func (n *Node) Folder() string { return n.folder }
 
-func (h *House) start() {
-	h.t.Helper()
+func (n *Node) start() {
+	n.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	h.stop, h.ended = cancel, make(chan error, 1)
+	n.stop, n.ended = cancel, make(chan error, 1)
 	ready := make(chan []node.Listening, 1)
 	go func() {
-		h.ended <- node.Run(ctx, node.Options{
-			Config: h.config, Version: "test", Log: h.log, Assemble: node.Assemble,
+		n.ended <- node.Run(ctx, node.Options{
+			Config: n.config, Version: "test", Log: n.log, Assemble: node.Assemble,
 			Signals: &node.Signals{}, Started: func(s *node.Shell) { ready <- s.Listening() },
 		})
 	}()
 	select {
 	case all := <-ready:
-		h.place = play.Place{Domain: "localhost"}
+		n.place = play.Place{Domain: "localhost"}
 		for _, l := range all {
 			switch l.Kind {
 			case "xmpp":
-				h.place.XMPP = l.Address
+				n.place.XMPP = l.Address
 			case "xmpp_tls":
-				h.place.XMPPTLS = l.Address
+				n.place.XMPPTLS = l.Address
 			case "compact":
-				h.place.Compact = l.Address
+				n.place.Compact = l.Address
 			case "http", "https":
-				h.place.HTTP = l.Address
+				n.place.HTTP = l.Address
 			case "metrics":
-				h.place.Private = l.Address
+				n.place.Private = l.Address
 			}
 		}
-	case err := <-h.ended:
-		require.NoError(h.t, err, "the node did not start")
+	case err := <-n.ended:
+		require.NoError(n.t, err, "the node did not start")
 	case <-time.After(patience):
-		require.Fail(h.t, "the node did not start in time")
+		require.Fail(n.t, "the node did not start in time")
 	}
 }
 
-func (h *House) halt() error {
-	h.stop()
+func (n *Node) halt() error {
+	n.stop()
 	select {
-	case err := <-h.ended:
+	case err := <-n.ended:
 		return err
 	case <-time.After(patience):
 		return fmt.Errorf("the node did not stop within %v", patience)
@@ -138,31 +138,31 @@ func (h *House) halt() error {
 }
 
 // Restart stops the node in order and starts it again on the same data. Ports change.
-func (h *House) Restart() error {
-	if err := h.halt(); err != nil {
+func (n *Node) Restart() error {
+	if err := n.halt(); err != nil {
 		return err
 	}
-	h.start()
+	n.start()
 	return nil
 }
 
 // AddUser makes an account in the data folder, while the node runs.
-func (h *House) AddUser(name, password string) error {
+func (n *Node) AddUser(name, password string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if h.people == nil {
-		db, err := sqlite.Open(ctx, filepath.Join(h.folder, node.Database), sqlite.Options{})
+	if n.people == nil {
+		db, err := sqlite.Open(ctx, filepath.Join(n.folder, node.Database), sqlite.Options{})
 		if err != nil {
 			return err
 		}
-		h.t.Cleanup(func() { require.NoError(h.t, db.Close()) })
-		h.people = db
+		n.t.Cleanup(func() { require.NoError(n.t, db.Close()) })
+		n.people = db
 	}
 	keys, err := auth.MakeCredentials(password, iterations)
 	if err != nil {
 		return err
 	}
-	_, err = h.people.CreateAccount(ctx, store.Account{Name: name, Credentials: keys})
+	_, err = n.people.CreateAccount(ctx, store.Account{Name: name, Credentials: keys})
 	return err
 }
 

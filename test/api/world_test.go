@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/posthouse-im/posthouse/test/theatre"
+	"github.com/posthouse-im/posthouse/test/nodetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(thorough{m}) }
@@ -70,7 +70,7 @@ var settings = []string{"api.rate=-1", "api.address_rate=-1", "api.login_rate=-1
 
 // world is a node with people who have tokens.
 type world struct {
-	*theatre.House
+	*nodetest.Node
 	t      *testing.T
 	base   string
 	client *http.Client
@@ -80,7 +80,7 @@ type world struct {
 // open starts a node with the people named, who are logged in.
 func open(t *testing.T, people []string, more ...string) *world {
 	t.Helper()
-	w := &world{House: theatre.New(t, append(append([]string{}, settings...), more...)...), t: t, tokens: map[string]string{}}
+	w := &world{Node: nodetest.New(t, append(append([]string{}, settings...), more...)...), t: t, tokens: map[string]string{}}
 	w.base = "http://" + w.Place().HTTP
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
 	w.client = &http.Client{Transport: transport, Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
