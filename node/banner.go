@@ -64,17 +64,17 @@ func phrasesFor(language string) phrases {
 }
 
 // writeBanner greets whoever started the node: where it listens, how to add people, how to connect.
-func writeBanner(w io.Writer, s *Shell, command, language string) {
+func writeBanner(w io.Writer, r *Runtime, command, language string) {
 	p := phrasesFor(language)
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n"+p.running+"\n\n", s.Version)
+	fmt.Fprintf(&b, "\n"+p.running+"\n\n", r.Version)
 	row := func(name, value string) {
 		fmt.Fprintf(&b, "  %s%s  %s\n", name, strings.Repeat(" ", max(0, 18-width(name))), value)
 	}
-	row(p.domain, s.Config.Domain)
+	row(p.domain, r.Config.Domain)
 	var host, port string
 	order := []string{"xmpp", "xmpp_tls", "compact", "http", "https", "metrics"}
-	all := s.Listening()
+	all := r.Listening()
 	slices.SortStableFunc(all, func(a, b Listening) int { return cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)) })
 	for _, l := range all {
 		switch l.Kind {
@@ -97,14 +97,14 @@ func writeBanner(w io.Writer, s *Shell, command, language string) {
 			row(p.private, "http://"+l.Address+"/health/ready, /metrics")
 		}
 	}
-	row(p.data, s.Folder.Path)
+	row(p.data, r.Folder.Path)
 	fmt.Fprintf(&b, "\n%s\n\n    %s user add alice\n    %[2]s user add bob\n", p.people, command)
-	fmt.Fprintf(&b, "\n%s\n\n    "+p.address+"\n", p.connect, "alice@"+s.Config.Domain)
+	fmt.Fprintf(&b, "\n%s\n\n    "+p.address+"\n", p.connect, "alice@"+r.Config.Domain)
 	if host != "" {
 		fmt.Fprintf(&b, "    "+p.server+"\n", host, port)
 	}
-	if s.selfMade {
-		if cert, err := s.Certificates.Get(nil); err == nil {
+	if r.selfMade {
+		if cert, err := r.Certificates.Get(nil); err == nil {
 			fmt.Fprintf(&b, "\n%s\n    "+p.fingerprint+"\n", p.selfSigned, colons(sha256.Sum256(cert.Certificate[0])))
 		}
 	}

@@ -95,7 +95,7 @@ func privateHandler(c MetricsListener, health *Health, gatherer prometheus.Gathe
 
 // privatePart serves the private listener. It is the first to start and the last to stop, so that an operator can
 // watch both. A profile may take longer than an ordinary answer.
-func privatePart(c MetricsListener, s *Shell) Part {
+func privatePart(c MetricsListener, s *Runtime) Part {
 	return HTTPPart("private listener", c.Address, privateHandler(c, s.Health, s.Registry), s.Log, func(a net.Addr) {
 		s.Announce(Listening{Kind: "metrics", Address: a.String()})
 	})

@@ -35,7 +35,7 @@ import (
 
 // assembly is a node while it is put together, and what its parts share. Fixed once Assemble has returned.
 type assembly struct {
-	*Shell
+	*Runtime
 	domain jid.JID
 
 	database *sqlite.Store
@@ -69,13 +69,13 @@ type assembly struct {
 	webListeners []*link.Listener
 }
 
-// Assemble makes the parts of a node and adds them to the shell's group, in the order in which they start. It is for Options.Assemble.
-func Assemble(ctx context.Context, s *Shell) error {
+// Assemble makes the parts of a node and adds them to the runtime's group, in the order in which they start. It is for Options.Assemble.
+func Assemble(ctx context.Context, s *Runtime) error {
 	domain, err := jid.Parse(s.Config.Domain)
 	if err != nil || domain != domain.DomainJID() {
 		return fmt.Errorf("domain %q is not a domain: %w", s.Config.Domain, err)
 	}
-	a := &assembly{Shell: s, domain: domain}
+	a := &assembly{Runtime: s, domain: domain}
 	if err := a.openStores(ctx); err != nil {
 		return errors.Join(err, a.closeStores())
 	}

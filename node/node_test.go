@@ -45,7 +45,7 @@ func TestRun(t *testing.T) {
 	err := Run(ctx, Options{
 		Config: testConfig(t, "log.format=json", "listen.metrics.profiles=true"), Version: "test", Log: &log, Banner: &banner,
 		Command: "bin/posthouse", Signals: newSignals(),
-		Assemble: func(_ context.Context, s *Shell) error {
+		Assemble: func(_ context.Context, s *Runtime) error {
 			s.Group.Add(Part{Name: "xmpp", Start: func(context.Context, func(error)) error {
 				s.Announce(Listening{Kind: "xmpp", Address: "127.0.0.1:5222"})
 				s.Announce(Listening{Kind: "http", Address: "127.0.0.1:5280"})
@@ -58,7 +58,7 @@ func TestRun(t *testing.T) {
 			}})
 			return nil
 		},
-		Started: func(s *Shell) {
+		Started: func(s *Runtime) {
 			address = address0(s)
 			require.Equal(t, 200, get(t, address, "/health/ready", &during))
 			var metrics bytes.Buffer
@@ -87,7 +87,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-func address0(s *Shell) string { return s.Listening()[0].Address }
+func address0(s *Runtime) string { return s.Listening()[0].Address }
 
 func get(t *testing.T, address, path string, into any) int {
 	t.Helper()
@@ -105,7 +105,7 @@ func get(t *testing.T, address, path string, into any) int {
 // TestProfilesAreOptIn: what is in memory is not shown unless somebody asked for it.
 func TestProfilesAreOptIn(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	require.NoError(t, Run(ctx, Options{Config: testConfig(t), Log: io.Discard, Signals: newSignals(), Started: func(s *Shell) {
+	require.NoError(t, Run(ctx, Options{Config: testConfig(t), Log: io.Discard, Signals: newSignals(), Started: func(s *Runtime) {
 		require.Equal(t, 404, get(t, address0(s), "/debug/pprof/heap", nil))
 		cancel()
 	}}))
@@ -116,7 +116,7 @@ func TestBannerInChinese(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var banner bytes.Buffer
 	require.NoError(t, Run(ctx, Options{Config: testConfig(t), Log: io.Discard, Banner: &banner, Language: "zh_CN.UTF-8",
-		Command: "posthouse", Signals: newSignals(), Started: func(*Shell) { cancel() }}))
+		Command: "posthouse", Signals: newSignals(), Started: func(*Runtime) { cancel() }}))
 	require.Contains(t, banner.String(), "添加用户")
 	require.Contains(t, banner.String(), "posthouse user add alice")
 	require.Equal(t, 8, width("数据目录"))
@@ -196,12 +196,12 @@ func TestReload(t *testing.T) {
 	signals := newSignals()
 	reloaded, swapped := make(chan struct{}), 0
 	require.NoError(t, Run(ctx, Options{Config: testConfig(t), Log: io.Discard, Signals: signals,
-		Assemble: func(_ context.Context, s *Shell) error {
+		Assemble: func(_ context.Context, s *Runtime) error {
 			s.OnCertificate(func() { swapped++ })
 			s.OnReload(func() error { close(reloaded); return nil })
 			return nil
 		},
-		Started: func(*Shell) {
+		Started: func(*Runtime) {
 			signals.Reload <- struct{}{}
 			<-reloaded
 			cancel()
@@ -232,7 +232,7 @@ func TestHealthPhases(t *testing.T) {
 func TestListenErrors(t *testing.T) {
 	c := testConfig(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	require.NoError(t, Run(ctx, Options{Config: c, Log: io.Discard, Signals: newSignals(), Started: func(s *Shell) {
+	require.NoError(t, Run(ctx, Options{Config: c, Log: io.Discard, Signals: newSignals(), Started: func(s *Runtime) {
 		second := testConfig(t, "listen.metrics.address="+address0(s))
 		err := Run(t.Context(), Options{Config: second, Log: io.Discard, Signals: newSignals()})
 		require.ErrorContains(t, err, "another program listens there")

@@ -42,8 +42,8 @@ func (c *auditListCommand) Run(ctx context.Context, a *app, s streams) error {
 	if c.Limit < 1 || c.Limit > 100_000 {
 		return errors.New("--limit is from 1 to 100000")
 	}
-	return a.withPeople(ctx, s, func(people *node.People) error {
-		entries, err := people.Audit(ctx, c.Before, c.Limit)
+	return a.withAccounts(ctx, s, func(accounts *node.Accounts) error {
+		entries, err := accounts.Audit(ctx, c.Before, c.Limit)
 		if err != nil {
 			return err
 		}
@@ -99,8 +99,8 @@ to notice that, keep what this prints somewhere else, and give it back with --kn
 
 // Run verifies.
 func (c *auditVerifyCommand) Run(ctx context.Context, a *app, s streams) error {
-	return a.withPeople(ctx, s, func(people *node.People) error {
-		last, err := people.VerifyAudit(ctx, c.Known.number, c.Known.hash)
+	return a.withAccounts(ctx, s, func(accounts *node.Accounts) error {
+		last, err := accounts.VerifyAudit(ctx, c.Known.number, c.Known.hash)
 		if err != nil {
 			return err
 		}

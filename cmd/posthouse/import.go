@@ -26,7 +26,7 @@ the command can be run again. Lines that are wrong are told by their number, the
 
 // Run imports.
 func (c *userImportCommand) Run(ctx context.Context, a *app, s streams) error {
-	return a.withPeople(ctx, s, func(people *node.People) error {
+	return a.withAccounts(ctx, s, func(accounts *node.Accounts) error {
 		var file io.Reader = s.in
 		if c.File != "-" {
 			f, err := os.Open(c.File)
@@ -38,7 +38,7 @@ func (c *userImportCommand) Run(ctx context.Context, a *app, s streams) error {
 			file = f
 		}
 		p := progress{out: s.err, live: terminal.Is(s.err), began: time.Now(), now: time.Now}
-		result, err := people.Import(ctx, file, p.show)
+		result, err := accounts.Import(ctx, file, p.show)
 		p.end()
 		for i, line := range result.Refused {
 			if i == mostRefused {

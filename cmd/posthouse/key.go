@@ -101,13 +101,13 @@ func stateOf(k store.ServiceKey, now time.Time) string {
 
 // Run adds.
 func (c *keyAddCommand) Run(ctx context.Context, a *app, s streams) error {
-	return a.withPeople(ctx, s, func(people *node.People) error {
+	return a.withAccounts(ctx, s, func(accounts *node.Accounts) error {
 		now := time.Now()
 		var expires time.Time
 		if c.Expires > 0 {
 			expires = now.Add(time.Duration(c.Expires))
 		}
-		secret, key, err := people.AddKey(ctx, c.Name, c.Scope, expires)
+		secret, key, err := accounts.AddKey(ctx, c.Name, c.Scope, expires)
 		if err != nil {
 			return err
 		}
@@ -126,8 +126,8 @@ type keyListCommand struct {
 
 // Run lists.
 func (c *keyListCommand) Run(ctx context.Context, a *app, s streams) error {
-	return a.withPeople(ctx, s, func(people *node.People) error {
-		keys, err := people.Keys(ctx)
+	return a.withAccounts(ctx, s, func(accounts *node.Accounts) error {
+		keys, err := accounts.Keys(ctx)
 		if err != nil {
 			return err
 		}
@@ -175,7 +175,7 @@ type keyRevokeCommand struct {
 
 // Run revokes each, and goes on after a failure.
 func (c *keyRevokeCommand) Run(ctx context.Context, a *app, s streams) error {
-	return a.eachPerson(ctx, s, c.Keys, "revoked", func(p *node.People, ctx context.Context, name string) error {
+	return a.forEach(ctx, s, c.Keys, "revoked", func(p *node.Accounts, ctx context.Context, name string) error {
 		_, err := p.RevokeKey(ctx, name)
 		return err
 	})

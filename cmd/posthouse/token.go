@@ -38,8 +38,8 @@ type issuedJSON struct {
 
 // Run issues.
 func (c *tokenIssueCommand) Run(ctx context.Context, a *app, s streams) error {
-	return a.withPeople(ctx, s, func(people *node.People) error {
-		pair, address, err := people.IssueToken(ctx, c.User, c.Device)
+	return a.withAccounts(ctx, s, func(accounts *node.Accounts) error {
+		pair, address, err := accounts.IssueToken(ctx, c.User, c.Device)
 		if err != nil {
 			return err
 		}
@@ -64,8 +64,8 @@ also lets its holder log in as a device that is remembered, and try passwords; a
 
 // Run rotates.
 func (c *tokenRotateCommand) Run(ctx context.Context, a *app, s streams) error {
-	return a.withPeople(ctx, s, func(people *node.People) error {
-		if err := people.RotateTokens(ctx, c.Forget); err != nil {
+	return a.withAccounts(ctx, s, func(accounts *node.Accounts) error {
+		if err := accounts.RotateTokens(ctx, c.Forget); err != nil {
 			return err
 		}
 		fmt.Fprintln(s.err, "a new key signs access tokens")

@@ -24,21 +24,21 @@ type userCommand struct {
 	Import  userImportCommand  `cmd:"" help:"Make many accounts from a CSV file."`
 }
 
-// withPeople opens the accounts for one command.
-func (a *app) withPeople(ctx context.Context, s streams, use func(*node.People) error) error {
+// withAccounts opens the accounts for one command.
+func (a *app) withAccounts(ctx context.Context, s streams, use func(*node.Accounts) error) error {
 	config, _, err := a.load(s)
 	if err != nil {
 		return err
 	}
-	people, err := node.OpenPeople(ctx, config)
+	accounts, err := node.OpenAccounts(ctx, config)
 	if err != nil {
 		return err
 	}
-	if people.Made {
-		fmt.Fprintf(s.err, "posthouse: there were no accounts in %s yet; made a new store there\n", people.Folder)
+	if accounts.Made {
+		fmt.Fprintf(s.err, "posthouse: there were no accounts in %s yet; made a new store there\n", accounts.Folder)
 	}
-	err = use(people)
-	if closeErr := people.Close(); err == nil && closeErr != nil {
+	err = use(accounts)
+	if closeErr := accounts.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("close the accounts: %w", closeErr)
 	}
 	return err
@@ -51,12 +51,12 @@ type userAddCommand struct {
 
 // Run adds.
 func (c *userAddCommand) Run(ctx context.Context, a *app, s streams) error {
-	return a.withPeople(ctx, s, func(people *node.People) error {
+	return a.withAccounts(ctx, s, func(accounts *node.Accounts) error {
 		password, err := c.read(s)
 		if err != nil {
 			return err
 		}
-		address, err := people.Add(ctx, c.Name, password)
+		address, err := accounts.Add(ctx, c.Name, password)
 		if err != nil {
 			return fmt.Errorf("%w%s", err, advice(err))
 		}
@@ -73,12 +73,12 @@ type userPasswdCommand struct {
 
 // Run changes the password.
 func (c *userPasswdCommand) Run(ctx context.Context, a *app, s streams) error {
-	return a.withPeople(ctx, s, func(people *node.People) error {
+	return a.withAccounts(ctx, s, func(accounts *node.Accounts) error {
 		password, err := c.read(s)
 		if err != nil {
 			return err
 		}
-		if err := people.SetPassword(ctx, c.Name, password); err != nil {
+		if err := accounts.SetPassword(ctx, c.Name, password); err != nil {
 			return fmt.Errorf("%w%s", err, advice(err))
 		}
 		fmt.Fprintf(s.err, "changed the password of %s\n", c.Name)
@@ -93,23 +93,23 @@ type userListCommand struct {
 
 // Run lists.
 func (c *userListCommand) Run(ctx context.Context, a *app, s streams) error {
-	return a.withPeople(ctx, s, func(people *node.People) error {
+	return a.withAccounts(ctx, s, func(accounts *node.Accounts) error {
 		if c.JSON {
 			e := json.NewEncoder(s.out)
-			return people.List(ctx, func(account store.Account) error {
+			return accounts.List(ctx, func(account store.Account) error {
 				return e.Encode(map[string]any{
-					"address": account.Name + "@" + people.Domain, "created": account.Created.UTC().Format(time.RFC3339), "disabled": account.Disabled,
+					"address": account.Name + "@" + accounts.Domain, "created": account.Created.UTC().Format(time.RFC3339), "disabled": account.Disabled,
 				})
 			})
 		}
 		w := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
 		fmt.Fprintln(w, "ADDRESS\tCREATED\tSTATE")
-		err := people.List(ctx, func(account store.Account) error {
+		err := accounts.List(ctx, func(account store.Account) error {
 			state := "enabled"
 			if account.Disabled {
 				state = "disabled"
 			}
-			_, err := fmt.Fprintf(w, "%s@%s\t%s\t%s\n", account.Name, people.Domain, account.Created.UTC().Format("2006-01-02 15:04:05Z"), state)
+			_, err := fmt.Fprintf(w, "%s@%s\t%s\t%s\n", account.Name, accounts.Domain, account.Created.UTC().Format("2006-01-02 15:04:05Z"), state)
 			return err
 		})
 		if err != nil {
@@ -139,7 +139,7 @@ func (c *userDelCommand) Run(ctx context.Context, a *app, s streams) error {
 			return fmt.Errorf("nothing was removed")
 		}
 	}
-	return a.eachPerson(ctx, s, c.Names, "removed", (*node.People).Delete)
+	return a.forEach(ctx, s, c.Names, "removed", (*node.Accounts).Delete)
 }
 
 type userDisableCommand struct {
@@ -148,7 +148,7 @@ type userDisableCommand struct {
 
 // Run disables.
 func (c *userDisableCommand) Run(ctx context.Context, a *app, s streams) error {
-	return a.eachPerson(ctx, s, c.Names, "disabled", func(p *node.People, ctx context.Context, name string) error {
+	return a.forEach(ctx, s, c.Names, "disabled", func(p *node.Accounts, ctx context.Context, name string) error {
 		return p.SetDisabled(ctx, name, true)
 	})
 }
@@ -159,17 +159,17 @@ type userEnableCommand struct {
 
 // Run enables.
 func (c *userEnableCommand) Run(ctx context.Context, a *app, s streams) error {
-	return a.eachPerson(ctx, s, c.Names, "enabled", func(p *node.People, ctx context.Context, name string) error {
+	return a.forEach(ctx, s, c.Names, "enabled", func(p *node.Accounts, ctx context.Context, name string) error {
 		return p.SetDisabled(ctx, name, false)
 	})
 }
 
-// eachPerson does one thing to several accounts, and goes on after a failure.
-func (a *app) eachPerson(ctx context.Context, s streams, names []string, done string, do func(*node.People, context.Context, string) error) error {
-	return a.withPeople(ctx, s, func(people *node.People) error {
+// forEach does one thing to each of several accounts or keys, and goes on after a failure.
+func (a *app) forEach(ctx context.Context, s streams, names []string, done string, do func(*node.Accounts, context.Context, string) error) error {
+	return a.withAccounts(ctx, s, func(accounts *node.Accounts) error {
 		failed := false
 		for _, name := range names {
-			if err := do(people, ctx, name); err != nil {
+			if err := do(accounts, ctx, name); err != nil {
 				fmt.Fprintf(s.err, "posthouse: %v\n", err)
 				failed = true
 				continue

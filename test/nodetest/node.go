@@ -100,7 +100,7 @@ func (n *Node) start() {
 	go func() {
 		n.ended <- node.Run(ctx, node.Options{
 			Config: n.config, Version: "test", Log: n.log, Assemble: node.Assemble,
-			Signals: &node.Signals{}, Started: func(s *node.Shell) { ready <- s.Listening() },
+			Signals: &node.Signals{}, Started: func(s *node.Runtime) { ready <- s.Listening() },
 		})
 	}()
 	select {

@@ -25,9 +25,9 @@ const (
 const noticed = 10 * time.Second
 
 // people opens the accounts as the command line does, beside the running node.
-func people(t *testing.T, server *nodetest.Node) *node.People {
+func people(t *testing.T, server *nodetest.Node) *node.Accounts {
 	t.Helper()
-	p, err := node.OpenPeople(t.Context(), node.Config{Data: server.Folder(), Domain: "localhost", Auth: auth.Config{Iterations: 4096}})
+	p, err := node.OpenAccounts(t.Context(), node.Config{Data: server.Folder(), Domain: "localhost", Auth: auth.Config{Iterations: 4096}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	return p
@@ -55,12 +55,12 @@ func refused(t *testing.T, at play.Place, name, password string) {
 // TestChangesFromOutside: who changes a password, disables or deletes an account at the command line ends its sessions, and those of nobody else.
 func TestChangesFromOutside(t *testing.T) {
 	for name, test := range map[string]struct {
-		change func(ctx context.Context, p *node.People) error
+		change func(ctx context.Context, p *node.Accounts) error
 		after  string // the password that is good afterwards, "" for none
 	}{
-		"passwd":  {func(ctx context.Context, p *node.People) error { return p.SetPassword(ctx, "romeo", other) }, other},
-		"disable": {func(ctx context.Context, p *node.People) error { return p.SetDisabled(ctx, "romeo@localhost", true) }, ""},
-		"delete":  {func(ctx context.Context, p *node.People) error { return p.Delete(ctx, "romeo") }, ""},
+		"passwd":  {func(ctx context.Context, p *node.Accounts) error { return p.SetPassword(ctx, "romeo", other) }, other},
+		"disable": {func(ctx context.Context, p *node.Accounts) error { return p.SetDisabled(ctx, "romeo@localhost", true) }, ""},
+		"delete":  {func(ctx context.Context, p *node.Accounts) error { return p.Delete(ctx, "romeo") }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := nodetest.New(t)

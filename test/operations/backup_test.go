@@ -20,7 +20,7 @@ func TestBackup(t *testing.T) {
 	var before *play.Node
 	t.Run("original", func(t *testing.T) {
 		server := nodetest.New(t, "data="+original)
-		p, err := node.OpenPeople(t.Context(), node.Config{Data: original, Domain: "localhost", Auth: auth.Config{Iterations: 4096}})
+		p, err := node.OpenAccounts(t.Context(), node.Config{Data: original, Domain: "localhost", Auth: auth.Config{Iterations: 4096}})
 		require.NoError(t, err)
 		defer p.Close()
 		for _, name := range []string{"romeo", "juliet"} {

@@ -76,7 +76,7 @@ func registered(t *testing.T) (rows []string) {
 	defer cancel()
 	require.NoError(t, node.Run(ctx, node.Options{
 		Config: c, Version: "test", Log: io.Discard, Assemble: node.Assemble, Signals: &node.Signals{},
-		Started: func(s *node.Shell) {
+		Started: func(s *node.Runtime) {
 			rows = described(t, s.Registry)
 			cancel()
 		},

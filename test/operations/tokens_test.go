@@ -46,11 +46,11 @@ func refusedSoon(t *testing.T, at play.Place, path, bearer string) {
 
 // TestTokensEndFromOutside (P20): what the command line issues is good in a node that runs, and whatever ends it takes effect there within seconds.
 func TestTokensEndFromOutside(t *testing.T) {
-	for name, end := range map[string]func(ctx context.Context, p *node.People) error{
-		"passwd":  func(ctx context.Context, p *node.People) error { return p.SetPassword(ctx, "romeo", other) },
-		"disable": func(ctx context.Context, p *node.People) error { return p.SetDisabled(ctx, "romeo", true) },
-		"delete":  func(ctx context.Context, p *node.People) error { return p.Delete(ctx, "romeo") },
-		"rotate":  func(ctx context.Context, p *node.People) error { return p.RotateTokens(ctx, true) },
+	for name, end := range map[string]func(ctx context.Context, p *node.Accounts) error{
+		"passwd":  func(ctx context.Context, p *node.Accounts) error { return p.SetPassword(ctx, "romeo", other) },
+		"disable": func(ctx context.Context, p *node.Accounts) error { return p.SetDisabled(ctx, "romeo", true) },
+		"delete":  func(ctx context.Context, p *node.Accounts) error { return p.Delete(ctx, "romeo") },
+		"rotate":  func(ctx context.Context, p *node.Accounts) error { return p.RotateTokens(ctx, true) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -34,8 +34,8 @@ type Imported struct {
 	Refused []ImportLine
 }
 
-// person is one line.
-type person struct {
+// importedAccount is one line of the file.
+type importedAccount struct {
 	line           int
 	name, password string
 	disabled       bool
@@ -48,32 +48,32 @@ type person struct {
 // any order, named by its first line. Names that exist are left alone, so that it can be run again. A line that is wrong is refused, and the
 // others are imported; an error means that the file as a whole cannot be read, or that the store failed.
 // progress is called now and then with the lines done and the lines there are.
-func (p *People) Import(ctx context.Context, file io.Reader, progress func(done, all int)) (Imported, error) {
-	people, err := readPeople(file)
+func (a *Accounts) Import(ctx context.Context, file io.Reader, progress func(done, all int)) (Imported, error) {
+	accounts, err := readAccounts(file)
 	if err != nil {
 		return Imported{}, err
 	}
-	if err := p.record(ctx, "account.import", "", map[string]any{"lines": len(people)}); err != nil {
+	if err := a.record(ctx, "account.import", "", map[string]any{"lines": len(accounts)}); err != nil {
 		return Imported{}, err
 	}
-	p.refuseRepeated(people)
+	a.refuseRepeated(accounts)
 	var result Imported
-	for done := 0; done < len(people); {
-		batch := people[done:min(done+importBatch, len(people))]
-		if err := p.prepare(ctx, batch, func(n int) { progress(done+n, len(people)) }); err != nil {
+	for done := 0; done < len(accounts); {
+		batch := accounts[done:min(done+importBatch, len(accounts))]
+		if err := a.prepare(ctx, batch, func(n int) { progress(done+n, len(accounts)) }); err != nil {
 			return result, err
 		}
-		if err := p.store(ctx, batch, &result); err != nil {
+		if err := a.store(ctx, batch, &result); err != nil {
 			return result, err
 		}
 		done += len(batch)
-		progress(done, len(people))
+		progress(done, len(accounts))
 	}
 	return result, nil
 }
 
-// readPeople reads the whole file, so that a mistake in its form is told before anything is changed.
-func readPeople(file io.Reader) ([]person, error) {
+// readAccounts reads the whole file, so that a mistake in its form is told before anything is changed.
+func readAccounts(file io.Reader) ([]importedAccount, error) {
 	text, err := io.ReadAll(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the file: %w", err)
@@ -94,17 +94,17 @@ func readPeople(file io.Reader) ([]person, error) {
 	if columns["name"] < 0 || columns["password"] < 0 {
 		return nil, errors.New("line 1: it must name the columns: name,password or name,password,disabled")
 	}
-	var people []person
+	var accounts []importedAccount
 	for {
 		record, err := r.Read()
 		if errors.Is(err, io.EOF) {
-			return people, nil
+			return accounts, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read the file: %w", err) // names the line
 		}
 		line, _ := r.FieldPos(0)
-		one := person{line: line, name: strings.TrimSpace(record[columns["name"]]), password: record[columns["password"]]}
+		one := importedAccount{line: line, name: strings.TrimSpace(record[columns["name"]]), password: record[columns["password"]]}
 		if at := columns["disabled"]; at >= 0 {
 			switch strings.ToLower(strings.TrimSpace(record[at])) {
 			case "true":
@@ -114,16 +114,16 @@ func readPeople(file io.Reader) ([]person, error) {
 				one.err = fmt.Errorf("disabled is %q: use true or false", record[at])
 			}
 		}
-		people = append(people, one)
+		accounts = append(accounts, one)
 	}
 }
 
 // refuseRepeated refuses a name that an earlier line has.
-func (p *People) refuseRepeated(people []person) {
-	first := make(map[string]int, len(people))
-	for i := range people {
-		one := &people[i]
-		name, err := p.name(one.name)
+func (a *Accounts) refuseRepeated(accounts []importedAccount) {
+	first := make(map[string]int, len(accounts))
+	for i := range accounts {
+		one := &accounts[i]
+		name, err := a.name(one.name)
 		if err != nil {
 			one.err = err
 			continue
@@ -138,7 +138,7 @@ func (p *People) refuseRepeated(people []person) {
 }
 
 // prepare derives the keys, which is slow by design, on all processors.
-func (p *People) prepare(ctx context.Context, batch []person, progress func(done int)) error {
+func (a *Accounts) prepare(ctx context.Context, batch []importedAccount, progress func(done int)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var (
@@ -147,7 +147,7 @@ func (p *People) prepare(ctx context.Context, batch []person, progress func(done
 		next  int
 		done  int
 	)
-	take := func() *person {
+	take := func() *importedAccount {
 		mu.Lock()
 		defer mu.Unlock()
 		if next == len(batch) || ctx.Err() != nil {
@@ -159,7 +159,7 @@ func (p *People) prepare(ctx context.Context, batch []person, progress func(done
 	for range min(runtime.GOMAXPROCS(0), len(batch)) {
 		group.Go(func() {
 			for one := take(); one != nil; one = take() {
-				if err := p.prepareOne(ctx, one); err != nil {
+				if err := a.prepareOne(ctx, one); err != nil {
 					cancel(err)
 					return
 				}
@@ -175,7 +175,7 @@ func (p *People) prepare(ctx context.Context, batch []person, progress func(done
 }
 
 // prepareOne makes an account ready to be stored, or says why not. The error is a failure of the store.
-func (p *People) prepareOne(ctx context.Context, one *person) error {
+func (a *Accounts) prepareOne(ctx context.Context, one *importedAccount) error {
 	if one.err != nil {
 		return nil
 	}
@@ -184,27 +184,27 @@ func (p *People) prepareOne(ctx context.Context, one *person) error {
 		one.err = auth.RefusedNameMalformed
 		return nil
 	}
-	switch _, err := p.database.Account(ctx, prepared); {
+	switch _, err := a.database.Account(ctx, prepared); {
 	case err == nil:
 		one.exists = true
 		return nil
 	case !errors.Is(err, store.ErrNotFound):
 		return fmt.Errorf("look up %s: %w", prepared, err)
 	}
-	one.account, one.err = p.auth.NewAccount(ctx, one.name, one.password)
+	one.account, one.err = a.auth.NewAccount(ctx, one.name, one.password)
 	one.account.Disabled = one.disabled
 	return nil
 }
 
 // store writes a batch in one transaction and counts.
-func (p *People) store(ctx context.Context, batch []person, result *Imported) error {
+func (a *Accounts) store(ctx context.Context, batch []importedAccount, result *Imported) error {
 	var accounts []store.Account
 	for _, one := range batch {
 		if one.err == nil && !one.exists {
 			accounts = append(accounts, one.account)
 		}
 	}
-	ids, err := p.database.CreateAccounts(ctx, accounts)
+	ids, err := a.database.CreateAccounts(ctx, accounts)
 	if err != nil {
 		return fmt.Errorf("store accounts: %w", err)
 	}

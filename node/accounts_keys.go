@@ -18,17 +18,17 @@ import (
 )
 
 // tokens returns what issues tokens, as the node's own does.
-func (p *People) tokens(ctx context.Context) (*token.Service, error) {
-	domain, err := jid.Parse(p.Domain)
+func (a *Accounts) tokens(ctx context.Context) (*token.Service, error) {
+	domain, err := jid.Parse(a.Domain)
 	if err != nil {
-		return nil, fmt.Errorf("domain %q is not a domain: %w", p.Domain, err)
+		return nil, fmt.Errorf("domain %q is not a domain: %w", a.Domain, err)
 	}
-	c := p.config.Tokens
-	if c.Secret, err = p.database.Secret(ctx, tokensSecret, 32); err != nil {
+	c := a.config.Tokens
+	if c.Secret, err = a.database.Secret(ctx, tokensSecret, 32); err != nil {
 		return nil, err
 	}
-	c.Domain, c.Admins = domain, p.config.Auth.Admins
-	c.Keys, c.Services, c.Devices, c.Accounts = p.database, p.database, p.database, p.database
+	c.Domain, c.Admins = domain, a.config.Auth.Admins
+	c.Keys, c.Services, c.Devices, c.Accounts = a.database, a.database, a.database, a.database
 	return token.New(ctx, c)
 }
 
@@ -37,18 +37,18 @@ const maxDeviceName = 128
 
 // IssueToken issues tokens to a device of that name which belongs to the command line. The same name is the same device the next time: access
 // tokens that it has got before stay good, its refresh token does not. It returns the account's address, too.
-func (p *People) IssueToken(ctx context.Context, address, device string) (pair token.Pair, owner string, err error) {
+func (a *Accounts) IssueToken(ctx context.Context, address, device string) (pair token.Pair, owner string, err error) {
 	if device == "" || len(device) > maxDeviceName || strings.ContainsFunc(device, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return pair, "", fmt.Errorf("%q cannot be the name of a device: it has 1 to %d bytes, and no control characters", device, maxDeviceName)
 	}
-	name, err := p.name(address)
+	name, err := a.name(address)
 	if err != nil {
 		return pair, "", err
 	}
 	if name, err = jid.PrepareLocal(name); err != nil {
 		return pair, "", fmt.Errorf("%s: it is not a name that an account can have", address)
 	}
-	account, err := p.database.Account(ctx, name)
+	account, err := a.database.Account(ctx, name)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return pair, "", fmt.Errorf("%s: there is no such account", address)
@@ -57,19 +57,19 @@ func (p *People) IssueToken(ctx context.Context, address, device string) (pair t
 	case account.Disabled:
 		return pair, "", fmt.Errorf("%s: the account is disabled", address)
 	}
-	tokens, err := p.tokens(ctx)
+	tokens, err := a.tokens(ctx)
 	if err != nil {
 		return pair, "", err
 	}
-	owner = p.target(name)
-	err = p.recorded(ctx, "token.issue", owner, map[string]any{"device": device}, func() error {
+	owner = a.target(name)
+	err = a.recorded(ctx, "token.issue", owner, map[string]any{"device": device}, func() error {
 		sum := sha256.Sum256([]byte(device))
 		d := store.Device{
 			Account: account.ID, ID: "command-line." + base64.RawURLEncoding.EncodeToString(sum[:15]), Name: device, Software: "posthouse token issue",
 			Created: time.Now(), Seen: time.Now(),
 		}
-		if _, err := p.database.Device(ctx, account.ID, d.ID); errors.Is(err, store.ErrNotFound) {
-			if err := p.database.PutDevice(ctx, d, cmp.Or(p.config.Auth.Tokens.MaxDevices, 50)); err != nil {
+		if _, err := a.database.Device(ctx, account.ID, d.ID); errors.Is(err, store.ErrNotFound) {
+			if err := a.database.PutDevice(ctx, d, cmp.Or(a.config.Auth.Tokens.MaxDevices, 50)); err != nil {
 				return err
 			}
 		}
@@ -81,17 +81,17 @@ func (p *People) IssueToken(ctx context.Context, address, device string) (pair t
 
 // RotateTokens makes a new key that signs access tokens. With forget, all that were signed before are dead: in a node that runs within two seconds, elsewhere
 // when the published keys are fetched anew.
-func (p *People) RotateTokens(ctx context.Context, forget bool) error {
-	tokens, err := p.tokens(ctx)
+func (a *Accounts) RotateTokens(ctx context.Context, forget bool) error {
+	tokens, err := a.tokens(ctx)
 	if err != nil {
 		return err
 	}
-	return p.recorded(ctx, "token.rotate", "", map[string]any{"forget": forget}, func() error { return tokens.Replace(ctx, forget) })
+	return a.recorded(ctx, "token.rotate", "", map[string]any{"forget": forget}, func() error { return tokens.Replace(ctx, forget) })
 }
 
 // AddKey makes a service key. Its secret is shown once, here.
-func (p *People) AddKey(ctx context.Context, name string, scopes []token.Scope, expires time.Time) (secret string, key store.ServiceKey, err error) {
-	tokens, err := p.tokens(ctx)
+func (a *Accounts) AddKey(ctx context.Context, name string, scopes []token.Scope, expires time.Time) (secret string, key store.ServiceKey, err error) {
+	tokens, err := a.tokens(ctx)
 	if err != nil {
 		return "", key, err
 	}
@@ -99,7 +99,7 @@ func (p *People) AddKey(ctx context.Context, name string, scopes []token.Scope, 
 	if !expires.IsZero() {
 		detail["expires"] = expires.UTC().Format(time.RFC3339)
 	}
-	err = p.recorded(ctx, "key.add", name, detail, func() error {
+	err = a.recorded(ctx, "key.add", name, detail, func() error {
 		secret, key, err = tokens.NewServiceKey(ctx, name, scopes, expires)
 		if errors.Is(err, store.ErrExists) {
 			return fmt.Errorf("there is a key with the name %q already; revoke it first, or choose another name", name)
@@ -110,14 +110,14 @@ func (p *People) AddKey(ctx context.Context, name string, scopes []token.Scope, 
 }
 
 // Keys returns all service keys, revoked ones included, by name.
-func (p *People) Keys(ctx context.Context) ([]store.ServiceKey, error) {
-	return p.database.ListServiceKeys(ctx)
+func (a *Accounts) Keys(ctx context.Context) ([]store.ServiceKey, error) {
+	return a.database.ListServiceKeys(ctx)
 }
 
 // RevokeKey revokes the key with that ID or that name. A node that runs refuses it from two seconds later on.
-func (p *People) RevokeKey(ctx context.Context, idOrName string) (key store.ServiceKey, err error) {
-	err = p.recorded(ctx, "key.revoke", idOrName, nil, func() error {
-		key, err = p.database.RevokeServiceKey(ctx, idOrName, time.Now())
+func (a *Accounts) RevokeKey(ctx context.Context, idOrName string) (key store.ServiceKey, err error) {
+	err = a.recorded(ctx, "key.revoke", idOrName, nil, func() error {
+		key, err = a.database.RevokeServiceKey(ctx, idOrName, time.Now())
 		if errors.Is(err, store.ErrNotFound) {
 			return fmt.Errorf("%s: there is no such key, or it was revoked before", idOrName)
 		}
@@ -127,17 +127,17 @@ func (p *People) RevokeKey(ctx context.Context, idOrName string) (key store.Serv
 }
 
 // Audit returns up to limit entries of the audit log with lower numbers than before, newest first; 0 means from the newest on.
-func (p *People) Audit(ctx context.Context, before uint64, limit int) ([]store.AuditEntry, error) {
-	return p.database.AuditEntries(ctx, before, limit)
+func (a *Accounts) Audit(ctx context.Context, before uint64, limit int) ([]store.AuditEntry, error) {
+	return a.database.AuditEntries(ctx, before, limit)
 }
 
 // VerifyAudit checks that no entry of the audit log was changed, removed or put between others, and returns the last. When number is not 0, the entry of that
 // number must have the hash, in hexadecimal, that was noted somewhere else: then none up to it was written anew.
-func (p *People) VerifyAudit(ctx context.Context, number uint64, hash string) (last store.AuditEntry, err error) {
-	if last, err = p.database.VerifyAudit(ctx); err != nil || number == 0 {
+func (a *Accounts) VerifyAudit(ctx context.Context, number uint64, hash string) (last store.AuditEntry, err error) {
+	if last, err = a.database.VerifyAudit(ctx); err != nil || number == 0 {
 		return last, err
 	}
-	found, err := p.database.AuditEntries(ctx, number+1, 1)
+	found, err := a.database.AuditEntries(ctx, number+1, 1)
 	if err != nil {
 		return last, err
 	}

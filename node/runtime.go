@@ -24,9 +24,9 @@ const (
 	MessageLog = "messages"
 )
 
-// Shell is what every node has around the parts that speak XMPP. [Run] makes it and hands it to Assemble,
+// Runtime is what every node has around the parts that speak XMPP. [Run] makes it and hands it to Assemble,
 // which adds those parts to Group.
-type Shell struct {
+type Runtime struct {
 	// Config is validated.
 	Config Config
 	// Log, Registry, Health and Folder are never nil.
@@ -57,32 +57,32 @@ type Listening struct {
 }
 
 // Announce adds an address to those that are shown at the start.
-func (s *Shell) Announce(l Listening) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.listening = append(s.listening, l)
-	s.Log.Info("listening", "kind", l.Kind, "address", l.Address)
+func (r *Runtime) Announce(l Listening) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listening = append(r.listening, l)
+	r.Log.Info("listening", "kind", l.Kind, "address", l.Address)
 }
 
 // Listening returns the addresses announced so far.
-func (s *Shell) Listening() []Listening {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.listening)
+func (r *Runtime) Listening() []Listening {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.listening)
 }
 
 // OnReload adds what SIGHUP does beside reading the certificate again.
-func (s *Shell) OnReload(f func() error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.reloads = append(s.reloads, f)
+func (r *Runtime) OnReload(f func() error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reloads = append(r.reloads, f)
 }
 
 // OnCertificate adds what to do after a new certificate is in use, such as making new keys for session tickets.
-func (s *Shell) OnCertificate(f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.swapped = append(s.swapped, f)
+func (r *Runtime) OnCertificate(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.swapped = append(r.swapped, f)
 }
 
 // Options say how a node runs, beside its configuration.
@@ -98,9 +98,9 @@ type Options struct {
 	// Language is the value of LANG, for the banner.
 	Language string
 	// Assemble makes the parts of the node and adds them to s.Group. nil is a node that only tells its health.
-	Assemble func(ctx context.Context, s *Shell) error
+	Assemble func(ctx context.Context, r *Runtime) error
 	// Started, when not nil, is called when everything runs.
-	Started func(s *Shell)
+	Started func(r *Runtime)
 	// Signals, when not nil, replaces the signals of the process, for tests and for several nodes in one process.
 	Signals *Signals
 }
@@ -116,37 +116,37 @@ func Run(ctx context.Context, o Options) error {
 		ctx, signals = WatchSignals(ctx, log)
 		defer signals.Close()
 	}
-	s, err := newShell(o, log)
+	r, err := newRuntime(o, log)
 	if err != nil {
 		return err
 	}
-	defer s.Folder.Close()
-	s.Group.Add(privatePart(o.Config.Listen.Metrics, s))
-	s.Group.Add(Loop("certificate", s.Certificates.Run))
-	s.Group.Add(Loop("reload", func(ctx context.Context) error { return s.reloadLoop(ctx, signals.Reload) }))
+	defer r.Folder.Close()
+	r.Group.Add(privatePart(o.Config.Listen.Metrics, r))
+	r.Group.Add(Loop("certificate", r.Certificates.Run))
+	r.Group.Add(Loop("reload", func(ctx context.Context) error { return r.reloadLoop(ctx, signals.Reload) }))
 	if o.Assemble != nil {
-		if err := o.Assemble(ctx, s); err != nil {
+		if err := o.Assemble(ctx, r); err != nil {
 			return fmt.Errorf("assemble the node: %w", err)
 		}
 	}
-	s.Group.Started = func() {
-		s.Health.Phase("ready")
-		log.Info("ready", "domain", o.Config.Domain, "data", s.Folder.Path, "version", o.Version)
+	r.Group.Started = func() {
+		r.Health.Phase("ready")
+		log.Info("ready", "domain", o.Config.Domain, "data", r.Folder.Path, "version", o.Version)
 		if o.Banner != nil {
-			writeBanner(o.Banner, s, o.Command, o.Language)
+			writeBanner(o.Banner, r, o.Command, o.Language)
 		}
 		if o.Started != nil {
-			o.Started(s)
+			o.Started(r)
 		}
 	}
-	s.Group.Stopping = func() { s.Health.Phase("stopping") }
+	r.Group.Stopping = func() { r.Health.Phase("stopping") }
 	began := time.Now()
-	err = s.Group.Run(ctx, signals.Hurry)
+	err = r.Group.Run(ctx, signals.Hurry)
 	log.Info("stopped", "ran", time.Since(began).Round(time.Millisecond).String(), "in_order", err == nil)
 	return err
 }
 
-func newShell(o Options, log *slog.Logger) (*Shell, error) {
+func newRuntime(o Options, log *slog.Logger) (*Runtime, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -155,29 +155,29 @@ func newShell(o Options, log *slog.Logger) (*Shell, error) {
 	build.WithLabelValues(o.Version, runtime.Version()).Set(1)
 	registry.MustRegister(build)
 
-	s := &Shell{
+	r := &Runtime{
 		Config: o.Config, Log: log, Registry: registry, Health: NewHealth(registry), Version: o.Version,
 		Group: &Group{Log: log, Timeout: o.Config.Shutdown.Timeout},
 	}
-	s.Health.Note("durability", o.Config.Durability)
+	r.Health.Note("durability", o.Config.Durability)
 	if o.Config.Durability == "relaxed" {
 		log.Warn("durability is relaxed: a power cut may lose messages that were acknowledged")
 	}
-	checkDescriptors(log, s.Health)
+	checkDescriptors(log, r.Health)
 	folder, err := OpenFolder(o.Config.Data)
 	if err != nil {
 		return nil, err
 	}
-	s.Folder = folder
-	if s.Certificates, err = s.openCertificates(); err != nil {
+	r.Folder = folder
+	if r.Certificates, err = r.openCertificates(); err != nil {
 		return nil, errors.Join(err, folder.Close())
 	}
-	return s, nil
+	return r, nil
 }
 
 // openCertificates takes the configured certificate, or the development one where that is allowed.
-func (s *Shell) openCertificates() (*Certificates, error) {
-	c := s.Config
+func (r *Runtime) openCertificates() (*Certificates, error) {
+	c := r.Config
 	certificate, key := c.TLS.Certificate, c.TLS.Key
 	if certificate == "" {
 		if err := c.validateTLS(); err != nil {
@@ -185,55 +185,55 @@ func (s *Shell) openCertificates() (*Certificates, error) {
 		}
 		var made bool
 		var err error
-		certificate, key, made, err = SelfSigned(s.Folder.Path, c.Domain, time.Now())
+		certificate, key, made, err = SelfSigned(r.Folder.Path, c.Domain, time.Now())
 		if err != nil {
 			return nil, err
 		}
-		s.selfMade = true
+		r.selfMade = true
 		if made {
-			s.Log.Info("made a self-signed certificate for development", "file", certificate)
+			r.Log.Info("made a self-signed certificate for development", "file", certificate)
 		}
 		if c.TLS.SelfSigned {
-			s.Log.Warn("the certificate is self-signed: clients will warn, and cannot tell this node from another")
-			s.Health.Note("certificate", "self-signed")
+			r.Log.Warn("the certificate is self-signed: clients will warn, and cannot tell this node from another")
+			r.Health.Note("certificate", "self-signed")
 		}
 	}
 	return NewCertificates(CertificateOptions{
 		Certificate: certificate, Key: key, Domain: c.Domain,
-		Log: s.Log, Health: s.Health, Registry: s.Registry, Swapped: s.certificateSwapped,
+		Log: r.Log, Health: r.Health, Registry: r.Registry, Swapped: r.certificateSwapped,
 	})
 }
 
-func (s *Shell) certificateSwapped() {
-	s.mu.Lock()
-	all := slices.Clone(s.swapped)
-	s.mu.Unlock()
+func (r *Runtime) certificateSwapped() {
+	r.mu.Lock()
+	all := slices.Clone(r.swapped)
+	r.mu.Unlock()
 	for _, f := range all {
 		f()
 	}
 }
 
 // reloadLoop reads files again when asked, one request after the other.
-func (s *Shell) reloadLoop(ctx context.Context, requests <-chan struct{}) error {
+func (r *Runtime) reloadLoop(ctx context.Context, requests <-chan struct{}) error {
 	for {
 		select {
 		case <-requests:
-			s.reload()
+			r.reload()
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-func (s *Shell) reload() {
-	s.Log.Info("reloading: certificate files; settings are read at the start only")
-	_ = s.Certificates.Reload() // logs by itself
-	s.mu.Lock()
-	all := slices.Clone(s.reloads)
-	s.mu.Unlock()
+func (r *Runtime) reload() {
+	r.Log.Info("reloading: certificate files; settings are read at the start only")
+	_ = r.Certificates.Reload() // logs by itself
+	r.mu.Lock()
+	all := slices.Clone(r.reloads)
+	r.mu.Unlock()
 	for _, f := range all {
 		if err := f(); err != nil {
-			s.Log.Error("reload", "error", err)
+			r.Log.Error("reload", "error", err)
 		}
 	}
 }
