@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // query is a request for history.
@@ -33,15 +33,15 @@ func field(name, value string) string {
 // A83, A85, and rows 23 and 85: what can be asked of an archive that it should not answer.
 func TestA83History(t *testing.T) {
 	s := open(t, "archive.query_rate=1000000", "archive.query_burst=1000000")
-	juliet := s.actor(play.TCP, "juliet", "balcony")
-	romeo := s.actor(play.TCP, "romeo", "phone")
+	juliet := s.connect(script.TCP, "juliet", "balcony")
+	romeo := s.connect(script.TCP, "romeo", "phone")
 	for i := range 300 {
 		tell(t, romeo, "<message to='juliet@localhost' type='chat'><body>%d %%_\\ '</body></message>", i)
 	}
 	_, err := romeo.Barrier("said")
 	require.NoError(t, err)
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
-		other := s.actor(how, "juliet", "other "+string(how))
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+		other := s.connect(how, "juliet", "other "+string(how))
 		for _, row := range []struct{ name, to, content, want string }{
 			{"of somebody else", "romeo@localhost", "", "forbidden"},
 			{"of nobody", "nobody@localhost", "", "forbidden"},
@@ -96,11 +96,11 @@ func TestA83History(t *testing.T) {
 // A84: reading one's archive again and again has a budget, and waiting is all that it takes. Others have their own.
 func TestA84HistoryBudget(t *testing.T) {
 	s := open(t, "archive.query_rate=0.01", "archive.query_burst=5")
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
-		name := map[play.Transport]string{play.TCP: "romeo", play.WebSocket: "juliet"}[how]
-		a, b := s.actor(how, name, "a"), s.actor(play.TCP, name, "b")
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+		name := map[script.Transport]string{script.TCP: "romeo", script.WebSocket: "juliet"}[how]
+		a, b := s.connect(how, name, "a"), s.connect(script.TCP, name, "b")
 		for i := range 100 {
-			who := []*play.Actor{a, b}[i%2] // it is one budget for the account
+			who := []*script.Client{a, b}[i%2] // it is one budget for the account
 			answer := ask(t, who, "h", query("h", "", ""))
 			require.Equal(t, map[bool]string{true: "resource-constraint"}[i >= 5], refusal(answer), i)
 			if i >= 5 {
@@ -114,11 +114,11 @@ func TestA84HistoryBudget(t *testing.T) {
 // A86, row 35: what is not copied to other devices (XEP-0280 §6, §8, §11).
 func TestA86Carbons(t *testing.T) {
 	s := open(t)
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
-		other := s.actor(how, "juliet", "other")
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+		other := s.connect(how, "juliet", "other")
 		ask(t, other, "c", "<iq xmlns='jabber:client' type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>")
-		juliet := s.actor(play.TCP, "juliet", "balcony")
-		romeo := s.actor(how, "romeo", "phone")
+		juliet := s.connect(script.TCP, "juliet", "balcony")
+		romeo := s.connect(how, "romeo", "phone")
 		n := 0
 		for content, copied := range map[string]bool{
 			"type='chat'><body>x</body>":                                      true,

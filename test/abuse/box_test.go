@@ -15,14 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 	"github.com/posthouse-im/posthouse/wire/stream/pbstream/pb"
 )
 
 const compactName = "posthouse-compact-1"
 
 // compactEverywhere is all that a client of the compact stream can connect with.
-var compactEverywhere = []play.Transport{play.CompactTCP, play.CompactTLS, play.CompactWebSocket}
+var compactEverywhere = []script.Transport{script.CompactTCP, script.CompactTLS, script.CompactWebSocket}
 
 // box is a connection for the compact stream that knows no rules: it sends whatever bytes it is told. What comes it reads with the
 // generated types.
@@ -35,18 +35,18 @@ type box struct {
 }
 
 // box connects; no stream is opened.
-func (s *stage) box(how play.Transport) *box {
+func (s *stage) box(how script.Transport) *box {
 	s.t.Helper()
-	b := &box{t: s.t, framed: how == play.CompactWebSocket}
+	b := &box{t: s.t, framed: how == script.CompactWebSocket}
 	switch how {
-	case play.CompactWebSocket:
+	case script.CompactWebSocket:
 		conn, rest, _, err := ws.Dialer{Protocols: []string{compactName}, Timeout: patience}.Dial(s.t.Context(), "ws://"+s.Place().HTTP+"/xmpp-websocket")
 		require.NoError(s.t, err)
 		b.conn, b.in = conn, bufio.NewReader(conn)
 		if rest != nil {
 			b.in = bufio.NewReader(io.MultiReader(rest, conn))
 		}
-	case play.CompactTLS:
+	case script.CompactTLS:
 		c := tls.Client(dial(s.t, "", s.Place().XMPPTLS), &tls.Config{ServerName: "localhost", InsecureSkipVerify: true, NextProtos: []string{compactName}})
 		require.NoError(s.t, c.Handshake())
 		b.conn, b.in = c, bufio.NewReader(c)
@@ -193,7 +193,7 @@ func (b *box) bind(resource string) *box {
 }
 
 // states are a stream before its header, before the login, and with a resource.
-func (s *stage) boxes(how play.Transport) map[string]func() *box {
+func (s *stage) boxes(how script.Transport) map[string]func() *box {
 	return map[string]func() *box{
 		"before the header": func() *box { return s.box(how) },
 		"as a stranger":     func() *box { return s.box(how).open() },

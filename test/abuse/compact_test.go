@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 	"github.com/posthouse-im/posthouse/wire/stream/pbstream/pb"
 )
 
@@ -27,7 +27,7 @@ const (
 // A144: a length is judged before anything of the frame has come.
 func TestA144Lengths(t *testing.T) {
 	s := open(t)
-	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how script.Transport) {
 		for state, begin := range s.boxes(how) {
 			for name, row := range map[string]struct {
 				in        []byte
@@ -75,8 +75,8 @@ func inMessage(payload []byte) []byte { return withLength(bytesField(1, bytesFie
 // A145: what is small on the wire and large in memory, or deep, ends the stream. What is not known is skipped, at no cost to anybody.
 func TestA145Bombs(t *testing.T) {
 	s := open(t)
-	juliet := s.available(play.TCP, "juliet", "balcony")
-	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how play.Transport) {
+	juliet := s.available(script.TCP, "juliet", "balcony")
+	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how script.Transport) {
 		nested := []byte(nil)
 		for range 10_000 {
 			nested = append(bytesField(4, []byte("a")), bytesField(7, nested)...)
@@ -116,8 +116,8 @@ func TestA145Bombs(t *testing.T) {
 // A146: what XML cannot carry does not come in as a compact stream either.
 func TestA146Text(t *testing.T) {
 	s := open(t)
-	juliet := s.available(play.TCP, "juliet", "balcony")
-	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how play.Transport) {
+	juliet := s.available(script.TCP, "juliet", "balcony")
+	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how script.Transport) {
 		to := bytesField(1, []byte("juliet@localhost"))
 		attr := func(name, value string) []byte {
 			return bytesField(5, append(bytesField(4, []byte(name)), bytesField(5, []byte(value))...))
@@ -153,8 +153,8 @@ func TestA146Text(t *testing.T) {
 // A147: what looks like XML is text, wherever it stands, and what could only be markup is refused.
 func TestA147Injection(t *testing.T) {
 	s := open(t)
-	inXML := []*play.Actor{s.available(play.TCP, "juliet", "balcony"), s.available(play.WebSocket, "juliet", "garden")}
-	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how play.Transport) {
+	inXML := []*script.Client{s.available(script.TCP, "juliet", "balcony"), s.available(script.WebSocket, "juliet", "garden")}
+	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how script.Transport) {
 		b := s.box(how).login("romeo").bind("box")
 		const evil = `</body></message><message from='admin@localhost' to="juliet@localhost"><body>&lt;&#0;<![CDATA[ ]]> --> ?>`
 		m := message("juliet@localhost", evil).GetMessage()
@@ -163,7 +163,7 @@ func TestA147Injection(t *testing.T) {
 		m.Payload = []*pb.Payload{{Kind: &pb.Payload_Element{Element: e}}, {Kind: &pb.Payload_Thread{Thread: &pb.Thread{Id: evil, Parent: evil}}}}
 		b.frame(&pb.Frame{Kind: &pb.Frame_Message{Message: m}})
 		for _, a := range inXML {
-			n, _, err := a.Until(func(n *play.Node) bool { return n.Name.Local == "message" })
+			n, _, err := a.Until(func(n *script.Element) bool { return n.Name.Local == "message" })
 			require.NoError(t, err)
 			require.Equal(t, evil, body(n))
 			require.Equal(t, evil, n.Attr("id"))
@@ -190,20 +190,20 @@ func TestA147Injection(t *testing.T) {
 // A148: the same message is the same message, however it came and however it goes.
 func TestA148OneForm(t *testing.T) {
 	s := open(t)
-	readers := map[play.Transport]*play.Actor{}
-	for _, how := range play.Transports() {
+	readers := map[script.Transport]*script.Client{}
+	for _, how := range script.Transports() {
 		readers[how] = s.available(how, "juliet", string(how))
 	}
 	var forms []string
-	for _, how := range play.Transports() {
-		romeo := s.actor(how, "romeo", "phone")
+	for _, how := range script.Transports() {
+		romeo := s.connect(how, "romeo", "phone")
 		tell(t, romeo, `<message xmlns='jabber:client' to='juliet@localhost' type='chat' id='f81d4fae-7dec-11d0-a765-00a0c91e6bf6' xml:lang='en'>
 			<body>Soft! what light &lt;through&gt; yonder window 破晓?</body><active xmlns='http://jabber.org/protocol/chatstates'/>
 			<request xmlns='urn:xmpp:receipts'/><markable xmlns='urn:xmpp:chat-markers:0'/><subject xml:lang='de'>Licht</subject>
 			<x xmlns='urn:example:x' a='1' b=''><y>&amp; text</y><z xmlns='urn:example:z'/></x></message>`)
 		var delivered []string
 		for _, reader := range readers {
-			n, _, err := reader.Until(func(n *play.Node) bool { return n.Child("jabber:client", "body") != nil })
+			n, _, err := reader.Until(func(n *script.Element) bool { return n.Child("jabber:client", "body") != nil })
 			require.NoError(t, err)
 			delivered = append(delivered, n.String())
 		}
@@ -216,7 +216,7 @@ func TestA148OneForm(t *testing.T) {
 	}
 	for how, reader := range readers {
 		tell(t, reader, "<iq xmlns='jabber:client' type='set' id='h'><query xmlns='urn:xmpp:mam:2'/></iq>")
-		_, history, err := reader.Until(func(n *play.Node) bool { return n.Attr("id") == "h" })
+		_, history, err := reader.Until(func(n *script.Element) bool { return n.Attr("id") == "h" })
 		require.NoError(t, err)
 		var seen []string
 		for _, n := range history {
@@ -224,7 +224,7 @@ func TestA148OneForm(t *testing.T) {
 				seen = append(seen, withoutIdentity(m))
 			}
 		}
-		require.Len(t, seen, len(play.Transports()), how)
+		require.Len(t, seen, len(script.Transports()), how)
 		forms = append(forms, seen...)
 	}
 	for _, form := range forms {
@@ -233,7 +233,7 @@ func TestA148OneForm(t *testing.T) {
 }
 
 // withoutIdentity is a stored message without what differs from one to the next.
-func withoutIdentity(n *play.Node) string {
+func withoutIdentity(n *script.Element) string {
 	kept := n.Children[:0:0]
 	for _, c := range n.Children {
 		if c.Name.Local != "stanza-id" && c.Name.Local != "place" {
@@ -247,8 +247,8 @@ func withoutIdentity(n *play.Node) string {
 // A149: frames that were recorded and come again are one message, and counters that cannot be end the stream.
 func TestA149Replay(t *testing.T) {
 	s := open(t)
-	juliet := s.available(play.TCP, "juliet", "balcony")
-	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how play.Transport) {
+	juliet := s.available(script.TCP, "juliet", "balcony")
+	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how script.Transport) {
 		m := message("juliet@localhost", "once, "+string(how)).GetMessage()
 		m.Payload = []*pb.Payload{{Kind: &pb.Payload_OriginId{OriginId: &pb.Id{Form: &pb.Id_Id{Id: "origin of " + string(how)}}}}}
 		for range 3 {
@@ -297,15 +297,15 @@ func TestA1CompactSilence(t *testing.T) {
 	t.Parallel()
 	s := open(t, "c2s.login_timeout=2s")
 	conns, drops := map[string]net.Conn{}, map[string]<-chan int{}
-	conns["said nothing"] = s.box(play.CompactTCP).conn
-	conns["in TLS"] = s.box(play.CompactTLS).conn
-	conns["on a WebSocket"] = s.box(play.CompactWebSocket).conn
-	conns["opened"] = s.box(play.CompactTCP).open().conn
-	conns["logged in"] = s.box(play.CompactTCP).login("romeo").conn
+	conns["said nothing"] = s.box(script.CompactTCP).conn
+	conns["in TLS"] = s.box(script.CompactTLS).conn
+	conns["on a WebSocket"] = s.box(script.CompactWebSocket).conn
+	conns["opened"] = s.box(script.CompactTCP).open().conn
+	conns["logged in"] = s.box(script.CompactTCP).login("romeo").conn
 	slow := func(about string, b *box, text string) { conns[about], drops[about] = b.conn, drip(b.conn, text) }
-	slow("length", s.box(play.CompactTCP), "\x80")
-	slow("frame", s.box(play.CompactTLS).open(), "\x90\x4e"+strings.Repeat("\x0a", 9999))
-	slow("pings", s.box(play.CompactTCP).open(), "\x02\x32\x00")
+	slow("length", s.box(script.CompactTCP), "\x80")
+	slow("frame", s.box(script.CompactTLS).open(), "\x90\x4e"+strings.Repeat("\x0a", 9999))
+	slow("pings", s.box(script.CompactTCP).open(), "\x02\x32\x00")
 	texts := endings(t, conns)
 	for about := range drops {
 		require.Positive(t, <-drops[about], about)
@@ -320,7 +320,7 @@ func TestA1CompactSilence(t *testing.T) {
 func TestA5CompactStrangers(t *testing.T) {
 	s := open(t, "auth.connections.unauthenticated=10")
 	for range 10 {
-		s.box(play.CompactTCP).open()
+		s.box(script.CompactTCP).open()
 	}
 	greeting, err := proto.Marshal(header1())
 	require.NoError(t, err)
@@ -344,17 +344,17 @@ func TestA10CompactMismatch(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, compactName, c.ConnectionState().NegotiatedProtocol)
 
-	v := s.visit(play.TCP)
+	v := s.visit(script.TCP)
 	v.open()
 	v.send(starttls)
 	v.expect("<proceed", ">")
 	err = tls.Client(v.conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{compactName}}).Handshake()
 	require.ErrorContains(t, err, "no application protocol", "what began in XML goes on in XML")
 
-	b := s.box(play.CompactTLS)
+	b := s.box(script.CompactTLS)
 	b.send([]byte(header))
 	b.fails("XML where compact was agreed on", badFormat)
-	b = s.box(play.CompactTCP)
+	b = s.box(script.CompactTCP)
 	b.send([]byte("GET / HTTP/1.1\r\nHost: localhost\r\n" + strings.Repeat("X: y\r\n", 20) + "\r\n"))
 	b.fails("HTTP", badFormat)
 
@@ -368,14 +368,14 @@ func TestA10CompactMismatch(t *testing.T) {
 		require.Contains(t, v.rest(), "not-well-formed", name)
 	}
 
-	socket := s.box(play.CompactWebSocket)
+	socket := s.box(script.CompactWebSocket)
 	require.NoError(t, wsutil.WriteClientText(socket.conn, []byte(opening)))
 	require.Nil(t, socket.next())
 	require.EqualValues(t, 1003, socket.code)
-	socket = s.box(play.CompactWebSocket)
+	socket = s.box(script.CompactWebSocket)
 	socket.send(append(withLength(opened), withLength(opened)...))
 	socket.fails("two frames in a message", badFormat)
-	socket = s.box(play.CompactWebSocket)
+	socket = s.box(script.CompactWebSocket)
 	socket.send(withLength(opened)[:5])
 	socket.fails("half a frame in a message", badFormat)
 }
@@ -388,19 +388,19 @@ func TestA16CompactBehindProxy(t *testing.T) {
 	_, err := io.WriteString(conn, line)
 	require.NoError(t, err)
 	require.Empty(t, endings(t, map[string]net.Conn{"": conn})[""], "nobody is a proxy here")
-	b := s.box(play.CompactTCP).open()
+	b := s.box(script.CompactTCP).open()
 	b.element(pbElement(nsTLS, "starttls", ""))
 	require.NotNil(t, b.next().GetElement())
 	require.NotNil(t, b.next().GetClose())
 	require.Nil(t, b.next())
 
 	s = open(t, "listen.compact.proxy_from=127.0.0.1/32")
-	b = s.box(play.CompactTCP)
+	b = s.box(script.CompactTCP)
 	greeting, err := proto.Marshal(header1())
 	require.NoError(t, err)
 	b.send(withLength(greeting))
 	require.Nil(t, b.next(), "from a proxy, without its header")
-	b = s.box(play.CompactTCP)
+	b = s.box(script.CompactTCP)
 	b.send([]byte(line))
 	b.login("romeo").bind("far")
 }

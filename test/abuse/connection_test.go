@@ -16,7 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // ending is a connection whose end is waited for.
@@ -76,29 +76,29 @@ func TestA1SilentConnections(t *testing.T) {
 	}
 	conns["HTTP"] = dial(t, "", s.Place().HTTP)
 	conns["private HTTP"] = dial(t, "", s.Place().Private)
-	states := map[string]func(play.Transport) *visitor{
-		"stream": func(how play.Transport) *visitor {
+	states := map[string]func(script.Transport) *visitor{
+		"stream": func(how script.Transport) *visitor {
 			v := s.visit(how)
 			v.open()
 			return v
 		},
-		"half a login": func(how play.Transport) *visitor {
+		"half a login": func(how script.Transport) *visitor {
 			v := s.visit(how)
 			v.open()
 			v.send(saslAuth("PLAIN", ""))
 			v.expect("<challenge", "/>")
 			return v
 		},
-		"login": func(how play.Transport) *visitor { return s.visit(how).login("romeo") },
+		"login": func(how script.Transport) *visitor { return s.visit(how).login("romeo") },
 	}
 	for name, state := range states {
 		for _, how := range everywhere {
 			conns[name+" "+string(how)] = state(how).conn
 		}
 	}
-	conns["websocket"] = s.visit(play.WebSocket).conn
-	conns["TLS"] = s.visit(play.DirectTLS).conn
-	upgrade := s.visit(play.TCP)
+	conns["websocket"] = s.visit(script.WebSocket).conn
+	conns["TLS"] = s.visit(script.DirectTLS).conn
+	upgrade := s.visit(script.TCP)
 	upgrade.open()
 	upgrade.send(starttls)
 	upgrade.expect("<proceed", ">")
@@ -154,15 +154,15 @@ func TestA2Slowloris(t *testing.T) {
 	begin("HTTP header", dial(t, "", s.Place().HTTP), "GET /xmpp-websocket HTTP/1.1\r\nHost: localhost\r\nX: "+strings.Repeat("a", 1000))
 	begin("HTTP/2 preface", dial(t, "", s.Place().HTTP), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+strings.Repeat("\x00", 1000))
 	begin("private HTTP header", dial(t, "", s.Place().Private), "GET / HTTP/1.1\r\nX: "+strings.Repeat("a", 1000))
-	begin("frame of a WebSocket", s.visit(play.WebSocket).conn, "\x81\xfe\x03\xe8\x00\x00\x00\x00"+opening+strings.Repeat(" ", 1000))
-	begin("pings on a WebSocket", s.visit(play.WebSocket).conn, "\x89\x80\x00\x00\x00\x00")
-	spaces := s.visit(play.TCP)
+	begin("frame of a WebSocket", s.visit(script.WebSocket).conn, "\x81\xfe\x03\xe8\x00\x00\x00\x00"+opening+strings.Repeat(" ", 1000))
+	begin("pings on a WebSocket", s.visit(script.WebSocket).conn, "\x89\x80\x00\x00\x00\x00")
+	spaces := s.visit(script.TCP)
 	spaces.open()
 	begin("white space", spaces.conn, " \n")
-	slow := s.visit(play.DirectTLS)
+	slow := s.visit(script.DirectTLS)
 	slow.open()
 	begin("stanza in TLS", slow.conn, "<iq id='"+strings.Repeat("a", 1000))
-	authentic := s.visit(play.TCP).login("romeo")
+	authentic := s.visit(script.TCP).login("romeo")
 	begin("stanza before binding", authentic.conn, "<iq type='set' id='"+strings.Repeat("a", 1000))
 
 	texts := endings(t, conns)
@@ -241,7 +241,7 @@ func TestA4ConnectionsOfOneAddress(t *testing.T) {
 			for address, greeting := range s.greetings() {
 				require.False(t, refused(t, "127.0.0.3", address, greeting), address)
 			}
-			s.visitFrom("127.0.0.3", play.TCP).login("romeo")
+			s.visitFrom("127.0.0.3", script.TCP).login("romeo")
 		})
 	}
 }
@@ -249,10 +249,10 @@ func TestA4ConnectionsOfOneAddress(t *testing.T) {
 // A5: strangers from many addresses fill the places of strangers, and not those of people who have logged in. When they go, there is room again.
 func TestA5ConnectionsOfManyAddresses(t *testing.T) {
 	s := open(t, "auth.connections.unauthenticated=20")
-	romeo := s.available(play.TCP, "romeo", "phone")
+	romeo := s.available(script.TCP, "romeo", "phone")
 	var strangers []net.Conn
 	for i := range 20 {
-		v := s.visitFrom(fmt.Sprintf("127.0.%d.%d", 1+i/5, 1+i), play.TCP)
+		v := s.visitFrom(fmt.Sprintf("127.0.%d.%d", 1+i/5, 1+i), script.TCP)
 		v.open()
 		strangers = append(strangers, v.conn)
 	}
@@ -265,7 +265,7 @@ func TestA5ConnectionsOfManyAddresses(t *testing.T) {
 		conn.Close()
 	}
 	until(t, func() bool { return !refused(t, "127.0.9.99", s.Place().XMPP, header) })
-	s.visit(play.TCP).login("juliet")
+	s.visit(script.TCP).login("juliet")
 }
 
 // until tries something, again and again, that the node does in its own time after it was caused.
@@ -323,7 +323,7 @@ func TestA8NothingWithoutEncryption(t *testing.T) {
 	}()})[""], "from a proxy, without its header")
 
 	elsewhere := func() (*visitor, string) {
-		v := s.visit(play.TCP)
+		v := s.visit(script.TCP)
 		v.send("PROXY TCP4 192.0.2.7 127.0.0.1 1234 5222\r\n" + header)
 		return v, v.expect("<stream:features", "</stream:features>")
 	}
@@ -365,7 +365,7 @@ func TestA8NothingWithoutEncryption(t *testing.T) {
 func TestA9StartTLSInjection(t *testing.T) {
 	s := open(t)
 	for _, injected := range []string{"   ", "\n<", header, saslAuth("PLAIN", plain("", "romeo", password("romeo"))), "<iq", strings.Repeat("\n", 40_000)} {
-		v := s.visit(play.TCP)
+		v := s.visit(script.TCP)
 		v.open()
 		v.send(starttls + injected)
 		require.NotContains(t, v.fails("policy-violation"), "<proceed")
@@ -375,7 +375,7 @@ func TestA9StartTLSInjection(t *testing.T) {
 // A14: encryption begins once, and before the login.
 func TestA14StartTLSTwice(t *testing.T) {
 	s := open(t)
-	for _, how := range []play.Transport{play.StartTLS, play.DirectTLS, play.WebSocket} {
+	for _, how := range []script.Transport{script.StartTLS, script.DirectTLS, script.WebSocket} {
 		v := s.visit(how)
 		v.open()
 		v.send(starttls)
@@ -395,8 +395,8 @@ func TestA14StartTLSTwice(t *testing.T) {
 // A35: without a closing tag the session ends uncleanly: its contacts are told, unless stream management keeps it.
 func TestA35HalfOpen(t *testing.T) {
 	s := open(t)
-	watching := s.available(play.TCP, "romeo", "watch")
-	arrives := func(how play.Transport, resource string) *play.Actor {
+	watching := s.available(script.TCP, "romeo", "watch")
+	arrives := func(how script.Transport, resource string) *script.Client {
 		a := s.available(how, "romeo", resource)
 		require.Equal(t, a.JID, next(t, watching).Attr("from"))
 		return a
@@ -407,7 +407,7 @@ func TestA35HalfOpen(t *testing.T) {
 
 		kept := arrives(how, "kept "+string(how))
 		tell(t, kept, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
-		_, _, err := kept.Until(func(n *play.Node) bool { return n.Name.Local == "enabled" })
+		_, _, err := kept.Until(func(n *script.Element) bool { return n.Name.Local == "enabled" })
 		require.NoError(t, err)
 		kept.Cut()
 		nothing(t, watching)

@@ -11,27 +11,27 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // A158, and row 11 of the advisories: connections that end, in whatever way and state, leave nothing behind.
 func TestA158Leaks(t *testing.T) {
 	s := open(t, "c2s.resume_timeout=1s")
-	ways := map[string]func(play.Transport){
-		"a connection": func(how play.Transport) { s.visit(how).conn.Close() },
-		"a stream": func(how play.Transport) {
+	ways := map[string]func(script.Transport){
+		"a connection": func(how script.Transport) { s.visit(how).conn.Close() },
+		"a stream": func(how script.Transport) {
 			v := s.visit(how)
 			v.open()
 			v.conn.Close()
 		},
-		"a wrong password": func(how play.Transport) {
+		"a wrong password": func(how script.Transport) {
 			v := s.visit(how)
 			v.open()
 			v.send(saslAuth("PLAIN", plain("", "romeo", "wrong")))
 			v.failure()
 			v.conn.Close()
 		},
-		"half an exchange": func(how play.Transport) {
+		"half an exchange": func(how script.Transport) {
 			v := s.visit(how)
 			v.open()
 			first, _ := claim{mechanism: "SCRAM-SHA-256", name: "romeo"}.first()
@@ -39,24 +39,24 @@ func TestA158Leaks(t *testing.T) {
 			v.challenge()
 			v.conn.Close()
 		},
-		"a stream error": func(how play.Transport) {
+		"a stream error": func(how script.Transport) {
 			v := s.visit(how)
 			v.open()
 			v.send("<!-- -->")
 			v.fails("restricted-xml")
 			v.conn.Close()
 		},
-		"a session": func(how play.Transport) {
+		"a session": func(how script.Transport) {
 			v := s.visit(how).login("romeo")
 			v.bind("phone")
 			v.sendStanza("<presence/>")
 			v.sendStanza("<message to='juliet@localhost' type='chat'><body>x</body></message>")
 			v.conn.Close()
 		},
-		"a session that nobody resumes": func(how play.Transport) { s.resumable(how, "romeo", "gone "+string(how)) },
-		"half a handshake": func(how play.Transport) {
+		"a session that nobody resumes": func(how script.Transport) { s.resumable(how, "romeo", "gone "+string(how)) },
+		"half a handshake": func(how script.Transport) {
 			address, text := s.Place().XMPPTLS, clientHello(&tls.Config{})[:20]
-			if how == play.WebSocket {
+			if how == script.WebSocket {
 				address, text = s.Place().HTTP, upgrade()[:20]
 			}
 			conn := dial(t, "", address)
@@ -96,7 +96,7 @@ func TestA158Leaks(t *testing.T) {
 func TestRow24Names(t *testing.T) {
 	s := open(t, "auth.directory.unknown=100", "auth.failures.entries=128", "auth.failures.per_user=5", "auth.failures.per_address=-1", "roster.cache_items=100",
 		"messages.memtable_bytes=1048576") // which fills with what is stored, up to its bound
-	romeo := s.available(play.TCP, "romeo", "phone")
+	romeo := s.available(script.TCP, "romeo", "phone")
 	long := strings.Repeat("n", 400)
 	n := 0
 	flood := func() {
@@ -114,7 +114,7 @@ func TestRow24Names(t *testing.T) {
 			}
 		}
 		for range many / 40 {
-			v := s.visit(play.TCP)
+			v := s.visit(script.TCP)
 			v.open()
 			for range 5 {
 				n++
@@ -122,7 +122,7 @@ func TestRow24Names(t *testing.T) {
 				v.failure()
 			}
 			v.conn.Close()
-			v = s.visit(play.TCP).login("romeo")
+			v = s.visit(script.TCP).login("romeo")
 			v.bind(fmt.Sprint(long, n))
 			v.send("</stream:stream>")
 			v.rest()
@@ -142,10 +142,10 @@ func TestRow24Names(t *testing.T) {
 func TestRow24Remnants(t *testing.T) {
 	const many, size = 300, 60 << 10
 	s := open(t)
-	s.resumable(play.TCP, "juliet", "balcony") // its queue is in memory, with no system's buffers behind it
+	s.resumable(script.TCP, "juliet", "balcony") // its queue is in memory, with no system's buffers behind it
 	padding := strings.Repeat("x", size)
 	stripped := "<result xmlns='urn:xmpp:mam:2'>" + padding + "</result><body>x</body>"
-	romeo := s.actor(play.TCP, "romeo", "phone")
+	romeo := s.connect(script.TCP, "romeo", "phone")
 	for about, stanza := range map[string]string{
 		"a conversation with nobody":      "<message to='nobody%d@localhost' type='chat'>" + stripped + "</message>",
 		"what waits":                      "<message to='juliet@localhost/balcony' type='chat' id='i%d'>" + stripped + "</message>",

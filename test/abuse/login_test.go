@@ -22,13 +22,13 @@ import (
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/sqlite"
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // A39, and row 1 of the advisories: whatever the mechanism, the transport and the form of the name, who logs in acts as themselves or not at all.
 func TestA39AuthzidMatrix(t *testing.T) {
 	s := open(t, "auth.failures.known_per_user=-1")
-	on(t, s, everywhere, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
 		for _, m := range mechanisms {
 			if m.binding != "" && !encrypted(how) {
 				continue
@@ -76,7 +76,7 @@ func TestA39AuthzidMatrix(t *testing.T) {
 func TestA37LoginRefused(t *testing.T) {
 	s := open(t)
 	encode := base64.StdEncoding.EncodeToString
-	v := map[play.Transport]*visitor{}
+	v := map[script.Transport]*visitor{}
 	for name, row := range map[string]struct{ sent, condition string }{
 		"A36 not base64":            {saslAuth("PLAIN", "###"), "incorrect-encoding"},
 		"A36 no padding":            {saslAuth("PLAIN", "AGFiYw"), "incorrect-encoding"},
@@ -124,7 +124,7 @@ func TestA37LoginRefused(t *testing.T) {
 		tooBig(t, huge)
 	}
 	for _, name := range []string{"ROMEO", "\uff32omeo"} { // A54: one account, however it is written
-		c := s.visit(play.TCP)
+		c := s.visit(script.TCP)
 		c.open()
 		condition, _ := claim{mechanism: "PLAIN", name: name, password: password("romeo")}.attempt(c)
 		require.Empty(t, condition, name)
@@ -136,7 +136,7 @@ func TestA37LoginRefused(t *testing.T) {
 // A40: for a name without an account everything looks as for one with: condition, text, salt, iterations, and the same at every try.
 func TestA40UnknownUser(t *testing.T) {
 	s := open(t)
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
 		for _, m := range mechanisms[:3] {
 			try := func(name string) (salt, count, condition, text string) {
 				v := s.visit(how)
@@ -174,7 +174,7 @@ func TestA41DisabledAccount(t *testing.T) {
 	s.store(func(ctx context.Context, db *sqlite.Store) error { return db.SetDisabled(ctx, "romeo", true) })
 	for _, m := range mechanisms[:3] {
 		for secret, want := range map[string]string{password("romeo"): "account-disabled", "wrong": "not-authorized"} {
-			v := s.visit(play.TCP)
+			v := s.visit(script.TCP)
 			v.open()
 			condition, _ := claim{mechanism: m.name, name: "romeo", password: secret}.attempt(v)
 			require.Equal(t, want, condition, m.name)
@@ -185,7 +185,7 @@ func TestA41DisabledAccount(t *testing.T) {
 // A42, row 38: no message of SCRAM can be bent and still be right.
 func TestA42SCRAMBent(t *testing.T) {
 	s := open(t)
-	on(t, s, everywhere, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
 		for _, m := range mechanisms[1:] {
 			if m.binding != "" && !encrypted(how) {
 				continue
@@ -238,7 +238,7 @@ func TestA42SCRAMBent(t *testing.T) {
 // A43: the list of mechanisms and bindings is repeated where nobody in between can change it (XEP-0474).
 func TestA43Downgrade(t *testing.T) {
 	s := open(t)
-	on(t, s, everywhere, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
 		v := s.visit(how)
 		features := v.open()
 		features = features[strings.Index(features, "<mechanisms"):strings.Index(features, "</mechanisms>")] + // not those of SASL2, which has a list of its own
@@ -318,7 +318,7 @@ func otherCertificate(t *testing.T) tls.Certificate {
 // A44: a stream is good for five failures.
 func TestA44TooManyTries(t *testing.T) {
 	s := open(t)
-	on(t, s, everywhere, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
 		for _, try := range []string{saslAuth("PLAIN", plain("", "romeo", "wrong")), saslAuth("X", ""), "<abort xmlns='" + nsSASL + "'/>"} {
 			v := s.visit(how)
 			v.open()
@@ -335,7 +335,7 @@ func TestA44TooManyTries(t *testing.T) {
 // A45: guessing slows down whoever guesses, on every mechanism and transport together, and nobody else.
 func TestA45Guessing(t *testing.T) {
 	s := open(t, "auth.failures.per_user=5", "auth.failures.per_address=20")
-	login := func(address string, how play.Transport, c claim) string {
+	login := func(address string, how script.Transport, c claim) string {
 		v := s.visitFrom(address, how)
 		defer v.conn.Close()
 		v.open()
@@ -343,7 +343,7 @@ func TestA45Guessing(t *testing.T) {
 		return condition
 	}
 	right := claim{mechanism: "PLAIN", name: "romeo", password: password("romeo")}
-	require.Empty(t, login("127.0.0.7", play.TCP, right), "the owner's own address")
+	require.Empty(t, login("127.0.0.7", script.TCP, right), "the owner's own address")
 	for i := range 5 {
 		m := mechanisms[i%3].name
 		require.Equal(t, "not-authorized", login("127.0.0.6", everywhere[i%4], claim{mechanism: m, name: "romeo", password: "wrong"}))
@@ -353,19 +353,19 @@ func TestA45Guessing(t *testing.T) {
 		c.mechanism = mechanisms[i%3].name
 		require.Equal(t, "temporary-auth-failure", login("127.0.0.6", everywhere[i], c), "even what is right")
 	}
-	require.Empty(t, login("127.0.0.7", play.TCP, right), "the owner is not locked out")
-	require.Empty(t, login("127.0.0.8", play.TCP, right), "nor from elsewhere")
-	require.Empty(t, login("127.0.0.6", play.TCP, claim{mechanism: "PLAIN", name: "juliet", password: password("juliet")}))
+	require.Empty(t, login("127.0.0.7", script.TCP, right), "the owner is not locked out")
+	require.Empty(t, login("127.0.0.8", script.TCP, right), "nor from elsewhere")
+	require.Empty(t, login("127.0.0.6", script.TCP, claim{mechanism: "PLAIN", name: "juliet", password: password("juliet")}))
 
 	// One guess for each of many names is guessing as well.
 	for i := range 15 {
-		login("127.0.0.6", play.TCP, claim{mechanism: "PLAIN", name: "name" + string(rune('a'+i)), password: "wrong"})
+		login("127.0.0.6", script.TCP, claim{mechanism: "PLAIN", name: "name" + string(rune('a'+i)), password: "wrong"})
 	}
-	require.Equal(t, "temporary-auth-failure", login("127.0.0.6", play.TCP, claim{mechanism: "PLAIN", name: "bystander", password: password("bystander")}))
-	require.Empty(t, login("127.0.0.7", play.TCP, right))
+	require.Equal(t, "temporary-auth-failure", login("127.0.0.6", script.TCP, claim{mechanism: "PLAIN", name: "bystander", password: password("bystander")}))
+	require.Empty(t, login("127.0.0.7", script.TCP, right))
 
 	// The stream that used up the last try ends.
-	v := s.visitFrom("127.0.0.10", play.TCP)
+	v := s.visitFrom("127.0.0.10", script.TCP)
 	v.open()
 	for range 5 {
 		v.send(saslAuth("PLAIN", plain("", "romeo", "wrong")))
@@ -385,7 +385,7 @@ func TestA46FloodOfPasswords(t *testing.T) {
 	})
 	var visitors []*visitor
 	for range 200 {
-		v := s.visit(play.TCP)
+		v := s.visit(script.TCP)
 		v.open()
 		visitors = append(visitors, v)
 	}
@@ -407,7 +407,7 @@ func TestA46FloodOfPasswords(t *testing.T) {
 // Row 2 of the advisories: the stream after the login is between the same two as the login.
 func TestRow2Restart(t *testing.T) {
 	s := open(t)
-	on(t, s, everywhere, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
 		for change, condition := range map[string]string{
 			"to='example.org'":                         "host-unknown",
 			"to='juliet@localhost'":                    "improper-addressing",
@@ -447,26 +447,26 @@ func TestA53Registration(t *testing.T) {
 			"adm\u0456n": "not-acceptable", "rom\u0435o": "not-acceptable", "a@b": "jid-malformed", "a b": "jid-malformed",
 			"\u200bromeo": "jid-malformed", "": "not-acceptable",
 		} {
-			v := s.visit(play.TCP)
+			v := s.visit(script.TCP)
 			v.open()
 			require.Contains(t, register(v, name), "<"+condition+" ", "%q", name)
 		}
 	})
 	t.Run("number", func(t *testing.T) {
 		s := open(t, "registration=open", "auth.failures.registrations=3")
-		for i, how := range []play.Transport{play.TCP, play.WebSocket, play.DirectTLS, play.StartTLS, play.TCP} {
+		for i, how := range []script.Transport{script.TCP, script.WebSocket, script.DirectTLS, script.StartTLS, script.TCP} {
 			v := s.visit(how)
 			v.open()
 			answer := register(v, "mercutio"+string(rune('a'+i)))
 			require.Equal(t, i >= 3, strings.Contains(answer, "<resource-constraint "), answer)
 		}
-		v := s.visitFrom("127.0.0.9", play.TCP)
+		v := s.visitFrom("127.0.0.9", script.TCP)
 		v.open()
 		require.Contains(t, register(v, "tybalt"), "type='result'")
 	})
 	t.Run("closed", func(t *testing.T) {
 		s := open(t)
-		v := s.visit(play.TCP)
+		v := s.visit(script.TCP)
 		require.NotContains(t, v.open(), "register")
 		v.sendStanza("<iq type='get' id='r'><query xmlns='jabber:iq:register'/></iq>")
 		v.fails("not-authorized")
@@ -476,19 +476,19 @@ func TestA53Registration(t *testing.T) {
 // A57 as the owner does it: who has removed their account is gone at once, and nobody gets the name, nor what was said to it.
 func TestA57RemovedAccount(t *testing.T) {
 	s := open(t, "registration=open")
-	juliet := s.available(play.TCP, "juliet", "balcony")
-	romeo, other := s.available(play.TCP, "romeo", "phone"), s.actor(play.WebSocket, "romeo", "web")
+	juliet := s.available(script.TCP, "juliet", "balcony")
+	romeo, other := s.available(script.TCP, "romeo", "phone"), s.connect(script.WebSocket, "romeo", "web")
 	tell(t, other, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
-	enabled, _, err := other.Until(func(n *play.Node) bool { return n.Name.Local == "enabled" })
+	enabled, _, err := other.Until(func(n *script.Element) bool { return n.Name.Local == "enabled" })
 	require.NoError(t, err)
 	require.Equal(t, "result", ask(t, romeo, "bye", "<iq type='set' id='bye'><query xmlns='jabber:iq:register'><remove/></query></iq>").Attr("type"))
-	for _, a := range []*play.Actor{romeo, other} {
-		e, _, err := a.Until(func(n *play.Node) bool { return n.Name.Local == "error" })
+	for _, a := range []*script.Client{romeo, other} {
+		e, _, err := a.Until(func(n *script.Element) bool { return n.Name.Local == "error" })
 		require.NoError(t, err)
 		require.NotNil(t, e.Find("urn:ietf:params:xml:ns:xmpp-streams", "not-authorized"))
 	}
 	require.NotEmpty(t, enabled.Attr("id"))
-	v := s.visit(play.TCP)
+	v := s.visit(script.TCP)
 	v.open()
 	condition, _ := claim{mechanism: "PLAIN", name: "romeo", password: password("romeo")}.attempt(v)
 	require.Equal(t, "not-authorized", condition)

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/test/nodetest"
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // program builds the program once.
@@ -44,7 +44,7 @@ type process struct {
 	data  string
 	args  []string
 	cmd   *exec.Cmd
-	place play.Place
+	place script.Place
 	ended chan struct{} // closed when it has ended
 
 	mu  sync.Mutex // guards log
@@ -112,7 +112,7 @@ func (p *process) start(shell string) {
 		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 		<-p.ended
 	})
-	p.place = play.Place{Domain: "localhost"}
+	p.place = script.Place{Domain: "localhost"}
 	from := len(p.lines()) - 1
 	until(p.t, func() bool { return p.ready(from) })
 }
@@ -168,7 +168,7 @@ func TestA6FewDescriptors(t *testing.T) {
 	p.addPeople("romeo", "juliet")
 	p.start(`ulimit -n 256; exec "$@"`)
 	s := p.stage()
-	romeo := s.available(play.TCP, "romeo", "phone")
+	romeo := s.available(script.TCP, "romeo", "phone")
 	var flood []net.Conn
 	full := false
 	for range 400 {
@@ -190,7 +190,7 @@ func TestA6FewDescriptors(t *testing.T) {
 		conn.Close()
 	}
 	until(t, func() bool { return !refused(t, "", p.place.XMPP, header) })
-	s.visit(play.TCP).login("juliet").bind("balcony")
+	s.visit(script.TCP).login("juliet").bind("balcony")
 	until(t, func() bool { return strings.Contains(s.get(p.place.Private, "/health/ready"), `"ready"`) })
 	require.Len(t, s.history("romeo"), 50)
 }
@@ -246,7 +246,7 @@ func (p *process) scribble(s *stage) (resumptions []string) {
 			v.failure()
 		}
 		v := s.visit(how)
-		v.send(strings.Replace(map[play.Transport]string{play.TCP: header, play.WebSocket: opening}[how], "localhost", escaped, 1))
+		v.send(strings.Replace(map[script.Transport]string{script.TCP: header, script.WebSocket: opening}[how], "localhost", escaped, 1))
 		v.fails("improper-addressing")
 		for _, m := range mechanisms[:3] {
 			for _, secret := range []string{password("romeo"), "wrong-secret-of-romeo"} {
@@ -275,7 +275,7 @@ func (p *process) scribble(s *stage) (resumptions []string) {
 	s.raw(p.place.HTTP, upgrade("Origin: https://forged\x1b[31m.example", "User-Agent: "+strings.Repeat("u", 10_000)))
 	s.raw(p.place.HTTP, upgrade("Sec-WebSocket-Protocol: forged\x1b[31m", "X-Forwarded-For: forged\x1b[31m"))
 	s.raw(p.place.HTTP, "GET /forged%0d%0aforged HTTP/1.1\r\nHost: forged\r\nX: a\x00b\r\n\r\n")
-	v := s.visit(play.WebSocket)
+	v := s.visit(script.WebSocket)
 	_, _ = v.conn.Write([]byte(frame(0x88, "\x03\xe8"+forgedLine, 0)))
 	v.rest()
 	return resumptions
@@ -302,12 +302,12 @@ func TestA155DiskFull(t *testing.T) {
 	p.start(fmt.Sprintf(`mount -t tmpfs -o size=96m,mode=700 abuse '%s'; exec "$@"`, p.data))
 	s := p.stage()
 	for _, name := range []string{"romeo", "juliet"} {
-		v := s.visit(play.TCP)
+		v := s.visit(script.TCP)
 		v.open()
 		v.send("<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>" + name + "</username><password>" + password(name) + "</password></query></iq>")
 		v.expect("<iq", "type='result'")
 	}
-	romeo := s.actor(play.TCP, "romeo", "phone")
+	romeo := s.connect(script.TCP, "romeo", "phone")
 	ask(t, romeo, "c", "<iq type='set' id='c'><enable xmlns='urn:posthouse:confirm:1'/></iq>")
 	stored := 0
 	say := func() string { // one more message, in its turn; "" when it was stored
@@ -329,7 +329,7 @@ func TestA155DiskFull(t *testing.T) {
 		until(t, func() bool { return say() == "resource-constraint" })
 		until(t, func() bool { return strings.Contains(s.get(p.place.Private, "/health/ready"), "the disk is full") })
 		require.Len(t, s.history("juliet"), stored, "reading goes on")
-		late := s.available(play.TCP, "juliet", "late") // and logging in
+		late := s.available(script.TCP, "juliet", "late") // and logging in
 		tell(t, late, "<message to='romeo@localhost/phone' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>")
 		require.Equal(t, late.JID, next(t, romeo).Attr("from"), "what is not for keeping goes on")
 		require.NotEmpty(t, ask(t, late, "r", "<iq type='set' id='r'><query xmlns='jabber:iq:roster'><item jid='romeo@localhost' name='"+strings.Repeat("n", 1000)+"'/></query></iq>"))
@@ -366,7 +366,7 @@ func TestA159Signals(t *testing.T) {
 	p.addPeople("romeo", "juliet")
 	p.start("")
 	s := p.stage()
-	romeo := s.available(play.TCP, "romeo", "phone")
+	romeo := s.available(script.TCP, "romeo", "phone")
 	for range 500 { // a storm of reloads is one or two
 		p.signal(syscall.SIGHUP)
 	}
@@ -375,7 +375,7 @@ func TestA159Signals(t *testing.T) {
 	tell(t, romeo, "<message to='juliet@localhost' type='chat'><body>0 kept</body></message>")
 	_, err = romeo.Barrier("kept")
 	require.NoError(t, err)
-	s.visit(play.TCP).login("juliet").bind("deaf") // does not answer the end of the stream
+	s.visit(script.TCP).login("juliet").bind("deaf") // does not answer the end of the stream
 	p.signal(syscall.SIGTERM)
 	p.signal(syscall.SIGTERM)
 	p.signal(syscall.SIGHUP)
@@ -390,9 +390,9 @@ func TestA159Signals(t *testing.T) {
 
 	p.start("")
 	require.Len(t, s.history("juliet"), 1)
-	romeo = s.available(play.TCP, "romeo", "phone")
+	romeo = s.available(script.TCP, "romeo", "phone")
 	p.signal(syscall.SIGTERM)
-	n, _, err := romeo.Until(func(n *play.Node) bool { return n.Name.Local == "error" })
+	n, _, err := romeo.Until(func(n *script.Element) bool { return n.Name.Local == "error" })
 	require.NoError(t, err)
 	require.NotNil(t, n.Find("urn:ietf:params:xml:ns:xmpp-streams", "system-shutdown"))
 	require.Zero(t, p.wait())
@@ -408,7 +408,7 @@ func TestA161TwoNodes(t *testing.T) {
 	var exit *exec.ExitError
 	require.True(t, errors.As(err, &exit))
 	require.Contains(t, string(out), "is in use by process")
-	p.stage().visit(play.TCP).login("romeo")
+	p.stage().visit(script.TCP).login("romeo")
 }
 
 // Row 54: secrets are made, and different on every node; what lies in the data folder is the owner's alone.

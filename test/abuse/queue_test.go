@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // metric reads a figure from the private listener: the sum over all lines that begin so.
@@ -56,7 +56,7 @@ var numbered = regexp.MustCompile(`<body>(\d+) `)
 // history reads somebody's whole archive, page by page, and returns the numbers that the bodies begin with.
 func (s *stage) history(name string) (numbers []int) {
 	s.t.Helper()
-	v := s.visit(play.TCP).login(name)
+	v := s.visit(script.TCP).login(name)
 	v.bind("reading")
 	after := ""
 	for {
@@ -84,7 +84,7 @@ func shrink(t *testing.T, conn net.Conn) {
 // deaf is somebody available who does not read.
 func (s *stage) deaf(name, manage string) *visitor {
 	s.t.Helper()
-	v := s.visit(play.TCP)
+	v := s.visit(script.TCP)
 	shrink(s.t, v.conn)
 	v.login(name).bind("balcony")
 	v.send("<presence/>" + manage)
@@ -114,7 +114,7 @@ func TestA3ReaderStops(t *testing.T) {
 			if row.reads {
 				go io.Copy(io.Discard, juliet.conn) // ends with the connection
 			}
-			romeo := s.actor(play.TCP, "romeo", "phone")
+			romeo := s.connect(script.TCP, "romeo", "phone")
 			tell(t, romeo, "<enable xmlns='urn:xmpp:sm:3'/>")
 			next(t, romeo)
 			padding := strings.Repeat("x", size)
@@ -139,7 +139,7 @@ func TestA82MemoryOfADeafClient(t *testing.T) {
 	for _, manage := range []string{"", "<enable xmlns='urn:xmpp:sm:3' resume='true'/>"} {
 		s := open(t)
 		s.deaf("juliet", manage)
-		romeo := s.actor(play.TCP, "romeo", "phone")
+		romeo := s.connect(script.TCP, "romeo", "phone")
 		before := heap()
 		padding := strings.Repeat("x", size)
 		for range messages {
@@ -162,7 +162,7 @@ func TestA81FloodOfRequests(t *testing.T) {
 		"pings": {"", "<iq type='get' id='1' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>", "<iq "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := s.visit(play.TCP)
+			v := s.visit(script.TCP)
 			shrink(t, v.conn)
 			v.login("romeo").bind("phone")
 			if row.enable != "" {
@@ -219,8 +219,8 @@ func TestA71RateOfStanzas(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, append(limit, "c2s.max_stanza_bytes=10000")...)
-			on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
-				romeo := s.actor(how, "romeo", "phone")
+			on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+				romeo := s.connect(how, "romeo", "phone")
 				began := time.Now()
 				for i := range 60 { // 6,000 bytes or so
 					tell(t, romeo, "<message xmlns='jabber:client' to='stranger%d@localhost' type='chat'><body>buy!</body></message>", i)
@@ -237,7 +237,7 @@ func TestA71RateOfStanzas(t *testing.T) {
 var previd = regexp.MustCompile(` id='([^']+)'`)
 
 // resumable is a stream that can be resumed, cut off, and its name.
-func (s *stage) resumable(how play.Transport, name, resource string) string {
+func (s *stage) resumable(how script.Transport, name, resource string) string {
 	s.t.Helper()
 	v := s.visit(how).login(name)
 	v.bind(resource)
@@ -254,7 +254,7 @@ func resume(previd, h string) string {
 // A77, A78: stream management out of turn, and more acknowledged than was sent.
 func TestA77StreamManagement(t *testing.T) {
 	s := open(t)
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
 		const enable, unexpected = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>", "<unexpected-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
 		v := s.visit(how)
 		v.open()
@@ -299,9 +299,9 @@ func TestA77StreamManagement(t *testing.T) {
 // A79: a stream that is another's, that is over, or that never was: the answers are the same.
 func TestA79ForeignResumption(t *testing.T) {
 	s := open(t, "c2s.resume_timeout=2s")
-	expired := s.resumable(play.TCP, "romeo", "expired")
+	expired := s.resumable(script.TCP, "romeo", "expired")
 	until(t, func() bool { return s.metric(`posthouse_c2s_ended_total{reason="expiry"}`) == 1 })
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
 		foreign := s.resumable(how, "juliet", "balcony")
 		v := s.visit(how).login("romeo")
 		refused := func(previd string) string {
@@ -322,7 +322,7 @@ func TestA79ForeignResumption(t *testing.T) {
 func TestA80ResumeRace(t *testing.T) {
 	s := open(t)
 	for range 10 {
-		id := s.resumable(play.TCP, "romeo", "phone")
+		id := s.resumable(script.TCP, "romeo", "phone")
 		var racers []*visitor
 		for i := range 8 {
 			racers = append(racers, s.visit(both[i%2]).login("romeo"))

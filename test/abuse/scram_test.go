@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // mechanisms are all that there are, and the type of channel binding that each is tried with.
@@ -25,7 +25,7 @@ var mechanisms = []struct{ name, binding string }{
 }
 
 // encrypted reports whether a transport has a channel to bind to.
-func encrypted(how play.Transport) bool { return how == play.StartTLS || how == play.DirectTLS }
+func encrypted(how script.Transport) bool { return how == script.StartTLS || how == script.DirectTLS }
 
 // claim is what somebody says to log in, every part of which can be bent.
 type claim struct {

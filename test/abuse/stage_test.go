@@ -16,28 +16,28 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/sqlite"
 	"github.com/posthouse-im/posthouse/test/nodetest"
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // patience bounds every wait. It is generous, because a slow machine must not fail a test.
 const patience = 30 * time.Second
 
 // both are the two kinds of streams: one long document, and one document for each element.
-var both = []play.Transport{play.TCP, play.WebSocket}
+var both = []script.Transport{script.TCP, script.WebSocket}
 
 // everywhere is all that a client can connect with.
-var everywhere = []play.Transport{play.TCP, play.StartTLS, play.DirectTLS, play.WebSocket}
+var everywhere = []script.Transport{script.TCP, script.StartTLS, script.DirectTLS, script.WebSocket}
 
 // stage is a node with romeo, juliet and a bystander.
 type stage struct {
 	*nodetest.Node
 	t         *testing.T
-	bystander *play.Actor
-	place     *play.Place // of a node that runs elsewhere; nil for the Node's
+	bystander *script.Client
+	place     *script.Place // of a node that runs elsewhere; nil for the Node's
 }
 
 // Place returns where the node listens now.
-func (s *stage) Place() play.Place {
+func (s *stage) Place() script.Place {
 	if s.place != nil {
 		return *s.place
 	}
@@ -63,7 +63,7 @@ func open(t *testing.T, overrides ...string) *stage {
 // sit seats the bystander.
 func (s *stage) sit() {
 	s.t.Helper()
-	a, err := play.Connect(s.t.Context(), s.Place(), play.DirectTLS, "bystander", password("bystander"))
+	a, err := script.Connect(s.t.Context(), s.Place(), script.DirectTLS, "bystander", password("bystander"))
 	require.NoError(s.t, err)
 	require.NoError(s.t, a.Bind("bench"))
 	s.bystander = a
@@ -125,27 +125,27 @@ func (s *stage) people(names ...string) {
 	})
 }
 
-// actor logs somebody in and binds a resource, without presence.
-func (s *stage) actor(how play.Transport, name, resource string) *play.Actor {
+// connect logs somebody in and binds a resource, without presence.
+func (s *stage) connect(how script.Transport, name, resource string) *script.Client {
 	s.t.Helper()
-	a, err := play.Connect(s.t.Context(), s.Place(), how, name, password(name))
+	a, err := script.Connect(s.t.Context(), s.Place(), how, name, password(name))
 	require.NoError(s.t, err)
 	s.t.Cleanup(a.Cut)
 	require.NoError(s.t, a.Bind(resource))
 	return a
 }
 
-// available is an actor who has sent presence and seen it come back.
-func (s *stage) available(how play.Transport, name, resource string) *play.Actor {
+// available is a client that has sent presence and seen it come back.
+func (s *stage) available(how script.Transport, name, resource string) *script.Client {
 	s.t.Helper()
-	a := s.actor(how, name, resource)
+	a := s.connect(how, name, resource)
 	tell(s.t, a, "<presence xmlns='jabber:client'/>")
-	_, _, err := a.Until(func(n *play.Node) bool { return n.Name.Local == "presence" && n.Attr("from") == a.JID })
+	_, _, err := a.Until(func(n *script.Element) bool { return n.Name.Local == "presence" && n.Attr("from") == a.JID })
 	require.NoError(s.t, err)
 	return a
 }
 
-func tell(t *testing.T, a *play.Actor, text string, args ...any) {
+func tell(t *testing.T, a *script.Client, text string, args ...any) {
 	t.Helper()
 	if len(args) > 0 {
 		text = fmt.Sprintf(text, args...)
@@ -154,7 +154,7 @@ func tell(t *testing.T, a *play.Actor, text string, args ...any) {
 }
 
 // ask sends an IQ that has that id and returns the answer.
-func ask(t *testing.T, a *play.Actor, id, iq string) *play.Node {
+func ask(t *testing.T, a *script.Client, id, iq string) *script.Element {
 	t.Helper()
 	n, _, err := a.Request(id, iq)
 	require.NoError(t, err)
@@ -162,7 +162,7 @@ func ask(t *testing.T, a *play.Actor, id, iq string) *play.Node {
 }
 
 // nothing requires that nothing has come until the server answers.
-func nothing(t *testing.T, a *play.Actor) {
+func nothing(t *testing.T, a *script.Client) {
 	t.Helper()
 	before, err := a.Barrier("nothing")
 	require.NoError(t, err)
@@ -170,7 +170,7 @@ func nothing(t *testing.T, a *play.Actor) {
 }
 
 // next is the next element that comes.
-func next(t *testing.T, a *play.Actor) *play.Node {
+func next(t *testing.T, a *script.Client) *script.Element {
 	t.Helper()
 	n, err := a.Next()
 	require.NoError(t, err)
@@ -178,7 +178,7 @@ func next(t *testing.T, a *play.Actor) *play.Node {
 }
 
 // refusal is the condition of a stanza error, "" for none.
-func refusal(n *play.Node) string {
+func refusal(n *script.Element) string {
 	e := n.Child("jabber:client", "error")
 	if n.Attr("type") != "error" || e == nil {
 		return ""
@@ -192,31 +192,31 @@ func refusal(n *play.Node) string {
 }
 
 // body is the text of a message.
-func body(n *play.Node) string {
+func body(n *script.Element) string {
 	if b := n.Child("jabber:client", "body"); b != nil {
 		return b.Text
 	}
 	return ""
 }
 
-// cast lends a node to a script, which makes its own accounts.
-type cast struct{ *stage }
+// scriptSystem lends a node to a script, which makes its own accounts.
+type scriptSystem struct{ *stage }
 
 // AddUser makes an account, if there is none yet.
-func (c cast) AddUser(name, _ string) error {
-	c.people(name)
+func (s scriptSystem) AddUser(name, _ string) error {
+	s.people(name)
 	return nil
 }
 
-// perform runs a script on both kinds of streams, each on a node of its own.
-func perform(t *testing.T, script string, overrides ...string) {
+// runScript runs a script on both kinds of streams, each on a node of its own.
+func runScript(t *testing.T, text string, overrides ...string) {
 	t.Helper()
 	for _, how := range both {
 		t.Run(string(how), func(t *testing.T) {
 			s := open(t, overrides...)
-			p, err := play.Parse(t.Name(), strings.ReplaceAll(script, "\n\t", "\n"))
+			p, err := script.Parse(t.Name(), strings.ReplaceAll(text, "\n\t", "\n"))
 			require.NoError(t, err)
-			require.NoError(t, p.Perform(t.Context(), cast{s}, how))
+			require.NoError(t, p.Run(t.Context(), scriptSystem{s}, how))
 		})
 	}
 }

@@ -7,15 +7,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // A55, A54, A56: addresses that are none, and addresses that are one written in several ways.
 func TestA55Addresses(t *testing.T) {
 	s := open(t)
-	juliet := s.available(play.TCP, "juliet", "balcony")
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
-		romeo := s.actor(how, "romeo", "phone")
+	juliet := s.available(script.TCP, "juliet", "balcony")
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+		romeo := s.connect(how, "romeo", "phone")
 		for i, to := range []string{
 			"@localhost", "juliet@", "juliet@localhost/", "ju liet@localhost", "ju&quot;liet@localhost", "ju&amp;liet@localhost", "ju&apos;liet@localhost",
 			"ju:liet@localhost", "&lt;juliet&gt;@localhost", "juliet@@localhost", strings.Repeat("a", 1024) + "@localhost",
@@ -47,8 +47,8 @@ func TestA55Addresses(t *testing.T) {
 // A59: nobody speaks for somebody else, in no kind of stanza, not even for another device of their own.
 func TestA59ForgedSender(t *testing.T) {
 	s := open(t)
-	juliet := s.available(play.TCP, "juliet", "balcony")
-	on(t, s, everywhere, func(t *testing.T, s *stage, how play.Transport) {
+	juliet := s.available(script.TCP, "juliet", "balcony")
+	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
 		for _, from := range []string{"bystander@localhost", "bystander@localhost/bench", "juliet@localhost", "romeo@localhost/other", "localhost", "romeo@example.org/phone"} {
 			for _, stanza := range []string{
 				"<message from='%s' to='juliet@localhost'><body>x</body></message>", "<presence from='%s'/>", "<presence from='%s' to='juliet@localhost' type='subscribe'/>",
@@ -73,9 +73,9 @@ func TestA59ForgedSender(t *testing.T) {
 // A60, A61, A62, A72: what is malformed is answered, an answer that nobody asked for is not.
 func TestA60MalformedStanzas(t *testing.T) {
 	s := open(t)
-	juliet := s.available(play.TCP, "juliet", "balcony")
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
-		romeo := s.actor(how, "romeo", "phone")
+	juliet := s.available(script.TCP, "juliet", "balcony")
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+		romeo := s.connect(how, "romeo", "phone")
 		const ping = "<ping xmlns='urn:xmpp:ping'/>"
 		for _, row := range []struct{ row, stanza, want string }{
 			{"A60", "<iq type='get'>" + ping + "</iq>", "bad-request"},
@@ -131,7 +131,7 @@ func TestA60MalformedStanzas(t *testing.T) {
 // A63, row 37 of the advisories: errors between two clients that answer everything end by themselves, and an answer reaches whom it is
 // addressed to as what it is: from its true sender.
 func TestA63ErrorsAreNotAnswered(t *testing.T) {
-	perform(t, `people: romeo juliet
+	runScript(t, `people: romeo juliet
 	romeo/orchard connects
 	juliet/balcony connects
 	romeo/orchard sends:
@@ -150,7 +150,7 @@ func TestA63ErrorsAreNotAnswered(t *testing.T) {
 
 // A64: what comes back with an error is neither kept nor waits for anybody.
 func TestA64ErrorIsNoMessage(t *testing.T) {
-	perform(t, `people: romeo juliet
+	runScript(t, `people: romeo juliet
 	romeo/orchard connects
 	romeo/orchard sends:
 	    <message to='juliet@localhost' type='error' id='e1'><body>dead letter</body><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>
@@ -169,9 +169,9 @@ func TestA64ErrorIsNoMessage(t *testing.T) {
 // A65, row 36: a roster is changed by its owner, and a push comes from nobody else.
 func TestA65ForgedRosterPush(t *testing.T) {
 	s := open(t)
-	juliet := s.available(play.TCP, "juliet", "balcony")
+	juliet := s.available(script.TCP, "juliet", "balcony")
 	ask(t, juliet, "r", "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>")
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
 		romeo := s.available(how, "romeo", "phone "+string(how))
 		for _, to := range []string{"juliet@localhost", "juliet@localhost/balcony", "juliet@localhost/other"} {
 			n := ask(t, romeo, "push", "<iq xmlns='jabber:client' type='set' id='push' to='"+to+"'><query xmlns='jabber:iq:roster'><item jid='evil@localhost' subscription='both'/></query></iq>")
@@ -188,7 +188,7 @@ func TestA65ForgedRosterPush(t *testing.T) {
 // A66: a roster has its bounds, and what is in it survives being quoted (A152).
 func TestA66RosterLimits(t *testing.T) {
 	s := open(t, "roster.max_items=5")
-	romeo := s.available(play.TCP, "romeo", "phone")
+	romeo := s.available(script.TCP, "romeo", "phone")
 	set := func(item string) string {
 		return refusal(ask(t, romeo, "set", "<iq type='set' id='set'><query xmlns='jabber:iq:roster'>"+item+"</query></iq>"))
 	}
@@ -207,11 +207,11 @@ func TestA66RosterLimits(t *testing.T) {
 		require.Equal(t, map[bool]string{false: "", true: "resource-constraint"}[i >= 4], set(fmt.Sprintf("<item jid='c%d@localhost'/>", i)))
 	}
 	tell(t, romeo, "<presence to='juliet@localhost' type='subscribe' id='one-more'/>")
-	n, _, err := romeo.Until(func(n *play.Node) bool { return n.Attr("id") == "one-more" })
+	n, _, err := romeo.Until(func(n *script.Element) bool { return n.Attr("id") == "one-more" })
 	require.NoError(t, err)
 	require.Equal(t, "resource-constraint", refusal(n), "by way of a subscription")
 	s.restart()
-	romeo = s.actor(play.TCP, "romeo", "phone")
+	romeo = s.connect(script.TCP, "romeo", "phone")
 	items := ask(t, romeo, "r", "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>").Child("jabber:iq:roster", "query").Children
 	require.Len(t, items, 5)
 	for _, item := range items {
@@ -227,7 +227,7 @@ func TestA66RosterLimits(t *testing.T) {
 func TestA67SubscriptionSpam(t *testing.T) {
 	s := open(t, "roster.requests_per_day=3", "roster.max_requests=2")
 	s.people("a", "b", "c", "d")
-	spammer := s.available(play.TCP, "romeo", "phone")
+	spammer := s.available(script.TCP, "romeo", "phone")
 	for i, name := range []string{"a", "b", "c", "d"} {
 		tell(t, spammer, "<presence to='%s@localhost' type='subscribe' id='%s'/>", name, name)
 		before, err := spammer.Barrier("after")
@@ -239,14 +239,14 @@ func TestA67SubscriptionSpam(t *testing.T) {
 		require.Equal(t, map[bool]string{true: "policy-violation"}[i >= 3], refusals, name)
 	}
 	for _, name := range []string{"a", "b", "c"} {
-		tell(t, s.available(play.TCP, name, "x"), "<presence to='juliet@localhost' type='subscribe'/>")
+		tell(t, s.available(script.TCP, name, "x"), "<presence to='juliet@localhost' type='subscribe'/>")
 	}
 	for _, name := range []string{"a", "b", "c"} {
-		_, err := s.actor(play.TCP, name, "y").Barrier("asked")
+		_, err := s.connect(script.TCP, name, "y").Barrier("asked")
 		require.NoError(t, err)
 	}
 	var asked []string
-	juliet := s.actor(play.TCP, "juliet", "balcony")
+	juliet := s.connect(script.TCP, "juliet", "balcony")
 	tell(t, juliet, "<presence/>")
 	before, err := juliet.Barrier("all")
 	require.NoError(t, err)
@@ -261,7 +261,7 @@ func TestA67SubscriptionSpam(t *testing.T) {
 // A68: a device that flickers is told to stop, and ended when it does not.
 func TestA68PresenceFlap(t *testing.T) {
 	s := open(t, "local.presence_burst=5", "local.presence_rate=0.001")
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
 		v := s.visit(how).login("romeo")
 		v.bind("phone")
 		for range 5 {
@@ -280,8 +280,8 @@ func TestA68PresenceFlap(t *testing.T) {
 // A69, and row 53: who is not allowed to see somebody's presence learns nothing: not whether they are there, nor whether they exist.
 func TestA69Strangers(t *testing.T) {
 	s := open(t)
-	juliet := s.available(play.TCP, "juliet", "balcony")
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+	juliet := s.available(script.TCP, "juliet", "balcony")
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
 		romeo := s.available(how, "romeo", "phone")
 		seen := map[string]string{}
 		for _, whom := range []string{"juliet@localhost", "juliet@localhost/balcony", "juliet@localhost/other", "nobody@localhost", "nobody@localhost/balcony"} {
@@ -311,7 +311,7 @@ func TestA69Strangers(t *testing.T) {
 // A70: one resource belongs to one connection, and there are so many for an account.
 func TestA70Resources(t *testing.T) {
 	s := open(t, "session.max_resources=2")
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
 		old := s.visit(how).login("romeo")
 		old.bind("one")
 		s.visit(how).login("romeo").bind("one")
@@ -348,8 +348,8 @@ func TestA73ForgedAssertions(t *testing.T) {
 	s := open(t)
 	const foreign = "<stanza-id xmlns='urn:xmpp:sid:0' by='room@elsewhere.example' id='foreign'/><origin-id xmlns='urn:xmpp:sid:0' id='%s'/>" +
 		"<delay xmlns='urn:xmpp:delay' from='elsewhere.example' stamp='2001-01-01T00:00:00Z'/>"
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
-		romeo, juliet := s.available(how, "romeo", "phone "+string(how)), s.available(play.TCP, "juliet", "balcony")
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+		romeo, juliet := s.available(how, "romeo", "phone "+string(how)), s.available(script.TCP, "juliet", "balcony")
 		for i, order := range []func(body string) string{
 			func(body string) string { return strings.Join(forgeries, "") + body },
 			func(body string) string { return body + strings.Join(forgeries, "") },
@@ -375,7 +375,7 @@ func TestA73ForgedAssertions(t *testing.T) {
 			}
 		}
 	})
-	_, kept, err := s.actor(play.TCP, "juliet", "later").Request("h", "<iq type='set' id='h'><query xmlns='urn:xmpp:mam:2'/></iq>")
+	_, kept, err := s.connect(script.TCP, "juliet", "later").Request("h", "<iq type='set' id='h'><query xmlns='urn:xmpp:mam:2'/></iq>")
 	require.NoError(t, err)
 	require.Len(t, kept, 8)
 	for _, n := range kept {
@@ -386,9 +386,9 @@ func TestA73ForgedAssertions(t *testing.T) {
 // A76: a body may be anything that is text, and comes as it went.
 func TestA76OddBodies(t *testing.T) {
 	s := open(t)
-	juliet := s.available(play.TCP, "juliet", "balcony")
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
-		romeo := s.actor(how, "romeo", "phone")
+	juliet := s.available(script.TCP, "juliet", "balcony")
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+		romeo := s.connect(how, "romeo", "phone")
 		for _, text := range []string{
 			"a" + strings.Repeat("\u0301", 100_000), strings.Repeat("\u202e", 60_000), strings.Repeat("a", 200_000), strings.Repeat("\n", 200_000), strings.Repeat("\U0010FFFD", 50_000),
 		} {
@@ -404,7 +404,7 @@ func TestA76OddBodies(t *testing.T) {
 // Row 20: stanzas of protocols that are not spoken here, well formed and senseless, get an answer or none, and hurt nobody.
 func TestRow20SenselessStanzas(t *testing.T) {
 	s := open(t)
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
 		romeo := s.available(how, "romeo", "phone")
 		var names []string
 		for _, space := range []string{

@@ -8,7 +8,7 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // nasty is content that must end a stream wherever it stands, with the condition. The parser's own tests have some hundred more of them; these
@@ -51,7 +51,7 @@ func times(n int, format string) string {
 // after the login, and nobody gets any of it.
 func TestA17MalformedXML(t *testing.T) {
 	s := open(t)
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
 		for _, row := range nasty {
 			about := row.row + " " + row.name
 			v := s.visit(how)
@@ -65,7 +65,7 @@ func TestA17MalformedXML(t *testing.T) {
 			requireRefused(t, v, row.condition, about+", logged in")
 		}
 	})
-	nothing(t, s.available(play.TCP, "juliet", "balcony"))
+	nothing(t, s.available(script.TCP, "juliet", "balcony"))
 }
 
 // requireFails is fails with a word on what was tried.
@@ -101,41 +101,41 @@ func TestA25StreamHeaders(t *testing.T) {
 	s := open(t, "c2s.gone_domains=old.example")
 	for _, row := range []struct {
 		row, name string
-		how       play.Transport
+		how       script.Transport
 		in        string
 		condition string
 	}{
-		{"A17", "HTTP", play.TCP, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "not-well-formed"},
-		{"A17", "TLS", play.TCP, "\x16\x03\x01\x02\x00\x01", "not-well-formed"},
-		{"A17", "XML 1.1", play.TCP, streamHeader("'1.0'?>", "'1.1'?>"), "not-well-formed"},
-		{"A18", "comment", play.TCP, "<!-- -->" + header, "restricted-xml"},
-		{"A19", "UTF-16", play.TCP, "\xff\xfe<\x00?\x00", "unsupported-encoding"},
-		{"A19", "UTF-16 declared", play.TCP, streamHeader("?>", " encoding='UTF-16'?>"), "unsupported-encoding"},
-		{"A19", "byte order mark in the middle", play.TCP, header + "\ufeff", "unsupported-encoding"},
-		{"A24", "text between stanzas", play.TCP, header + "hello", "bad-format"},
-		{"A25", "stream namespace", play.TCP, streamHeader("etherx.jabber.org", "example.org"), "invalid-namespace"},
-		{"A25", "content namespace", play.TCP, streamHeader("jabber:client", "jabber:server"), "invalid-namespace"},
-		{"A26", "prefix", play.TCP, strings.ReplaceAll(strings.ReplaceAll(header, "stream:stream", "flood:stream"), "xmlns:stream", "xmlns:flood"), "bad-namespace-prefix"},
-		{"A27", "version 0.9", play.TCP, streamHeader("version='1.0' to", "version='0.9' to"), "unsupported-version"},
-		{"A27", "no version", play.TCP, streamHeader("version='1.0' to", "to"), "unsupported-version"},
-		{"A28", "unknown host", play.TCP, streamHeader("to='localhost'", "to='example.org'"), "host-unknown"},
-		{"A28", "host that was", play.TCP, streamHeader("to='localhost'", "to='old.example'"), "host-gone"},
-		{"A29", "no address", play.TCP, streamHeader(" to='localhost'", ""), "improper-addressing"},
-		{"A29", "empty address", play.TCP, streamHeader("'localhost'", "''"), "improper-addressing"},
-		{"A29", "malformed address", play.TCP, streamHeader("'localhost'", "'@localhost'"), "improper-addressing"},
-		{"A29", "address of a person", play.TCP, streamHeader("'localhost'", "'romeo@localhost'"), "improper-addressing"},
-		{"A30", "unknown element", play.TCP, header + "<body xmlns='http://jabber.org/protocol/httpbind'/>", "unsupported-stanza-type"},
-		{"A33", "header again", play.TCP, header + strings.TrimPrefix(header, "<?xml version='1.0'?>"), "policy-violation"},
-		{"A33", "declaration again", play.TCP, header + header, "not-well-formed"},
+		{"A17", "HTTP", script.TCP, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "not-well-formed"},
+		{"A17", "TLS", script.TCP, "\x16\x03\x01\x02\x00\x01", "not-well-formed"},
+		{"A17", "XML 1.1", script.TCP, streamHeader("'1.0'?>", "'1.1'?>"), "not-well-formed"},
+		{"A18", "comment", script.TCP, "<!-- -->" + header, "restricted-xml"},
+		{"A19", "UTF-16", script.TCP, "\xff\xfe<\x00?\x00", "unsupported-encoding"},
+		{"A19", "UTF-16 declared", script.TCP, streamHeader("?>", " encoding='UTF-16'?>"), "unsupported-encoding"},
+		{"A19", "byte order mark in the middle", script.TCP, header + "\ufeff", "unsupported-encoding"},
+		{"A24", "text between stanzas", script.TCP, header + "hello", "bad-format"},
+		{"A25", "stream namespace", script.TCP, streamHeader("etherx.jabber.org", "example.org"), "invalid-namespace"},
+		{"A25", "content namespace", script.TCP, streamHeader("jabber:client", "jabber:server"), "invalid-namespace"},
+		{"A26", "prefix", script.TCP, strings.ReplaceAll(strings.ReplaceAll(header, "stream:stream", "flood:stream"), "xmlns:stream", "xmlns:flood"), "bad-namespace-prefix"},
+		{"A27", "version 0.9", script.TCP, streamHeader("version='1.0' to", "version='0.9' to"), "unsupported-version"},
+		{"A27", "no version", script.TCP, streamHeader("version='1.0' to", "to"), "unsupported-version"},
+		{"A28", "unknown host", script.TCP, streamHeader("to='localhost'", "to='example.org'"), "host-unknown"},
+		{"A28", "host that was", script.TCP, streamHeader("to='localhost'", "to='old.example'"), "host-gone"},
+		{"A29", "no address", script.TCP, streamHeader(" to='localhost'", ""), "improper-addressing"},
+		{"A29", "empty address", script.TCP, streamHeader("'localhost'", "''"), "improper-addressing"},
+		{"A29", "malformed address", script.TCP, streamHeader("'localhost'", "'@localhost'"), "improper-addressing"},
+		{"A29", "address of a person", script.TCP, streamHeader("'localhost'", "'romeo@localhost'"), "improper-addressing"},
+		{"A30", "unknown element", script.TCP, header + "<body xmlns='http://jabber.org/protocol/httpbind'/>", "unsupported-stanza-type"},
+		{"A33", "header again", script.TCP, header + strings.TrimPrefix(header, "<?xml version='1.0'?>"), "policy-violation"},
+		{"A33", "declaration again", script.TCP, header + header, "not-well-formed"},
 
-		{"A24", "text", play.WebSocket, "GET / HTTP/1.1", "bad-format"},
-		{"A18", "comment", play.WebSocket, "<!-- -->" + opening, "restricted-xml"},
-		{"A27", "version 0.9", play.WebSocket, openElement("1.0", "0.9"), "unsupported-version"},
-		{"A28", "unknown host", play.WebSocket, openElement("'localhost'", "'example.org'"), "host-unknown"},
-		{"A28", "host that was", play.WebSocket, openElement("'localhost'", "'old.example'"), "host-gone"},
-		{"A29", "no address", play.WebSocket, openElement(" to='localhost'", ""), "improper-addressing"},
-		{"A109", "header of TCP", play.WebSocket, strings.TrimPrefix(header, "<?xml version='1.0'?>"), "invalid-namespace"},
-		{"A109", "stanza without a stream", play.WebSocket, "<message xmlns='jabber:client'/>", "invalid-namespace"},
+		{"A24", "text", script.WebSocket, "GET / HTTP/1.1", "bad-format"},
+		{"A18", "comment", script.WebSocket, "<!-- -->" + opening, "restricted-xml"},
+		{"A27", "version 0.9", script.WebSocket, openElement("1.0", "0.9"), "unsupported-version"},
+		{"A28", "unknown host", script.WebSocket, openElement("'localhost'", "'example.org'"), "host-unknown"},
+		{"A28", "host that was", script.WebSocket, openElement("'localhost'", "'old.example'"), "host-gone"},
+		{"A29", "no address", script.WebSocket, openElement(" to='localhost'", ""), "improper-addressing"},
+		{"A109", "header of TCP", script.WebSocket, strings.TrimPrefix(header, "<?xml version='1.0'?>"), "invalid-namespace"},
+		{"A109", "stanza without a stream", script.WebSocket, "<message xmlns='jabber:client'/>", "invalid-namespace"},
 	} {
 		t.Run(row.row+" "+row.name+" "+string(row.how), func(t *testing.T) {
 			inner := *s
@@ -146,7 +146,7 @@ func TestA25StreamHeaders(t *testing.T) {
 		})
 	}
 	t.Run("A27 a later version is answered with ours", func(t *testing.T) {
-		v := s.visit(play.TCP)
+		v := s.visit(script.TCP)
 		v.send(streamHeader("version='1.0' to", "version='2.0' to"))
 		require.Contains(t, v.expect("<stream:stream", ">"), "version='1.0'")
 		v.expect("</stream:features>")
@@ -156,10 +156,10 @@ func TestA25StreamHeaders(t *testing.T) {
 // A20: entities that grow are refused where they begin to be declared, before there is anything to grow.
 func TestA20BillionLaughs(t *testing.T) {
 	s := open(t)
-	v := s.visit(play.TCP)
+	v := s.visit(script.TCP)
 	v.send("<?xml version='1.0'?><!DOCTYPE") // and no more
 	v.fails("restricted-xml")
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
 		v := s.visit(how)
 		v.open()
 		v.send("<!DOCTYPE") // likewise
@@ -170,7 +170,7 @@ func TestA20BillionLaughs(t *testing.T) {
 // A21: bytes are counted while they come, not when they have come.
 func TestA21StanzaTooBig(t *testing.T) {
 	s := open(t)
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
 		stanza := func(size int) string {
 			return "<iq xmlns='jabber:client' type='get' id='1' to='localhost'><ping xmlns='urn:xmpp:ping'/><x xmlns='u'>" + strings.Repeat("a", size)
 		}
@@ -208,7 +208,7 @@ func tooBig(t *testing.T, v *visitor) {
 // A22: elements are counted, few for strangers.
 func TestA22TooManyElements(t *testing.T) {
 	s := open(t)
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
 		v := s.visit(how)
 		v.open()
 		v.sendStanza("<iq type='get' id='1'>" + strings.Repeat("<a/>", 32) + "</iq>")
@@ -225,7 +225,7 @@ func TestA22TooManyElements(t *testing.T) {
 // A23: white space keeps a connection alive, a gigabyte of it does not.
 func TestA23Whitespace(t *testing.T) {
 	s := open(t)
-	v := s.visit(play.TCP).login("romeo")
+	v := s.visit(script.TCP).login("romeo")
 	v.bind("phone")
 	for range 10 {
 		v.send(strings.Repeat(" \n\t\r", 1000) + "<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>")
@@ -238,8 +238,8 @@ func TestA23Whitespace(t *testing.T) {
 // A31, A32, and row 17 of the advisories: nothing is done for somebody who has not logged in, nor before a resource is bound.
 func TestA31TooEarly(t *testing.T) {
 	s := open(t, "registration=open")
-	juliet := s.available(play.TCP, "juliet", "balcony")
-	on(t, s, everywhere, func(t *testing.T, s *stage, how play.Transport) {
+	juliet := s.available(script.TCP, "juliet", "balcony")
+	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
 		for _, stanza := range []string{
 			"<message to='juliet@localhost'><body>x</body></message>",
 			"<presence/>",
@@ -277,8 +277,8 @@ func TestA31TooEarly(t *testing.T) {
 // A33 and A34, row 40 of the advisories: what looks like the stream inside a stanza is payload or text, and reaches the other side as such.
 func TestA34StreamTagsInPayload(t *testing.T) {
 	s := open(t)
-	juliet := s.available(play.TCP, "juliet", "balcony")
-	on(t, s, both, func(t *testing.T, s *stage, how play.Transport) {
+	juliet := s.available(script.TCP, "juliet", "balcony")
+	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
 		v := s.visit(how).login("romeo")
 		v.bind("phone")
 		for _, text := range []string{

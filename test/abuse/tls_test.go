@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // doors are ways to begin TLS with a node whose HTTP listener speaks it: over a socket that waits for a hello.
@@ -18,7 +18,7 @@ func (s *stage) doors() map[string]func() net.Conn {
 	return map[string]func() net.Conn{
 		"direct": func() net.Conn { return dial(s.t, "", s.Place().XMPPTLS) },
 		"STARTTLS": func() net.Conn {
-			v := s.visit(play.TCP)
+			v := s.visit(script.TCP)
 			v.open()
 			v.send(starttls)
 			v.expect("<proceed", ">")

@@ -14,7 +14,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/node"
 	"github.com/posthouse-im/posthouse/store/sqlite"
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // shown is what somebody shows to log in with a token, every part of which can be bent.
@@ -24,7 +24,7 @@ type shown struct {
 }
 
 // attempt shows it on a new stream, and returns the condition of the refusal, "" for success.
-func (w shown) attempt(s *stage, how play.Transport) string {
+func (w shown) attempt(s *stage, how script.Transport) string {
 	s.t.Helper()
 	v := s.visit(how)
 	defer v.conn.Close()
@@ -46,7 +46,7 @@ func (w shown) attempt(s *stage, how play.Transport) string {
 var tokenText = regexp.MustCompile(` token='([^']+)'`)
 
 // token logs in with the password and returns a token.
-func (s *stage) token(how play.Transport, name, device, mechanism string) string {
+func (s *stage) token(how script.Transport, name, device, mechanism string) string {
 	s.t.Helper()
 	v := s.visit(how)
 	defer v.conn.Close()
@@ -60,7 +60,7 @@ func (s *stage) token(how play.Transport, name, device, mechanism string) string
 // A50: a token is good for whom, what and how it was made, and each count once. What was not it tells nothing.
 func TestA50Tokens(t *testing.T) {
 	s := open(t, "auth.failures.per_user=-1", "auth.failures.per_address=-1", "auth.failures.known_per_user=-1")
-	on(t, s, everywhere, func(t *testing.T, s *stage, how play.Transport) {
+	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
 		device := fmt.Sprint("phone on ", how)
 		right := shown{mechanism: "HT-SHA-256-NONE", name: "romeo", device: device, token: s.token(how, "romeo", device, "HT-SHA-256-NONE")}
 		s.token(how, "juliet", device, "HT-SHA-256-NONE")
@@ -123,9 +123,9 @@ func TestA50TokensEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
-			right := shown{mechanism: "HT-SHA-256-NONE", name: "romeo", device: "phone", token: s.token(play.TCP, "romeo", "phone", "HT-SHA-256-NONE")}
-			require.Empty(t, right.attempt(s, play.TCP))
-			v := s.visit(play.TCP)
+			right := shown{mechanism: "HT-SHA-256-NONE", name: "romeo", device: "phone", token: s.token(script.TCP, "romeo", "phone", "HT-SHA-256-NONE")}
+			require.Empty(t, right.attempt(s, script.TCP))
+			v := s.visit(script.TCP)
 			v.open()
 			v.send(authenticate("PLAIN", plain("", "romeo", password("romeo")), "<user-agent id='phone'/><bind xmlns='urn:xmpp:bind:0'/>"))
 			v.expect("<bound", "</success>", "</stream:features>")
@@ -134,7 +134,7 @@ func TestA50TokensEnd(t *testing.T) {
 			require.NoError(t, end(other))
 			require.NoError(t, other.Close())
 			v.fails("not-authorized")
-			require.Equal(t, "not-authorized", right.attempt(s, play.TCP))
+			require.Equal(t, "not-authorized", right.attempt(s, script.TCP))
 		})
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/gobwas/ws/wsutil"
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 const (
@@ -51,21 +51,21 @@ func from(address string) *net.Dialer {
 }
 
 // visit connects; no stream is opened. With StartTLS, the connection is in TLS already.
-func (s *stage) visit(how play.Transport) *visitor {
+func (s *stage) visit(how script.Transport) *visitor {
 	s.t.Helper()
 	return s.visitFrom("", how)
 }
 
-func (s *stage) visitFrom(address string, how play.Transport) *visitor {
+func (s *stage) visitFrom(address string, how script.Transport) *visitor {
 	s.t.Helper()
 	v, err := s.tryVisit(address, how)
 	require.NoError(s.t, err)
 	return v
 }
 
-func (s *stage) tryVisit(address string, how play.Transport) (v *visitor, err error) {
-	v = &visitor{t: s.t, framed: how == play.WebSocket}
-	place := map[play.Transport]string{play.TCP: s.Place().XMPP, play.StartTLS: s.Place().XMPP, play.DirectTLS: s.Place().XMPPTLS}[how]
+func (s *stage) tryVisit(address string, how script.Transport) (v *visitor, err error) {
+	v = &visitor{t: s.t, framed: how == script.WebSocket}
+	place := map[script.Transport]string{script.TCP: s.Place().XMPP, script.StartTLS: s.Place().XMPP, script.DirectTLS: s.Place().XMPPTLS}[how]
 	if v.framed {
 		d := ws.Dialer{Protocols: []string{"xmpp"}, NetDial: from(address).DialContext, Timeout: patience}
 		conn, rest, _, err := d.Dial(s.t.Context(), "ws://"+s.Place().HTTP+"/xmpp-websocket")
@@ -85,12 +85,12 @@ func (s *stage) tryVisit(address string, how play.Transport) (v *visitor, err er
 	}
 	s.t.Cleanup(func() { v.conn.Close() })
 	switch how {
-	case play.StartTLS:
+	case script.StartTLS:
 		v.open()
 		v.send(starttls)
 		v.expect("<proceed", ">")
 		v.secure()
-	case play.DirectTLS:
+	case script.DirectTLS:
 		v.secure()
 	}
 	return v, nil
@@ -260,7 +260,7 @@ func (v *visitor) failure() (condition, text string) {
 var saslFailure = regexp.MustCompile(`<failure[^>]*><([a-z-]+)[^>]*/>(.*)</failure>`)
 
 // on runs a test on each of the given transports, on one node.
-func on(t *testing.T, s *stage, hows []play.Transport, run func(t *testing.T, s *stage, how play.Transport)) {
+func on(t *testing.T, s *stage, hows []script.Transport, run func(t *testing.T, s *stage, how script.Transport)) {
 	for _, how := range hows {
 		t.Run(string(how), func(t *testing.T) {
 			inner := *s

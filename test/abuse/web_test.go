@@ -15,7 +15,7 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // raw sends a request as it stands and returns the answer's status, 0 for none, its headers and its body.
@@ -160,7 +160,7 @@ func TestA108Frames(t *testing.T) {
 		"after the stream is open":     {open + frame(fin|binaryFrame, "x", 0), 1003},
 	} {
 		before := heap()
-		v := s.visit(play.WebSocket)
+		v := s.visit(script.WebSocket)
 		_, _ = io.WriteString(v.conn, row.in)
 		v.rest()
 		require.Equal(t, row.code, v.code, name)
@@ -168,7 +168,7 @@ func TestA108Frames(t *testing.T) {
 			require.Less(t, after-before, uint64(4<<20), name)
 		}
 	}
-	v := s.visit(play.WebSocket) // an element in thirty pieces is one element
+	v := s.visit(script.WebSocket) // an element in thirty pieces is one element
 	pieces := frame(text, "", 0)
 	for i, c := range []string{opening[:10], opening[10:20], opening[20:]} {
 		pieces += frame(map[bool]byte{true: fin}[i == 2], c, 0)
@@ -194,7 +194,7 @@ func TestA109Messages(t *testing.T) {
 		"declaration":            "<?xml version='1.0'?><?xml version='1.0'?><presence xmlns='jabber:client'/>",
 		"no namespace":           "<presence/>",
 	} {
-		v := s.visit(play.WebSocket).login("romeo")
+		v := s.visit(script.WebSocket).login("romeo")
 		v.bind("phone")
 		v.send(in)
 		rest := v.rest()
@@ -303,7 +303,7 @@ func TestRow80Labels(t *testing.T) {
 	}
 	use := func(n int) {
 		s.raw(s.Place().HTTP, fmt.Sprintf("M%d /p%d HTTP/1.1\r\nHost: h%d\r\nConnection: close\r\n\r\n", n, n, n))
-		v := s.visit(play.TCP)
+		v := s.visit(script.TCP)
 		v.open()
 		v.send(saslAuth(fmt.Sprint("MECH-", n), ""))
 		v.failure()

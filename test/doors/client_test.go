@@ -11,7 +11,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/client"
 	"github.com/posthouse-im/posthouse/test/nodetest"
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
@@ -36,7 +36,7 @@ func stage(t *testing.T, people ...string) *nodetest.Node {
 }
 
 // addresses are the ways in which a compact stream can be had.
-func addresses(p play.Place) map[string]string {
+func addresses(p script.Place) map[string]string {
 	return map[string]string{"TCP": "tcp://" + p.Compact, "TLS": "tls://" + p.XMPPTLS, "WebSocket": "ws://" + p.HTTP + "/xmpp-websocket"}
 }
 

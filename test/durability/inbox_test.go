@@ -11,10 +11,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
-// inbox is what one recipient received without asking for history. It belongs to the goroutine that plays the recipient.
+// inbox is what one recipient received without asking for history. It belongs to the recipient's goroutine.
 type inbox struct {
 	// streams holds what came on each stream. A resumed stream goes on.
 	streams []received
@@ -32,7 +32,7 @@ type received struct {
 func (b *inbox) open() { b.streams = append(b.streams, received{crashes: b.crashes}) }
 
 // take notes a message and returns its body, "" when it has none.
-func (b *inbox) take(n *play.Node) string {
+func (b *inbox) take(n *script.Element) string {
 	body, id := n.Child("jabber:client", "body"), n.Child(nsSID, "stanza-id")
 	if n.Name.Local != "message" || body == nil {
 		return ""
@@ -108,7 +108,7 @@ type recipient struct {
 }
 
 // take notes what came and returns the body of a message, "" for anything else.
-func (r *recipient) take(n *play.Node) string {
+func (r *recipient) take(n *script.Element) string {
 	switch n.Name.Local {
 	case "message", "presence", "iq":
 		r.handled++
@@ -142,7 +142,7 @@ func recipients(l *load) (all []*recipient) {
 }
 
 // enter logs in anew and becomes available.
-func (r *recipient) enter(ctx context.Context) (*play.Actor, error) {
+func (r *recipient) enter(ctx context.Context) (*script.Client, error) {
 	a, err := r.load.house.connect(ctx, r.pair.recipient())
 	if err != nil {
 		return nil, err
@@ -164,14 +164,14 @@ func (r *recipient) enter(ctx context.Context) (*play.Actor, error) {
 }
 
 // drop cuts the connection and notes what had come in.
-func (r *recipient) drop(a *play.Actor) {
+func (r *recipient) drop(a *script.Client) {
 	for _, n := range a.Break() {
 		r.take(n)
 	}
 }
 
 // readTo reads until a message with that body has come.
-func (r *recipient) readTo(a *play.Actor, body string) error {
+func (r *recipient) readTo(a *script.Client, body string) error {
 	for {
 		n, err := a.Next()
 		if err != nil {

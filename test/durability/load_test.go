@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 const (
@@ -33,7 +33,7 @@ type load struct {
 	told  atomic.Int64 // how many of them ended with <system-shutdown/>
 }
 
-// pair is two people, of whom the first writes to the second. It belongs to the goroutine that plays the first.
+// pair is two people, of whom the first writes to the second. It belongs to the first one's goroutine.
 type pair struct {
 	number int
 	// online: the recipient is there during the load.
@@ -103,7 +103,7 @@ func after(most time.Duration, f func()) func() {
 }
 
 // listen reads what comes to a recipient until the connection ends.
-func (l *load) listen(a *play.Actor) {
+func (l *load) listen(a *script.Client) {
 	defer a.Cut()
 	if a.Write("<presence/>") != nil {
 		return
@@ -119,7 +119,7 @@ func (l *load) listen(a *play.Actor) {
 }
 
 // heard notes the last words of the server.
-func (l *load) heard(n *play.Node) {
+func (l *load) heard(n *script.Element) {
 	if n.Name.Space == nsStreams && n.Name.Local == "error" && n.Child("urn:ietf:params:xml:ns:xmpp-streams", "system-shutdown") != nil {
 		l.told.Add(1)
 	}
@@ -130,10 +130,10 @@ const window = 4
 
 // sending is one stream of a sender.
 type sending struct {
-	load  *load
-	pair  *pair
-	round int
-	actor *play.Actor
+	load   *load
+	pair   *pair
+	round  int
+	client *script.Client
 	// queue is what is to be sent before anything new.
 	queue []string
 	// stream holds the bodies sent since stream management was enabled, of which the first acked are acknowledged.
@@ -149,7 +149,7 @@ func (l *load) send(ctx context.Context, p *pair, round int, progress func()) {
 		return
 	}
 	defer a.Cut()
-	s := &sending{load: l, pair: p, round: round, actor: a, next: 1}
+	s := &sending{load: l, pair: p, round: round, client: a, next: 1}
 	if p.again {
 		s.queue = slices.Clone(p.unacknowledged())
 		if confirm(a) != nil {
@@ -166,17 +166,17 @@ func (l *load) send(ctx context.Context, p *pair, round int, progress func()) {
 }
 
 // confirm asks for confirmations.
-func confirm(a *play.Actor) error {
+func confirm(a *script.Client) error {
 	_, _, err := a.Request("confirm", "<iq type='set' id='confirm'><enable xmlns='"+nsConfirm+"'/></iq>")
 	return err
 }
 
 // enable turns on stream management that can be resumed and returns the answer, nil when the connection has ended.
-func enable(a *play.Actor) *play.Node {
+func enable(a *script.Client) *script.Element {
 	if a.Write("<enable xmlns='"+nsSM+"' resume='true'/>") != nil {
 		return nil
 	}
-	n, _, err := a.Until(func(n *play.Node) bool { return n.Name.Space == nsSM })
+	n, _, err := a.Until(func(n *script.Element) bool { return n.Name.Space == nsSM })
 	if err != nil || n.Name.Local != "enabled" {
 		return nil
 	}
@@ -190,7 +190,7 @@ func (s *sending) step() error {
 			break // what was answered before the end still counts
 		}
 	}
-	n, err := s.actor.Next()
+	n, err := s.client.Next()
 	if err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (s *sending) write(count int) error {
 		text.WriteString(s.pair.message(body))
 	}
 	text.WriteString("<r xmlns='" + nsSM + "'/>")
-	return s.actor.Write(text.String())
+	return s.client.Write(text.String())
 }
 
 // message is a message as it is sent, each time the same.
@@ -227,7 +227,7 @@ func (p *pair) message(body string) string {
 }
 
 // take notes what the server said.
-func (s *sending) take(n *play.Node) {
+func (s *sending) take(n *script.Element) {
 	switch {
 	case n.Name.Space == nsSM && n.Name.Local == "a":
 		h, err := strconv.Atoi(n.Attr("h"))
@@ -253,7 +253,7 @@ func (s *sending) acknowledged(h int) {
 }
 
 // confirmed notes a confirmation, which is an acknowledgement too.
-func (p *pair) confirmed(c *play.Node) receipt {
+func (p *pair) confirmed(c *script.Element) receipt {
 	number, _ := strconv.Atoi(c.Attr("number"))
 	r := receipt{id: c.Attr("stanza-id"), number: number, duplicate: c.Attr("duplicate") == "true"}
 	p.receipts[c.Attr("id")] = r

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // TestKillWhileResuming ends the process while both sides of every conversation lose their connections and resume their streams all
@@ -57,7 +57,7 @@ func (r *recipient) refused(ctx context.Context) error {
 	if r.stream == "" {
 		return nil
 	}
-	a, err := play.Connect(ctx, r.load.house.place, play.TCP, user(r.pair.recipient()), password)
+	a, err := script.Connect(ctx, r.load.house.place, script.TCP, user(r.pair.recipient()), password)
 	if err != nil {
 		return err
 	}
@@ -118,8 +118,8 @@ func (w *wandering) run(ctx context.Context, people []*recipient) {
 var errRefused = errors.New("the stream was not resumed")
 
 // resume connects again.
-func (w *wandering) resume(ctx context.Context, person int, stream string, handled uint32) (*play.Actor, uint32, error) {
-	a, err := play.Connect(ctx, w.load.house.place, play.TCP, user(person), password)
+func (w *wandering) resume(ctx context.Context, person int, stream string, handled uint32) (*script.Client, uint32, error) {
+	a, err := script.Connect(ctx, w.load.house.place, script.TCP, user(person), password)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -136,13 +136,13 @@ func (w *wandering) resume(ctx context.Context, person int, stream string, handl
 	return a, h, nil
 }
 
-// receive plays a recipient until the node has ended.
+// receive acts as a recipient until the node has ended.
 func (w *wandering) receive(ctx context.Context, r *recipient) {
 	r.stream = ""
 	a, err := r.enter(ctx)
 	for err == nil {
 		for range 1 + rand.IntN(60) {
-			var n *play.Node
+			var n *script.Element
 			if n, err = a.Next(); err != nil {
 				break
 			}
@@ -155,7 +155,7 @@ func (w *wandering) receive(ctx context.Context, r *recipient) {
 	}
 }
 
-// send plays a sender until the node has ended.
+// send acts as a sender until the node has ended.
 func (w *wandering) send(ctx context.Context, p *pair) {
 	a, err := w.load.house.connect(ctx, p.sender())
 	if err != nil {
@@ -167,7 +167,7 @@ func (w *wandering) send(ctx context.Context, p *pair) {
 		return
 	}
 	stream := enabled.Attr("id")
-	s := &sending{load: w.load, pair: p, round: w.round, actor: a, next: 1}
+	s := &sending{load: w.load, pair: p, round: w.round, client: a, next: 1}
 	for {
 		for range 1 + rand.IntN(12) {
 			if err = s.step(); err != nil {
@@ -175,17 +175,17 @@ func (w *wandering) send(ctx context.Context, p *pair) {
 			}
 			w.progress()
 		}
-		for _, n := range s.actor.Break() {
+		for _, n := range s.client.Break() {
 			s.take(n)
 		}
 		if err != nil {
 			return
 		}
-		a, h, err := w.resume(ctx, p.sender(), stream, s.actor.Handled)
+		a, h, err := w.resume(ctx, p.sender(), stream, s.client.Handled)
 		if err != nil {
 			return
 		}
-		s.actor = a
+		s.client = a
 		if int(h) < s.acked || int(h) > len(s.stream) {
 			w.bad("%s: %d handled at resumption, %d acknowledged before, %d sent", a.Name, h, s.acked, len(s.stream))
 			return

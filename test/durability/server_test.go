@@ -17,7 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // patience bounds every wait for a process.
@@ -60,7 +60,7 @@ type house struct {
 	bin, data, config string
 	// inside is what a command is run under, to be where the data folder can be seen; nil for everywhere.
 	inside []string
-	place  play.Place
+	place  script.Place
 }
 
 // newHouse writes a configuration for a node on free ports with its data in that folder.
@@ -68,7 +68,7 @@ func newHouse(t *testing.T, data, durability string) *house {
 	t.Helper()
 	port := freePort(t)
 	h := &house{bin: binary(t, ""), data: data, config: filepath.Join(t.TempDir(), "node.yaml")}
-	h.place = play.Place{XMPP: port, Domain: "localhost"}
+	h.place = script.Place{XMPP: port, Domain: "localhost"}
 	require.NoError(t, os.WriteFile(h.config, []byte(strings.Join([]string{
 		"data: " + data,
 		"durability: " + durability,
@@ -225,8 +225,8 @@ func (l *tail) String() string {
 }
 
 // connect logs a person in, without presence.
-func (h *house) connect(ctx context.Context, i int) (*play.Actor, error) {
-	a, err := play.Connect(ctx, h.place, play.TCP, user(i), password)
+func (h *house) connect(ctx context.Context, i int) (*script.Client, error) {
+	a, err := script.Connect(ctx, h.place, script.TCP, user(i), password)
 	if err != nil {
 		return nil, err
 	}

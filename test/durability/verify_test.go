@@ -8,7 +8,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // verify compares both parties' histories with what was sent and acknowledged, on a running node, and returns what is wrong.
@@ -139,7 +139,7 @@ func parts(body string) (round, number int) {
 
 // goOn sends again what was not acknowledged, where the sender can do that without doubling, and one more message,
 // and looks at the numbers that they are given.
-func (p *pair) goOn(a *play.Actor, round int, bad func(format string, args ...any)) error {
+func (p *pair) goOn(a *script.Client, round int, bad func(format string, args ...any)) error {
 	if err := confirm(a); err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (p *pair) goOn(a *play.Actor, round int, bad func(format string, args ...an
 }
 
 // sendAll sends messages and waits for their confirmations, which come in the same order.
-func (p *pair) sendAll(a *play.Actor, bodies []string) (answers []receipt, err error) {
+func (p *pair) sendAll(a *script.Client, bodies []string) (answers []receipt, err error) {
 	var text strings.Builder
 	for _, body := range bodies {
 		text.WriteString(p.message(body))
@@ -187,7 +187,7 @@ func (p *pair) sendAll(a *play.Actor, bodies []string) (answers []receipt, err e
 		return nil, err
 	}
 	for _, body := range bodies {
-		n, _, err := a.Until(func(n *play.Node) bool { return n.Child(nsConfirm, "confirmed") != nil })
+		n, _, err := a.Until(func(n *script.Element) bool { return n.Child(nsConfirm, "confirmed") != nil })
 		if err != nil {
 			return nil, fmt.Errorf("waiting for the confirmation of %s: %w", body, err)
 		}
@@ -205,7 +205,7 @@ func (p *pair) sendAll(a *play.Actor, bodies []string) (answers []receipt, err e
 type entry struct{ id, body string }
 
 // history pages through the archive with another person (XEP-0313), from after a message on, "" for the beginning.
-func history(a *play.Actor, with, after string) ([]entry, error) {
+func history(a *script.Client, with, after string) ([]entry, error) {
 	var all []entry
 	for page := 0; ; page++ {
 		id := fmt.Sprintf("h%d", page)

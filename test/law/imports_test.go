@@ -55,7 +55,7 @@ var laws = []law{
 }
 
 // testsMay is what tests may import beside what their package may: the suites and fakes that exist for them, and real stores.
-var testsMay = []string{"wire/...", "store/...", "domain/router", "domain/session", "domain/auth", "test/play"}
+var testsMay = []string{"wire/...", "store/...", "domain/router", "domain/session", "domain/auth", "test/script"}
 
 func join(lists ...[]string) (all []string) {
 	for _, l := range lists {

@@ -22,7 +22,7 @@ import (
 	"github.com/posthouse-im/posthouse/node/settings"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/sqlite"
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // patience bounds the start and the end of a node.
@@ -42,7 +42,7 @@ type Node struct {
 
 	stop  context.CancelFunc
 	ended chan error
-	place play.Place
+	place script.Place
 	log   *problems
 }
 
@@ -87,7 +87,7 @@ func folder(t *testing.T) string {
 }
 
 // Place returns where the node listens now.
-func (n *Node) Place() play.Place { return n.place }
+func (n *Node) Place() script.Place { return n.place }
 
 // Folder returns the data folder.
 func (n *Node) Folder() string { return n.folder }
@@ -105,7 +105,7 @@ func (n *Node) start() {
 	}()
 	select {
 	case all := <-ready:
-		n.place = play.Place{Domain: "localhost"}
+		n.place = script.Place{Domain: "localhost"}
 		for _, l := range all {
 			switch l.Kind {
 			case "xmpp":

@@ -13,7 +13,7 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/sqlite"
 	"github.com/posthouse-im/posthouse/test/nodetest"
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 const (
@@ -33,22 +33,22 @@ func people(t *testing.T, server *nodetest.Node) *node.Accounts {
 	return p
 }
 
-// mustEnd waits until the server has ended an actor's stream, and checks what it said.
-func mustEnd(t *testing.T, a *play.Actor, began time.Time) {
+// mustEnd waits until the server has ended a client's stream, and checks what it said.
+func mustEnd(t *testing.T, a *script.Client, began time.Time) {
 	t.Helper()
-	n, _, err := a.Until(func(n *play.Node) bool {
+	n, _, err := a.Until(func(n *script.Element) bool {
 		return n.Name.Local == "error" && n.Name.Space == "http://etherx.jabber.org/streams"
 	})
 	require.NoError(t, err)
 	require.NotNil(t, n.Find("urn:ietf:params:xml:ns:xmpp-streams", "not-authorized"), "%v", n)
-	_, _, err = a.Until(func(*play.Node) bool { return false })
+	_, _, err = a.Until(func(*script.Element) bool { return false })
 	require.ErrorContains(t, err, "connection has ended")
 	require.Less(t, time.Since(began), noticed)
 }
 
-func refused(t *testing.T, at play.Place, name, password string) {
+func refused(t *testing.T, at script.Place, name, password string) {
 	t.Helper()
-	_, err := play.Connect(t.Context(), at, play.TCP, name, password)
+	_, err := script.Connect(t.Context(), at, script.TCP, name, password)
 	require.ErrorContains(t, err, "failure")
 }
 
@@ -66,9 +66,9 @@ func TestChangesFromOutside(t *testing.T) {
 			server := nodetest.New(t)
 			require.NoError(t, server.AddUser("romeo", secret))
 			require.NoError(t, server.AddUser("juliet", secret))
-			juliet := person(t, server.Place(), play.TCP, "juliet", secret)
-			phone := person(t, server.Place(), play.TCP, "romeo", secret)
-			web := device(t, server.Place(), play.WebSocket, "romeo", secret, "web")
+			juliet := person(t, server.Place(), script.TCP, "juliet", secret)
+			phone := person(t, server.Place(), script.TCP, "romeo", secret)
+			web := device(t, server.Place(), script.WebSocket, "romeo", secret, "web")
 
 			began := time.Now()
 			require.NoError(t, test.change(t.Context(), people(t, server)))
@@ -76,7 +76,7 @@ func TestChangesFromOutside(t *testing.T) {
 			mustEnd(t, web, began)
 			refused(t, server.Place(), "romeo", secret)
 			if test.after != "" {
-				person(t, server.Place(), play.TCP, "romeo", test.after)
+				person(t, server.Place(), script.TCP, "romeo", test.after)
 			}
 			_, err := juliet.Barrier("still-here")
 			require.NoError(t, err, "nobody else is disturbed")
@@ -88,17 +88,17 @@ func TestChangesFromOutside(t *testing.T) {
 func TestResumptionEndsToo(t *testing.T) {
 	server := nodetest.New(t)
 	require.NoError(t, server.AddUser("romeo", secret))
-	romeo := person(t, server.Place(), play.TCP, "romeo", secret)
+	romeo := person(t, server.Place(), script.TCP, "romeo", secret)
 	require.NoError(t, romeo.Write("<enable xmlns='urn:xmpp:sm:3' resume='true'/>"))
-	enabled, _, err := romeo.Until(func(n *play.Node) bool { return n.Name.Local == "enabled" })
+	enabled, _, err := romeo.Until(func(n *script.Element) bool { return n.Name.Local == "enabled" })
 	require.NoError(t, err)
-	witness := device(t, server.Place(), play.TCP, "romeo", secret, "witness") // shows when the change was noticed
+	witness := device(t, server.Place(), script.TCP, "romeo", secret, "witness") // shows when the change was noticed
 	romeo.Cut()
 	began := time.Now()
 	require.NoError(t, people(t, server).SetPassword(t.Context(), "romeo", other))
 	mustEnd(t, witness, began)
 
-	again, err := play.Connect(t.Context(), server.Place(), play.TCP, "romeo", other)
+	again, err := script.Connect(t.Context(), server.Place(), script.TCP, "romeo", other)
 	require.NoError(t, err)
 	t.Cleanup(again.Cut)
 	require.NoError(t, again.Write("<resume xmlns='urn:xmpp:sm:3' previd='"+enabled.Attr("id")+"' h='0'/>"))
@@ -107,8 +107,8 @@ func TestResumptionEndsToo(t *testing.T) {
 	require.Equal(t, "failed", answer.Name.Local)
 }
 
-// history returns the bodies of the messages in an actor's archive.
-func history(t *testing.T, a *play.Actor) (bodies []string) {
+// history returns the bodies of the messages in a client's archive.
+func history(t *testing.T, a *script.Client) (bodies []string) {
 	t.Helper()
 	_, before, err := a.Request("history", "<iq xmlns='jabber:client' type='set' id='history'><query xmlns='urn:xmpp:mam:2'/></iq>")
 	require.NoError(t, err)
@@ -121,7 +121,7 @@ func history(t *testing.T, a *play.Actor) (bodies []string) {
 }
 
 // say sends a message and waits until it is stored.
-func say(t *testing.T, a *play.Actor, to, text string) {
+func say(t *testing.T, a *script.Client, to, text string) {
 	t.Helper()
 	require.NoError(t, a.Write("<message xmlns='jabber:client' to='"+to+"' type='chat'><body>"+text+"</body></message>"))
 	_, err := a.Barrier("said")
@@ -135,8 +135,8 @@ func TestDeletedAndRecreated(t *testing.T) {
 	require.NoError(t, server.AddUser("romeo", secret))
 	require.NoError(t, server.AddUser("juliet", secret))
 	p := people(t, server)
-	juliet := person(t, server.Place(), play.TCP, "juliet", secret)
-	romeo := person(t, server.Place(), play.TCP, "romeo", secret)
+	juliet := person(t, server.Place(), script.TCP, "juliet", secret)
+	romeo := person(t, server.Place(), script.TCP, "romeo", secret)
 	_, _, err := romeo.Request("add", "<iq type='set' id='add'><query xmlns='jabber:iq:roster'><item jid='juliet@localhost' name='Juliet'/></query></iq>")
 	require.NoError(t, err)
 	say(t, juliet, "romeo@localhost", "said while he was there")
@@ -144,7 +144,7 @@ func TestDeletedAndRecreated(t *testing.T) {
 	require.NoError(t, romeo.Leave())
 	say(t, juliet, "romeo@localhost", "said while he was away")
 
-	watched := person(t, server.Place(), play.TCP, "romeo", secret) // takes what waited
+	watched := person(t, server.Place(), script.TCP, "romeo", secret) // takes what waited
 	say(t, watched, "juliet@localhost", "the last words")
 	began := time.Now()
 	require.NoError(t, p.Delete(t.Context(), "romeo"))
@@ -153,13 +153,13 @@ func TestDeletedAndRecreated(t *testing.T) {
 	require.ErrorIs(t, err, auth.RefusedNameTaken)
 
 	require.NoError(t, juliet.Write("<message to='romeo@localhost' type='chat' id='late'><body>said too late</body></message>"))
-	n, _, err := juliet.Until(func(n *play.Node) bool { return n.Attr("id") == "late" })
+	n, _, err := juliet.Until(func(n *script.Element) bool { return n.Attr("id") == "late" })
 	require.NoError(t, err)
 	require.NotNil(t, n.Find("urn:ietf:params:xml:ns:xmpp-stanzas", "service-unavailable"), "%v", n)
 
 	// A year later, somebody else gets the name.
 	recreate(t, server, "romeo", other, time.Now().AddDate(1, 0, 1))
-	stranger := person(t, server.Place(), play.TCP, "romeo", other)
+	stranger := person(t, server.Place(), script.TCP, "romeo", other)
 	before, err := stranger.Barrier("nothing-waits")
 	require.NoError(t, err)
 	require.Empty(t, before)

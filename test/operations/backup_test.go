@@ -10,14 +10,14 @@ import (
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/node"
 	"github.com/posthouse-im/posthouse/test/nodetest"
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // TestBackup: what docs/operations.md says of backups. A copy of a stopped node's folder is a node of its own, with everything in it; and
 // stanza-ids, by which clients know their place in the history, are the same.
 func TestBackup(t *testing.T) {
 	original, restored := filepath.Join(t.TempDir(), "original"), filepath.Join(t.TempDir(), "restored")
-	var before *play.Node
+	var before *script.Element
 	t.Run("original", func(t *testing.T) {
 		server := nodetest.New(t, "data="+original)
 		p, err := node.OpenAccounts(t.Context(), node.Config{Data: original, Domain: "localhost", Auth: auth.Config{Iterations: 4096}})
@@ -27,7 +27,7 @@ func TestBackup(t *testing.T) {
 			_, err := p.Add(t.Context(), name, secret)
 			require.NoError(t, err)
 		}
-		romeo := person(t, server.Place(), play.TCP, "romeo", secret)
+		romeo := person(t, server.Place(), script.TCP, "romeo", secret)
 		say(t, romeo, "juliet@localhost", "waits for her")
 		before = first(t, romeo)
 	})
@@ -36,21 +36,21 @@ func TestBackup(t *testing.T) {
 	require.NoError(t, err, "%s", copied)
 
 	server := nodetest.New(t, "data="+restored)
-	juliet, err := play.Connect(t.Context(), server.Place(), play.TCP, "juliet", secret)
+	juliet, err := script.Connect(t.Context(), server.Place(), script.TCP, "juliet", secret)
 	require.NoError(t, err)
 	t.Cleanup(juliet.Cut)
 	require.NoError(t, juliet.Bind("balcony"))
 	require.NoError(t, juliet.Write("<presence xmlns='jabber:client'/>"))
-	waited, _, err := juliet.Until(func(n *play.Node) bool { return n.Name.Local == "message" })
+	waited, _, err := juliet.Until(func(n *script.Element) bool { return n.Name.Local == "message" })
 	require.NoError(t, err)
 	require.Equal(t, "waits for her", waited.Find("jabber:client", "body").Text)
 
-	romeo := person(t, server.Place(), play.TCP, "romeo", secret)
+	romeo := person(t, server.Place(), script.TCP, "romeo", secret)
 	require.Equal(t, before.String(), first(t, romeo).String())
 }
 
-// first returns the first result of a query for an actor's whole history.
-func first(t *testing.T, a *play.Actor) *play.Node {
+// first returns the first result of a query for a client's whole history.
+func first(t *testing.T, a *script.Client) *script.Element {
 	t.Helper()
 	_, before, err := a.Request("first", "<iq xmlns='jabber:client' type='set' id='first'><query xmlns='urn:xmpp:mam:2'/></iq>")
 	require.NoError(t, err)

@@ -9,14 +9,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/test/nodetest"
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 // patience bounds every wait.
 const patience = 30 * time.Second
 
 // health asks the node how it is.
-func health(t *testing.T, at play.Place) (code int, status string, troubles map[string]string) {
+func health(t *testing.T, at script.Place) (code int, status string, troubles map[string]string) {
 	t.Helper()
 	client := http.Client{Timeout: patience}
 	defer client.CloseIdleConnections()
@@ -32,20 +32,20 @@ func health(t *testing.T, at play.Place) (code int, status string, troubles map[
 }
 
 // person logs somebody in and makes them available.
-func person(t *testing.T, at play.Place, how play.Transport, name, password string) *play.Actor {
+func person(t *testing.T, at script.Place, how script.Transport, name, password string) *script.Client {
 	t.Helper()
 	return device(t, at, how, name, password, "phone")
 }
 
 // device is person for one with several.
-func device(t *testing.T, at play.Place, how play.Transport, name, password, resource string) *play.Actor {
+func device(t *testing.T, at script.Place, how script.Transport, name, password, resource string) *script.Client {
 	t.Helper()
-	a, err := play.Connect(t.Context(), at, how, name, password)
+	a, err := script.Connect(t.Context(), at, how, name, password)
 	require.NoError(t, err)
 	t.Cleanup(a.Cut)
 	require.NoError(t, a.Bind(resource))
 	require.NoError(t, a.Write("<presence xmlns='jabber:client'/>"))
-	_, _, err = a.Until(func(n *play.Node) bool { return n.Name.Local == "presence" && n.Attr("from") == a.JID })
+	_, _, err = a.Until(func(n *script.Element) bool { return n.Name.Local == "presence" && n.Attr("from") == a.JID })
 	require.NoError(t, err)
 	return a
 }
@@ -55,8 +55,8 @@ func TestFullDisk(t *testing.T) {
 	server := nodetest.New(t, "messages.reserve_bytes=4611686018427387904")
 	require.NoError(t, server.AddUser("romeo", "wherefore-art-thou"))
 	require.NoError(t, server.AddUser("juliet", "wherefore-art-thou"))
-	romeo := person(t, server.Place(), play.TCP, "romeo", "wherefore-art-thou")
-	juliet := person(t, server.Place(), play.TCP, "juliet", "wherefore-art-thou")
+	romeo := person(t, server.Place(), script.TCP, "romeo", "wherefore-art-thou")
+	juliet := person(t, server.Place(), script.TCP, "juliet", "wherefore-art-thou")
 
 	code, status, troubles := health(t, server.Place())
 	require.Equal(t, http.StatusOK, code, "it serves, with trouble")

@@ -19,7 +19,7 @@ import (
 	"github.com/posthouse-im/posthouse/node"
 	"github.com/posthouse-im/posthouse/node/settings"
 	"github.com/posthouse-im/posthouse/test/nodetest"
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 var update = flag.Bool("update", false, "write the table of metrics in docs/operations.md anew")
@@ -102,7 +102,7 @@ func TestMetricsReference(t *testing.T) {
 
 	server := nodetest.New(t)
 	require.NoError(t, server.AddUser("romeo", secret))
-	romeo := person(t, server.Place(), play.TCP, "romeo", secret)
+	romeo := person(t, server.Place(), script.TCP, "romeo", secret)
 	say(t, romeo, "romeo@localhost", "to myself")
 	require.NotEmpty(t, history(t, romeo))
 	refused(t, server.Place(), "romeo", other)
@@ -114,7 +114,7 @@ func TestMetricsReference(t *testing.T) {
 }
 
 // scrape returns the names of our metrics that a node shows.
-func scrape(t *testing.T, at play.Place) (names []string) {
+func scrape(t *testing.T, at script.Place) (names []string) {
 	t.Helper()
 	client := http.Client{Timeout: patience}
 	defer client.CloseIdleConnections()

@@ -12,7 +12,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/node"
 	"github.com/posthouse-im/posthouse/test/nodetest"
-	"github.com/posthouse-im/posthouse/test/play"
+	"github.com/posthouse-im/posthouse/test/script"
 	"github.com/posthouse-im/posthouse/token"
 )
 
@@ -23,7 +23,7 @@ const soon = 5 * time.Second
 var patient = []string{"api.rate=1000", "api.burst=1000"}
 
 // status asks the API something with a token, and returns the status of the answer.
-func status(t *testing.T, at play.Place, path, bearer string) int {
+func status(t *testing.T, at script.Place, path, bearer string) int {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+at.HTTP+path, nil)
 	require.NoError(t, err)
@@ -39,7 +39,7 @@ func status(t *testing.T, at play.Place, path, bearer string) int {
 }
 
 // refusedSoon waits until a token that was good is refused.
-func refusedSoon(t *testing.T, at play.Place, path, bearer string) {
+func refusedSoon(t *testing.T, at script.Place, path, bearer string) {
 	t.Helper()
 	require.Eventually(t, func() bool { return status(t, at, path, bearer) == http.StatusUnauthorized }, soon, 50*time.Millisecond, "it is still good")
 }
@@ -98,8 +98,8 @@ func TestKeysEndFromOutside(t *testing.T) {
 func TestSignedOutByAnotherDevice(t *testing.T) {
 	server := nodetest.New(t, patient...)
 	require.NoError(t, server.AddUser("romeo", secret))
-	phone := device(t, server.Place(), play.TCP, "romeo", secret, "phone")
-	laptop := device(t, server.Place(), play.TCP, "romeo", secret, "laptop")
+	phone := device(t, server.Place(), script.TCP, "romeo", secret, "phone")
+	laptop := device(t, server.Place(), script.TCP, "romeo", secret, "laptop")
 	answer, _, err := phone.Request("token", "<iq type='get' id='token'><token xmlns='urn:posthouse:token:1'/></iq>")
 	require.NoError(t, err)
 	tokens := answer.Find("urn:posthouse:token:1", "token")

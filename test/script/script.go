@@ -1,4 +1,4 @@
-package play
+package script
 
 import (
 	"context"
@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Theatre is where plays are performed: a running system with people in it.
-type Theatre interface {
+// System is what a script runs against.
+type System interface {
 	// Place returns where the system listens now.
 	Place() Place
 	// AddUser makes an account.
@@ -19,9 +19,9 @@ type Theatre interface {
 	Restart() error
 }
 
-// Script is a play. It is text, one direction a line; indented lines below a direction belong to it:
+// Script is a test as text, one step a line; indented lines below a step belong to it:
 //
-//	# A comment, or the play's title.
+//	# A comment, or the script's title.
 //	settings: registration.open=true        of the node, as path=value
 //	people: romeo juliet
 //	romeo/orchard connects                  log in, bind, become available, and see the own presence come back
@@ -34,20 +34,20 @@ type Theatre interface {
 //	juliet/balcony receives in any order:   the next elements, as many as are below
 //	juliet/balcony receives nothing         nothing has come until the server answers a ping
 //	romeo/orchard leaves                    </stream:stream>
-//	romeo/orchard is cut off                the socket is closed without a word
+//	romeo/orchard is cut off                the socket is closed without a closing tag
 //	romeo/orchard is disconnected           the server ends the stream
 //	the node restarts
 //
-// In what is expected, {any} matches any text, another {name} is bound where it first occurs and must be the same after
-// that, also in what is sent; a child <etc/> allows more attributes and children than those shown.
+// In what is expected, {any} matches any text. Another {name} is bound where it first occurs and must be the same after
+// that, also in what is sent. A child <etc/> allows more attributes and children than those shown.
 type Script struct {
 	Name string
 	// Settings are what the node is to be configured with, as path=value.
 	Settings []string
-	lines    []direction
+	lines    []step
 }
 
-type direction struct {
+type step struct {
 	number int
 	text   string
 	body   string
@@ -64,128 +64,128 @@ func Parse(name, text string) (*Script, error) {
 		case strings.TrimSpace(trimmed) == "" || strings.HasPrefix(trimmed, "#"):
 		case strings.HasPrefix(trimmed, " ") || strings.HasPrefix(trimmed, "\t"):
 			if len(s.lines) == 0 {
-				return nil, fmt.Errorf("%s:%d: indented line without a direction", name, number)
+				return nil, fmt.Errorf("%s:%d: indented line without a step above it", name, number)
 			}
 			s.lines[len(s.lines)-1].body += strings.TrimSpace(trimmed) + "\n"
 		case strings.HasPrefix(trimmed, "settings:"):
 			s.Settings = append(s.Settings, strings.Fields(trimmed)[1:]...)
 		default:
-			s.lines = append(s.lines, direction{number: number, text: trimmed})
+			s.lines = append(s.lines, step{number: number, text: trimmed})
 		}
 	}
 	return s, nil
 }
 
-// performance is one run of a script.
-type performance struct {
-	theatre Theatre
+// run is one run of a script.
+type run struct {
+	system  System
 	how     Transport
-	actors  map[string]*Actor
+	clients map[string]*Client
 	bound   map[string]string
 	pings   int
 }
 
-// Perform runs the script with every actor on the given transport.
-func (s *Script) Perform(ctx context.Context, theatre Theatre, how Transport) error {
-	p := &performance{theatre: theatre, how: how, actors: map[string]*Actor{}, bound: map[string]string{}}
+// Run runs the script with every client on the given transport. It stops at the first step that fails.
+func (s *Script) Run(ctx context.Context, system System, how Transport) error {
+	r := &run{system: system, how: how, clients: map[string]*Client{}, bound: map[string]string{}}
 	defer func() {
-		for _, a := range p.actors {
-			a.Cut()
+		for _, c := range r.clients {
+			c.Cut()
 		}
 	}()
 	for _, d := range s.lines {
-		if err := p.direct(ctx, d); err != nil {
+		if err := r.step(ctx, d); err != nil {
 			return fmt.Errorf("%s:%d: %s: %w", s.Name, d.number, d.text, err)
 		}
 	}
 	return nil
 }
 
-func (p *performance) direct(ctx context.Context, d direction) error {
+func (r *run) step(ctx context.Context, d step) error {
 	if people, ok := strings.CutPrefix(d.text, "people:"); ok {
 		for _, name := range strings.Fields(people) {
-			if err := p.theatre.AddUser(name, password(name)); err != nil {
+			if err := r.system.AddUser(name, password(name)); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	if d.text == "the node restarts" {
-		return p.theatre.Restart()
+		return r.system.Restart()
 	}
 	who, verb, ok := strings.Cut(d.text, " ")
 	if !ok {
-		return errors.New("not a direction")
+		return errors.New("not a step")
 	}
 	if rest, ok := strings.CutPrefix(verb, "connects"); ok {
-		return p.connect(ctx, who, strings.TrimSpace(rest))
+		return r.connect(ctx, who, strings.TrimSpace(rest))
 	}
-	actor := p.actors[who]
-	if actor == nil {
+	client := r.clients[who]
+	if client == nil {
 		return fmt.Errorf("%s is not connected", who)
 	}
 	switch verb {
 	case "sends:":
-		return p.send(actor, d.body)
+		return r.send(client, d.body)
 	case "receives:", "receives in any order:":
-		return p.receive(actor, d.body, verb == "receives in any order:")
+		return r.receive(client, d.body, verb == "receives in any order:")
 	case "receives nothing":
-		return p.nothing(actor)
+		return r.nothing(client)
 	case "leaves":
-		delete(p.actors, who)
-		return actor.Leave()
+		delete(r.clients, who)
+		return client.Leave()
 	case "is cut off":
-		delete(p.actors, who)
-		actor.Cut()
+		delete(r.clients, who)
+		client.Cut()
 		return nil
 	case "is disconnected":
-		delete(p.actors, who)
-		n, err := actor.Next()
+		delete(r.clients, who)
+		n, err := client.Next()
 		if err == nil {
-			actor.Cut()
+			client.Cut()
 			return fmt.Errorf("the stream should have ended, but came:\n%v", n)
 		}
-		actor.Cut()
+		client.Cut()
 		return nil
 	}
-	return errors.New("not a direction")
+	return errors.New("not a step")
 }
 
-// password is every actor's: long enough for any policy, and different for each.
+// password returns the password of an account: long enough for any policy, and different for each.
 func password(name string) string { return "wherefore-art-thou-" + name }
 
-func (p *performance) connect(ctx context.Context, who, how string) error {
+func (r *run) connect(ctx context.Context, who, how string) error {
 	name, resource, _ := strings.Cut(strings.TrimRight(who, "'"), "/")
 	connect := Connect
 	if how == "unknown" {
-		connect = Knock
+		connect = Open
 	}
-	a, err := connect(ctx, p.theatre.Place(), p.how, name, password(name))
+	c, err := connect(ctx, r.system.Place(), r.how, name, password(name))
 	if err != nil {
 		return err
 	}
-	if old := p.actors[who]; old != nil {
+	if old := r.clients[who]; old != nil {
 		old.Cut()
 	}
-	p.actors[who] = a
+	r.clients[who] = c
 	if how == "unbound" || how == "unknown" {
 		return nil
 	}
-	if err := a.Bind(resource); err != nil {
+	if err := c.Bind(resource); err != nil {
 		return err
 	}
 	switch how {
 	case "quietly":
 		return nil
 	case "":
-		if err := a.Write("<presence xmlns='jabber:client'/>"); err != nil {
+		if err := c.Write("<presence xmlns='jabber:client'/>"); err != nil {
 			return err
 		}
-		n, err := a.Next()
+		n, err := c.Next()
 		if err != nil {
 			return err
 		}
-		if n.Name.Local != "presence" || n.Attr("from") != a.JID {
+		if n.Name.Local != "presence" || n.Attr("from") != c.JID {
 			return fmt.Errorf("own presence should have come back first, but came:\n%v", n)
 		}
 		return nil
@@ -195,12 +195,12 @@ func (p *performance) connect(ctx context.Context, who, how string) error {
 
 // send fills placeholders in and sends, all at once where the transport is a stream of bytes, and element by element, each
 // with its namespace, where it is one of messages.
-func (p *performance) send(a *Actor, body string) error {
-	for name, value := range p.bound {
+func (r *run) send(c *Client, body string) error {
+	for name, value := range r.bound {
 		body = strings.ReplaceAll(body, "{"+name+"}", value)
 	}
-	if a.ws == nil || a.compact != nil {
-		return a.Write(body)
+	if c.ws == nil || c.compact != nil {
+		return c.Write(body)
 	}
 	d := xml.NewDecoder(strings.NewReader(body))
 	for begin := int64(0); ; begin = d.InputOffset() {
@@ -222,19 +222,19 @@ func (p *performance) send(a *Actor, body string) error {
 		if start.Name.Space == "" {
 			element = "<" + start.Name.Local + " xmlns='jabber:client'" + strings.TrimPrefix(element, "<"+start.Name.Local)
 		}
-		if err := a.Write(element); err != nil {
+		if err := c.Write(element); err != nil {
 			return err
 		}
 	}
 }
 
-func (p *performance) receive(a *Actor, body string, anyOrder bool) error {
+func (r *run) receive(c *Client, body string, anyOrder bool) error {
 	wanted, err := parseAll(body)
 	if err != nil {
 		return fmt.Errorf("the expectation is not XML: %w", err)
 	}
 	for len(wanted) > 0 {
-		got, err := a.Next()
+		got, err := c.Next()
 		if err != nil {
 			return err
 		}
@@ -242,11 +242,11 @@ func (p *performance) receive(a *Actor, body string, anyOrder bool) error {
 		hit := -1
 		for i, w := range wanted {
 			trial := map[string]string{}
-			for k, v := range p.bound {
+			for k, v := range r.bound {
 				trial[k] = v
 			}
 			if last = match(w, got, trial); last == nil {
-				p.bound, hit = trial, i
+				r.bound, hit = trial, i
 				break
 			}
 			if !anyOrder {
@@ -261,9 +261,9 @@ func (p *performance) receive(a *Actor, body string, anyOrder bool) error {
 	return nil
 }
 
-func (p *performance) nothing(a *Actor) error {
-	p.pings++
-	before, err := a.Barrier(fmt.Sprintf("play-ping-%d", p.pings))
+func (r *run) nothing(c *Client) error {
+	r.pings++
+	before, err := c.Barrier(fmt.Sprintf("script-ping-%d", r.pings))
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,9 @@
-// Package play runs whole-system tests that are written as plays: readable scripts in which people connect, send
-// and receive (see Script). It owns a small XMPP client built on encoding/xml, and so on none of the server's own code,
-// which makes it an independent judge of what the server writes.
+// Package script runs tests of a whole server that are written as text: scripts in which clients connect, send and
+// receive (see Script). It has a small XMPP client of its own, built on encoding/xml and on none of the server's code, so
+// that what the server writes is checked independently of how the server would read it.
 //
-// Each actor has one goroutine that reads; it ends when the actor leaves or the play is over.
-package play
+// Each client has one goroutine that reads; it ends when the client leaves or the script has ended.
+package script
 
 import (
 	"encoding/xml"
@@ -15,17 +15,17 @@ import (
 	"strings"
 )
 
-// Node is an element as encoding/xml sees it.
-type Node struct {
+// Element is an element as encoding/xml sees it.
+type Element struct {
 	Name     xml.Name
 	Attrs    []xml.Attr // sorted, without namespace declarations
-	Children []*Node
+	Children []*Element
 	Text     string // own character data, trimmed when there are children
 }
 
 // readNode reads the element whose start tag was just read.
-func readNode(d *xml.Decoder, start xml.StartElement) (*Node, error) {
-	n := &Node{Name: start.Name}
+func readElement(d *xml.Decoder, start xml.StartElement) (*Element, error) {
+	n := &Element{Name: start.Name}
 	for _, a := range start.Attr {
 		if a.Name.Space == "xmlns" || a.Name.Space == "" && a.Name.Local == "xmlns" {
 			continue
@@ -40,7 +40,7 @@ func readNode(d *xml.Decoder, start xml.StartElement) (*Node, error) {
 		}
 		switch t := token.(type) {
 		case xml.StartElement:
-			child, err := readNode(d, t)
+			child, err := readElement(d, t)
 			if err != nil {
 				return nil, err
 			}
@@ -61,7 +61,7 @@ func compareAttrs(a, b xml.Attr) int {
 }
 
 // parse reads one element from text; elements without namespace are jabber:client.
-func parse(text string) (*Node, error) {
+func parse(text string) (*Element, error) {
 	all, err := parseAll(text)
 	if err == nil && len(all) == 0 {
 		err = errors.New("no element")
@@ -73,7 +73,7 @@ func parse(text string) (*Node, error) {
 }
 
 // parseAll reads all elements from text.
-func parseAll(text string) (all []*Node, err error) {
+func parseAll(text string) (all []*Element, err error) {
 	d := xml.NewDecoder(strings.NewReader(text))
 	d.DefaultSpace = "jabber:client"
 	for {
@@ -85,7 +85,7 @@ func parseAll(text string) (all []*Node, err error) {
 			return nil, err
 		}
 		if start, ok := token.(xml.StartElement); ok {
-			n, err := readNode(d, start)
+			n, err := readElement(d, start)
 			if err != nil {
 				return nil, err
 			}
@@ -95,7 +95,7 @@ func parseAll(text string) (all []*Node, err error) {
 }
 
 // Attr returns an attribute without namespace, "" when absent.
-func (n *Node) Attr(local string) string {
+func (n *Element) Attr(local string) string {
 	for _, a := range n.Attrs {
 		if a.Name.Local == local && a.Name.Space == "" {
 			return a.Value
@@ -105,7 +105,7 @@ func (n *Node) Attr(local string) string {
 }
 
 // Child returns the first child of that name, or nil.
-func (n *Node) Child(space, local string) *Node {
+func (n *Element) Child(space, local string) *Element {
 	for _, c := range n.Children {
 		if c.Name.Local == local && c.Name.Space == space {
 			return c
@@ -115,7 +115,7 @@ func (n *Node) Child(space, local string) *Node {
 }
 
 // Find returns the first descendant of that name, or nil.
-func (n *Node) Find(space, local string) *Node {
+func (n *Element) Find(space, local string) *Element {
 	for _, c := range n.Children {
 		if c.Name.Local == local && c.Name.Space == space {
 			return c
@@ -128,13 +128,13 @@ func (n *Node) Find(space, local string) *Node {
 }
 
 // String writes the element for people to read in a failure.
-func (n *Node) String() string {
+func (n *Element) String() string {
 	var b strings.Builder
 	n.write(&b, "", "jabber:client")
 	return b.String()
 }
 
-func (n *Node) write(b *strings.Builder, indent, space string) {
+func (n *Element) write(b *strings.Builder, indent, space string) {
 	fmt.Fprintf(b, "%s<%s", indent, n.Name.Local)
 	if n.Name.Space != space {
 		fmt.Fprintf(b, " xmlns='%s'", n.Name.Space)
@@ -157,18 +157,18 @@ func (n *Node) write(b *strings.Builder, indent, space string) {
 	fmt.Fprintf(b, "%s</%s>\n", indent, n.Name.Local)
 }
 
-// placeholder is {name} in an expected value: it stands for anything, and for the same thing everywhere in the play.
+// placeholder is {name} in an expected value: it stands for anything, and for the same thing everywhere in the script.
 var placeholder = regexp.MustCompile(`\{([a-z][a-z0-9-]*)\}`)
 
-// match compares what was received with what the play expects. Values may hold placeholders: {any} matches anything,
+// match compares what was received with what the script expects. Values may hold placeholders: {any} matches anything,
 // any other {name} is bound on first use. A child <etc/> allows further children; an attribute value {absent} must not be there.
-func match(want, got *Node, bound map[string]string) error {
+func match(want, got *Element, bound map[string]string) error {
 	if want.Name != got.Name {
 		return fmt.Errorf("expected <%s xmlns='%s'>, got <%s xmlns='%s'>", want.Name.Local, want.Name.Space, got.Name.Local, got.Name.Space)
 	}
 	where := "<" + want.Name.Local + ">"
 	children, open := want.Children, false
-	if i := slices.IndexFunc(children, func(c *Node) bool { return c.Name.Local == "etc" }); i >= 0 {
+	if i := slices.IndexFunc(children, func(c *Element) bool { return c.Name.Local == "etc" }); i >= 0 {
 		open = true
 		children = slices.Delete(slices.Clone(children), i, i+1)
 	}
@@ -202,7 +202,7 @@ func match(want, got *Node, bound map[string]string) error {
 }
 
 // matchChildren looks for each expected child in order. Without <etc/>, nothing may be left over.
-func matchChildren(where string, want, got []*Node, open bool, bound map[string]string) error {
+func matchChildren(where string, want, got []*Element, open bool, bound map[string]string) error {
 	i := 0
 	for _, w := range want {
 		var last error

@@ -1,15 +1,15 @@
-package play
+package script
 
 import (
 	"fmt"
 	"strconv"
 )
 
-// Break closes the socket without a word, as Cut does, and returns what had come in and was not taken by Next. Handled does not
+// Break closes the connection without closing the stream, and returns what had come in and was not taken by Next. Handled does not
 // change after it.
-func (a *Actor) Break() (rest []*Node) {
-	a.conn.Close()
-	for n := range a.inbox {
+func (c *Client) Break() (rest []*Element) {
+	c.conn.Close()
+	for n := range c.inbox {
 		rest = append(rest, n)
 	}
 	return rest
@@ -17,12 +17,12 @@ func (a *Actor) Break() (rest []*Node) {
 
 // Resume asks for a stream that this person had before (XEP-0198 §5), of which handled stanzas were received. It is called in place of Bind.
 // It returns how many the server has handled. ok is false when there is nothing to resume: a resource can then be bound.
-func (a *Actor) Resume(stream string, handled uint32) (h uint32, ok bool, err error) {
-	a.carried.Store(handled)
-	if err := a.Write(fmt.Sprintf("<resume xmlns='%s' previd='%s' h='%d'/>", nsSM, stream, handled)); err != nil {
+func (c *Client) Resume(stream string, handled uint32) (h uint32, ok bool, err error) {
+	c.carried.Store(handled)
+	if err := c.Write(fmt.Sprintf("<resume xmlns='%s' previd='%s' h='%d'/>", nsSM, stream, handled)); err != nil {
 		return 0, false, err
 	}
-	n, _, err := a.Until(func(n *Node) bool { return n.Name.Space == nsSM })
+	n, _, err := c.Until(func(n *Element) bool { return n.Name.Space == nsSM })
 	if err != nil {
 		return 0, false, err
 	}

@@ -1,4 +1,4 @@
-package play
+package script
 
 import (
 	"encoding/base64"
@@ -15,8 +15,8 @@ import (
 // What frames mean, as docs/protocol/compact.md says it.
 
 // element makes an element with attributes, given as names and values.
-func element(space, local string, attrs ...string) *Node {
-	n := &Node{Name: xml.Name{Space: space, Local: local}}
+func element(space, local string, attrs ...string) *Element {
+	n := &Element{Name: xml.Name{Space: space, Local: local}}
 	for i := 0; i < len(attrs); i += 2 {
 		n.set("", attrs[i], attrs[i+1])
 	}
@@ -24,34 +24,34 @@ func element(space, local string, attrs ...string) *Node {
 }
 
 // with is element with text.
-func (n *Node) with(text string) *Node {
+func (n *Element) with(text string) *Element {
 	n.Text = text
 	return n
 }
 
 // set sets an attribute.
-func (n *Node) set(space, local, value string) {
+func (n *Element) set(space, local, value string) {
 	n.Attrs = slices.DeleteFunc(n.Attrs, func(a xml.Attr) bool { return a.Name.Space == space && a.Name.Local == local })
 	n.Attrs = append(n.Attrs, xml.Attr{Name: xml.Name{Space: space, Local: local}, Value: value})
 	slices.SortFunc(n.Attrs, compareAttrs)
 }
 
 // maySet adds an attribute unless it is empty.
-func (n *Node) maySet(local, value string) {
+func (n *Element) maySet(local, value string) {
 	if value != "" {
 		n.set("", local, value)
 	}
 }
 
 // mayBe adds an attribute that is true, or is not there.
-func (n *Node) mayBe(local string, is bool) {
+func (n *Element) mayBe(local string, is bool) {
 	if is {
 		n.set("", local, "true")
 	}
 }
 
 // mayCount adds an attribute that is a number, or is not there.
-func mayCount[T uint32 | uint64](n *Node, local string, count *T) {
+func mayCount[T uint32 | uint64](n *Element, local string, count *T) {
 	if count != nil {
 		n.set("", local, strconv.FormatUint(uint64(*count), 10))
 	}
@@ -92,7 +92,7 @@ func idText(id identifier) string {
 }
 
 // stanza is the element of a stanza at the top level.
-func (d *dictionary) stanza(local string, p *pb.Stanza) (*Node, error) {
+func (d *dictionary) stanza(local string, p *pb.Stanza) (*Element, error) {
 	to := p.To
 	if p.OwnTo != nil {
 		to = own(bare(p.From), *p.OwnTo)
@@ -104,7 +104,7 @@ func (d *dictionary) stanza(local string, p *pb.Stanza) (*Node, error) {
 func own(account, resource string) string { return strings.TrimSuffix(account+"/"+resource, "/") }
 
 // anyStanza is the element of a stanza, also of one that is forwarded. account is whose it is: the bare form of the outermost one's to.
-func (d *dictionary) anyStanza(local string, p *pb.Stanza, account, to, from string) (*Node, error) {
+func (d *dictionary) anyStanza(local string, p *pb.Stanza, account, to, from string) (*Element, error) {
 	n := element(nsClient, local)
 	n.maySet("to", to)
 	n.maySet("from", from)
@@ -142,16 +142,16 @@ func bare(jid string) string {
 }
 
 // payload is the element of one child of a stanza with that id, or of an element in the namespace around.
-func (d *dictionary) payload(around, account, stanza string, p *pb.Payload) (*Node, error) {
+func (d *dictionary) payload(around, account, stanza string, p *pb.Payload) (*Element, error) {
 	switch k := p.Kind.(type) {
 	case *pb.Payload_Element:
 		return d.element(around, k.Element)
 	case *pb.Payload_Body:
-		return textNode("body", k.Body), nil
+		return textElement("body", k.Body), nil
 	case *pb.Payload_Subject:
-		return textNode("subject", k.Subject), nil
+		return textElement("subject", k.Subject), nil
 	case *pb.Payload_Status:
-		return textNode("status", k.Status), nil
+		return textElement("status", k.Status), nil
 	case *pb.Payload_Thread:
 		n := element(nsClient, "thread").with(k.Thread.Id)
 		n.maySet("parent", k.Thread.Parent)
@@ -182,15 +182,15 @@ func (d *dictionary) payload(around, account, stanza string, p *pb.Payload) (*No
 	case *pb.Payload_Replace:
 		return element("urn:xmpp:message-correct:0", "replace", "id", idText(k.Replace)), nil
 	case *pb.Payload_Delay:
-		return delayNode(k.Delay), nil
+		return delayElement(k.Delay), nil
 	case *pb.Payload_Confirmed:
-		return confirmedNode(k.Confirmed), nil
+		return confirmedElement(k.Confirmed), nil
 	case *pb.Payload_Show:
 		return element(nsClient, "show").with(value(k.Show)), nil
 	case *pb.Payload_Priority:
 		return element(nsClient, "priority").with(strconv.Itoa(int(k.Priority))), nil
 	case *pb.Payload_Roster:
-		return rosterNode(k.Roster), nil
+		return rosterElement(k.Roster), nil
 	case *pb.Payload_Place:
 		return element("urn:posthouse:place:1", "place", "number", strconv.FormatUint(k.Place, 10)), nil
 	case *pb.Payload_Forwarded:
@@ -202,10 +202,10 @@ func (d *dictionary) payload(around, account, stanza string, p *pb.Payload) (*No
 }
 
 // forwarded is a message in another one.
-func (d *dictionary) forwarded(account string, f *pb.Forwarded) (*Node, error) {
+func (d *dictionary) forwarded(account string, f *pb.Forwarded) (*Element, error) {
 	n := element("urn:xmpp:forward:0", "forwarded")
 	if f.Delay != nil {
-		n.Children = append(n.Children, delayNode(f.Delay))
+		n.Children = append(n.Children, delayElement(f.Delay))
 	}
 	if m := f.Message; m != nil {
 		to, from := m.To, m.From
@@ -221,7 +221,7 @@ func (d *dictionary) forwarded(account string, f *pb.Forwarded) (*Node, error) {
 		}
 		n.Children = append(n.Children, inner)
 	}
-	var around *Node
+	var around *Element
 	switch f.Wrapper {
 	case pb.Wrapper_WRAPPER_UNSPECIFIED:
 		return n, nil
@@ -232,11 +232,11 @@ func (d *dictionary) forwarded(account string, f *pb.Forwarded) (*Node, error) {
 	default:
 		around = element("urn:xmpp:carbons:2", value(f.Wrapper))
 	}
-	around.Children = []*Node{n}
+	around.Children = []*Element{n}
 	return around, nil
 }
 
-func textNode(local string, t *pb.Text) *Node {
+func textElement(local string, t *pb.Text) *Element {
 	n := element(nsClient, local).with(t.Text)
 	if t.Lang != "" {
 		n.set(nsXML, "lang", t.Lang)
@@ -246,7 +246,7 @@ func textNode(local string, t *pb.Text) *Node {
 
 const millis = "2006-01-02T15:04:05.000Z"
 
-func delayNode(d *pb.Delay) *Node {
+func delayElement(d *pb.Delay) *Element {
 	stamp := d.GetOther()
 	switch k := d.Stamp.(type) {
 	case *pb.Delay_Millis:
@@ -259,7 +259,7 @@ func delayNode(d *pb.Delay) *Node {
 	return n
 }
 
-func confirmedNode(c *pb.Confirmed) *Node {
+func confirmedElement(c *pb.Confirmed) *Element {
 	n := element("urn:posthouse:confirm:1", "confirmed", "conversation", c.Conversation,
 		"number", strconv.FormatUint(c.Number, 10), "stamp", time.UnixMilli(int64(c.Stamp)).UTC().Format(millis))
 	if c.Id != nil {
@@ -272,16 +272,16 @@ func confirmedNode(c *pb.Confirmed) *Node {
 	return n
 }
 
-func rosterNode(r *pb.Roster) *Node {
+func rosterElement(r *pb.Roster) *Element {
 	n := element("jabber:iq:roster", "query")
 	if r.Ver != nil {
 		n.set("", "ver", *r.Ver)
 	}
-	n.Children = itemNodes(r.Items)
+	n.Children = itemElements(r.Items)
 	return n
 }
 
-func itemNodes(items []*pb.RosterItem) (out []*Node) {
+func itemElements(items []*pb.RosterItem) (out []*Element) {
 	for _, i := range items {
 		item := element("jabber:iq:roster", "item")
 		item.maySet("jid", i.Jid)
@@ -300,7 +300,7 @@ func itemNodes(items []*pb.RosterItem) (out []*Node) {
 }
 
 // element is any element; around is the namespace of the one around it.
-func (d *dictionary) element(around string, p *pb.Element) (*Node, error) {
+func (d *dictionary) element(around string, p *pb.Element) (*Element, error) {
 	space, err := lookUp(d.spaces, p.Space, p.SpaceName)
 	if err != nil {
 		return nil, err
@@ -341,13 +341,13 @@ func (d *dictionary) element(around string, p *pb.Element) (*Node, error) {
 	return n, nil
 }
 
-func (d *dictionary) child(n *Node, p *pb.Element) error {
+func (d *dictionary) child(n *Element, p *pb.Element) error {
 	c, err := d.element(n.Name.Space, p)
 	n.Children = append(n.Children, c)
 	return err
 }
 
-func (d *dictionary) attribute(n *Node, a *pb.Attr) error {
+func (d *dictionary) attribute(n *Element, a *pb.Attr) error {
 	space, err := lookUp(d.spaces, a.Space, a.SpaceName)
 	if err != nil {
 		return err

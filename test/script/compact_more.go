@@ -1,4 +1,4 @@
-package play
+package script
 
 import (
 	"encoding/base64"
@@ -12,10 +12,10 @@ import (
 const nsSync = "urn:posthouse:sync:1"
 
 // rarer is the element of the other kinds.
-func (d *dictionary) rarer(p *pb.Payload) (*Node, error) {
+func (d *dictionary) rarer(p *pb.Payload) (*Element, error) {
 	switch k := p.Kind.(type) {
 	case *pb.Payload_Caps:
-		return capsNode(k.Caps), nil
+		return capsElement(k.Caps), nil
 	case *pb.Payload_Retract:
 		return element("urn:xmpp:message-retract:1", "retract", "id", idText(k.Retract)), nil
 	case *pb.Payload_Reply:
@@ -36,11 +36,11 @@ func (d *dictionary) rarer(p *pb.Payload) (*Node, error) {
 		return element("urn:xmpp:reference:0", "reference", "type", "mention", "uri", "xmpp:"+m.Address,
 			"begin", strconv.FormatUint(uint64(m.Begin), 10), "end", strconv.FormatUint(uint64(m.End), 10)), nil
 	case *pb.Payload_Conversation:
-		return conversationNode(k.Conversation), nil
+		return conversationElement(k.Conversation), nil
 	case *pb.Payload_Contacts:
 		n := element(nsSync, "roster")
 		n.mayBe("all", k.Contacts.All)
-		n.Children = itemNodes(k.Contacts.Items)
+		n.Children = itemElements(k.Contacts.Items)
 		return n, nil
 	case *pb.Payload_Profile:
 		n := element("urn:posthouse:profile:1", "profile")
@@ -52,7 +52,7 @@ func (d *dictionary) rarer(p *pb.Payload) (*Node, error) {
 	return nil, fmt.Errorf("a payload of no known kind: %v", p)
 }
 
-func capsNode(c *pb.Caps) *Node {
+func capsElement(c *pb.Caps) *Element {
 	n := element("http://jabber.org/protocol/caps", "c", "node", c.Node, "hash", "sha-1", "ver", c.GetVer())
 	if b := c.GetSha1(); b != nil {
 		n.set("", "ver", base64.StdEncoding.EncodeToString(b))
@@ -63,7 +63,7 @@ func capsNode(c *pb.Caps) *Node {
 	return n
 }
 
-func (d *dictionary) fallback(f *pb.Fallback) (*Node, error) {
+func (d *dictionary) fallback(f *pb.Fallback) (*Element, error) {
 	n := element("urn:xmpp:fallback:0", "fallback")
 	space, err := lookUp(d.spaces, f.For, f.ForName)
 	n.maySet("for", space)
@@ -76,7 +76,7 @@ func (d *dictionary) fallback(f *pb.Fallback) (*Node, error) {
 	return n, err
 }
 
-func (d *dictionary) sync(account string, s *pb.Sync) (*Node, error) {
+func (d *dictionary) sync(account string, s *pb.Sync) (*Element, error) {
 	n := element(nsSync, "sync")
 	if s.Cursor != nil {
 		n.set("", "cursor", *s.Cursor)
@@ -94,7 +94,7 @@ func (d *dictionary) sync(account string, s *pb.Sync) (*Node, error) {
 	return n, nil
 }
 
-func conversationNode(c *pb.Conversation) *Node {
+func conversationElement(c *pb.Conversation) *Element {
 	n := element(nsSync, "conversation")
 	n.maySet("with", c.With)
 	mayCount(n, "number", c.Number)

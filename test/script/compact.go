@@ -1,4 +1,4 @@
-package play
+package script
 
 import (
 	"bufio"
@@ -21,7 +21,7 @@ const compactName = "posthouse-compact-1"
 
 // Elements that stand for frames which have no element: what Next returns for a pong, and what Write takes for a ping.
 const (
-	nsFrames = "play:frames"
+	nsFrames = "script:frames"
 	// Ping is written to ask for a pong.
 	Ping = "<ping xmlns='" + nsFrames + "'/>"
 )
@@ -125,7 +125,7 @@ func (c *compact) receive() (*pb.Frame, error) {
 }
 
 // node reads one frame and returns the element that it stands for.
-func (c *compact) node() (*Node, error) {
+func (c *compact) element() (*Element, error) {
 	f, err := c.receive()
 	if err != nil {
 		return nil, err
@@ -168,7 +168,7 @@ const (
 )
 
 // failure is the element of a stream error.
-func (d *dictionary) failure(e *pb.StreamError) (*Node, error) {
+func (d *dictionary) failure(e *pb.StreamError) (*Element, error) {
 	condition := "undefined-condition"
 	if e.Condition != 0 {
 		condition = value(e.Condition)

@@ -1,4 +1,4 @@
-package play
+package script
 
 import (
 	"context"
@@ -13,41 +13,41 @@ import (
 	"github.com/gobwas/ws/wsutil"
 )
 
-func (a *Actor) dial(ctx context.Context, at Place, how Transport) error {
-	if err := a.dialLink(ctx, at, how); err != nil {
+func (c *Client) dial(ctx context.Context, at Place, how Transport) error {
+	if err := c.dialLink(ctx, at, how); err != nil {
 		return err
 	}
 	if how != CompactTCP && how != CompactTLS && how != CompactWebSocket {
 		return nil
 	}
 	var err error
-	a.compact, err = newCompact(a.conn, a.ws)
+	c.compact, err = newCompact(c.conn, c.ws)
 	return err
 }
 
-func (a *Actor) dialLink(ctx context.Context, at Place, how Transport) (err error) {
+func (c *Client) dialLink(ctx context.Context, at Place, how Transport) (err error) {
 	address := at.XMPP
 	switch how {
 	case DirectTLS:
-		a.conn, err = a.dialTLS(ctx, at.XMPPTLS, "xmpp-client")
+		c.conn, err = c.dialTLS(ctx, at.XMPPTLS, "xmpp-client")
 		return err
 	case CompactTLS:
-		a.conn, err = a.dialTLS(ctx, at.XMPPTLS, compactName)
+		c.conn, err = c.dialTLS(ctx, at.XMPPTLS, compactName)
 		return err
 	case WebSocket:
-		return a.dialWebSocket(ctx, at, "xmpp")
+		return c.dialWebSocket(ctx, at, "xmpp")
 	case CompactWebSocket:
-		return a.dialWebSocket(ctx, at, compactName)
+		return c.dialWebSocket(ctx, at, compactName)
 	case CompactTCP:
 		address = at.Compact
 	}
 	var d net.Dialer
-	a.conn, err = d.DialContext(ctx, "tcp", address)
+	c.conn, err = d.DialContext(ctx, "tcp", address)
 	return err
 }
 
-func (a *Actor) dialTLS(ctx context.Context, address, protocol string) (net.Conn, error) {
-	conn, err := (&tls.Dialer{Config: a.tlsConfig(protocol)}).DialContext(ctx, "tcp", address)
+func (c *Client) dialTLS(ctx context.Context, address, protocol string) (net.Conn, error) {
+	conn, err := (&tls.Dialer{Config: c.tlsConfig(protocol)}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func (a *Actor) dialTLS(ctx context.Context, address, protocol string) (net.Conn
 	return conn, nil
 }
 
-func (a *Actor) dialWebSocket(ctx context.Context, at Place, protocol string) error {
+func (c *Client) dialWebSocket(ctx context.Context, at Place, protocol string) error {
 	conn, reader, chosen, err := ws.Dialer{Protocols: []string{protocol}}.Dial(ctx, "ws://"+at.HTTP+"/xmpp-websocket")
 	if err != nil {
 		return err
@@ -67,16 +67,16 @@ func (a *Actor) dialWebSocket(ctx context.Context, at Place, protocol string) er
 		conn.Close()
 		return fmt.Errorf("the WebSocket speaks %q, not %q", chosen.Protocol, protocol)
 	}
-	a.conn = conn
-	a.ws = &wsStream{conn: conn}
+	c.conn = conn
+	c.ws = &wsStream{conn: conn}
 	if reader != nil {
-		a.ws.early = reader
+		c.ws.early = reader
 	}
 	return nil
 }
 
-func (a *Actor) tlsConfig(protocol string) *tls.Config {
-	return &tls.Config{ServerName: a.Domain, InsecureSkipVerify: true, NextProtos: []string{protocol}}
+func (c *Client) tlsConfig(protocol string) *tls.Config {
+	return &tls.Config{ServerName: c.Domain, InsecureSkipVerify: true, NextProtos: []string{protocol}}
 }
 
 // wsStream reads the messages of a WebSocket.

@@ -1,4 +1,4 @@
-package play
+package script
 
 import (
 	"encoding/hex"
@@ -10,10 +10,10 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream/pbstream/pb"
 )
 
-// What is sent, as docs/protocol/compact.md says it. Text between child elements is not sent; no play has any that means something.
+// What is sent, as docs/protocol/compact.md says it. Text between child elements is not sent; no script relies on any.
 
 // frame is the frame that says n.
-func (d *dictionary) frame(n *Node) (*pb.Frame, error) {
+func (d *dictionary) frame(n *Element) (*pb.Frame, error) {
 	switch n.Name.Space + " " + n.Name.Local {
 	case nsClient + " message":
 		s, err := d.pbStanza(n)
@@ -35,7 +35,7 @@ func (d *dictionary) frame(n *Node) (*pb.Frame, error) {
 	return &pb.Frame{Kind: &pb.Frame_Element{Element: d.pbElement(n, "")}}, nil
 }
 
-func (d *dictionary) pbStanza(n *Node) (*pb.Stanza, error) {
+func (d *dictionary) pbStanza(n *Element) (*pb.Stanza, error) {
 	s := &pb.Stanza{To: n.Attr("to"), From: n.Attr("from")}
 	for _, a := range n.Attrs {
 		switch a.Name.Space + " " + a.Name.Local {
@@ -65,7 +65,7 @@ func (d *dictionary) pbStanza(n *Node) (*pb.Stanza, error) {
 	return s, nil
 }
 
-func (n *Node) is(space, local string) bool {
+func (n *Element) is(space, local string) bool {
 	return n.Name.Space == space && n.Name.Local == local && len(n.Children) == 0
 }
 
@@ -88,7 +88,7 @@ func pbID(text string) *pb.Id {
 }
 
 // pbPayload takes the kind of its own where an element has one that it may have, and the generic form otherwise.
-func (d *dictionary) pbPayload(n *Node) *pb.Payload {
+func (d *dictionary) pbPayload(n *Element) *pb.Payload {
 	onlyID := len(n.Attrs) == 1 && n.Attr("id") != "" && n.Text == "" && len(n.Children) == 0
 	bareNode := len(n.Attrs) == 0 && len(n.Children) == 0
 	switch n.Name.Space {
@@ -125,7 +125,7 @@ func (d *dictionary) pbPayload(n *Node) *pb.Payload {
 }
 
 // pbText is the kind of an element of jabber:client with text, nil when it has none.
-func pbText(n *Node, bareNode bool) *pb.Payload {
+func pbText(n *Element, bareNode bool) *pb.Payload {
 	switch n.Name.Local {
 	case "subject":
 		if bareNode {
@@ -148,7 +148,7 @@ func pbText(n *Node, bareNode bool) *pb.Payload {
 }
 
 // pbElement is the generic form; around is the namespace of the element around it.
-func (d *dictionary) pbElement(n *Node, around string) *pb.Element {
+func (d *dictionary) pbElement(n *Element, around string) *pb.Element {
 	e := &pb.Element{}
 	if n.Name.Space != around {
 		e.Space, e.SpaceName = numberOrName(d.numberOfSpace, n.Name.Space)
