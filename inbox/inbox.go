@@ -1,4 +1,4 @@
-// Package inbox is what an account sees of the store: its conversations with their marks and settings, and everything that has
+// Package inbox is what an account sees of the store: its conversations with their read markers and settings, and everything that has
 // changed for it since a cursor. The HTTP API and the streams answer from the same code, so that both say the same.
 //
 // It only reads, owns no goroutine and keeps nothing between two calls.

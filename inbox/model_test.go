@@ -107,7 +107,7 @@ func (m *model) mark(t *rapid.T) {
 	from, to := m.one(t, "from"), m.one(t, "to")
 	a := text(from, to, "mark")
 	a.Flags = inBoth
-	a.Progress = &store.Progress{
+	a.ReadMarkers = &store.ReadMarkers{
 		Account: from.Account, Device: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "device"), Read: rapid.Uint64Range(1, 20).Draw(t, "read"),
 	}
 	m.append(a)

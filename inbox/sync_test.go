@@ -111,9 +111,9 @@ func TestChanges(t *testing.T) {
 	require.Equal(t, 2, p.Conversations[0].Unread)
 	require.Empty(t, p.Profiles, "it is known already")
 
-	mark := text(alice, bob, "read")
-	mark.Flags, mark.Progress = inBoth, &store.Progress{Account: alice.Account, Device: "phone", Read: 2}
-	h.append(mark)
+	marker := text(alice, bob, "read")
+	marker.Flags, marker.ReadMarkers = inBoth, &store.ReadMarkers{Account: alice.Account, Device: "phone", Read: 2}
+	h.append(marker)
 	p = next()
 	require.Equal(t, []string{"read"}, bodies(p))
 	require.Zero(t, p.Conversations[0].Unread)

@@ -57,7 +57,7 @@ const (
 	// ForOffline: to be replayed to the recipient when it was not delivered to any device (XEP-0160).
 	ForOffline
 	// Counts: it says something of its own, so that it counts as unread for its recipient: text, a file and the like, and
-	// not a mark, an edit or a recall.
+	// not a read marker, an edit or a recall.
 	Counts
 	// Retracted: its content was taken out; Stanza holds what is left. Set by the store.
 	Retracted
@@ -96,12 +96,12 @@ type Append struct {
 	Remains  []byte
 	// Also are further messages whose content is taken out with it in the same way, such as its edits.
 	Also []Retraction
-	// Progress moves one party's marks in the conversation forward in the same transaction; nil for none. When none of its
+	// ReadMarkers moves one party's markers in the conversation forward in the same transaction; nil for none. When none of its
 	// numbers is beyond what is known of that device, Stale is set and nothing of this entry is stored. Of a device that is
 	// not remembered, while as many as can be are, what is known of the account is taken for known.
 	// A number beyond the conversation's last is taken for the last.
-	Progress *Progress
-	// Stale is a result: see Progress.
+	ReadMarkers *ReadMarkers
+	// Stale is a result: see ReadMarkers.
 	Stale bool
 }
 
@@ -111,9 +111,9 @@ type Retraction struct {
 	Remains []byte
 }
 
-// Progress is how far one party of a conversation has come, as numbers of the conversation. Marks only move forward.
-type Progress struct {
-	// Account is whose marks they are.
+// ReadMarkers is how far one party of a conversation has come, as numbers of the conversation. Markers only move forward.
+type ReadMarkers struct {
+	// Account is whose markers they are.
 	Account AccountID
 	// Device is which of its devices said so: the resource of its address, "" when it is not known. The store remembers
 	// the 16 devices that said something last.
@@ -130,9 +130,9 @@ type Conversation struct {
 	// Last is the newest message that is in the owner's archive, and LastSeq its number.
 	Last    MessageID
 	LastSeq uint64
-	// Own and Peer are the marks of the owner and of the other party, over all their devices.
-	Own, Peer Progress
-	// Unread is how many messages with Counts the other party has sent after the later of the owner's read mark and the owner's own last
+	// Own and Peer are the markers of the owner and of the other party, over all their devices.
+	Own, Peer ReadMarkers
+	// Unread is how many messages with Counts the other party has sent after the later of the owner's read marker and the owner's own last
 	// message with Counts, as far as they are in the owner's archive. It is counted up to MaxUnread.
 	Unread int
 }
@@ -148,17 +148,17 @@ type ConversationReader interface {
 	Conversations(ctx context.Context, owner AccountID, before MessageID, limit int) (found []Conversation, more bool, err error)
 	// ConversationWith returns one of them, or ErrNotFound when the owner has none with that party.
 	ConversationWith(ctx context.Context, owner AccountID, with Party) (Conversation, error)
-	// ProgressOf returns the marks of an account in a conversation for each device, the one that said something last first, and none
+	// ReadMarkersOf returns the markers of an account in a conversation for each device, the one that said something last first, and none
 	// when nothing was ever said.
-	ProgressOf(ctx context.Context, conversation ConversationID, account AccountID) ([]Progress, error)
+	ReadMarkersOf(ctx context.Context, conversation ConversationID, account AccountID) ([]ReadMarkers, error)
 	// Origin finds a message by the OriginID that its sender gave it, or returns ErrNotFound.
 	Origin(ctx context.Context, sender Party, originID string) (id MessageID, conversation ConversationID, seq uint64, err error)
 	// Last returns the newest message of the whole log, 0 when it is empty.
 	Last(ctx context.Context) (MessageID, error)
 }
 
-// Mark is how far an account's messages were delivered to at least one of its devices.
-type Mark struct {
+// DeliveryCursor is how far an account's messages were delivered to at least one of its devices.
+type DeliveryCursor struct {
 	Account AccountID
 	// Through: everything up to and including it was delivered, but for Missed.
 	Through MessageID
@@ -168,11 +168,11 @@ type Mark struct {
 
 // MessageWriter is the writing half of the log. It has one caller at a time: the committer.
 type MessageWriter interface {
-	// Append stores all messages of the batch, and the marks, in one transaction, and returns after it was
+	// Append stores all messages of the batch, and the delivery cursors, in one transaction, and returns after it was
 	// flushed to disk. Within the batch, order is kept and later entries see earlier ones as stored.
 	// Any error means that it is not known what was stored: the caller must stop for good.
 	// ErrFull is the one exception: nothing was stored, and a later call may succeed.
-	Append(ctx context.Context, now time.Time, batch []*Append, marks []Mark) error
+	Append(ctx context.Context, now time.Time, batch []*Append, cursors []DeliveryCursor) error
 }
 
 // HistoryQuery selects messages of one account's history (XEP-0313 §4.1).
@@ -202,7 +202,7 @@ type MessageReader interface {
 	History(ctx context.Context, q HistoryQuery) (found []Message, more bool, err error)
 	// InHistory reports whether the message is in the owner's archive.
 	InHistory(ctx context.Context, owner AccountID, id MessageID) (bool, error)
-	// Undelivered returns messages to the owner with ForOffline set that come after its mark, or were missed,
+	// Undelivered returns messages to the owner with ForOffline set that come after its delivery cursor, or were missed,
 	// in rising order of ID, beginning after the given one.
 	Undelivered(ctx context.Context, owner AccountID, after MessageID, limit int) ([]Message, error)
 	// Conversation returns the identity of the conversation between two parties and its last number, or ErrNotFound.
@@ -213,8 +213,8 @@ type MessageReader interface {
 	Bounds(ctx context.Context, owner AccountID) (first, last MessageID, err error)
 	// Since returns messages of the whole log in commit order after the given one: the feed's source.
 	Since(ctx context.Context, after MessageID, limit int) ([]Message, error)
-	// Mark returns the account's mark, the zero Mark when it never had one.
-	Mark(ctx context.Context, owner AccountID) (Mark, error)
+	// DeliveryCursor returns the account's cursor, the zero DeliveryCursor when it never had one.
+	DeliveryCursor(ctx context.Context, owner AccountID) (DeliveryCursor, error)
 }
 
 // MessageLog is both halves, the reading one by time and by conversation.

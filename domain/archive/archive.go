@@ -2,7 +2,7 @@
 // acknowledgement means durable, and it serves what was stored as history (XEP-0313) and as catch-up for accounts
 // that were away (XEP-0160).
 //
-// What it owns: the committer's queue, the marks of how far each account's messages were delivered, the keys and text
+// What it owns: the committer's queue, the delivery cursors that say how far each account's messages were delivered, the keys and text
 // of stanza-ids (XEP-0359), archive preferences (XEP-0441) and the budget of history queries.
 //
 // Goroutines: one, the committer, which is the caller of Run. It is the only writer of the message log. Everything
@@ -88,10 +88,10 @@ type Config struct {
 	GatherTime time.Duration `yaml:"gather_time" default:"500us"`
 	// CommitTimeout is how long one transaction may take before the log counts as failed; default 60 s.
 	CommitTimeout time.Duration `yaml:"commit_timeout" default:"60s" min:"1ms"`
-	// MarkInterval is how long a mark of delivery may stay unwritten, and so how much a crash may repeat; default 200 ms.
-	MarkInterval time.Duration `yaml:"mark_interval" default:"200ms" min:"1ms"`
-	// MarkAccounts bounds the accounts whose marks are held in memory; default 100,000. See marks.
-	MarkAccounts int `yaml:"mark_accounts" default:"100000" min:"1"`
+	// CursorInterval is how long a delivery cursor may stay unwritten, and so how much a crash may repeat; default 200 ms.
+	CursorInterval time.Duration `yaml:"cursor_interval" default:"200ms" min:"1ms"`
+	// CursorAccounts bounds the accounts whose delivery cursors are held in memory; default 100,000.
+	CursorAccounts int `yaml:"cursor_accounts" default:"100000" min:"1"`
 	// EditWindow is how long a message may be edited (XEP-0308) after it was sent; default 0, for ever. Beyond it: <not-acceptable/>.
 	EditWindow time.Duration `yaml:"edit_window" default:"0s"`
 	// RecallWindow is how long a message may be recalled (XEP-0424) after it was sent; default 2 m, negative for ever. Beyond it: <not-acceptable/>.
@@ -112,8 +112,8 @@ func (c *Config) defaults() {
 	orDefault(&c.BatchMessages, 2048)
 	orDefault(&c.BatchBytes, 4<<20)
 	orDefault(&c.CommitTimeout, 60*time.Second)
-	orDefault(&c.MarkInterval, 200*time.Millisecond)
-	orDefault(&c.MarkAccounts, 100000)
+	orDefault(&c.CursorInterval, 200*time.Millisecond)
+	orDefault(&c.CursorAccounts, 100000)
 	if c.GatherTime == 0 {
 		c.GatherTime = 500 * time.Microsecond
 	}
@@ -146,17 +146,17 @@ type Archive struct {
 	logger      *slog.Logger
 	metrics     *metrics
 
-	queue  *queue
-	marks  *marks
-	budget *budget
+	queue   *queue
+	cursors *cursors
+	budget  *budget
 
 	// Owned by the committer.
 	batch       []*store.Append
 	pace        pace
 	gatherTimer *time.Timer
-	markTimer   *time.Timer
-	markArmed   bool
-	lastMarks   time.Time
+	cursorTimer *time.Timer
+	cursorArmed bool
+	lastCursors time.Time
 }
 
 // New returns an archive. It fails when a required part is missing or the key has the wrong length.
@@ -182,7 +182,7 @@ func New(c Config) (*Archive, error) {
 		budget:      newBudget(c.QueryRate, c.QueryBurst),
 	}
 	a.metrics = newMetrics(c.Metrics, a.queue.depth)
-	a.marks = newMarks(c.Log, c.MarkAccounts, a.metrics, c.Logger)
+	a.cursors = newCursors(c.Log, c.CursorAccounts, a.metrics, c.Logger)
 	return a, nil
 }
 

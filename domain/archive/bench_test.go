@@ -25,7 +25,7 @@ type nullLog struct {
 	seq  uint64
 }
 
-func (n *nullLog) Append(_ context.Context, now time.Time, batch []*store.Append, _ []store.Mark) error {
+func (n *nullLog) Append(_ context.Context, now time.Time, batch []*store.Append, _ []store.DeliveryCursor) error {
 	for _, a := range batch {
 		n.last = store.NextMessageID(n.last, now)
 		n.seq++
@@ -34,8 +34,8 @@ func (n *nullLog) Append(_ context.Context, now time.Time, batch []*store.Append
 	return nil
 }
 
-func (n *nullLog) Mark(context.Context, store.AccountID) (store.Mark, error) {
-	return store.Mark{}, nil
+func (n *nullLog) DeliveryCursor(context.Context, store.AccountID) (store.DeliveryCursor, error) {
+	return store.DeliveryCursor{}, nil
 }
 
 func (n *nullLog) Undelivered(context.Context, store.AccountID, store.MessageID, int) ([]store.Message, error) {
@@ -64,7 +64,7 @@ func benchmarkCommitter(b *testing.B, log store.MessageLog, reports, origins boo
 	n := nobody{}
 	if reports {
 		n.archive = h.Archive
-		h.Delivered(juliet, 1) // loads the mark
+		h.Delivered(juliet, 1) // loads the cursor
 	}
 	h.router.Handle("verona.example", n)
 	stop := h.run(b)

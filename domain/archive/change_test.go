@@ -49,12 +49,12 @@ func party(address string) store.Party {
 	return store.Party{JID: who.address.Bare(), Account: store.AccountID(who.account)}
 }
 
-// progress returns how far an account has come in the conversation of romeo and juliet, device by device.
-func (h *house) progress(t *testing.T, account store.AccountID) map[string]string {
+// markers returns how far an account has come in the conversation of romeo and juliet, device by device.
+func (h *house) markers(t *testing.T, account store.AccountID) map[string]string {
 	t.Helper()
 	id, _, err := h.log.Conversation(t.Context(), party(orchard), party(balcony))
 	require.NoError(t, err)
-	all, err := h.log.ProgressOf(t.Context(), id, account)
+	all, err := h.log.ReadMarkersOf(t.Context(), id, account)
 	require.NoError(t, err)
 	out := map[string]string{}
 	for _, p := range all {
@@ -63,8 +63,8 @@ func (h *house) progress(t *testing.T, account store.AccountID) map[string]strin
 	return out
 }
 
-// Marks move forward, each device's own, whichever way they name the message, and one that moves nothing is acknowledged and no more.
-func TestMarks(t *testing.T) {
+// Read markers move forward, each device's own, whichever way they name the message, and one that moves nothing is acknowledged and no more.
+func TestReadMarkers(t *testing.T) {
 	logs(t, func(t *testing.T, log store.MessageLog) {
 		h := newHouse(t, log)
 		h.run(t)
@@ -89,23 +89,23 @@ func TestMarks(t *testing.T) {
 			return r.Seq
 		}
 		require.EqualValues(t, 4, mark(balcony, received("o1")))
-		require.Equal(t, map[string]string{"balcony": "1/0"}, h.progress(t, juliet))
+		require.Equal(t, map[string]string{"balcony": "1/0"}, h.markers(t, juliet))
 		require.Zero(t, mark(balcony, received("o1")))
 		require.EqualValues(t, 5, mark(balcony, displayed("m<2>")), "by the stanza's id")
 		require.Zero(t, mark(balcony, displayed("o1")), "not backward")
 		require.Zero(t, mark(balcony, received("m<2>")), "what is read is delivered too")
 		require.EqualValues(t, 6, mark("juliet@verona.example/tablet", stanza.New(nsMarkers, "received", "id", h.StanzaID(first.ID))), "by the stanza-id")
 		require.EqualValues(t, 7, mark(balcony, received("m3"), displayed("m3")))
-		require.Equal(t, map[string]string{"balcony": "3/3", "tablet": "1/0"}, h.progress(t, juliet))
-		// What is not found passes as it did, and moves nothing; so does a mark on one's own message, or on that of another conversation.
+		require.Equal(t, map[string]string{"balcony": "3/3", "tablet": "1/0"}, h.markers(t, juliet))
+		// What is not found passes as it did, and moves nothing; so does a marker for one's own message, or on that of another conversation.
 		require.EqualValues(t, 8, mark(balcony, displayed("unknown")))
 		require.EqualValues(t, 9, mark(orchard, displayed("m3")))
 		require.Nil(t, h.say(t, orchard, named("m4", chat("nurse@verona.example", "one", origin("o4")))).Err)
 		h.seen()
 		require.EqualValues(t, 10, mark(balcony, displayed("o4")))
-		require.Equal(t, map[string]string{"balcony": "3/3", "tablet": "1/0"}, h.progress(t, juliet))
-		require.Empty(t, h.progress(t, romeo))
-		// A mark with a text is a text too: it is kept when the mark moves nothing, and counts as said.
+		require.Equal(t, map[string]string{"balcony": "3/3", "tablet": "1/0"}, h.markers(t, juliet))
+		require.Empty(t, h.markers(t, romeo))
+		// A marker with a text is a text too: it is kept when the marker moves nothing, and counts as said.
 		r := h.say(t, balcony, chat("romeo@verona.example", "and I read it", displayed("m3")))
 		require.EqualValues(t, 11, r.Seq)
 		require.Len(t, h.seen(), 1)
@@ -116,7 +116,7 @@ func TestMarks(t *testing.T) {
 	})
 }
 
-// A mark, an edit and a recall find what they are about in the same batch too, and what is in between keeps its order.
+// A marker, an edit and a recall find what they are about in the same batch too, and what is in between keeps its order.
 func TestReferencesWithinABatch(t *testing.T) {
 	logs(t, func(t *testing.T, log store.MessageLog) {
 		h := newHouse(t, log)
@@ -142,7 +142,7 @@ func TestReferencesWithinABatch(t *testing.T) {
 			}
 		}
 		require.Equal(t, []string{"1 false", "2 false", "3 false", "4 false", "item-not-found", "4 true", "item-not-found", "5 false", "6 false"}, got)
-		require.Equal(t, map[string]string{"balcony": "5/5"}, h.progress(t, juliet))
+		require.Equal(t, map[string]string{"balcony": "5/5"}, h.markers(t, juliet))
 	})
 }
 

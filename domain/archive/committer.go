@@ -19,7 +19,7 @@ var (
 // Run is the committer. It must be called once; its goroutine is the only writer of the log.
 //
 // It gathers what arrived, stores it in one transaction, and then acknowledges and delivers in order. When ctx ends it
-// takes nothing more in, finishes everything that was put before, writes the marks and returns nil. It returns an
+// takes nothing more in, finishes everything that was put before, writes the delivery cursors and returns nil. It returns an
 // error after the first failed transaction: nothing of that transaction nor of what came later is acknowledged,
 // delivered or refused, because nobody knows what of it is stored. The caller must end the process.
 func (a *Archive) Run(ctx context.Context) error {
@@ -28,9 +28,9 @@ func (a *Archive) Run(ctx context.Context) error {
 	}
 	defer a.queue.end() // whoever waits for room is released
 	work := context.WithoutCancel(ctx)
-	a.markTimer = time.NewTimer(a.config.MarkInterval)
-	defer a.markTimer.Stop()
-	a.markTimer.Stop()
+	a.cursorTimer = time.NewTimer(a.config.CursorInterval)
+	defer a.cursorTimer.Stop()
+	a.cursorTimer.Stop()
 	a.gatherTimer = time.NewTimer(time.Hour)
 	defer a.gatherTimer.Stop()
 	a.gatherTimer.Stop()
@@ -54,22 +54,22 @@ func (a *Archive) Run(ctx context.Context) error {
 	if err := a.commitAll(work, a.queue.take(nil)); err != nil {
 		return err
 	}
-	return a.writeMarks(work)
+	return a.writeCursors(work)
 }
 
-// wait returns when there may be something to do, and writes the marks when they are due.
+// wait returns when there may be something to do, and writes the delivery cursors when they are due.
 func (a *Archive) wait(ctx, work context.Context) error {
 	select {
 	case <-ctx.Done():
 	case <-a.queue.wake:
-	case <-a.marks.wake:
-		if !a.markArmed {
-			a.markArmed = true
-			a.markTimer.Reset(a.config.MarkInterval)
+	case <-a.cursors.wake:
+		if !a.cursorArmed {
+			a.cursorArmed = true
+			a.cursorTimer.Reset(a.config.CursorInterval)
 		}
-	case <-a.markTimer.C:
-		a.markArmed = false
-		return a.writeMarks(work)
+	case <-a.cursorTimer.C:
+		a.cursorArmed = false
+		return a.writeCursors(work)
 	}
 	return nil
 }
@@ -119,9 +119,9 @@ func (a *Archive) gather(ctx context.Context, entries []entry) (n int) {
 	return n
 }
 
-// uncertain reports whether an entry may have to be stored once more, without its marks: see commit. It is the last of its batch.
+// uncertain reports whether an entry may have to be stored once more, without its read markers: see commit. It is the last of its batch.
 func (e *entry) uncertain() bool {
-	return e.stored && e.about != nil && e.about.essential && e.message.Progress != nil
+	return e.stored && e.about != nil && e.about.essential && e.message.ReadMarkers != nil
 }
 
 // commit stores one batch and then lets each of its messages go on, in order.
@@ -136,14 +136,14 @@ func (a *Archive) commit(ctx context.Context, entries []entry) error {
 	early := a.acknowledgeEarly(ctx, entries) // false, but in a build that plants a mistake for the durability tests to find
 	full := false
 	if len(batch) > 0 {
-		var due []store.Mark
-		if a.now().Sub(a.lastMarks) >= a.config.MarkInterval {
-			due = a.marks.collect()
+		var due []store.DeliveryCursor
+		if a.now().Sub(a.lastCursors) >= a.config.CursorInterval {
+			due = a.cursors.collect()
 		}
 		err := a.append(ctx, batch, due)
 		if last := &entries[len(entries)-1]; err == nil && last.uncertain() && last.message.Stale {
-			// Its marks move nothing, but it says more than them.
-			last.message.Progress, last.message.Stale = nil, false
+			// Its read markers move nothing, but it says more than them.
+			last.message.ReadMarkers, last.message.Stale = nil, false
 			err = a.append(ctx, batch[len(batch)-1:], nil)
 			if errors.Is(err, store.ErrFull) {
 				err, last.refusal = nil, storageFull // what came before it is stored
@@ -160,20 +160,20 @@ func (a *Archive) commit(ctx context.Context, entries []entry) error {
 	return nil
 }
 
-// append is the one call that writes to the log. Marks that could not be written because the storage is full stay due.
-func (a *Archive) append(ctx context.Context, batch []*store.Append, due []store.Mark) error {
+// append is the one call that writes to the log. Cursors that could not be written because the storage is full stay due.
+func (a *Archive) append(ctx context.Context, batch []*store.Append, due []store.DeliveryCursor) error {
 	ctx, cancel := context.WithTimeout(ctx, a.config.CommitTimeout)
 	defer cancel()
 	began := a.now()
 	if err := a.log.Append(ctx, began, batch, due); err != nil {
 		if errors.Is(err, store.ErrFull) {
-			a.marks.restore(due)
+			a.cursors.restore(due)
 		}
-		return fmt.Errorf("append %d messages and %d marks to the log: %w", len(batch), len(due), err)
+		return fmt.Errorf("append %d messages and %d delivery cursors to the log: %w", len(batch), len(due), err)
 	}
 	if due != nil {
-		a.lastMarks = began
-		a.metrics.marks.Add(float64(len(due)))
+		a.lastCursors = began
+		a.metrics.cursors.Add(float64(len(due)))
 	}
 	ended := a.now()
 	a.pace.note(len(batch), ended.Sub(began), ended)
@@ -214,7 +214,7 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 	}
 	a.metrics.durable.Observe(durable.Sub(next.accepted).Seconds())
 	if m.Stale {
-		// A mark that moves nothing forward is no news to anybody.
+		// A read marker that moves nothing forward is no news to anybody.
 		a.metrics.stale.Inc()
 		a.router.Finish(e)
 		return
@@ -229,7 +229,7 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 	}
 	a.metrics.stored.Inc()
 	if m.Flags&store.ForOffline != 0 {
-		a.marks.note(m.Recipient.Account, m.ID)
+		a.cursors.note(m.Recipient.Account, m.ID)
 	}
 	if m.Recipient.Account != 0 { // the numbers of other domains' people are none of ours
 		e.Stanza = a.stamp(e.Stanza, m.Recipient.JID, uint64(m.ID), m.Seq, m.Flags&store.InRecipientArchive != 0)
@@ -264,16 +264,16 @@ func tell(changed func(account uint64), m *store.Append) {
 	}
 }
 
-// writeMarks writes the marks that are due, without messages. A full storage is no reason to stop: they stay due.
-func (a *Archive) writeMarks(ctx context.Context) error {
-	due := a.marks.collect()
+// writeCursors writes the delivery cursors that are due, without messages. A full storage is no reason to stop: they stay due.
+func (a *Archive) writeCursors(ctx context.Context) error {
+	due := a.cursors.collect()
 	if len(due) == 0 {
 		return nil
 	}
 	err := a.append(ctx, nil, due)
 	if errors.Is(err, store.ErrFull) {
-		a.markArmed = true
-		a.markTimer.Reset(10 * a.config.MarkInterval)
+		a.cursorArmed = true
+		a.cursorTimer.Reset(10 * a.config.CursorInterval)
 		return nil
 	}
 	return err

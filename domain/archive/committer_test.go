@@ -132,7 +132,7 @@ func TestFailedLogIsFatal(t *testing.T) {
 		h := newHouse(t, memory(), func(c *Config) { c.QueueMessages = 4 })
 		entered, goOn := make(chan struct{}), make(chan struct{})
 		failing := false
-		h.log.before = func([]*store.Append, []store.Mark) error {
+		h.log.before = func([]*store.Append, []store.DeliveryCursor) error {
 			if !failing {
 				return nil
 			}
@@ -176,7 +176,7 @@ func TestFullStorageRefusesAndRecovers(t *testing.T) {
 	h := newHouse(t, memory())
 	var full atomic.Bool
 	full.Store(true)
-	h.log.before = func([]*store.Append, []store.Mark) error {
+	h.log.before = func([]*store.Append, []store.DeliveryCursor) error {
 		if full.Load() {
 			return fmt.Errorf("appending: %w", store.ErrFull)
 		}
@@ -207,7 +207,7 @@ func TestDrain(t *testing.T) {
 		h := newHouse(t, memory(), func(c *Config) { c.BatchMessages = 2 })
 		entered, goOn := make(chan struct{}), make(chan struct{})
 		var once sync.Once
-		h.log.before = func([]*store.Append, []store.Mark) error {
+		h.log.before = func([]*store.Append, []store.DeliveryCursor) error {
 			once.Do(func() { close(entered); <-goOn })
 			return nil
 		}

@@ -79,14 +79,14 @@ func (p *memoryPreferences) SetArchivePreference(_ context.Context, owner store.
 type brittle struct {
 	store.MessageLog
 	// before is called with each batch; an error makes Append fail without storing.
-	before  func(batch []*store.Append, marks []store.Mark) error
+	before  func(batch []*store.Append, cursors []store.DeliveryCursor) error
 	commits atomic.Int32
 	largest atomic.Int32
 }
 
-func (b *brittle) Append(ctx context.Context, now time.Time, batch []*store.Append, marks []store.Mark) error {
+func (b *brittle) Append(ctx context.Context, now time.Time, batch []*store.Append, cursors []store.DeliveryCursor) error {
 	if b.before != nil {
-		if err := b.before(batch, marks); err != nil {
+		if err := b.before(batch, cursors); err != nil {
 			return err
 		}
 	}
@@ -94,7 +94,7 @@ func (b *brittle) Append(ctx context.Context, now time.Time, batch []*store.Appe
 	if n := int32(len(batch)); n > b.largest.Load() {
 		b.largest.Store(n)
 	}
-	return b.MessageLog.Append(ctx, now, batch, marks)
+	return b.MessageLog.Append(ctx, now, batch, cursors)
 }
 
 var errDisk = errors.New("disk is broken")

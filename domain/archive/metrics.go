@@ -8,7 +8,7 @@ const (
 	wasTransient = "transient"
 	wasDuplicate = "duplicate"
 	wasConflict  = "conflict"
-	wasStale     = "stale"   // a mark that moved nothing forward
+	wasStale     = "stale"   // a read marker that moved nothing forward
 	wasFull      = "full"    // refused because the storage is full
 	wasRefused   = "refused" // refused because something that had to be asked did not answer, or because it was not to be edited or recalled
 	wasStopped   = "stopped" // neither acknowledged nor refused: the committer had ended, or the sender was gone
@@ -21,7 +21,7 @@ type metrics struct {
 	batchMessages prometheus.Histogram
 	commitSeconds prometheus.Histogram
 	durable       prometheus.Histogram
-	marks         prometheus.Counter
+	cursors       prometheus.Counter
 	kept          prometheus.Counter
 	queries       *prometheus.CounterVec
 	queryMessages prometheus.Counter
@@ -51,7 +51,7 @@ func newMetrics(r prometheus.Registerer, depth func() (messages, bytes int)) *me
 		batchMessages: histogram("posthouse_archive_batch_messages", "Stored messages in one transaction.", prometheus.ExponentialBuckets(1, 2, 14)),
 		commitSeconds: histogram("posthouse_archive_commit_seconds", "Time that one transaction of the message log took.", latencies),
 		durable:       histogram("posthouse_archive_durable_seconds", "Time from the acceptance of a message until it was durable.", latencies),
-		marks:         counter("posthouse_archive_marks_total", "Marks of delivery that were written."),
+		cursors:       counter("posthouse_archive_delivery_cursors_total", "Delivery cursors that were written."),
 		kept:          counter("posthouse_archive_kept_total", "Messages that no device took and that wait for one."),
 		queries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "posthouse_archive_queries_total", Help: "History queries, by result.",
@@ -65,7 +65,7 @@ func newMetrics(r prometheus.Registerer, depth func() (messages, bytes int)) *me
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	r.MustRegister(messages, m.commits, m.batchMessages, m.commitSeconds, m.durable, m.marks, m.kept, m.queries, m.queryMessages, m.damaged,
+	r.MustRegister(messages, m.commits, m.batchMessages, m.commitSeconds, m.durable, m.cursors, m.kept, m.queries, m.queryMessages, m.damaged,
 		gauge("posthouse_archive_queue_messages", "Messages that wait for the committer.", func() float64 { n, _ := depth(); return float64(n) }),
 		gauge("posthouse_archive_queue_bytes", "Stored text that waits for the committer.", func() float64 { _, n := depth(); return float64(n) }))
 	return m

@@ -22,10 +22,10 @@ const replayPage = 100
 // carbons of its own, are welcome and without effect. It may read the log once for an account that was not heard of
 // for long; otherwise it takes less than a microsecond.
 func (a *Archive) Delivered(account, id uint64) {
-	a.marks.delivered(store.AccountID(account), store.MessageID(id))
+	a.cursors.delivered(store.AccountID(account), store.MessageID(id))
 }
 
-// Kept reports that no device of the account took the message. It waits for the account's next replay: a mark covers
+// Kept reports that no device of the account took the message. It waits for the account's next replay: a delivery cursor covers
 // only what was reported as delivered, so there is nothing to change.
 func (a *Archive) Kept(account, id uint64) { a.metrics.kept.Inc() }
 
@@ -37,12 +37,12 @@ func (a *Archive) Kept(account, id uint64) { a.metrics.kept.Inc() }
 // or had been delivered before, a later one was not. It is 0 when nothing was considered.
 func (a *Archive) Replay(ctx context.Context, account uint64, yield func(*stream.Packet) bool) (through uint64, err error) {
 	owner := store.AccountID(account)
-	before, err := a.marks.snapshot(ctx, owner)
+	before, err := a.cursors.snapshot(ctx, owner)
 	if err != nil {
-		return 0, fmt.Errorf("read the mark before a replay: %w", err)
+		return 0, fmt.Errorf("read the delivery cursor before a replay: %w", err)
 	}
 	if before.nothing() {
-		return uint64(before.horizon), nil
+		return uint64(before.known), nil
 	}
 	var after store.MessageID
 	for {
@@ -55,7 +55,7 @@ func (a *Archive) Replay(ctx context.Context, account uint64, yield func(*stream
 			m := &page[i]
 			after = m.ID
 			if m.Stanza == nil || before.delivered(m.ID) {
-				continue // it is damaged, or the mark in the log is older than what is known here
+				continue // it is damaged, or the delivery cursor in the log is older than what is known here
 			}
 			s, err := a.replayed(m)
 			if err != nil {

@@ -25,7 +25,7 @@ func TestGathering(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHouse(t, &nullLog{}, func(conf *Config) { conf.GatherTime = c.gather })
-				h.log.before = func(batch []*store.Append, _ []store.Mark) error {
+				h.log.before = func(batch []*store.Append, _ []store.DeliveryCursor) error {
 					if len(batch) > 0 {
 						<-time.After(c.disk)
 					}

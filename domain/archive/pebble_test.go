@@ -73,7 +73,7 @@ func TestOnPebble(t *testing.T) {
 			delivered[id] = true
 		}
 		if round%2 == 0 {
-			require.NoError(t, stop()) // in order; otherwise marks that are due are never written
+			require.NoError(t, stop()) // in order; otherwise cursors that are due are never written
 		}
 		require.NoError(t, log.Close())
 		_ = stop()

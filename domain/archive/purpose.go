@@ -18,17 +18,17 @@ const (
 
 // reference is what a message says about earlier ones of its conversation, each named as the message names it; "" for nothing.
 type reference struct {
-	// delivered and read are marks: up to that message of the other party's.
+	// delivered and read are read markers: up to that message of the other party's.
 	delivered, read string
 	// edit and recall name a message of the sender's own.
 	edit, recall string
-	// essential: the message says something beside its marks, and so is stored also when they move nothing.
+	// essential: the message says something beside its markers, and so is stored also when they move nothing.
 	essential bool
 	// admin: the sender may recall at any time. by is the administrator who recalls in the sender's name, zero for the sender.
 	admin bool
 	by    jid.JID
 
-	// What the search has found so far: the messages that are marked, 0 for none, and the one that is edited or recalled.
+	// What the search has found so far: the messages that the markers name, 0 for none, and the one that is edited or recalled.
 	deliveredAt, readAt uint64
 	target              *store.Message
 	// foreign: the message to be edited or recalled was found, and is not the sender's, or not of this conversation.

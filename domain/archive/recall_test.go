@@ -164,7 +164,7 @@ func TestRecallFindsEditsOfItsBatch(t *testing.T) {
 func TestRecallRefusedByTheCommitter(t *testing.T) {
 	full := false
 	h := newHouse(t, memory(), func(c *Config) { c.RecallWindow = -1 })
-	h.log.before = func([]*store.Append, []store.Mark) error {
+	h.log.before = func([]*store.Append, []store.DeliveryCursor) error {
 		if full {
 			return store.ErrFull
 		}

@@ -64,19 +64,19 @@ func (s *seeker) changed() string { return s.about.edit + s.about.recall } // ne
 // byIdentity finds messages by origin-id (XEP-0359 §3.2) or stanza-id, which need no scan.
 func (s *seeker) byIdentity(ctx context.Context) error {
 	r := s.about
-	for _, mark := range []struct {
+	for _, marker := range []struct {
 		id string
 		at *uint64
 	}{{r.delivered, &r.deliveredAt}, {r.read, &r.readAt}} {
-		if mark.id == "" || *mark.at != 0 {
+		if marker.id == "" || *marker.at != 0 {
 			continue
 		}
-		found, err := s.identified(ctx, s.recipient, mark.id)
+		found, err := s.identified(ctx, s.recipient, marker.id)
 		if err != nil {
 			return err
 		}
 		if found != nil && found.Conversation == s.conversation && same(found.Sender, s.recipient) {
-			*mark.at = found.Seq
+			*marker.at = found.Seq
 		}
 	}
 	id := s.changed()

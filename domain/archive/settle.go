@@ -27,7 +27,7 @@ const seekTimeout = 10 * time.Second
 // them may be what it is about, or takes out what it is about.
 func awaits(waiting []entry, next *entry) bool {
 	if next.about.done && next.about.edit+next.about.recall == "" {
-		return false // nearly always: who marks a message has got it, so it is stored
+		return false // nearly always: who sends a marker has got the message, so it is stored
 	}
 	for i := range waiting {
 		w := &waiting[i]
@@ -71,7 +71,7 @@ func (a *Archive) judge(ctx context.Context, next *entry) (*stanza.Error, error)
 		}
 	}
 	if account := m.Sender.Account; account != 0 && r.deliveredAt+r.readAt != 0 {
-		m.Progress = &store.Progress{Account: account, Device: next.envelope.Stanza.From.Resource(), Delivered: r.deliveredAt, Read: r.readAt}
+		m.ReadMarkers = &store.ReadMarkers{Account: account, Device: next.envelope.Stanza.From.Resource(), Delivered: r.deliveredAt, Read: r.readAt}
 	}
 	switch {
 	case r.edit+r.recall == "":

@@ -197,7 +197,7 @@ func TestSyncAnswer(t *testing.T) {
 			Conversations: []inbox.Conversation{{
 				Conversation: store.Conversation{
 					With: store.Party{JID: juliet}, Last: 9, LastSeq: 42, Unread: 1,
-					Own: store.Progress{Read: 41, Delivered: 42}, Peer: store.Progress{Read: 7, Delivered: 8},
+					Own: store.ReadMarkers{Read: 41, Delivered: 42}, Peer: store.ReadMarkers{Read: 7, Delivered: 8},
 				},
 				Settings: store.ConversationSettings{Pinned: true, MutedUntil: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)},
 			}},

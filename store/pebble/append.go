@@ -17,7 +17,7 @@ import (
 type writer struct {
 	last    store.MessageID
 	tails   tails
-	reached reached
+	markers markersCache
 
 	// Of the batch being staged, emptied by the next.
 	messages []*store.Message
@@ -48,7 +48,7 @@ func newWriter(conversations int) writer {
 // reset begins a batch.
 func (w *writer) reset() {
 	w.tails.age()
-	w.reached.age()
+	w.markers.age()
 	clear(w.messages)
 	w.messages = w.messages[:0]
 	w.places = w.places[:0]
@@ -63,7 +63,7 @@ func (w *writer) reset() {
 
 // Append implements store.MessageWriter. When ctx ends before the flush has returned, the log has failed:
 // nobody knows what the disk holds.
-func (l *Log) Append(ctx context.Context, now time.Time, batch []*store.Append, marks []store.Mark) error {
+func (l *Log) Append(ctx context.Context, now time.Time, batch []*store.Append, cursors []store.DeliveryCursor) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	done, err := l.use(ctx)
@@ -84,7 +84,7 @@ func (l *Log) Append(ctx context.Context, now time.Time, batch []*store.Append, 
 		for i := range a.Also {
 			size += len(a.Also[i].Remains) + 400
 		}
-		if a.Progress != nil {
+		if a.ReadMarkers != nil {
 			size += 400
 		}
 	}
@@ -96,7 +96,7 @@ func (l *Log) Append(ctx context.Context, now time.Time, batch []*store.Append, 
 		return err
 	}
 	if err == nil {
-		err = l.append(ctx, now, batch, marks, size)
+		err = l.append(ctx, now, batch, cursors, size)
 	}
 	if err != nil {
 		// Numbers were given out that may not have been stored.
@@ -106,7 +106,7 @@ func (l *Log) Append(ctx context.Context, now time.Time, batch []*store.Append, 
 	return nil
 }
 
-func (l *Log) append(ctx context.Context, now time.Time, batch []*store.Append, marks []store.Mark, size int) error {
+func (l *Log) append(ctx context.Context, now time.Time, batch []*store.Append, cursors []store.DeliveryCursor, size int) error {
 	if err := l.packIfDue(ctx); err != nil {
 		return err
 	}
@@ -116,11 +116,11 @@ func (l *Log) append(ctx context.Context, now time.Time, batch []*store.Append, 
 	if err := l.stageAll(batch, now); err != nil {
 		return fmt.Errorf("prepare a batch: %w", err)
 	}
-	if len(w.messages) == 0 && len(marks) == 0 {
+	if len(w.messages) == 0 && len(cursors) == 0 {
 		return nil
 	}
-	b := l.db.NewBatchWithSize(size + 64*len(marks))
-	w.write(b, marks)
+	b := l.db.NewBatchWithSize(size + 64*len(cursors))
+	w.write(b, cursors)
 	l.publish(w.writeAnew(b))
 	if err := l.commit(ctx, b); err != nil {
 		return err
@@ -206,8 +206,8 @@ func (l *Log) stage(a *store.Append, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if a.Progress != nil {
-		if a.Stale, err = l.stale(*a.Progress, t); a.Stale || err != nil {
+	if a.ReadMarkers != nil {
+		if a.Stale, err = l.stale(*a.ReadMarkers, t); a.Stale || err != nil {
 			return err
 		}
 	}
@@ -308,7 +308,7 @@ func (l *Log) tail(p pair) (*tail, error) {
 }
 
 // write encodes the staged batch. The messages come first and in the order of the log: the engine inserts neighbours faster.
-func (w *writer) write(b *engine.Batch, marks []store.Mark) {
+func (w *writer) write(b *engine.Batch, cursors []store.DeliveryCursor) {
 	for _, m := range w.messages {
 		op := b.SetDeferred(idKeySize, recordSize(m))
 		idKey(op.Key[:0], keyMessage, uint64(m.ID))
@@ -331,9 +331,9 @@ func (w *writer) write(b *engine.Batch, marks []store.Mark) {
 			set(b, pairKey(key[:0], keyMember, uint64(account), uint64(m.conversation)), w.buf)
 		})
 	}
-	for i := range marks {
-		w.buf = appendMark(w.buf[:0], &marks[i])
-		set(b, idKey(key[:0], keyMark, uint64(marks[i].Account)), w.buf)
+	for i := range cursors {
+		w.buf = appendCursor(w.buf[:0], &cursors[i])
+		set(b, idKey(key[:0], keyCursor, uint64(cursors[i].Account)), w.buf)
 	}
 }
 

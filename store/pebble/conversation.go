@@ -222,13 +222,13 @@ func (l *Log) ConversationWith(ctx context.Context, owner store.AccountID, with 
 // view puts together what one party sees of a conversation.
 func (l *Log) view(ctx context.Context, owner store.AccountID, m *member, last entry) (c store.Conversation, err error) {
 	c = store.Conversation{ID: m.conversation, With: m.with, Last: last.id, LastSeq: last.seq}
-	own, err := l.progress(progressOf{m.conversation, owner})
+	own, err := l.markers(markersOf{m.conversation, owner})
 	if err != nil {
 		return c, err
 	}
 	peer := own
 	if !m.alone {
-		if peer, err = l.progress(progressOf{m.conversation, m.with.Account}); err != nil {
+		if peer, err = l.markers(markersOf{m.conversation, m.with.Account}); err != nil {
 			return c, err
 		}
 		c.Unread, err = l.unread(ctx, m, own.all.Read)
@@ -237,7 +237,7 @@ func (l *Log) view(ctx context.Context, owner store.AccountID, m *member, last e
 	return c, err
 }
 
-// unread counts what the other party has sent after the owner's mark and the owner's own last message, from the end backward. It reads the
+// unread counts what the other party has sent after the owner's read marker and the owner's own last message, from the end backward. It reads the
 // index and no message.
 func (l *Log) unread(ctx context.Context, m *member, read uint64) (n int, err error) {
 	var retracted map[uint64]bool
@@ -269,26 +269,26 @@ func (l *Log) unread(ctx context.Context, m *member, read uint64) (n int, err er
 	return n, cmp.Or(err, failed, ctx.Err())
 }
 
-// ProgressOf implements store.ConversationReader.
-func (l *Log) ProgressOf(ctx context.Context, conversation store.ConversationID, account store.AccountID) ([]store.Progress, error) {
+// ReadMarkersOf implements store.ConversationReader.
+func (l *Log) ReadMarkersOf(ctx context.Context, conversation store.ConversationID, account store.AccountID) ([]store.ReadMarkers, error) {
 	done, err := l.use(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read the marks of a conversation: %w", err)
+		return nil, fmt.Errorf("read the markers of a conversation: %w", err)
 	}
 	defer done()
-	p, err := l.progress(progressOf{conversation, account})
+	p, err := l.markers(markersOf{conversation, account})
 	return p.devices, err
 }
 
-// progress reads the marks of an account in a conversation.
-func (l *Log) progress(o progressOf) (*progress, error) {
+// markers reads the markers of an account in a conversation.
+func (l *Log) markers(o markersOf) (*markers, error) {
 	var buf [pairKeySize]byte
 	key := o.key(buf[:0])
 	value, err := l.get(key)
 	if err != nil {
-		return nil, fmt.Errorf("read the marks of a conversation: %w", err)
+		return nil, fmt.Errorf("read the markers of a conversation: %w", err)
 	}
-	return l.decodeProgress(o, l.durable(key, value)), nil
+	return l.decodeMarkers(o, l.durable(key, value)), nil
 }
 
 // Origin implements store.ConversationReader.

@@ -92,17 +92,17 @@ func FuzzJournal(f *testing.F) {
 // FuzzValues: the small values.
 func FuzzValues(f *testing.F) {
 	f.Add(uint64(7), appendBlock(nil, []entry{{id: 5, bits: 1}, {id: 9, bits: 2}, {id: 1 << 60, bits: 3}}))
-	f.Add(uint64(0), appendMark(nil, &store.Mark{Through: 6, Missed: []store.MessageID{1, 2}}))
+	f.Add(uint64(0), appendCursor(nil, &store.DeliveryCursor{Through: 6, Missed: []store.MessageID{1, 2}}))
 	f.Add(uint64(0), appendOrigin(nil, &originEntry{id: 3, conversation: 2, seq: 300}))
-	f.Add(uint64(0), appendProgress(nil, &progress{
-		all: store.Progress{Account: 1, Delivered: 300, Read: 2}, devices: []store.Progress{{Account: 1, Device: "phone", Delivered: 300, Read: 2}},
+	f.Add(uint64(0), appendMarkers(nil, &markers{
+		all: store.ReadMarkers{Account: 1, Delivered: 300, Read: 2}, devices: []store.ReadMarkers{{Account: 1, Device: "phone", Delivered: 300, Read: 2}},
 	}))
 	f.Add(uint64(0), appendMember(nil, &member{second: true, with: wholeMessage().Recipient}))
 	p, _ := pairOf(sideOf(wholeMessage().Sender), sideOf(wholeMessage().Recipient))
 	f.Add(uint64(0), partiesKey(nil, p))
 	f.Fuzz(func(t *testing.T, first uint64, b []byte) {
-		if p, err := decodeProgress(1, b); err == nil {
-			again, err := decodeProgress(1, appendProgress(nil, p))
+		if p, err := decodeMarkers(1, b); err == nil {
+			again, err := decodeMarkers(1, appendMarkers(nil, p))
 			require.NoError(t, err)
 			require.Equal(t, p, again)
 		}
@@ -121,8 +121,8 @@ func FuzzValues(f *testing.F) {
 			require.NoError(t, err)
 			require.Equal(t, entries, again)
 		}
-		if m, err := decodeMark(1, b); err == nil {
-			again, err := decodeMark(1, appendMark(nil, &m))
+		if m, err := decodeCursor(1, b); err == nil {
+			again, err := decodeCursor(1, appendCursor(nil, &m))
 			require.NoError(t, err)
 			require.Equal(t, m, again)
 		}

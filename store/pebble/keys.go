@@ -19,12 +19,12 @@ import (
 //	origin | account | digest                      → what was sent under an origin-id, see originEntry
 //	retracted | conversation | number              → a message of which the content was taken out, see retract.go
 //	parties | party | party                        → conversation, the lesser party first
-//	mark | account                                 → mark
+//	cursor | account                               → delivery cursor
 //	member | account | conversation                → the account's side of a conversation, see conversation.go
-//	progress | conversation | account              → how far an account has come in a conversation, see progress.go
+//	markers | conversation | account               → read markers, see markers.go
 //	version                                        → schema version, uvarint
 //
-// A batch writes message, mark, progress and retracted entries, those of conversations that begin, and one journal entry. The indexes – conversation, received, sent, origin –
+// A batch writes message, cursor, markers and retracted entries, those of conversations that begin, and one journal entry. The indexes – conversation, received, sent, origin –
 // are not written message by message, which would cost more than all the rest, but for tens of thousands of messages at a time,
 // sorted and packed; see pack.go. Until then the places are kept in memory (recent.go), and the journal is what they are restored from.
 //
@@ -44,9 +44,9 @@ const (
 	keyOrigin       = 0x13
 	keyRetracted    = 0x14
 	keyParties      = 0x20
-	keyMark         = 0x21
+	keyCursor       = 0x21
 	keyMember       = 0x22
-	keyProgress     = 0x23
+	keyMarkers      = 0x23
 	keyVersion      = 0x30
 )
 
@@ -55,12 +55,12 @@ const schemaVersion = 2
 
 // Sizes of the keys of fixed length, in bytes.
 const (
-	idKeySize     = 1 + 8     // message, journal, mark
-	pairKeySize   = 1 + 8 + 8 // conversation, received, sent, retracted, member, progress
+	idKeySize     = 1 + 8     // message, journal, cursor
+	pairKeySize   = 1 + 8 + 8 // conversation, received, sent, retracted, member, markers
 	originKeySize = 1 + 8 + 16
 )
 
-// idKey writes a message, journal or mark key.
+// idKey writes a message, journal or cursor key.
 func idKey(dst []byte, prefix byte, id uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, prefix), id)
 }

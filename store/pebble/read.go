@@ -191,28 +191,28 @@ func (l *Log) InHistory(ctx context.Context, owner store.AccountID, id store.Mes
 	return false, nil
 }
 
-// Mark implements store.MessageReader.
-func (l *Log) Mark(ctx context.Context, owner store.AccountID) (store.Mark, error) {
+// DeliveryCursor implements store.MessageReader.
+func (l *Log) DeliveryCursor(ctx context.Context, owner store.AccountID) (store.DeliveryCursor, error) {
 	done, err := l.use(ctx)
 	if err != nil {
-		return store.Mark{}, fmt.Errorf("read mark: %w", err)
+		return store.DeliveryCursor{}, fmt.Errorf("read delivery cursor: %w", err)
 	}
 	defer done()
-	return l.mark(owner)
+	return l.cursor(owner)
 }
 
-func (l *Log) mark(owner store.AccountID) (store.Mark, error) {
-	value, closer, err := l.db.Get(idKey(make([]byte, 0, idKeySize), keyMark, uint64(owner)))
+func (l *Log) cursor(owner store.AccountID) (store.DeliveryCursor, error) {
+	value, closer, err := l.db.Get(idKey(make([]byte, 0, idKeySize), keyCursor, uint64(owner)))
 	if errors.Is(err, engine.ErrNotFound) {
-		return store.Mark{}, nil
+		return store.DeliveryCursor{}, nil
 	}
 	if err != nil {
-		return store.Mark{}, fmt.Errorf("read mark: %w", err)
+		return store.DeliveryCursor{}, fmt.Errorf("read delivery cursor: %w", err)
 	}
 	defer closer.Close()
-	m, err := decodeMark(owner, value)
+	m, err := decodeCursor(owner, value)
 	if err != nil {
-		return store.Mark{}, fmt.Errorf("read mark of account %d: %w", owner, err)
+		return store.DeliveryCursor{}, fmt.Errorf("read delivery cursor of account %d: %w", owner, err)
 	}
 	return m, nil
 }
@@ -224,13 +224,13 @@ func (l *Log) Undelivered(ctx context.Context, owner store.AccountID, after stor
 		return nil, fmt.Errorf("read undelivered messages: %w", err)
 	}
 	defer done()
-	mark, err := l.mark(owner)
+	cursor, err := l.cursor(owner)
 	if err != nil {
 		return nil, err
 	}
 	var ids []store.MessageID
-	for _, id := range mark.Missed {
-		if id == 0 || id <= after || id > mark.Through {
+	for _, id := range cursor.Missed {
+		if id == 0 || id <= after || id > cursor.Through {
 			continue
 		}
 		err = l.walk(keyReceived, uint64(owner)).forward(id-1, func(e entry) bool {
@@ -246,7 +246,7 @@ func (l *Log) Undelivered(ctx context.Context, owner store.AccountID, after stor
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
 	passed := 0
-	err = l.walk(keyReceived, uint64(owner)).forward(max(after, mark.Through), func(e entry) bool {
+	err = l.walk(keyReceived, uint64(owner)).forward(max(after, cursor.Through), func(e entry) bool {
 		if passed++; passed%checkEvery == 0 && ctx.Err() != nil {
 			return false
 		}

@@ -163,24 +163,24 @@ func decodeOrigin(b []byte) (originEntry, error) {
 	return e, r.err
 }
 
-// A mark: version 1 byte, through 8 bytes, then each missed id as 8 bytes.
-const markVersion = 1
+// A delivery cursor: version 1 byte, through 8 bytes, then each missed id as 8 bytes.
+const cursorVersion = 1
 
-func appendMark(dst []byte, m *store.Mark) []byte {
-	dst = binary.BigEndian.AppendUint64(append(dst, markVersion), uint64(m.Through))
+func appendCursor(dst []byte, m *store.DeliveryCursor) []byte {
+	dst = binary.BigEndian.AppendUint64(append(dst, cursorVersion), uint64(m.Through))
 	for _, id := range m.Missed {
 		dst = binary.BigEndian.AppendUint64(dst, uint64(id))
 	}
 	return dst
 }
 
-func decodeMark(owner store.AccountID, b []byte) (store.Mark, error) {
-	m := store.Mark{Account: owner}
+func decodeCursor(owner store.AccountID, b []byte) (store.DeliveryCursor, error) {
+	m := store.DeliveryCursor{Account: owner}
 	if len(b) < 9 || len(b)%8 != 1 {
 		return m, errShort
 	}
-	if b[0] != markVersion {
-		return m, fmt.Errorf("mark has version %d, this program knows %d", b[0], markVersion)
+	if b[0] != cursorVersion {
+		return m, fmt.Errorf("delivery cursor has version %d, this program knows %d", b[0], cursorVersion)
 	}
 	m.Through = store.MessageID(binary.BigEndian.Uint64(b[1:]))
 	for b = b[9:]; len(b) > 0; b = b[8:] {

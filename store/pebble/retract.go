@@ -73,16 +73,16 @@ func emptied(m *store.Message, remains []byte) bool {
 	return true
 }
 
-// writeAnew encodes what the batch changes of what was there: messages that are retracted, and marks. It returns what they were; nil for nothing.
+// writeAnew encodes what the batch changes of what was there: messages that are retracted, and read markers. It returns what they were; nil for nothing.
 func (w *writer) writeAnew(b *engine.Batch) pending {
-	if len(w.retracted)+len(w.reached.changed) == 0 {
+	if len(w.retracted)+len(w.markers.changed) == 0 {
 		return nil
 	}
-	p := make(pending, len(w.retracted)+len(w.reached.changed))
+	p := make(pending, len(w.retracted)+len(w.markers.changed))
 	var key [pairKeySize]byte
-	for _, o := range w.reached.changed {
-		m := w.reached.young[o]
-		w.buf = appendProgress(w.buf[:0], &m.progress)
+	for _, o := range w.markers.changed {
+		m := w.markers.young[o]
+		w.buf = appendMarkers(w.buf[:0], &m.markers)
 		o.key(key[:0])
 		p[string(key[:])] = m.stored
 		m.stored, m.fresh = bytes.Clone(w.buf), false

@@ -117,7 +117,7 @@ func TestNotSeenBeforeDurable(t *testing.T) {
 	change := batch(1)[0]
 	change.Sender, change.Recipient = change.Recipient, change.Sender
 	change.Retracts, change.Remains = said[0].ID, []byte("<gone/>")
-	change.Progress = &store.Progress{Account: 2, Device: "phone", Read: 2}
+	change.ReadMarkers = &store.ReadMarkers{Account: 2, Device: "phone", Read: 2}
 	done := make(chan error)
 	go func() { done <- l.Append(t.Context(), someTime(), []*store.Append{change}, nil) }()
 	<-entered
@@ -143,26 +143,26 @@ func TestNotSeenBeforeDurable(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// TestDamagedBesides: a damaged message cannot be retracted and damaged marks are forgotten; neither stops the log.
+// TestDamagedBesides: a damaged message cannot be retracted and damaged read markers are forgotten; neither stops the log.
 func TestDamagedBesides(t *testing.T) {
 	files := vfs.NewMem()
 	l := mustOpen(t, "log", Options{files: files, Logger: silent()})
 	said := batch(2)
-	mark := batch(1)[0]
-	mark.Progress = &store.Progress{Account: 1, Device: "phone", Read: 2}
-	require.NoError(t, l.Append(t.Context(), someTime(), append(said, mark), nil))
+	marker := batch(1)[0]
+	marker.ReadMarkers = &store.ReadMarkers{Account: 1, Device: "phone", Read: 2}
+	require.NoError(t, l.Append(t.Context(), someTime(), append(said, marker), nil))
 	require.NoError(t, l.Close())
 	damage(t, files, "log", said[0].ID)
 
 	l = mustOpen(t, "log", Options{files: files, Logger: silent()})
-	o := progressOf{said[0].Conversation, 1}
+	o := markersOf{said[0].Conversation, 1}
 	require.NoError(t, l.db.Set(o.key(nil), []byte{99}, engine.Sync))
 	c, err := l.ConversationWith(t.Context(), 1, said[0].Recipient)
 	require.NoError(t, err)
 	require.Zero(t, c.Own.Read)
 	undo, again := batch(1)[0], batch(1)[0]
 	undo.Retracts, undo.Remains = said[0].ID, []byte("<gone/>")
-	again.Progress = &store.Progress{Account: 1, Device: "phone", Read: 1}
+	again.ReadMarkers = &store.ReadMarkers{Account: 1, Device: "phone", Read: 1}
 	require.NoError(t, l.Append(t.Context(), someTime(), []*store.Append{undo, again}, nil))
 	require.False(t, again.Stale)
 	_, err = l.Message(t.Context(), said[0].ID)

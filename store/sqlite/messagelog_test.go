@@ -23,7 +23,7 @@ import (
 )
 
 // messageLog is a message log on SQLite, as good as we could make it. It is not used: it is what the decision of
-// docs/design/message-log.md was measured against. It has no marks, since no figure needs them.
+// docs/design/message-log.md was measured against. It has no delivery cursors, since no figure needs them.
 type messageLog struct {
 	store.ConversationReader // nil: not part of the comparison
 
@@ -101,7 +101,7 @@ func parties(a, b store.Party) [2]string {
 }
 
 // Append implements store.MessageWriter.
-func (l *messageLog) Append(ctx context.Context, now time.Time, batch []*store.Append, _ []store.Mark) error {
+func (l *messageLog) Append(ctx context.Context, now time.Time, batch []*store.Append, _ []store.DeliveryCursor) error {
 	tx, err := l.write.Begin()
 	if err != nil {
 		return err
@@ -279,7 +279,7 @@ func (l *messageLog) Numbered(ctx context.Context, c store.ConversationID, first
 	return l.query(ctx, `SELECT `+logColumns+` FROM message WHERE conversation = ? AND seq >= ? ORDER BY seq LIMIT ?`, int64(c), int64(first), limit)
 }
 
-// Undelivered implements store.MessageReader, with the given place for a mark.
+// Undelivered implements store.MessageReader, with the given place for a delivery cursor.
 func (l *messageLog) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID, limit int) ([]store.Message, error) {
 	return l.query(ctx, `SELECT `+logColumns+` FROM message WHERE recipient_account = ? AND recipient_account <> 0 AND id > ? AND flags & 4 ORDER BY id LIMIT ?`,
 		owner, int64(after), limit)
@@ -309,8 +309,8 @@ func (l *messageLog) InHistory(context.Context, store.AccountID, store.MessageID
 	return false, errUnused
 }
 
-func (l *messageLog) Mark(context.Context, store.AccountID) (store.Mark, error) {
-	return store.Mark{}, errUnused
+func (l *messageLog) DeliveryCursor(context.Context, store.AccountID) (store.DeliveryCursor, error) {
+	return store.DeliveryCursor{}, errUnused
 }
 
 func (l *messageLog) diskBytes(t testing.TB) float64 {

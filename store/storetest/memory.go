@@ -18,8 +18,8 @@ type Memory struct {
 	mu       sync.Mutex
 	messages []store.Message
 	origins  map[origin]*store.Append
-	marks    map[store.AccountID]store.Mark
-	progress map[progressOf]*progress
+	cursors  map[store.AccountID]store.DeliveryCursor
+	markers  map[markersOf]*markers
 }
 
 type origin struct {
@@ -41,7 +41,7 @@ var _ store.MessageLog = (*Memory)(nil)
 // NewMemory returns an empty log.
 func NewMemory() *Memory {
 	return &Memory{
-		origins: map[origin]*store.Append{}, marks: map[store.AccountID]store.Mark{}, progress: map[progressOf]*progress{},
+		origins: map[origin]*store.Append{}, cursors: map[store.AccountID]store.DeliveryCursor{}, markers: map[markersOf]*markers{},
 	}
 }
 
@@ -58,7 +58,7 @@ func samePair(m *store.Message, a, b store.Party) bool {
 }
 
 // Append implements store.MessageWriter.
-func (m *Memory) Append(ctx context.Context, now time.Time, batch []*store.Append, marks []store.Mark) error {
+func (m *Memory) Append(ctx context.Context, now time.Time, batch []*store.Append, cursors []store.DeliveryCursor) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -67,9 +67,9 @@ func (m *Memory) Append(ctx context.Context, now time.Time, batch []*store.Appen
 	for _, a := range batch {
 		m.append(now, a)
 	}
-	for _, mark := range marks {
-		mark.Missed = slices.Clone(mark.Missed)
-		m.marks[mark.Account] = mark
+	for _, cursor := range cursors {
+		cursor.Missed = slices.Clone(cursor.Missed)
+		m.cursors[cursor.Account] = cursor
 	}
 	return nil
 }
@@ -88,7 +88,7 @@ func (m *Memory) append(now time.Time, a *store.Append) {
 		last = m.messages[n-1].ID
 	}
 	conversation, number := m.lastSeq(a.Sender, a.Recipient)
-	if a.Progress != nil && m.stale(a, conversation, number) {
+	if a.ReadMarkers != nil && m.stale(a, conversation, number) {
 		a.Stale = true
 		return
 	}
@@ -163,13 +163,13 @@ func (m *Memory) InHistory(_ context.Context, owner store.AccountID, id store.Me
 
 // Undelivered implements store.MessageReader.
 func (m *Memory) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID, limit int) ([]store.Message, error) {
-	mark, err := m.Mark(ctx, owner)
+	cursor, err := m.DeliveryCursor(ctx, owner)
 	if err != nil {
 		return nil, err
 	}
 	return m.pick(limit, func(m *store.Message) bool {
 		return owner != 0 && m.Recipient.Account == owner && m.Flags&store.ForOffline != 0 && m.ID > after &&
-			(m.ID > mark.Through || slices.Contains(mark.Missed, m.ID))
+			(m.ID > cursor.Through || slices.Contains(cursor.Missed, m.ID))
 	}), nil
 }
 
@@ -202,11 +202,11 @@ func (m *Memory) Since(_ context.Context, after store.MessageID, limit int) ([]s
 	return m.pick(limit, func(m *store.Message) bool { return m.ID > after }), nil
 }
 
-// Mark implements store.MessageReader.
-func (m *Memory) Mark(_ context.Context, owner store.AccountID) (store.Mark, error) {
+// DeliveryCursor implements store.MessageReader.
+func (m *Memory) DeliveryCursor(_ context.Context, owner store.AccountID) (store.DeliveryCursor, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	mark := m.marks[owner]
-	mark.Missed = slices.Clone(mark.Missed)
-	return mark, nil
+	cursor := m.cursors[owner]
+	cursor.Missed = slices.Clone(cursor.Missed)
+	return cursor, nil
 }

@@ -9,30 +9,30 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// progressOf names the marks of one account in one conversation.
-type progressOf struct {
+// markersOf names the markers of one account in one conversation.
+type markersOf struct {
 	conversation store.ConversationID
 	account      store.AccountID
 }
 
-// progress is what was said: by all devices together, and by each, the last one first.
-type progress struct {
-	all     store.Progress
-	devices []store.Progress
+// markers is what was said: by all devices together, and by each, the last one first.
+type markers struct {
+	all     store.ReadMarkers
+	devices []store.ReadMarkers
 }
 
-// maxDevices is how many devices a store remembers, see store.Progress.
+// maxDevices is how many devices a store remembers, see store.ReadMarkers.
 const maxDevices = 16
 
-// advance takes marks, and reports whether anything has moved.
-func (p *progress) advance(said store.Progress) bool {
+// advance takes markers, and reports whether anything has moved.
+func (p *markers) advance(said store.ReadMarkers) bool {
 	said.Delivered = max(said.Delivered, said.Read)
-	at := slices.IndexFunc(p.devices, func(d store.Progress) bool { return d.Device == said.Device })
-	known := p.all // of a device that is not remembered all the account's marks are known
+	at := slices.IndexFunc(p.devices, func(d store.ReadMarkers) bool { return d.Device == said.Device })
+	known := p.all // of a device that is not remembered all the account's markers are known
 	if at >= 0 {
 		known = p.devices[at]
 	} else if len(p.devices) < maxDevices {
-		known = store.Progress{}
+		known = store.ReadMarkers{}
 	}
 	if said.Delivered <= known.Delivered && said.Read <= known.Read {
 		return false
@@ -70,7 +70,7 @@ func (m *Memory) retract(id store.MessageID, remains []byte) {
 
 // view returns an owner's conversation, ok false when nothing of it is in the owner's archive.
 func (m *Memory) view(owner store.AccountID, id store.ConversationID) (c store.Conversation, ok bool) {
-	c = store.Conversation{ID: id, Own: store.Progress{Account: owner}}
+	c = store.Conversation{ID: id, Own: store.ReadMarkers{Account: owner}}
 	ownLast := uint64(0)
 	for i := range m.messages {
 		old := &m.messages[i]
@@ -91,7 +91,7 @@ func (m *Memory) view(owner store.AccountID, id store.ConversationID) (c store.C
 		}
 	}
 	c.Peer.Account = c.With.Account
-	for key, p := range m.progress {
+	for key, p := range m.markers {
 		if key.conversation == id && key.account == owner {
 			c.Own = p.all
 		}
@@ -143,11 +143,11 @@ func (m *Memory) ConversationWith(_ context.Context, owner store.AccountID, with
 	return store.Conversation{}, fmt.Errorf("conversation: %w", store.ErrNotFound)
 }
 
-// ProgressOf implements store.ConversationReader.
-func (m *Memory) ProgressOf(_ context.Context, conversation store.ConversationID, account store.AccountID) ([]store.Progress, error) {
+// ReadMarkersOf implements store.ConversationReader.
+func (m *Memory) ReadMarkersOf(_ context.Context, conversation store.ConversationID, account store.AccountID) ([]store.ReadMarkers, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if p := m.progress[progressOf{conversation, account}]; p != nil {
+	if p := m.markers[markersOf{conversation, account}]; p != nil {
 		return slices.Clone(p.devices), nil
 	}
 	return nil, nil
@@ -174,18 +174,18 @@ func (m *Memory) Last(context.Context) (store.MessageID, error) {
 	return 0, nil
 }
 
-// stale moves an entry's marks forward, or reports that there is nothing to move.
+// stale moves an entry's markers forward, or reports that there is nothing to move.
 func (m *Memory) stale(a *store.Append, conversation store.ConversationID, last uint64) bool {
-	said := *a.Progress
+	said := *a.ReadMarkers
 	said.Delivered, said.Read = min(said.Delivered, last), min(said.Read, last)
-	key := progressOf{conversation, said.Account}
-	p := m.progress[key]
+	key := markersOf{conversation, said.Account}
+	p := m.markers[key]
 	if p == nil {
-		p = &progress{}
+		p = &markers{}
 	}
 	if !p.advance(said) {
 		return true
 	}
-	m.progress[key] = p
+	m.markers[key] = p
 	return false
 }

@@ -27,7 +27,7 @@ func MessageLog(t *testing.T, logs Logs) {
 		{"RecreatedAccount", testRecreatedAccount},
 		{"NoteToSelf", testNoteToSelf},
 		{"RemoteParties", testRemoteParties},
-		{"Marks", testMarks},
+		{"DeliveryCursors", testDeliveryCursors},
 		{"Undelivered", testUndelivered},
 		{"EmptyAnswers", testEmpty},
 		{"EmptyBatch", testEmptyBatch},
@@ -46,9 +46,9 @@ func MessageLog(t *testing.T, logs Logs) {
 		{"ConversationWith", testConversationWith},
 		{"Unread", testUnread},
 		{"UnreadIsBounded", testUnreadIsBounded},
-		{"Progress", testProgress},
-		{"ProgressInsideOneBatch", testProgressInBatch},
-		{"ProgressOfManyDevices", testProgressOfManyDevices},
+		{"ReadMarkers", testReadMarkers},
+		{"ReadMarkersInsideOneBatch", testReadMarkersInBatch},
+		{"ReadMarkersOfManyDevices", testReadMarkersOfManyDevices},
 		{"Retraction", testRetraction},
 		{"RetractionInsideOneBatch", testRetractionInBatch},
 		{"Origin", testOrigin},
@@ -135,16 +135,16 @@ func testReopen(t *testing.T, logs Logs) {
 			written = append(written, a.Message)
 		}
 		require.NoError(t, l.Append(context.Background(), noon(), nil,
-			[]store.Mark{{Account: 2, Through: batch[1].ID, Missed: []store.MessageID{batch[0].ID}}}))
+			[]store.DeliveryCursor{{Account: 2, Through: batch[1].ID, Missed: []store.MessageID{batch[0].ID}}}))
 		require.NoError(t, l.Close())
 
 		l = logs.Open(t, folder)
 		got, err := l.Since(context.Background(), 0, 100)
 		require.NoError(t, err)
 		require.Equal(t, written, got)
-		mark, err := l.Mark(context.Background(), 2)
+		cursor, err := l.DeliveryCursor(context.Background(), 2)
 		require.NoError(t, err)
-		require.Equal(t, store.Mark{Account: 2, Through: batch[1].ID, Missed: []store.MessageID{batch[0].ID}}, mark)
+		require.Equal(t, store.DeliveryCursor{Account: 2, Through: batch[1].ID, Missed: []store.MessageID{batch[0].ID}}, cursor)
 		require.NoError(t, l.Close())
 	}
 }
@@ -314,24 +314,24 @@ func testRemoteParties(t *testing.T, logs Logs) {
 	require.ErrorIs(t, err, store.ErrNotFound)
 }
 
-func testMarks(t *testing.T, logs Logs) {
+func testDeliveryCursors(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	ctx := context.Background()
-	mark, err := l.Mark(ctx, 7)
+	cursor, err := l.DeliveryCursor(ctx, 7)
 	require.NoError(t, err)
-	require.Zero(t, mark)
-	first := store.Mark{Account: 7, Through: 10, Missed: []store.MessageID{3, 5}}
-	second := store.Mark{Account: 8, Through: 20}
-	require.NoError(t, l.Append(ctx, noon(), nil, []store.Mark{{Account: 7, Through: 9}, first, second}))
-	for _, want := range []store.Mark{first, second} {
-		got, err := l.Mark(ctx, want.Account)
+	require.Zero(t, cursor)
+	first := store.DeliveryCursor{Account: 7, Through: 10, Missed: []store.MessageID{3, 5}}
+	second := store.DeliveryCursor{Account: 8, Through: 20}
+	require.NoError(t, l.Append(ctx, noon(), nil, []store.DeliveryCursor{{Account: 7, Through: 9}, first, second}))
+	for _, want := range []store.DeliveryCursor{first, second} {
+		got, err := l.DeliveryCursor(ctx, want.Account)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
-	require.NoError(t, l.Append(ctx, noon(), nil, []store.Mark{{Account: 7, Through: 11}}))
-	got, err := l.Mark(ctx, 7)
+	require.NoError(t, l.Append(ctx, noon(), nil, []store.DeliveryCursor{{Account: 7, Through: 11}}))
+	got, err := l.DeliveryCursor(ctx, 7)
 	require.NoError(t, err)
-	require.Equal(t, store.Mark{Account: 7, Through: 11}, got)
+	require.Equal(t, store.DeliveryCursor{Account: 7, Through: 11}, got)
 }
 
 func testUndelivered(t *testing.T, logs Logs) {
@@ -351,25 +351,25 @@ func testUndelivered(t *testing.T, logs Logs) {
 		require.NoError(t, err)
 		require.Equal(t, append([]string{}, want...), texts(found))
 	}
-	mark := func(through store.MessageID, missed ...store.MessageID) {
+	cursor := func(through store.MessageID, missed ...store.MessageID) {
 		t.Helper()
-		require.NoError(t, l.Append(ctx, noon(), nil, []store.Mark{{Account: 1, Through: through, Missed: missed}}))
+		require.NoError(t, l.Append(ctx, noon(), nil, []store.DeliveryCursor{{Account: 1, Through: through, Missed: missed}}))
 	}
 	check(0, 100, "1", "2", "3", "5", "6", "7", "8", "9", "10")
 	check(id(5), 100, "6", "7", "8", "9", "10")
 	check(0, 2, "1", "2")
-	mark(id(7))
+	cursor(id(7))
 	check(0, 100, "8", "9", "10")
 	check(0, 1, "8")
 	check(id(9), 100, "10")
-	mark(id(7), id(2), id(4), id(6))
+	cursor(id(7), id(2), id(4), id(6))
 	check(0, 100, "2", "6", "8", "9", "10")
 	check(id(2), 100, "6", "8", "9", "10")
 	check(0, 1, "2")
 	check(0, 3, "2", "6", "8")
-	mark(id(10), id(10))
+	cursor(id(10), id(10))
 	check(0, 100, "10")
-	mark(batch[11].ID)
+	cursor(batch[11].ID)
 	check(0, 100)
 	mustAppend(t, l, noon(), message(bob(), alice(), "new", offline))
 	check(0, 100, "new")

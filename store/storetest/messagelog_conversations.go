@@ -15,11 +15,11 @@ import (
 // counts are the flags of what people say.
 const counts = stored | store.Counts
 
-// marked makes a message that carries marks.
-func marked(from, to store.Party, p store.Progress) *store.Append {
+// marked makes a message that carries read markers.
+func marked(from, to store.Party, p store.ReadMarkers) *store.Append {
 	a := message(from, to, "mark", inBoth)
 	p.Account = from.Account
-	a.Progress = &p
+	a.ReadMarkers = &p
 	return a
 }
 
@@ -56,7 +56,7 @@ func testConversations(t *testing.T, logs Logs) {
 		require.Equal(t, []string{"bob@example.org", "alice@example.org", "romeo@montague.example", "carol@example.org"}, withs(found))
 		require.Equal(t, store.Conversation{
 			ID: batch[0].Conversation, With: bob(), Last: batch[5].ID, LastSeq: 2, Unread: 1,
-			Own: store.Progress{Account: 1}, Peer: store.Progress{Account: 2},
+			Own: store.ReadMarkers{Account: 1}, Peer: store.ReadMarkers{Account: 2},
 		}, found[0])
 		require.Equal(t, alice(), found[1].With)
 		require.Equal(t, romeo(), found[2].With)
@@ -141,7 +141,7 @@ func testConversationWith(t *testing.T, logs Logs) {
 	}
 }
 
-// testUnread: what the other has said counts, after the mark and after what the owner has said.
+// testUnread: what the other has said counts, after the read marker and after what the owner has said.
 func testUnread(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	unread := func(owner store.AccountID, with store.Party, want int) {
@@ -161,7 +161,7 @@ func testUnread(t *testing.T, logs Logs) {
 	say(message(bob(), alice(), "not counted", stored))
 	unread(1, bob(), 20)
 	unread(2, alice(), 0)
-	say(marked(alice(), bob(), store.Progress{Delivered: 21, Read: 5}))
+	say(marked(alice(), bob(), store.ReadMarkers{Delivered: 21, Read: 5}))
 	unread(1, bob(), 15)
 	say(message(alice(), bob(), "an edit does not mean that it was read", stored))
 	unread(1, bob(), 15)
@@ -174,7 +174,7 @@ func testUnread(t *testing.T, logs Logs) {
 	say(retracting(alice(), bob(), answer.ID))
 	unread(1, bob(), 16)
 	unread(2, alice(), 0)
-	say(marked(alice(), bob(), store.Progress{Read: 1000}))
+	say(marked(alice(), bob(), store.ReadMarkers{Read: 1000}))
 	unread(1, bob(), 0)
 }
 
@@ -192,15 +192,15 @@ func testUnreadIsBounded(t *testing.T, logs Logs) {
 	require.Equal(t, store.MaxUnread, c.Unread)
 }
 
-// testProgress: marks only move forward, for each device and for all together, also over a restart (P21).
-func testProgress(t *testing.T, logs Logs) {
+// testReadMarkers: they only move forward, for each device and for all together, also over a restart (P21).
+func testReadMarkers(t *testing.T, logs Logs) {
 	folder := t.TempDir()
 	ctx := context.Background()
 	l := logs.Open(t, folder)
 	for range 9 {
 		mustAppend(t, l, noon(), message(bob(), alice(), "x", counts))
 	}
-	early := mustAppend(t, l, noon(), marked(carol(), alice(), store.Progress{Read: 1}))[0]
+	early := mustAppend(t, l, noon(), marked(carol(), alice(), store.ReadMarkers{Read: 1}))[0]
 	require.True(t, early.Stale, "nothing was said yet that could be read")
 	require.Zero(t, early.ID)
 	_, _, err := l.Conversation(ctx, carol(), alice())
@@ -213,25 +213,25 @@ func testProgress(t *testing.T, logs Logs) {
 		device          string
 		delivered, read uint64
 		stale           bool
-		own             store.Progress
-		devices         []store.Progress
+		own             store.ReadMarkers
+		devices         []store.ReadMarkers
 	}{
-		{"phone", 3, 0, false, store.Progress{Account: 1, Delivered: 3},
-			[]store.Progress{{Account: 1, Device: "phone", Delivered: 3}}},
-		{"phone", 3, 0, true, store.Progress{Account: 1, Delivered: 3},
-			[]store.Progress{{Account: 1, Device: "phone", Delivered: 3}}},
-		{"laptop", 5, 4, false, store.Progress{Account: 1, Delivered: 5, Read: 4},
-			[]store.Progress{{Account: 1, Device: "laptop", Delivered: 5, Read: 4}, {Account: 1, Device: "phone", Delivered: 3}}},
-		{"phone", 0, 2, false, store.Progress{Account: 1, Delivered: 5, Read: 4},
-			[]store.Progress{{Account: 1, Device: "phone", Delivered: 3, Read: 2}, {Account: 1, Device: "laptop", Delivered: 5, Read: 4}}},
-		{"laptop", 4, 4, true, store.Progress{Account: 1, Delivered: 5, Read: 4},
-			[]store.Progress{{Account: 1, Device: "phone", Delivered: 3, Read: 2}, {Account: 1, Device: "laptop", Delivered: 5, Read: 4}}},
-		{"laptop", 0, 7, false, store.Progress{Account: 1, Delivered: 7, Read: 7},
-			[]store.Progress{{Account: 1, Device: "laptop", Delivered: 7, Read: 7}, {Account: 1, Device: "phone", Delivered: 3, Read: 2}}},
-		{"laptop", 0, 99, false, store.Progress{Account: 1, Delivered: 13, Read: 13},
-			[]store.Progress{{Account: 1, Device: "laptop", Delivered: 13, Read: 13}, {Account: 1, Device: "phone", Delivered: 3, Read: 2}}},
+		{"phone", 3, 0, false, store.ReadMarkers{Account: 1, Delivered: 3},
+			[]store.ReadMarkers{{Account: 1, Device: "phone", Delivered: 3}}},
+		{"phone", 3, 0, true, store.ReadMarkers{Account: 1, Delivered: 3},
+			[]store.ReadMarkers{{Account: 1, Device: "phone", Delivered: 3}}},
+		{"laptop", 5, 4, false, store.ReadMarkers{Account: 1, Delivered: 5, Read: 4},
+			[]store.ReadMarkers{{Account: 1, Device: "laptop", Delivered: 5, Read: 4}, {Account: 1, Device: "phone", Delivered: 3}}},
+		{"phone", 0, 2, false, store.ReadMarkers{Account: 1, Delivered: 5, Read: 4},
+			[]store.ReadMarkers{{Account: 1, Device: "phone", Delivered: 3, Read: 2}, {Account: 1, Device: "laptop", Delivered: 5, Read: 4}}},
+		{"laptop", 4, 4, true, store.ReadMarkers{Account: 1, Delivered: 5, Read: 4},
+			[]store.ReadMarkers{{Account: 1, Device: "phone", Delivered: 3, Read: 2}, {Account: 1, Device: "laptop", Delivered: 5, Read: 4}}},
+		{"laptop", 0, 7, false, store.ReadMarkers{Account: 1, Delivered: 7, Read: 7},
+			[]store.ReadMarkers{{Account: 1, Device: "laptop", Delivered: 7, Read: 7}, {Account: 1, Device: "phone", Delivered: 3, Read: 2}}},
+		{"laptop", 0, 99, false, store.ReadMarkers{Account: 1, Delivered: 13, Read: 13},
+			[]store.ReadMarkers{{Account: 1, Device: "laptop", Delivered: 13, Read: 13}, {Account: 1, Device: "phone", Delivered: 3, Read: 2}}},
 	} {
-		a := mustAppend(t, l, noon(), marked(alice(), bob(), store.Progress{Device: test.device, Delivered: test.delivered, Read: test.read}))[0]
+		a := mustAppend(t, l, noon(), marked(alice(), bob(), store.ReadMarkers{Device: test.device, Delivered: test.delivered, Read: test.read}))[0]
 		require.Equal(t, test.stale, a.Stale, "step %d", i)
 		if !test.stale {
 			seq++
@@ -245,31 +245,31 @@ func testProgress(t *testing.T, logs Logs) {
 			c, err := l.ConversationWith(ctx, 1, bob())
 			require.NoError(t, err)
 			require.Equal(t, test.own, c.Own, "step %d", i)
-			require.Equal(t, store.Progress{Account: 2}, c.Peer)
+			require.Equal(t, store.ReadMarkers{Account: 2}, c.Peer)
 			c, err = l.ConversationWith(ctx, 2, alice())
 			require.NoError(t, err)
 			require.Equal(t, test.own, c.Peer, "step %d", i)
-			devices, err := l.ProgressOf(ctx, conversation, 1)
+			devices, err := l.ReadMarkersOf(ctx, conversation, 1)
 			require.NoError(t, err)
 			require.Equal(t, test.devices, devices, "step %d", i)
 		}
 	}
-	devices, err := l.ProgressOf(ctx, conversation, 2)
+	devices, err := l.ReadMarkersOf(ctx, conversation, 2)
 	require.NoError(t, err)
 	require.Empty(t, devices)
 	require.NoError(t, l.Close())
 }
 
-// testProgressInBatch: later entries see earlier ones.
-func testProgressInBatch(t *testing.T, logs Logs) {
+// testReadMarkersInBatch: later entries see earlier ones.
+func testReadMarkersInBatch(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	batch := mustAppend(t, l, noon(),
 		message(bob(), alice(), "1", counts), message(bob(), alice(), "2", counts),
-		marked(alice(), bob(), store.Progress{Device: "a", Delivered: 2}),
-		marked(alice(), bob(), store.Progress{Device: "a", Delivered: 2}),
-		withOrigin(marked(alice(), bob(), store.Progress{Device: "a", Read: 1}), "o1"),
-		withOrigin(marked(alice(), bob(), store.Progress{Device: "a", Read: 1}), "o1"),
-		withOrigin(marked(alice(), bob(), store.Progress{Device: "a", Read: 1}), "o2"),
+		marked(alice(), bob(), store.ReadMarkers{Device: "a", Delivered: 2}),
+		marked(alice(), bob(), store.ReadMarkers{Device: "a", Delivered: 2}),
+		withOrigin(marked(alice(), bob(), store.ReadMarkers{Device: "a", Read: 1}), "o1"),
+		withOrigin(marked(alice(), bob(), store.ReadMarkers{Device: "a", Read: 1}), "o1"),
+		withOrigin(marked(alice(), bob(), store.ReadMarkers{Device: "a", Read: 1}), "o2"),
 		withOrigin(message(alice(), bob(), "what was stale has not used up its identity", counts), "o2"),
 		message(bob(), alice(), "3", counts))
 	require.Equal(t, []bool{false, false, false, true, false, false, true, false, false}, func() (stale []bool) {
@@ -283,28 +283,28 @@ func testProgressInBatch(t *testing.T, logs Logs) {
 	require.Equal(t, uint64(6), batch[8].Seq)
 	c, err := l.ConversationWith(context.Background(), 1, bob())
 	require.NoError(t, err)
-	require.Equal(t, store.Progress{Account: 1, Delivered: 2, Read: 1}, c.Own)
+	require.Equal(t, store.ReadMarkers{Account: 1, Delivered: 2, Read: 1}, c.Own)
 	require.Equal(t, 1, c.Unread)
 }
 
-// testProgressOfManyDevices: only so many are remembered; the account's marks stay where they were.
-func testProgressOfManyDevices(t *testing.T, logs Logs) {
+// testReadMarkersOfManyDevices: only so many are remembered; the account's markers stay where they were.
+func testReadMarkersOfManyDevices(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	ctx := context.Background()
 	conversation := mustAppend(t, l, noon(), message(bob(), alice(), "1", counts), message(bob(), alice(), "2", counts))[0].Conversation
-	mustAppend(t, l, noon(), marked(alice(), bob(), store.Progress{Device: "first", Read: 2}))
+	mustAppend(t, l, noon(), marked(alice(), bob(), store.ReadMarkers{Device: "first", Read: 2}))
 	for i := range 16 {
-		a := mustAppend(t, l, noon(), marked(alice(), bob(), store.Progress{Device: fmt.Sprint(i), Read: 1}))[0]
+		a := mustAppend(t, l, noon(), marked(alice(), bob(), store.ReadMarkers{Device: fmt.Sprint(i), Read: 1}))[0]
 		require.Equal(t, i == 15, a.Stale, "of the seventeenth it is taken for known")
 	}
-	devices, err := l.ProgressOf(ctx, conversation, 1)
+	devices, err := l.ReadMarkersOf(ctx, conversation, 1)
 	require.NoError(t, err)
 	require.Len(t, devices, 16)
 	require.Equal(t, "14", devices[0].Device)
 	require.Equal(t, "first", devices[15].Device)
-	a := mustAppend(t, l, noon(), marked(alice(), bob(), store.Progress{Device: "new", Read: 3}))[0]
+	a := mustAppend(t, l, noon(), marked(alice(), bob(), store.ReadMarkers{Device: "new", Read: 3}))[0]
 	require.False(t, a.Stale)
-	devices, err = l.ProgressOf(ctx, conversation, 1)
+	devices, err = l.ReadMarkersOf(ctx, conversation, 1)
 	require.NoError(t, err)
 	require.Len(t, devices, 16)
 	require.Equal(t, "0", devices[15].Device)

@@ -28,7 +28,7 @@ func MessageLogModel(t *testing.T, logs Logs) {
 		}()
 		rt.Repeat(map[string]func(*rapid.T){
 			"append": m.append,
-			"mark":   m.mark,
+			"cursor": m.cursor,
 			"reopen": m.reopen,
 			"clock":  m.clock,
 			"":       m.ask,
@@ -68,7 +68,7 @@ func (m *model) append(t *rapid.T) {
 		case 0:
 			a.Retracts, a.Remains = m.id(t, "retracts"), []byte("<gone/>")
 		case 1:
-			a.Progress = &store.Progress{
+			a.ReadMarkers = &store.ReadMarkers{
 				Account: from.Account, Device: rapid.SampledFrom([]string{"", "phone", "laptop"}).Draw(t, "device"),
 				Delivered: uint64(rapid.IntRange(0, 20).Draw(t, "delivered")), Read: uint64(rapid.IntRange(0, 20).Draw(t, "read")),
 			}
@@ -97,15 +97,15 @@ func (m *model) account(t *rapid.T) store.AccountID {
 	return store.AccountID(rapid.IntRange(0, 5).Draw(t, "account"))
 }
 
-func (m *model) mark(t *rapid.T) {
-	mark := store.Mark{Account: m.account(t), Through: m.id(t, "through")}
+func (m *model) cursor(t *rapid.T) {
+	cursor := store.DeliveryCursor{Account: m.account(t), Through: m.id(t, "through")}
 	for _, id := range rapid.SliceOfNDistinct(rapid.SampledFrom(append([]store.MessageID{0}, m.known...)), 0, 3, rapid.ID).Draw(t, "missed") {
-		if id != 0 && id <= mark.Through {
-			mark.Missed = append(mark.Missed, id)
+		if id != 0 && id <= cursor.Through {
+			cursor.Missed = append(cursor.Missed, id)
 		}
 	}
 	for _, l := range []store.MessageLog{m.got, m.want} {
-		require.NoError(t, l.Append(context.Background(), m.now, nil, []store.Mark{mark}))
+		require.NoError(t, l.Append(context.Background(), m.now, nil, []store.DeliveryCursor{cursor}))
 	}
 }
 
@@ -161,8 +161,8 @@ func (m *model) ask(t *rapid.T) {
 		add(err, in)
 		from, to, err := l.Bounds(ctx, owner)
 		add(err, from, to)
-		mark, err := l.Mark(ctx, owner)
-		add(err, mark)
+		cursor, err := l.DeliveryCursor(ctx, owner)
+		add(err, cursor)
 		conversation, last, err := l.Conversation(ctx, a, b)
 		add(err, last)
 		found, err = l.Numbered(ctx, conversation, first, limit)
@@ -185,8 +185,8 @@ func (m *model) askConversations(l store.MessageLog, add func(error, ...any), ow
 	add(err, with)
 	conversation, _, err := l.Conversation(ctx, a, b)
 	add(ignoreNotFound(err))
-	devices, err := l.ProgressOf(ctx, conversation, a.Account)
-	add(err, append([]store.Progress{}, devices...))
+	devices, err := l.ReadMarkersOf(ctx, conversation, a.Account)
+	add(err, append([]store.ReadMarkers{}, devices...))
 	origin, _, seq, err := l.Origin(ctx, a, "o1")
 	add(err, origin, seq)
 	newest, err := l.Last(ctx)

@@ -74,7 +74,7 @@ func (w Workload) ReadCosts(t testing.TB, l store.MessageReader, start time.Time
 		{"account, from a time", func(a, _ store.Party) error {
 			return history(store.HistoryQuery{Owner: a.Account, After: someID()})
 		}},
-		{"undelivered, from a mark", func(a, _ store.Party) error {
+		{"undelivered, from a cursor", func(a, _ store.Party) error {
 			_, err := l.Undelivered(ctx, a.Account, someID(), pageSize)
 			return err
 		}},

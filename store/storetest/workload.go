@@ -24,8 +24,8 @@ type Workload struct {
 	Batch int
 	// Origins: every message has an origin-id, which must be looked up and kept.
 	Origins bool
-	// Marks: every second message moves its sender's marks.
-	Marks bool
+	// Markers: every second message moves its sender's read markers.
+	Markers bool
 }
 
 // Workloads are those that the decision record shows: the first is the one that reads are measured with.
@@ -38,7 +38,7 @@ func Workloads() []Workload {
 	}
 	return append(all, Workload{Conversations: 1000, Batch: 200, StanzaBytes: 300, Origins: true},
 		Workload{Conversations: 50_000, Batch: 200, StanzaBytes: 300},
-		Workload{Conversations: 1000, Batch: 200, StanzaBytes: 300, Marks: true})
+		Workload{Conversations: 1000, Batch: 200, StanzaBytes: 300, Markers: true})
 }
 
 // String names a workload.
@@ -47,8 +47,8 @@ func (w Workload) String() string {
 	if w.Origins {
 		name += "/origins"
 	}
-	if w.Marks {
-		name += "/marks"
+	if w.Markers {
+		name += "/markers"
 	}
 	return name
 }
@@ -123,9 +123,9 @@ func (w Workload) Fill(t testing.TB, l store.MessageWriter, start time.Time, row
 			*a = store.Append{Message: store.Message{
 				Flags: stored, Sender: c.a, Recipient: c.b, Stanza: stanzas[(done+i)%len(stanzas)],
 			}}
-			if w.Marks && i%2 == 1 {
+			if w.Markers && i%2 == 1 {
 				// Through the end of the conversation.
-				a.Progress = &store.Progress{Account: c.a.Account, Device: "phone", Delivered: uint64(done), Read: uint64(done)}
+				a.ReadMarkers = &store.ReadMarkers{Account: c.a.Account, Device: "phone", Delivered: uint64(done), Read: uint64(done)}
 			}
 			if w.Origins {
 				a.OriginID = fmt.Sprintf("%08x-%04x", r.Uint32(), done+i)

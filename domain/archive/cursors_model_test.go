@@ -22,7 +22,7 @@ type world struct {
 
 	all       []uint64        // stored for juliet, in order
 	delivered map[uint64]bool // reported
-	written   map[uint64]bool // reported before the last time that marks were written
+	written   map[uint64]bool // reported before the last time that cursors were written
 	forgot    bool            // a bound was passed: repetitions are allowed
 }
 
@@ -33,8 +33,8 @@ func newWorld(tb testing.TB) *world {
 }
 
 func (w *world) start() {
-	w.h = newHouse(w.tb, w.log, func(c *Config) { c.Now = func() time.Time { return w.clock }; c.MarkAccounts = 64 })
-	w.h.lastMarks = w.clock
+	w.h = newHouse(w.tb, w.log, func(c *Config) { c.Now = func() time.Time { return w.clock }; c.CursorAccounts = 64 })
+	w.h.lastCursors = w.clock
 }
 
 func (w *world) undelivered() (out []uint64) {
@@ -90,7 +90,7 @@ func (w *world) deliver(t *rapid.T) {
 }
 
 func (w *world) write(t *rapid.T) {
-	require.NoError(t, w.h.writeMarks(context.Background()))
+	require.NoError(t, w.h.writeCursors(context.Background()))
 	w.written = map[uint64]bool{}
 	for id := range w.delivered {
 		w.written[id] = true
@@ -110,7 +110,7 @@ func (w *world) crash(t *rapid.T) {
 
 // evict forgets the entry, as happens when there are too many accounts.
 func (w *world) evict(t *rapid.T) {
-	shard := w.h.marks.shard(juliet)
+	shard := w.h.cursors.shard(juliet)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	if acc := shard.accounts[juliet]; acc != nil && !acc.dirty && acc.loading == nil {
@@ -135,7 +135,7 @@ func (w *world) check(t *rapid.T, known map[uint64]bool) {
 	}
 }
 
-// Never lost, whatever happens: messages come, are delivered out of order, marks are written or not, the process
+// Never lost, whatever happens: messages come, are delivered out of order, cursors are written or not, the process
 // crashes, entries are forgotten.
 func TestMarksNeverLose(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {

@@ -114,26 +114,26 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// A mark is written with the next batch after the interval, or alone when nothing else is written.
+// A cursor is written with the next batch after the interval, or alone when nothing else is written.
 func TestMarksAreWrittenInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex // guards written and batches
-		var written []store.Mark
+		var written []store.DeliveryCursor
 		var batches []int
 		h := newHouse(t, memory())
-		h.log.before = func(batch []*store.Append, marks []store.Mark) error {
+		h.log.before = func(batch []*store.Append, cursors []store.DeliveryCursor) error {
 			mu.Lock()
 			defer mu.Unlock()
-			written = append(written, marks...)
+			written = append(written, cursors...)
 			batches = append(batches, len(batch))
 			return nil
 		}
-		take := func() (marks []store.Mark, sizes []int) {
+		take := func() (cursors []store.DeliveryCursor, sizes []int) {
 			mu.Lock()
 			defer mu.Unlock()
-			marks, sizes = written, batches
+			cursors, sizes = written, batches
 			written, batches = nil, nil
-			return marks, sizes
+			return cursors, sizes
 		}
 		stop := h.run(t)
 		who := from("romeo@verona.example/orchard")
@@ -142,24 +142,24 @@ func TestMarksAreWrittenInTime(t *testing.T) {
 		id := h.receipts[0].ID
 		h.Delivered(juliet, id)
 		pass(199 * time.Millisecond)
-		marks, sizes := take()
-		require.Empty(t, marks)
+		cursors, sizes := take()
+		require.Empty(t, cursors)
 		require.Equal(t, []int{1}, sizes)
 		pass(2 * time.Millisecond)
-		marks, sizes = take()
-		require.Equal(t, []store.Mark{{Account: juliet, Through: store.MessageID(id)}}, marks)
+		cursors, sizes = take()
+		require.Equal(t, []store.DeliveryCursor{{Account: juliet, Through: store.MessageID(id)}}, cursors)
 		require.Equal(t, []int{0}, sizes)
 
-		// Busy: marks go with the messages, at most once in an interval.
+		// Busy: cursors go with the messages, at most once in an interval.
 		for range 100 {
 			h.accept(t.Context(), who, chat("juliet@verona.example", "x"))
 			synctest.Wait()
 			h.Delivered(juliet, h.receipts[len(h.receipts)-1].ID)
 			pass(10 * time.Millisecond)
 		}
-		marks, _ = take()
-		require.GreaterOrEqual(t, len(marks), 4)
-		require.LessOrEqual(t, len(marks), 10)
+		cursors, _ = take()
+		require.GreaterOrEqual(t, len(cursors), 4)
+		require.LessOrEqual(t, len(cursors), 10)
 
 		// The last ones are written when the server stops.
 		pass(time.Second)
@@ -167,10 +167,10 @@ func TestMarksAreWrittenInTime(t *testing.T) {
 		synctest.Wait()
 		h.Delivered(juliet, h.receipts[len(h.receipts)-1].ID)
 		require.NoError(t, stop())
-		mark, err := h.log.Mark(t.Context(), juliet)
+		cursor, err := h.log.DeliveryCursor(t.Context(), juliet)
 		require.NoError(t, err)
-		require.Equal(t, h.receipts[len(h.receipts)-1].ID, uint64(mark.Through))
-		require.Empty(t, mark.Missed)
+		require.Equal(t, h.receipts[len(h.receipts)-1].ID, uint64(cursor.Through))
+		require.Empty(t, cursor.Missed)
 	})
 }
 
@@ -178,7 +178,7 @@ func TestMarksSurviveAFullStorage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, memory())
 		var full atomic.Bool
-		h.log.before = func([]*store.Append, []store.Mark) error {
+		h.log.before = func([]*store.Append, []store.DeliveryCursor) error {
 			if full.Load() {
 				return store.ErrFull
 			}
@@ -197,14 +197,14 @@ func TestMarksSurviveAFullStorage(t *testing.T) {
 		require.Equal(t, stanza.ResourceConstraint, h.receipts[1].Err.Condition)
 		full.Store(false)
 		pass(5 * time.Second)
-		mark, err := h.log.Mark(t.Context(), juliet)
+		cursor, err := h.log.DeliveryCursor(t.Context(), juliet)
 		require.NoError(t, err)
-		require.Equal(t, h.receipts[0].ID, uint64(mark.Through))
+		require.Equal(t, h.receipts[0].ID, uint64(cursor.Through))
 		require.NoError(t, stop())
 	})
 }
 
-// Everything delivered and written: the mark is at the end, whatever the order was.
+// Everything delivered and written: the cursor is at the end, whatever the order was.
 func TestMarkReachesTheEnd(t *testing.T) {
 	for _, n := range []int{1, 10, pendingBound, pendingBound + 1, 3*pendingBound + 7} {
 		w := newWorld(t)
@@ -217,14 +217,14 @@ func TestMarkReachesTheEnd(t *testing.T) {
 		for _, id := range ids {
 			w.h.Delivered(juliet, id)
 		}
-		require.NoError(t, w.h.writeMarks(t.Context()))
-		mark, err := w.log.Mark(t.Context(), juliet)
+		require.NoError(t, w.h.writeCursors(t.Context()))
+		cursor, err := w.log.DeliveryCursor(t.Context(), juliet)
 		require.NoError(t, err)
-		require.Equal(t, store.Mark{Account: juliet, Through: store.MessageID(ids[n-1])}, mark, "%d messages", n)
+		require.Equal(t, store.DeliveryCursor{Account: juliet, Through: store.MessageID(ids[n-1])}, cursor, "%d messages", n)
 	}
 }
 
-// A message that one device does not acknowledge is listed as missed, and does not hold up the others' mark.
+// A message that one device does not acknowledge is listed as missed, and does not hold up the others' cursor.
 func TestMissedMessages(t *testing.T) {
 	w := newWorld(t)
 	w.h.replay(t, juliet)
@@ -238,10 +238,10 @@ func TestMissedMessages(t *testing.T) {
 			w.h.Delivered(juliet, id)
 		}
 	}
-	require.NoError(t, w.h.writeMarks(t.Context()))
-	mark, err := w.log.Mark(t.Context(), juliet)
+	require.NoError(t, w.h.writeCursors(t.Context()))
+	cursor, err := w.log.DeliveryCursor(t.Context(), juliet)
 	require.NoError(t, err)
-	require.Equal(t, store.Mark{Account: juliet, Through: store.MessageID(ids[199]), Missed: []store.MessageID{store.MessageID(ids[3]), store.MessageID(ids[7])}}, mark)
+	require.Equal(t, store.DeliveryCursor{Account: juliet, Through: store.MessageID(ids[199]), Missed: []store.MessageID{store.MessageID(ids[3]), store.MessageID(ids[7])}}, cursor)
 	w.start()
 	got, _ := w.h.replay(t, juliet)
 	require.Equal(t, []uint64{ids[3], ids[7]}, got)
@@ -253,35 +253,35 @@ func TestDeliveredBeforeItWasNoted(t *testing.T) {
 	h.replay(t, juliet) // loads the entry
 	m := fill(t, h.log, noon, 2, func(int) (string, string) { return "romeo@verona.example/o", "juliet@verona.example" })
 	h.Delivered(juliet, uint64(m[0].ID))
-	h.marks.note(juliet, m[0].ID)
+	h.cursors.note(juliet, m[0].ID)
 	ids, through := h.replay(t, juliet)
 	require.Empty(t, ids, "the other is still with the committer, who gives it to whoever is there")
 	require.Equal(t, uint64(m[0].ID), through)
 	h.Delivered(juliet, uint64(m[1].ID))
-	h.marks.note(juliet, m[1].ID)
-	require.Equal(t, []store.Mark{{Account: juliet, Through: m[1].ID}}, h.marks.collect())
-	require.Empty(t, h.marks.shard(juliet).accounts[juliet].ahead)
+	h.cursors.note(juliet, m[1].ID)
+	require.Equal(t, []store.DeliveryCursor{{Account: juliet, Through: m[1].ID}}, h.cursors.collect())
+	require.Empty(t, h.cursors.shard(juliet).accounts[juliet].deliveredBeyond)
 
 	// Reports about other messages, such as carbons of what she said, leave nothing behind for long.
 	for i := range uint64(10 * pendingBound) {
 		h.Delivered(juliet, uint64(m[1].ID)+1+i)
 	}
-	require.LessOrEqual(t, len(h.marks.shard(juliet).accounts[juliet].ahead), pendingBound)
+	require.LessOrEqual(t, len(h.cursors.shard(juliet).accounts[juliet].deliveredBeyond), pendingBound)
 
 	// The same when the entry itself was made from it.
 	late := newHouse(t, h.Archive.log)
 	m = fill(t, h.log, noon, 1, func(int) (string, string) { return "romeo@verona.example/o", "juliet@verona.example" })
 	late.Delivered(juliet, uint64(m[0].ID))
-	late.marks.note(juliet, m[0].ID)
+	late.cursors.note(juliet, m[0].ID)
 	ids, _ = late.replay(t, juliet)
 	require.NotContains(t, ids, uint64(m[0].ID))
-	require.Empty(t, late.marks.shard(juliet).accounts[juliet].ahead)
+	require.Empty(t, late.cursors.shard(juliet).accounts[juliet].deliveredBeyond)
 }
 
 // Accounts come and go by the thousand; the memory for them is bounded and nothing is lost.
 func TestMarksOfManyAccounts(t *testing.T) {
 	log := memory()
-	m := newMarks(log, markShards*4, newMetrics(nil, func() (int, int) { return 0, 0 }), newHouse(t, log).logger)
+	m := newCursors(log, cursorShards*4, newMetrics(nil, func() (int, int) { return 0, 0 }), newHouse(t, log).logger)
 	for account := store.AccountID(1); account <= 1500; account++ {
 		a := stored("romeo@verona.example/o", "juliet@verona.example", "x")
 		a.Recipient = store.Party{JID: jid.MustParse("x@verona.example"), Account: account}
@@ -296,15 +296,15 @@ func TestMarksOfManyAccounts(t *testing.T) {
 	for i := range m.shards {
 		total += len(m.shards[i].accounts)
 	}
-	require.LessOrEqual(t, total, markShards*5)
-	mark, err := log.Mark(t.Context(), 17)
+	require.LessOrEqual(t, total, cursorShards*5)
+	cursor, err := log.DeliveryCursor(t.Context(), 17)
 	require.NoError(t, err)
-	require.NotZero(t, mark.Through)
+	require.NotZero(t, cursor.Through)
 }
 
 // Reports, replays, commits and writes at once, with the race detector.
 func TestMarksConcurrently(t *testing.T) {
-	h := newHouse(t, memory(), func(c *Config) { c.MarkInterval = time.Millisecond })
+	h := newHouse(t, memory(), func(c *Config) { c.CursorInterval = time.Millisecond })
 	stop := h.run(t)
 	const n = 600
 	pending := make(chan uint64, n)
@@ -333,38 +333,38 @@ func TestMarksConcurrently(t *testing.T) {
 	require.NoError(t, stop())
 	ids, _ := h.replay(t, juliet)
 	require.Empty(t, ids)
-	mark, err := h.log.Mark(t.Context(), juliet)
+	cursor, err := h.log.DeliveryCursor(t.Context(), juliet)
 	require.NoError(t, err)
-	require.Empty(t, mark.Missed)
-	require.Equal(t, h.receipts[n-1].ID, uint64(mark.Through))
+	require.Empty(t, cursor.Missed)
+	require.Equal(t, h.receipts[n-1].ID, uint64(cursor.Through))
 }
 
 // A log that cannot be read for a moment costs a repetition, and no message.
 func TestMarksWhenTheLogCannotBeRead(t *testing.T) {
 	h := newHouse(t, memory())
 	m := fill(t, h.log, noon, 3, func(int) (string, string) { return "romeo@verona.example/o", "juliet@verona.example" })
-	whole := h.marks.log
-	h.marks.log = deadLog{}
+	whole := h.cursors.log
+	h.cursors.log = deadLog{}
 	h.Delivered(juliet, uint64(m[0].ID))
 	_, err := h.Replay(t.Context(), juliet, func(*stream.Packet) bool { return true })
 	require.ErrorIs(t, err, errDisk)
-	h.marks.log = whole
+	h.cursors.log = whole
 	ids, _ := h.replay(t, juliet)
 	require.Len(t, ids, 3)
 }
 
-// A damaged message is passed over and holds up no mark.
+// A damaged message is passed over and holds up no cursor.
 func TestReplayPassesOverDamage(t *testing.T) {
 	h := newHouse(t, memory())
 	m := fill(t, h.log, noon, replayPage+5, func(int) (string, string) { return "romeo@verona.example/o", "juliet@verona.example" })
 	log := &damagedLog{h.Archive.log, map[store.MessageID]bool{m[0].ID: true, m[50].ID: true}}
-	h.Archive.log, h.marks.log = log, log
+	h.Archive.log, h.cursors.log = log, log
 	ids, _ := h.replay(t, juliet)
 	require.Len(t, ids, replayPage+3)
 	for _, id := range ids {
 		h.Delivered(juliet, id)
 	}
-	require.Equal(t, []store.Mark{{Account: juliet, Through: m[replayPage+4].ID}}, h.marks.collect())
+	require.Equal(t, []store.DeliveryCursor{{Account: juliet, Through: m[replayPage+4].ID}}, h.cursors.collect())
 }
 
 // So is one whose checksum is right and whose text is not a stanza.
@@ -380,6 +380,6 @@ func TestReplayPassesOverWhatIsNoStanza(t *testing.T) {
 	require.Equal(t, []string{"(damaged)", "y"}, h.query(t, form("")).bodies)
 }
 
-func (deadLog) Mark(context.Context, store.AccountID) (store.Mark, error) {
-	return store.Mark{}, errDisk
+func (deadLog) DeliveryCursor(context.Context, store.AccountID) (store.DeliveryCursor, error) {
+	return store.DeliveryCursor{}, errDisk
 }
