@@ -13,8 +13,9 @@ import (
 	"github.com/posthouse-im/posthouse/test/script"
 )
 
-// doors are ways to begin TLS with a node whose HTTP listener speaks it: over a socket that waits for a hello.
-func (s *stage) doors() map[string]func() net.Conn {
+// tlsDialers returns the ways to begin TLS with a node that serves HTTPS. Each returns a connection on which the server
+// waits for the ClientHello.
+func (s *stage) tlsDialers() map[string]func() net.Conn {
 	return map[string]func() net.Conn{
 		"direct": func() net.Conn { return dial(s.t, "", s.Place().XMPPTLS) },
 		"STARTTLS": func() net.Conn {
@@ -28,7 +29,7 @@ func (s *stage) doors() map[string]func() net.Conn {
 	}
 }
 
-func shake(conn net.Conn, c *tls.Config) (tls.ConnectionState, error) {
+func handshake(conn net.Conn, c *tls.Config) (tls.ConnectionState, error) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(patience))
 	c.InsecureSkipVerify = true
@@ -49,7 +50,7 @@ func TestA7OldTLS(t *testing.T) {
 	weak := func(suites ...uint16) *tls.Config {
 		return &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS12, CipherSuites: suites}
 	}
-	for door, knock := range s.doors() {
+	for name, dial := range s.tlsDialers() {
 		for about, c := range map[string]*tls.Config{
 			"TLS 1.0":               {MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10},
 			"TLS 1.1":               {MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11},
@@ -59,23 +60,23 @@ func TestA7OldTLS(t *testing.T) {
 			"no forward secrecy":    weak(tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384),
 			"no forward secrecy, 1": weak(tls.TLS_RSA_WITH_AES_128_CBC_SHA),
 		} {
-			_, err := shake(knock(), c)
-			require.ErrorContains(t, err, "remote error: tls:", "%s, %s", door, about)
+			_, err := handshake(dial(), c)
+			require.ErrorContains(t, err, "remote error: tls:", "%s, %s", name, about)
 		}
 		for _, hello := range []string{
 			"\x80\x2e\x01\x03\x00\x00\x15\x00\x00\x00\x10\x01\x00\x80\x02\x00\x80\x03\x00\x80\x04\x00\x80\x05\x00\x80\x06\x00\x40\x07\x00\xc0" + "0123456789abcdef", // SSL 2
 			"\x16\x03\x00\x00\x2f\x01\x00\x00\x2b\x03\x00" + "01234567890123456789012345678901" + "\x00\x00\x04\x00\x05\x00\x0a\x01\x00",                            // SSL 3
 		} {
-			conn := knock()
+			conn := dial()
 			_, err := io.WriteString(conn, hello)
 			require.NoError(t, err)
-			for _, answer := range endings(t, map[string]net.Conn{door: conn}) {
-				require.LessOrEqual(t, len(answer), 7, "%s: more than an alert: %q", door, answer)
+			for _, answer := range endings(t, map[string]net.Conn{name: conn}) {
+				require.LessOrEqual(t, len(answer), 7, "%s: more than an alert: %q", name, answer)
 			}
 		}
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-			state, err := shake(knock(), &tls.Config{MinVersion: version, MaxVersion: version})
-			require.NoError(t, err, door)
+			state, err := handshake(dial(), &tls.Config{MinVersion: version, MaxVersion: version})
+			require.NoError(t, err, name)
 			require.Equal(t, version, state.Version)
 		}
 	}
@@ -85,7 +86,7 @@ func TestA7OldTLS(t *testing.T) {
 func TestA10ALPN(t *testing.T) {
 	s := open(t, "listen.http.tls=true")
 	for _, row := range []struct {
-		door  string
+		how   string
 		offer []string
 		want  string
 		fails bool
@@ -98,7 +99,7 @@ func TestA10ALPN(t *testing.T) {
 		{"HTTPS", []string{"h2"}, "", true}, // RFC 6455 needs HTTP/1.1
 		{"HTTPS", []string{"h2", "http/1.1"}, "http/1.1", false},
 	} {
-		state, err := shake(s.doors()[row.door](), &tls.Config{NextProtos: row.offer})
+		state, err := handshake(s.tlsDialers()[row.how](), &tls.Config{NextProtos: row.offer})
 		if row.fails {
 			require.ErrorContains(t, err, "no application protocol", fmt.Sprint(row))
 			continue

@@ -12,13 +12,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/posthouse-im/posthouse/test/flakyproxy"
 	"github.com/posthouse-im/posthouse/test/nodetest"
 )
 
 const password = "wherefore-art-thou"
 
-// stage is a running node with the given people.
-func stage(t *testing.T, people ...string) *nodetest.Node {
+// newNode starts a node with the given accounts.
+func newNode(t *testing.T, people ...string) *nodetest.Node {
 	node := nodetest.New(t)
 	for _, name := range people {
 		require.NoError(t, node.AddUser(name, password))
@@ -67,7 +68,7 @@ func webSocket(address string) string { return "ws://" + address + "/xmpp-websoc
 // TestConversation: two people on different clients and transports talk, see each other's presence, and find it all in their history later.
 func TestConversation(t *testing.T) {
 	t.Parallel()
-	node := stage(t, "romeo", "juliet")
+	node := newNode(t, "romeo", "juliet")
 	romeo, juliet := slixmpp(t, "romeo"), xmppjs(t, "juliet")
 	connectSlix(t, romeo, node.Place().XMPP, "romeo@localhost/orchard")
 	balcony := connectJS(t, juliet, webSocket(node.Place().HTTP), "juliet@localhost/balcony")
@@ -105,7 +106,7 @@ func TestConversation(t *testing.T) {
 // TestCarbons: a second device sees what the first one sends and receives.
 func TestCarbons(t *testing.T) {
 	t.Parallel()
-	node := stage(t, "romeo", "juliet")
+	node := newNode(t, "romeo", "juliet")
 	first, second, juliet := slixmpp(t, "first"), xmppjs(t, "second"), slixmpp(t, "juliet")
 	connectSlix(t, first, node.Place().XMPP, "romeo@localhost/first")
 	address := connectJS(t, second, webSocket(node.Place().HTTP), "romeo@localhost/second")
@@ -126,34 +127,34 @@ func TestCarbons(t *testing.T) {
 // TestResume: a connection breaks, the client resumes its stream, and what was said meanwhile comes once.
 func TestResume(t *testing.T) {
 	t.Parallel()
-	for kind, connect := range map[string]func(*testing.T, *nodetest.Node) (*person, *cable){
-		"slixmpp": func(t *testing.T, node *nodetest.Node) (*person, *cable) {
-			way := lay(t, node.Place().XMPP)
+	for kind, connect := range map[string]func(*testing.T, *nodetest.Node) (*person, *flakyproxy.Proxy){
+		"slixmpp": func(t *testing.T, node *nodetest.Node) (*person, *flakyproxy.Proxy) {
+			proxy := flakyproxy.New(t, node.Place().XMPP)
 			p := slixmpp(t, "romeo")
-			connectSlix(t, p, way.address(), "romeo@localhost/orchard")
-			return p, way
+			connectSlix(t, p, proxy.Addr(), "romeo@localhost/orchard")
+			return p, proxy
 		},
-		"xmpp.js": func(t *testing.T, node *nodetest.Node) (*person, *cable) {
-			way := lay(t, node.Place().HTTP)
+		"xmpp.js": func(t *testing.T, node *nodetest.Node) (*person, *flakyproxy.Proxy) {
+			proxy := flakyproxy.New(t, node.Place().HTTP)
 			p := xmppjs(t, "romeo")
-			connectJS(t, p, webSocket(way.address()), "romeo@localhost/orchard")
-			return p, way
+			connectJS(t, p, webSocket(proxy.Addr()), "romeo@localhost/orchard")
+			return p, proxy
 		},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			node := stage(t, "romeo", "juliet")
+			node := newNode(t, "romeo", "juliet")
 			juliet := slixmpp(t, "juliet")
 			connectSlix(t, juliet, node.Place().XMPP, "juliet@localhost/balcony")
-			romeo, way := connect(t, node)
+			romeo, proxy := connect(t, node)
 			juliet.do("send", "to", "romeo@localhost", "body", "before")
 			romeo.tells("message", "body", "before")
-			way.cut()
+			proxy.Down()
 			romeo.tells("disconnected")
 			juliet.do("send", "to", "romeo@localhost", "body", "meanwhile")
 			juliet.do("history")
 			require.Equal(t, []any{"before", "meanwhile"}, juliet.tells("history")["bodies"])
-			way.mend()
+			proxy.Up()
 			if kind == "xmpp.js" {
 				login := romeo.tells("login")
 				require.Equal(t, "HT-SHA-256-NONE", login["mechanism"])
@@ -174,7 +175,7 @@ func TestResume(t *testing.T) {
 // TestReturning: xmpp.js comes back with the token that it got, by which it is spared the password (XEP-0484).
 func TestReturning(t *testing.T) {
 	t.Parallel()
-	node := stage(t, "romeo")
+	node := newNode(t, "romeo")
 	romeo := xmppjs(t, "romeo")
 	before := connectJS(t, romeo, "xmpps://"+node.Place().XMPPTLS, "romeo@localhost/orchard")
 	for range 2 {
@@ -194,7 +195,7 @@ func TestReturning(t *testing.T) {
 // TestTransports: xmpp.js also connects over STARTTLS and direct TLS, and in the steps of RFC 6120.
 func TestTransports(t *testing.T) {
 	t.Parallel()
-	node := stage(t, "romeo", "juliet")
+	node := newNode(t, "romeo", "juliet")
 	romeo, juliet := xmppjs(t, "romeo"), xmppjs(t, "juliet")
 	orchard := connectJS(t, romeo, "xmpp://"+node.Place().XMPP, "romeo@localhost/orchard")
 	juliet.do("connect", "jid", "juliet@localhost/balcony", "password", password, "service", "xmpps://"+node.Place().XMPPTLS, "classic", true)
@@ -211,7 +212,7 @@ func TestTransports(t *testing.T) {
 // wrong password: it gets in, again and again.
 func TestSlixmppAsItComes(t *testing.T) {
 	t.Parallel()
-	node := stage(t, "romeo")
+	node := newNode(t, "romeo")
 	host, port := split(t, node.Place().XMPP)
 	for range 3 {
 		romeo := slixmpp(t, "romeo")
@@ -228,7 +229,7 @@ func TestSlixmppAsItComes(t *testing.T) {
 // TestGoSendxmpp: a command-line client over direct TLS sends to, and receives from, somebody on slixmpp.
 func TestGoSendxmpp(t *testing.T) {
 	t.Parallel()
-	node := stage(t, "nurse", "juliet")
+	node := newNode(t, "nurse", "juliet")
 	juliet := slixmpp(t, "juliet")
 	connectSlix(t, juliet, node.Place().XMPP, "juliet@localhost/balcony")
 	path, err := exec.LookPath("go-sendxmpp")

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/test/flakyproxy"
 )
 
 // terminal is a person at profanity, a client for terminals: commands are typed, and what happens is read from its log,
@@ -136,11 +138,11 @@ next:
 // gets carbons and fetches history.
 func TestProfanity(t *testing.T) {
 	t.Parallel()
-	node := stage(t, "nurse", "juliet")
+	node := newNode(t, "nurse", "juliet")
 	juliet := slixmpp(t, "juliet")
 	connectSlix(t, juliet, node.Place().XMPP, "juliet@localhost/balcony")
-	way := lay(t, node.Place().XMPPTLS)
-	nurse := profanity(t, way.address(), "nurse", "hall")
+	proxy := flakyproxy.New(t, node.Place().XMPPTLS)
+	nurse := profanity(t, proxy.Addr(), "nurse", "hall")
 	nurse.logs("SASL SCRAM-SHA-256 auth successful")
 	nurse.logs("RECV: <enabled", "resume=\"true\"")
 	nurse.logs("Message carbons enabled")
@@ -154,10 +156,10 @@ func TestProfanity(t *testing.T) {
 	juliet.do("send", "to", "nurse@localhost", "body", "What news?")
 	nurse.logs("RECV: <message", "<body>What news?</body>")
 
-	way.cut()
+	proxy.Down()
 	nurse.logs("XMPP_CONN_DISCONNECT")
 	juliet.do("send", "to", "nurse@localhost", "body", "I pray thee, speak")
-	way.mend()
+	proxy.Up()
 	nurse.logs("RECV: <resumed")
 	nurse.logs("RECV: <message", "<body>I pray thee, speak</body>")
 	nurse.types("/msg juliet@localhost I am aweary")

@@ -1,4 +1,4 @@
-package doors
+package transports
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/test/flakyproxy"
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
@@ -54,18 +55,18 @@ func TestCutBetweenAcceptanceAndAnswer(t *testing.T) {
 	for name, forget := range map[string]bool{"resumed": false, "new session": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			node := stage(t, "romeo", "juliet")
-			near, far := lay(t, node.Place().Compact), lay(t, node.Place().Compact)
-			r := connect(t, "tcp://"+near.address(), "romeo")
-			j := connect(t, "tcp://"+far.address(), "juliet")
+			node := newNode(t, "romeo", "juliet")
+			near, far := flakyproxy.New(t, node.Place().Compact), flakyproxy.New(t, node.Place().Compact)
+			r := connect(t, "tcp://"+near.Addr(), "romeo")
+			j := connect(t, "tcp://"+far.Addr(), "juliet")
 			var all []said
 			rounds := 30
 			if forget {
 				rounds = 6
 			}
 			for round := range rounds {
-				near.arm(rand.IntN(900))
-				far.arm(rand.IntN(2000))
+				near.BreakAfter(rand.IntN(900))
+				far.BreakAfter(rand.IntN(2000))
 				for i := range 8 {
 					body := fmt.Sprintf("%d.%d", round, i)
 					receipt, err := r.Send(wait(t), juliet, text(body))
@@ -75,15 +76,15 @@ func TestCutBetweenAcceptanceAndAnswer(t *testing.T) {
 				}
 				if forget && round%2 == 1 { // the server starts anew and has forgotten all streams
 					require.NoError(t, node.Restart())
-					near.lead(node.Place().Compact)
-					far.lead(node.Place().Compact)
+					near.SetTarget(node.Place().Compact)
+					far.SetTarget(node.Place().Compact)
 				}
 			}
 			for _, s := range all {
 				requireSame(t, s, next(t, j.messages, numbered))
 			}
-			require.Positive(t, near.broken())
-			require.Positive(t, far.broken())
+			require.Positive(t, near.Breaks())
+			require.Positive(t, far.Breaks())
 			if forget {
 				require.Greater(t, r.Stats().Sessions, uint64(1))
 			} else {
@@ -99,7 +100,7 @@ func TestCutBetweenAcceptanceAndAnswer(t *testing.T) {
 // TestInboxOverflows: whoever reads slower than others write gets everything in order all the same.
 func TestInboxOverflows(t *testing.T) {
 	t.Parallel()
-	node := stage(t, "romeo", "juliet")
+	node := newNode(t, "romeo", "juliet")
 	go1 := make(chan struct{})
 	var got []client.Message
 	full := make(chan struct{})
@@ -140,14 +141,14 @@ func TestInboxOverflows(t *testing.T) {
 func TestCutHTTP(t *testing.T) {
 	t.Parallel()
 	node := open(t, "romeo", "juliet")
-	way := lay(t, node.Place().HTTP)
+	proxy := flakyproxy.New(t, node.Place().HTTP)
 	j := connect(t, "tcp://"+node.Place().Compact, "juliet")
 	d := newHTTP(t, node, "romeo")
-	d.api.Base = "http://" + way.address()
+	d.api.Base = "http://" + proxy.Addr()
 	var all []said
 	duplicates := 0
 	for i := range 60 {
-		way.arm(rand.IntN(400)) // an answer has more
+		proxy.BreakAfter(rand.IntN(400)) // an answer has more
 		body := fmt.Sprint(i)
 		r, err := d.api.Send(wait(t), client.APINewMessage{ClientID: "c" + body, To: juliet.String(), Content: text(body)})
 		require.NoError(t, err)
@@ -157,7 +158,7 @@ func TestCutHTTP(t *testing.T) {
 		}
 		all = append(all, said{body, client.Receipt{ID: r.ClientID, StanzaID: r.ID, Number: r.Number, Time: r.Time}})
 	}
-	require.Greater(t, way.broken(), 30)
+	require.Greater(t, proxy.Breaks(), 30)
 	require.Positive(t, duplicates, "no answer was lost")
 	for _, s := range all {
 		requireSame(t, s, next(t, j.messages, numbered))

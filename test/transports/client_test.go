@@ -1,4 +1,4 @@
-package doors
+package transports
 
 import (
 	"context"
@@ -26,8 +26,8 @@ var (
 	juliet = jid.MustParse("juliet@localhost")
 )
 
-// stage is a running node with the given people.
-func stage(t *testing.T, people ...string) *nodetest.Node {
+// newNode starts a node with the given accounts.
+func newNode(t *testing.T, people ...string) *nodetest.Node {
 	node := nodetest.New(t)
 	for _, name := range people {
 		require.NoError(t, node.AddUser(name, password))
@@ -51,7 +51,7 @@ type app struct {
 
 // deviceOf names a device, always the same for a name.
 func deviceOf(name string) client.Device {
-	return client.Device{ID: fmt.Sprintf("%x-0000-4000-8000-000000000000", fmt.Sprintf("%-4.4s", name)), Name: "the phone of " + name, Software: "doors"}
+	return client.Device{ID: fmt.Sprintf("%x-0000-4000-8000-000000000000", fmt.Sprintf("%-4.4s", name)), Name: "the phone of " + name, Software: "transports"}
 }
 
 // connect starts an app; change adapts its configuration.
@@ -116,7 +116,7 @@ func text(s string) content.Content { return content.Content{Kind: content.Text,
 // TestClientTransports: two people talk over each transport, and both see the same ids, numbers and times.
 func TestClientTransports(t *testing.T) {
 	t.Parallel()
-	node := stage(t, "romeo", "juliet")
+	node := newNode(t, "romeo", "juliet")
 	number := uint64(0)
 	for name, address := range addresses(node.Place()) {
 		t.Run(name, func(t *testing.T) {
@@ -151,7 +151,7 @@ func TestClientTransports(t *testing.T) {
 // TestClientRefusals: a wrong password, an unknown recipient and a request that is not understood come back as what they are.
 func TestClientRefusals(t *testing.T) {
 	t.Parallel()
-	node := stage(t, "romeo")
+	node := newNode(t, "romeo")
 	_, err := client.Dial(wait(t), client.Config{Address: "tcp://" + node.Place().Compact, Domain: "localhost", Username: "romeo", Password: "wrong"})
 	var refused *client.AuthError
 	require.ErrorAs(t, err, &refused)
@@ -164,7 +164,7 @@ func TestClientRefusals(t *testing.T) {
 // TestClientToken: a device logs in with its password once, and with tokens from then on; one that is refused is given up for the password, or ends the client.
 func TestClientToken(t *testing.T) {
 	t.Parallel()
-	node := stage(t, "romeo", "juliet")
+	node := newNode(t, "romeo", "juliet")
 	for name, address := range addresses(node.Place()) {
 		t.Run(name, func(t *testing.T) {
 			var token client.Token

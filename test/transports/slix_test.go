@@ -1,4 +1,4 @@
-package doors
+package transports
 
 import (
 	"bufio"

@@ -19,8 +19,8 @@ import (
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
-// openDoors gives the house a compact listener and one for HTTP, and returns their addresses.
-func openDoors(t *testing.T, h *house) (compact, web string) {
+// addListeners adds a compact listener and one for HTTP to the configuration, and returns their addresses.
+func addListeners(t *testing.T, h *house) (compact, web string) {
 	t.Helper()
 	compact, web = freePort(t), freePort(t)
 	text, err := os.ReadFile(h.config)
@@ -67,7 +67,7 @@ func (w *writer) write(ctx context.Context, stop <-chan struct{}, count *atomic.
 func TestKillUnderClients(t *testing.T) {
 	const each, rounds = 4, 8
 	h := newHouse(t, t.TempDir(), "full")
-	compact, web := openDoors(t, h)
+	compact, web := addListeners(t, h)
 	h.addUsers(t, 4*each)
 	p := h.startWell(t)
 

@@ -1,4 +1,4 @@
-package doors
+package transports
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
-// entry is what every door must tell of a message.
+// entry is what every transport must show of a message.
 type entry struct {
 	number                              uint64
 	id, stanzaID, kind, target, content string
@@ -30,7 +30,7 @@ func apiEntry(m client.APIMessage) entry {
 	return entry{m.Number, m.ClientID, m.ID, string(m.Content.Kind), m.Content.Target, m.Content.Text}
 }
 
-// open is a node with an API that lets tests ask as often as they want.
+// open starts a node with the given accounts, whose API has no rate limits.
 func open(t *testing.T, people ...string) *nodetest.Node {
 	node := nodetest.New(t, "api.rate=-1", "api.address_rate=-1", "api.login_rate=-1", "archive.query_rate=1000000000", "archive.query_burst=1000000000")
 	for _, name := range people {
@@ -39,25 +39,25 @@ func open(t *testing.T, people ...string) *nodetest.Node {
 	return node
 }
 
-// door is one way in which somebody is there.
-type door interface {
-	// say sends something and returns what the sender was told, with number 0 when it is not told the number.
+// transport is one connection of one account, over one of the transports.
+type transport interface {
+	// say sends a message and returns what the sender was told, with number 0 when it is not told the number.
 	say(to jid.JID, id string, what content.Content, original entry) entry
-	// hears waits for the next message of the conversation, of whoever's.
+	// hears waits for the next message of the conversation, whoever sent it. own tells that it was sent over this connection.
 	hears(own bool) entry
 	name() string
 }
 
-// compactDoor is an app on the compact stream.
-type compactDoor struct {
+// compactTransport is package client, on the compact stream.
+type compactTransport struct {
 	t *testing.T
 	*app
 	last entry
 }
 
-func (d *compactDoor) name() string { return "compact" }
+func (d *compactTransport) name() string { return "compact" }
 
-func (d *compactDoor) say(to jid.JID, id string, what content.Content, _ entry) entry {
+func (d *compactTransport) say(to jid.JID, id string, what content.Content, _ entry) entry {
 	d.t.Helper()
 	r, err := d.SendAs(wait(d.t), to, id, what)
 	require.NoError(d.t, err)
@@ -65,23 +65,23 @@ func (d *compactDoor) say(to jid.JID, id string, what content.Content, _ entry) 
 	return d.last
 }
 
-func (d *compactDoor) hears(own bool) entry {
+func (d *compactTransport) hears(own bool) entry {
 	d.t.Helper()
 	if own && d.last.number > 0 {
 		return d.last
 	}
-	if own { // a mark, of which nobody tells the sender the number
+	if own { // a marker, whose sender is not told its number
 		return entry{}
 	}
 	return streamEntry(next(d.t, d.messages, numbered))
 }
 
-// xmlDoor is slixmpp.
-type xmlDoor struct{ *slix }
+// xmlTransport is slixmpp, on an XML stream.
+type xmlTransport struct{ *slix }
 
-func (d *xmlDoor) name() string { return "XML" }
+func (d *xmlTransport) name() string { return "XML" }
 
-func (d *xmlDoor) say(to jid.JID, id string, what content.Content, _ entry) entry {
+func (d *xmlTransport) say(to jid.JID, id string, what content.Content, _ entry) entry {
 	d.t.Helper()
 	var children []string
 	switch what.Kind {
@@ -101,7 +101,7 @@ func (d *xmlDoor) say(to jid.JID, id string, what content.Content, _ entry) entr
 	return entry{}
 }
 
-func (d *xmlDoor) hears(own bool) entry {
+func (d *xmlTransport) hears(own bool) entry {
 	d.t.Helper()
 	if own {
 		return entry{}
@@ -109,19 +109,19 @@ func (d *xmlDoor) hears(own bool) entry {
 	return d.placed()
 }
 
-// httpDoor is a program that only knows the API: it waits for changes by long poll.
-type httpDoor struct {
+// httpTransport is a program that uses the API only: it waits for changes by long poll.
+type httpTransport struct {
 	t      *testing.T
 	api    *client.API
 	cursor string
 	inbox  []client.APIMessage
 }
 
-func newHTTP(t *testing.T, node *nodetest.Node, user string) *httpDoor {
+func newHTTP(t *testing.T, node *nodetest.Node, user string) *httpTransport {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	d := &httpDoor{t: t, api: &client.API{Base: "http://" + node.Place().HTTP, HTTP: &http.Client{Transport: transport}}}
+	d := &httpTransport{t: t, api: &client.API{Base: "http://" + node.Place().HTTP, HTTP: &http.Client{Transport: transport}}}
 	require.NoError(t, d.api.Login(wait(t), user, password, client.Device{ID: "http-" + user, Name: "browser"}))
 	for more := true; more; {
 		page, err := d.api.Sync(wait(t), d.cursor, 0, 0)
@@ -131,9 +131,9 @@ func newHTTP(t *testing.T, node *nodetest.Node, user string) *httpDoor {
 	return d
 }
 
-func (d *httpDoor) name() string { return "HTTP" }
+func (d *httpTransport) name() string { return "HTTP" }
 
-func (d *httpDoor) say(to jid.JID, id string, what content.Content, original entry) entry {
+func (d *httpTransport) say(to jid.JID, id string, what content.Content, original entry) entry {
 	d.t.Helper()
 	var r client.APISent
 	var err error
@@ -156,7 +156,7 @@ func (d *httpDoor) say(to jid.JID, id string, what content.Content, original ent
 	return entry{r.Number, id, r.ID, string(what.Kind), what.Target, what.Text}
 }
 
-func (d *httpDoor) hears(bool) entry {
+func (d *httpTransport) hears(bool) entry {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -170,36 +170,37 @@ func (d *httpDoor) hears(bool) entry {
 	return apiEntry(m)
 }
 
-// TestThreeDoors: two people, each there through all three doors at once, say something of every kind through each of them. Every door of both is told the
-// same: id, stanza-id, number, kind, target and text, in the same order; and so say the histories in the end.
-func TestThreeDoors(t *testing.T) {
+// TestThreeTransports: two accounts, each connected over all three transports at once, send a message of every kind over each
+// of them. All connections of both see the same id, stanza-id, number, kind, target and text, in the same order, and so do
+// their histories in the end.
+func TestThreeTransports(t *testing.T) {
 	t.Parallel()
 	node := open(t, "romeo", "juliet")
-	doors := map[jid.JID][]door{}
+	transports := map[jid.JID][]transport{}
 	for _, who := range []jid.JID{romeo, juliet} {
-		doors[who] = []door{
-			&compactDoor{t: t, app: connect(t, "tcp://"+node.Place().Compact, who.Local())},
-			&xmlDoor{newSlix(t, who.Local(), "desk", node.Place().XMPP)},
+		transports[who] = []transport{
+			&compactTransport{t: t, app: connect(t, "tcp://"+node.Place().Compact, who.Local())},
+			&xmlTransport{newSlix(t, who.Local(), "desk", node.Place().XMPP)},
 			newHTTP(t, node, who.Local()),
 		}
 	}
 	var all []entry
-	// said lets somebody say something, and everybody hear it.
-	said := func(from, to jid.JID, through door, what content.Content, original entry) entry {
+	// said sends a message over one connection, and requires that all connections see it.
+	said := func(from, to jid.JID, over transport, what content.Content, original entry) entry {
 		id := client.NewID()
-		if through.name() == "HTTP" {
+		if over.name() == "HTTP" {
 			id = "http-" + id
 		}
-		told := through.say(to, id, what, original)
-		at := fmt.Sprintf("%s says %s by %s", from.Local(), what.Kind, through.name())
+		told := over.say(to, id, what, original)
+		at := fmt.Sprintf("%s says %s by %s", from.Local(), what.Kind, over.name())
 		want := entry{number: uint64(len(all) + 1), kind: string(what.Kind), target: what.Target, content: what.Text}
 		if told.number > 0 {
 			require.Equal(t, want.number, told.number, at)
 		}
 		for _, who := range []jid.JID{romeo, juliet} {
-			for _, d := range doors[who] {
-				heard := d.hears(d == through)
-				if heard == (entry{}) { // its own word, of which it is told nothing
+			for _, d := range transports[who] {
+				heard := d.hears(d == over)
+				if heard == (entry{}) { // its own message, which does not come back
 					continue
 				}
 				if want.id == "" {
@@ -216,8 +217,8 @@ func TestThreeDoors(t *testing.T) {
 	}
 	for _, pair := range [][2]jid.JID{{romeo, juliet}, {juliet, romeo}} {
 		me, you := pair[0], pair[1]
-		for i, d := range doors[me] {
-			answering := doors[you][(i+1)%len(doors[you])]
+		for i, d := range transports[me] {
+			answering := transports[you][(i+1)%len(transports[you])]
 			kept := said(me, you, d, text("kept by "+d.name()), entry{})
 			said(you, me, answering, content.Content{Kind: content.Delivered, Target: kept.id}, kept)
 			said(you, me, answering, content.Content{Kind: content.Read, Target: kept.id}, kept)
@@ -227,24 +228,24 @@ func TestThreeDoors(t *testing.T) {
 			said(you, me, answering, text("answered by "+answering.name()), entry{})
 		}
 	}
-	requireHistories(t, doors, all)
+	requireHistories(t, transports, all)
 }
 
-// requireHistories asks every door for the history: all of them have the same.
-func requireHistories(t *testing.T, doors map[jid.JID][]door, all []entry) {
+// requireHistories requires that the history is the same over every transport.
+func requireHistories(t *testing.T, transports map[jid.JID][]transport, all []entry) {
 	t.Helper()
 	want := slices.Clone(all)
-	for _, e := range all { // of what was taken back, the place is left
+	for _, e := range all { // of a retracted message, a tombstone with its number is left
 		if i := slices.IndexFunc(want, func(o entry) bool { return e.kind == "recall" && o.id == e.target }); i >= 0 {
 			want[i].kind, want[i].target, want[i].content = "retracted", e.id, ""
 		}
 	}
-	for who, mine := range doors {
+	for who, mine := range transports {
 		with := juliet
 		if who == juliet {
 			with = romeo
 		}
-		page, err := mine[0].(*compactDoor).History(wait(t), client.Query{With: with})
+		page, err := mine[0].(*compactTransport).History(wait(t), client.Query{With: with})
 		require.NoError(t, err)
 		var compact, xml, api []entry
 		for _, m := range page.Messages {
@@ -252,14 +253,14 @@ func requireHistories(t *testing.T, doors map[jid.JID][]door, all []entry) {
 		}
 		require.Equal(t, want, compact, "the history of %s on the compact stream", who)
 
-		s := mine[1].(*xmlDoor)
+		s := mine[1].(*xmlTransport)
 		s.do("archive", "with", with.String())
 		for range want {
 			xml = append(xml, s.placed())
 		}
 		require.Equal(t, want, xml, "the history of %s in XML", who)
 
-		messages, more, err := mine[2].(*httpDoor).api.History(wait(t), with.String(), client.APIRange{Oldest: true, Limit: 250})
+		messages, more, err := mine[2].(*httpTransport).api.History(wait(t), with.String(), client.APIRange{Oldest: true, Limit: 250})
 		require.NoError(t, err)
 		require.False(t, more)
 		for _, m := range messages {

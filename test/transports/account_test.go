@@ -1,4 +1,4 @@
-package doors
+package transports
 
 import (
 	"net/http"
@@ -15,8 +15,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestAccountThroughBothDoors: what is changed on the stream is seen by HTTP, and the other way round; a token for the one comes from the other, and signing the device out ends both.
-func TestAccountThroughBothDoors(t *testing.T) {
+// TestAccountOnStreamAndAPI: what is changed on the stream is seen in the API, and the other way round. The stream issues
+// the tokens for the API, and signing the device out ends both.
+func TestAccountOnStreamAndAPI(t *testing.T) {
 	t.Parallel()
 	node := open(t, "romeo", "juliet")
 	address := "tcp://" + node.Place().Compact
