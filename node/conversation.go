@@ -13,5 +13,5 @@ func (a *assembly) makeConversations() (err error) {
 	return err
 }
 
-// changed tells those who wait for news of an account. It is given to parts that are made before the component.
-func (a *assembly) changed(account uint64) { a.component.Changed(account) }
+// changed tells those who wait for news of an account. It is given to parts that are made before the ingress.
+func (a *assembly) changed(account uint64) { a.ingress.Changed(account) }

@@ -14,9 +14,9 @@ import (
 	"github.com/posthouse-im/posthouse/domain/archive"
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/domain/c2s"
-	"github.com/posthouse-im/posthouse/domain/component"
 	"github.com/posthouse-im/posthouse/domain/conversation"
 	"github.com/posthouse-im/posthouse/domain/device"
+	"github.com/posthouse-im/posthouse/domain/ingress"
 	"github.com/posthouse-im/posthouse/domain/local"
 	"github.com/posthouse-im/posthouse/domain/roster"
 	"github.com/posthouse-im/posthouse/domain/router"
@@ -53,11 +53,11 @@ type assembly struct {
 
 	conversations *conversation.Conversations
 
-	inbox     *inbox.View
-	component *component.Component
-	admin     *admin.Admin
-	api       *api.API
-	clients   *c2s.Server
+	inbox   *inbox.View
+	ingress *ingress.Ingress
+	admin   *admin.Admin
+	api     *api.API
+	clients *c2s.Server
 
 	tls       atomic.Pointer[tls.Config] // for STARTTLS
 	directTLS atomic.Pointer[tls.Config]
@@ -90,7 +90,7 @@ func Assemble(ctx context.Context, s *Runtime) error {
 	s.Group.Add(Loop("account changes", a.watchAccounts))
 	s.Group.Add(Loop("device logins", a.auth.Run))
 	s.Group.Add(Loop("token keys", a.tokens.Run))
-	s.Group.Add(Loop("uplink", a.component.Run))
+	s.Group.Add(Loop("uplink", a.ingress.Run))
 	s.Group.Add(a.clientsPart())
 	if err := a.addListeners(ctx); err != nil {
 		return errors.Join(err, a.closeStores())

@@ -12,7 +12,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/domain/admin"
 	"github.com/posthouse-im/posthouse/domain/auth"
-	"github.com/posthouse-im/posthouse/domain/component"
+	"github.com/posthouse-im/posthouse/domain/ingress"
 	"github.com/posthouse-im/posthouse/inbox"
 	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/public/api"
@@ -36,7 +36,7 @@ func (a *assembly) makeInbox(ctx context.Context) (err error) {
 
 // makeUplink makes the domain's end of the uplink, and what administrators ask.
 func (a *assembly) makeUplink() (err error) {
-	a.component, err = component.New(component.Config{
+	a.ingress, err = ingress.New(ingress.Config{
 		Domain: a.domain, Sessions: a.sessions, Router: a.router, StanzaID: a.archive.StanzaID, Metrics: a.Registry, Log: a.Log,
 	})
 	if err != nil {
@@ -64,7 +64,7 @@ func (a *assembly) makeUplink() (err error) {
 // makeAPI makes the HTTP API.
 func (a *assembly) makeAPI() error {
 	u := a.Config.Uplink
-	u.Domain, u.Metrics = uplinkEnd{a.component}, a.Registry
+	u.Domain, u.Metrics = uplinkEnd{a.ingress}, a.Registry
 	up, err := uplink.New(u)
 	if err != nil {
 		return err
@@ -149,15 +149,15 @@ func (a *assembly) login(ctx context.Context, l api.Login) (token.Pair, error) {
 }
 
 // uplinkEnd is where the uplink leads to, in this process. The two ends know nothing of each other, as they may be in two processes one day.
-type uplinkEnd struct{ *component.Component }
+type uplinkEnd struct{ *ingress.Ingress }
 
 // Send implements uplink.Domain.
 func (e uplinkEnd) Send(ctx context.Context, c uplink.Caller, s *stanza.Stanza) (uplink.Receipt, error) {
-	r, err := e.Component.Send(ctx, component.Caller(c), s)
+	r, err := e.Ingress.Send(ctx, ingress.Caller(c), s)
 	return uplink.Receipt(r), err
 }
 
 // Ask implements uplink.Domain.
 func (e uplinkEnd) Ask(ctx context.Context, c uplink.Caller, iq *stanza.Stanza) ([]stanza.Element, error) {
-	return e.Component.Ask(ctx, component.Caller(c), iq)
+	return e.Ingress.Ask(ctx, ingress.Caller(c), iq)
 }

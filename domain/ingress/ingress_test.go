@@ -1,4 +1,4 @@
-package component
+package ingress
 
 import (
 	"context"
@@ -25,9 +25,9 @@ var (
 	romeo  = jid.MustParse("romeo@montague.lit")
 )
 
-// house is a component with real sessions and a real router, whose one stage and route do as a test says.
+// house is an ingress with real sessions and a real router, whose one stage and route do as a test says.
 type house struct {
-	*Component
+	*Ingress
 	sessions *session.Manager
 	stage    func(e *router.Envelope) (router.Verdict, *stanza.Error)
 	route    func(s *stanza.Stanza) *stanza.Error
@@ -57,7 +57,7 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 		f(&c)
 	}
 	var err error
-	h.Component, err = New(c)
+	h.Ingress, err = New(c)
 	require.NoError(t, err)
 	t.Cleanup(func() { h.sweep(0) })
 	return h
@@ -300,7 +300,7 @@ func TestWatch(t *testing.T) {
 }
 
 func BenchmarkChangedUnwatched(b *testing.B) {
-	x := &Component{}
+	x := &Ingress{}
 	for b.Loop() {
 		x.Changed(1)
 	}

@@ -1,11 +1,11 @@
-// Package component is the domain's end of the uplink: what the public layer says on somebody's behalf enters the domain here, by the
+// Package ingress is the domain's end of the uplink: what the public layer says on somebody's behalf enters the domain here, by the
 // same acceptance chain as what clients say, and the answers find their way back.
 //
 // It owns the hidden sessions through which that happens, one for each caller, and those who wait for an account to change. It
 // starts no goroutine: Run, which ends sessions that nobody used for a while, belongs to the node.
 //
 // What it never does: check who somebody is, which the public layer has done; or deliver anything but answers to requests.
-package component
+package ingress
 
 import (
 	"context"
@@ -51,7 +51,7 @@ type Router interface {
 	Accept(ctx context.Context, e *router.Envelope)
 }
 
-// Config configures a Component. Domain, Sessions, Router and StanzaID are required; the rest may be zero.
+// Config configures an Ingress. Domain, Sessions, Router and StanzaID are required; the rest may be zero.
 type Config struct {
 	// Domain is the domain served.
 	Domain   jid.JID
@@ -71,8 +71,8 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Component is the domain's end of the uplink. All methods may be called from any goroutine.
-type Component struct {
+// Ingress is the domain's end of the uplink. All methods may be called from any goroutine.
+type Ingress struct {
 	config  Config
 	now     func() time.Time
 	log     *slog.Logger
@@ -82,10 +82,10 @@ type Component struct {
 	callers map[string]*proxy // by full address
 }
 
-// New returns a component without callers.
-func New(c Config) (*Component, error) {
+// New returns an ingress without callers.
+func New(c Config) (*Ingress, error) {
 	if c.Domain.IsZero() || c.Sessions == nil || c.Router == nil || c.StanzaID == nil {
-		return nil, errors.New("component: Domain, Sessions, Router and StanzaID are required")
+		return nil, errors.New("ingress: Domain, Sessions, Router and StanzaID are required")
 	}
 	if c.Linger <= 0 {
 		c.Linger = 5 * time.Second
@@ -99,23 +99,23 @@ func New(c Config) (*Component, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	x := &Component{config: c, now: c.Now, log: c.Log, callers: map[string]*proxy{}}
+	x := &Ingress{config: c, now: c.Now, log: c.Log, callers: map[string]*proxy{}}
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "posthouse_component_callers", Help: "Callers of the public layer that have a session in the domain now.",
+			Name: "posthouse_ingress_callers", Help: "Callers of the public layer that have a session in the domain now.",
 		}, func() float64 { return float64(x.count()) }))
 	}
 	return x, nil
 }
 
-func (x *Component) count() int {
+func (x *Ingress) count() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return len(x.callers)
 }
 
 // Run ends the sessions that nobody has used for a while, until ctx ends, and then all of them.
-func (x *Component) Run(ctx context.Context) error {
+func (x *Ingress) Run(ctx context.Context) error {
 	tick := time.NewTicker(x.config.Linger)
 	defer tick.Stop()
 	for {
@@ -130,7 +130,7 @@ func (x *Component) Run(ctx context.Context) error {
 }
 
 // sweep ends the sessions that have been unused for as long as that.
-func (x *Component) sweep(unused time.Duration) {
+func (x *Ingress) sweep(unused time.Duration) {
 	var ended []*proxy
 	x.mu.Lock()
 	for key, p := range x.callers {
@@ -149,7 +149,7 @@ func (x *Component) sweep(unused time.Duration) {
 var overloaded = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "Too many callers. Try again later."}
 
 // enter returns the caller's session, which is made when there is none. leave must be called afterwards.
-func (x *Component) enter(c Caller) (p *proxy, err error) {
+func (x *Ingress) enter(c Caller) (p *proxy, err error) {
 	resource := "api"
 	if c.Device != "" {
 		resource += "/" + c.Device
@@ -181,7 +181,7 @@ func (x *Component) enter(c Caller) (p *proxy, err error) {
 	return p, nil
 }
 
-func (x *Component) leave(p *proxy) {
+func (x *Ingress) leave(p *proxy) {
 	x.mu.Lock()
 	p.users--
 	p.left = x.now()
@@ -209,9 +209,9 @@ func (s system) Admin() bool { return s.admin }
 
 // Send hands over a message or presence and returns when it is durable and on its way, or refused. An error that is a *stanza.Error
 // is a refusal; after any other it is not known what became of the stanza.
-func (x *Component) Send(ctx context.Context, c Caller, s *stanza.Stanza) (Receipt, error) {
+func (x *Ingress) Send(ctx context.Context, c Caller, s *stanza.Stanza) (Receipt, error) {
 	if s.Kind == stanza.IQ {
-		return Receipt{}, errors.New("component: Send is not for an IQ")
+		return Receipt{}, errors.New("ingress: Send is not for an IQ")
 	}
 	done := make(chan router.Receipt, 1)
 	e := &router.Envelope{Stanza: s, Done: func(e *router.Envelope) { done <- e.Receipt }}
@@ -234,7 +234,7 @@ func (x *Component) Send(ctx context.Context, c Caller, s *stanza.Stanza) (Recei
 	}
 }
 
-func (x *Component) receipt(r router.Receipt) (Receipt, error) {
+func (x *Ingress) receipt(r router.Receipt) (Receipt, error) {
 	switch {
 	case r.Err != nil:
 		return Receipt{}, r.Err
@@ -249,9 +249,9 @@ func (x *Component) receipt(r router.Receipt) (Receipt, error) {
 
 // Ask hands over an IQ request and returns the payload of the result. Errors are as those of Send. iq.ID must be unique among the
 // caller's requests that are on their way.
-func (x *Component) Ask(ctx context.Context, c Caller, iq *stanza.Stanza) ([]stanza.Element, error) {
+func (x *Ingress) Ask(ctx context.Context, c Caller, iq *stanza.Stanza) ([]stanza.Element, error) {
 	if !iq.IsRequest() || iq.ID == "" {
-		return nil, errors.New("component: Ask is for IQ requests with an id")
+		return nil, errors.New("ingress: Ask is for IQ requests with an id")
 	}
 	p, err := x.enter(c)
 	if err != nil {
@@ -260,7 +260,7 @@ func (x *Component) Ask(ctx context.Context, c Caller, iq *stanza.Stanza) ([]sta
 	defer x.leave(p)
 	answered, ok := p.expect(iq.ID)
 	if !ok {
-		return nil, errors.New("component: the id is in use")
+		return nil, errors.New("ingress: the id is in use")
 	}
 	defer p.forget(iq.ID)
 	x.config.Router.Accept(ctx, &router.Envelope{Stanza: iq, Source: p.session})

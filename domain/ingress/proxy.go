@@ -1,4 +1,4 @@
-package component
+package ingress
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 type proxy struct {
 	session *session.Session // fixed after enter
 
-	// Guarded by Component.mu.
+	// Guarded by Ingress.mu.
 	users int       // requests that use it now
 	left  time.Time // when the last one was over
 
@@ -34,7 +34,7 @@ type answer struct {
 // errClosed says that the domain ended the session, such as when the account was deleted: it is not known what became of the request.
 var errClosed = fmt.Errorf("the domain ended the caller's session: %w", context.Canceled)
 
-// fits reports whether it can be used for the caller. Under Component.mu.
+// fits reports whether it can be used for the caller. Under Ingress.mu.
 func (p *proxy) fits(c Caller) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

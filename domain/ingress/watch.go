@@ -1,4 +1,4 @@
-package component
+package ingress
 
 import (
 	"sync"
@@ -16,7 +16,7 @@ type watched struct {
 
 // Watch returns a channel on which something is sent after the account has changed. It holds one notice: changes that come before it is
 // taken are one. stop must be called, and ends it; the channel is not closed.
-func (x *Component) Watch(account uint64) (changed <-chan struct{}, stop func()) {
+func (x *Ingress) Watch(account uint64) (changed <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
 	s := &x.watched.shards[account%uint64(len(x.watched.shards))]
 	s.mu.Lock()
@@ -41,7 +41,7 @@ func (x *Component) Watch(account uint64) (changed <-chan struct{}, stop func())
 }
 
 // Changed tells those who watch the account that what they can read of it has changed. It never blocks.
-func (x *Component) Changed(account uint64) {
+func (x *Ingress) Changed(account uint64) {
 	if x.watched.count.Load() == 0 {
 		return
 	}
