@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// origins decides which web pages may open a WebSocket (RFC 6455 §10.2; a page of a stranger must not use what its visitor's browser may reach).
+// origins decides which web pages may open a WebSocket (RFC 6455 §10.2; a page of somebody else must not use what its visitor's browser may reach).
 type origins struct {
 	any     bool
 	require bool

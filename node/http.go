@@ -24,7 +24,7 @@ func NewHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what strangers send is no error of ours
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what clients send is no error of ours
 	}
 }
 

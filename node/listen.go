@@ -19,10 +19,10 @@ import (
 // webSocketPath is where WebSockets are opened (RFC 7395; the path is ours, and host-meta tells it).
 const webSocketPath = "/xmpp-websocket"
 
-// admissions connects the throttle's view of a connection with its login: strangers are counted apart from those who have logged in.
+// admissions connects the throttle's view of a connection with its login: unauthenticated connections are counted apart.
 type admissions struct {
-	connections *auth.Connections
-	strangers   sync.Map // netip.AddrPort of a connection that has not logged in → *auth.Admission
+	connections     *auth.Connections
+	unauthenticated sync.Map // netip.AddrPort of a connection that has not logged in → *auth.Admission
 }
 
 // admit is link.Config.Admit.
@@ -31,19 +31,19 @@ func (d *admissions) admit(client netip.AddrPort) (release func(), ok bool) {
 	if !ok {
 		return nil, false
 	}
-	d.strangers.Store(client, admission)
+	d.unauthenticated.Store(client, admission)
 	return func() {
-		d.strangers.CompareAndDelete(client, admission)
+		d.unauthenticated.CompareAndDelete(client, admission)
 		admission.Release()
 	}, true
 }
 
-// settle is c2s.Config.LoggedIn.
-func (d *admissions) settle(l link.Conn) { d.settleAddress(l.Remote()) }
+// authenticated is c2s.Config.Authenticated.
+func (d *admissions) authenticated(l link.Conn) { d.authenticatedAddress(l.Remote()) }
 
-// settleAddress tells that the connection from there is no stranger's any more.
-func (d *admissions) settleAddress(client netip.AddrPort) {
-	if admission, ok := d.strangers.LoadAndDelete(client); ok {
+// authenticatedAddress tells that the connection from there has logged in.
+func (d *admissions) authenticatedAddress(client netip.AddrPort) {
+	if admission, ok := d.unauthenticated.LoadAndDelete(client); ok {
 		admission.(*auth.Admission).Authenticated()
 	}
 }

@@ -224,7 +224,7 @@ func (a *assembly) makeClients() (err error) {
 	c.Auth, c.Sessions, c.Router, c.Marker, c.Returner = a.auth, a.sessions, a.router, a.archive, a.local
 	c.StanzaID = a.archive.StanzaID
 	c.Features = func() []stanza.Element { return []stanza.Element{a.local.Caps()} }
-	c.Authenticated = a.admitted.settle
+	c.Authenticated = a.admitted.authenticated
 	c.Metrics, c.Log = a.Registry, a.Log
 	if a.clients, err = c2s.New(c); err != nil {
 		return err

@@ -96,7 +96,7 @@ func (a *assembly) makeAPI() error {
 	}
 	c.Authenticated = func(r *http.Request) {
 		if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-			a.admitted.settleAddress(peer)
+			a.admitted.authenticatedAddress(peer)
 		}
 	}
 	c.Version, c.Metrics, c.Logger = a.Version, a.Registry, a.Log

@@ -25,9 +25,9 @@ func TestExamplesInDocs(t *testing.T) {
 	w.clock.pass(-time.Hour)
 	old := short.issue(t, "romeo", "phone")
 	w.clock.pass(time.Hour)
-	stranger := newWorld(t)
-	stranger.clock.now = time.Now()
-	foreign := stranger.open().issue(t, "escalus", "phone")
+	other := newWorld(t)
+	other.clock.now = time.Now()
+	foreign := other.open().issue(t, "escalus", "phone")
 	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { _, _ = out.Write(p.KeySet()) }))
 	defer server.Close()
 

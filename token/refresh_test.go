@@ -163,9 +163,9 @@ func TestForgedRefreshToken(t *testing.T) {
 		_, _, err := p.Refresh(t.Context(), "phr_"+base64.RawURLEncoding.EncodeToString(changed))
 		require.ErrorIs(t, err, token.ErrInvalid, i)
 	}
-	stranger := newWorld(t)
-	stranger.secret = []byte(strings.Repeat("x", 32))
-	foreign := stranger.open().issue(t, "romeo", "phone")
+	other := newWorld(t)
+	other.secret = []byte(strings.Repeat("x", 32))
+	foreign := other.open().issue(t, "romeo", "phone")
 	for _, text := range []string{
 		"", "phr_", "phr_ab", "phr_" + strings.Repeat("A", 88), "phr_" + strings.Repeat("A", 4000), pair.Refresh[:len(pair.Refresh)-1], pair.Refresh + "A",
 		pair.Refresh[4:], "phk_" + pair.Refresh[4:], pair.Access, foreign.Refresh, pair.Refresh + "\n", " " + pair.Refresh,

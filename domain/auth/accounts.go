@@ -21,10 +21,10 @@ const (
 )
 
 // AllowRegistration counts a registration from that address, if it has any left this hour. It is asked before Register by
-// whoever serves strangers.
+// whoever serves unauthenticated clients.
 func (a *Authenticator) AllowRegistration(remote netip.Addr) bool { return a.rates.take(remote) }
 
-// Register makes an account for a stranger (XEP-0077 §3.1). Names that are reserved, mix scripts or look like another account are refused;
+// Register makes an account for whoever asks (XEP-0077 §3.1). Names that are reserved, mix scripts or look like another account are refused;
 // Create does not mind them. The error is a Refusal or comes from the store.
 func (a *Authenticator) Register(ctx context.Context, name, password string) (store.Account, error) {
 	prepared, err := jid.PrepareLocal(name)

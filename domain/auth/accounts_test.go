@@ -60,7 +60,7 @@ func TestRegisterNames(t *testing.T) {
 		_, f := s.plain(proxied(), "", name, goodPassword)
 		require.Nil(t, f, name)
 	}
-	// An operator may do what a stranger may not.
+	// An operator may do what registration refuses.
 	for _, name := range []string{"admin", "adm\u0456n"} {
 		_, err := s.Create(context.Background(), name, goodPassword)
 		require.NoError(t, err, name)

@@ -44,7 +44,7 @@ type Config struct {
 	// Admins are the names, the part before the @, of those who administer the domain by the API. When one is removed from the list, it takes
 	// effect with the next start. A name whose account was deleted is not given to anybody else for a year.
 	Admins []string `yaml:"admins"`
-	// ReservedNames are refused to strangers who register, beside those that are built in.
+	// ReservedNames are refused to whoever registers an account, beside those that are built in.
 	ReservedNames []string `yaml:"reserved_names"`
 
 	Tokens      TokenConfig      `yaml:"tokens"`

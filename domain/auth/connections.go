@@ -122,7 +122,7 @@ func (c *Connections) sweep(now time.Duration) {
 	}
 }
 
-// Authenticated says that the peer has logged in: the connection no longer counts among the strangers.
+// Authenticated says that the peer has logged in: the connection no longer counts as unauthenticated.
 func (a *Admission) Authenticated() {
 	c := a.owner
 	c.mu.Lock()

@@ -141,7 +141,7 @@ func TestDirectoryIsBounded(t *testing.T) {
 		_, ok, err := d.Lookup(context.Background(), fmt.Sprintf("user%d", i))
 		require.NoError(t, err)
 		require.True(t, ok)
-		_, ok, err = d.Lookup(context.Background(), fmt.Sprintf("stranger%d", i))
+		_, ok, err = d.Lookup(context.Background(), fmt.Sprintf("nobody%d", i))
 		require.NoError(t, err)
 		require.False(t, ok)
 	}

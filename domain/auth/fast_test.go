@@ -144,7 +144,7 @@ func TestTokenRefused(t *testing.T) {
 	}
 	right, _ := ht("juliet", token, nil)
 	foreign, _ := ht("romeo", token, nil)
-	stranger, _ := ht("nobody", token, nil)
+	unknown, _ := ht("nobody", token, nil)
 	ofOther, _ := ht("juliet", other, nil)
 	ofBound, _ := ht("juliet", bound, nil)
 	wrong := append([]byte(nil), right...)
@@ -152,7 +152,7 @@ func TestTokenRefused(t *testing.T) {
 	for about, f := range map[string]*auth.Failure{
 		"wrong":           try(auth.HTSHA256None, wrong, phone),
 		"another account": try(auth.HTSHA256None, foreign, phone),
-		"no account":      try(auth.HTSHA256None, stranger, phone),
+		"no account":      try(auth.HTSHA256None, unknown, phone),
 		"another device":  try(auth.HTSHA256None, ofOther, phone),
 		"no device":       try(auth.HTSHA256None, right, "unheard of"),
 		"bound token":     try(auth.HTSHA256None, ofBound, "bound"),

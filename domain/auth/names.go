@@ -32,7 +32,7 @@ func reservedNameSet(more []string) map[string]struct{} {
 	return set
 }
 
-// checkNewName decides whether a stranger may have a prepared name. The rule is a small part of UTS 39 that can be explained:
+// checkNewName decides whether anybody may register a prepared name. The rule is a small part of UTS 39 that can be explained:
 //
 //  1. Letters come from one script, or from Latin with those of one East Asian language, which are written together
 //     (UTS 39 §5.2, "highly restrictive"). So "admіn" with a Cyrillic letter is refused, and a name all in Cyrillic is not.

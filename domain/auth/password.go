@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// maxField bounds every string that a stranger can make us prepare or hash, in bytes.
+	// maxField bounds every string that an unauthenticated client can make us prepare or hash, in bytes.
 	maxField = 1024
 	// maxPassword is the longest password, in characters after preparation (XEP-0438 §5).
 	maxPassword = 128

@@ -79,7 +79,7 @@ func countedAs(ip netip.Addr) address {
 // failures counts failed logins for each address with each name, and for each address. When either has used up its free ones, further
 // tries are refused unseen for a time that doubles with every failure after that.
 //
-// A stranger cannot lock an owner out: nothing is counted for a name alone, and at an address from which the owner has
+// Somebody else cannot lock an owner out: nothing is counted for a name alone, and at an address from which the owner has
 // logged in lately, what others do with other names does not count, and what they do with this name costs seconds, not a quarter of an hour.
 // Known addresses are held in memory only.
 //

@@ -118,7 +118,7 @@ func TestOwnerIsNotLockedOut(t *testing.T) {
 	require.Nil(t, s.from("198.51.100.7", "juliet", password))
 	require.Nil(t, s.from("203.0.113.9", "juliet", password), "a new address of hers")
 
-	// A stranger behind the owner's own address: guessing other names does not count against her, guessing hers costs her seconds.
+	// Somebody else behind the owner's own address: guessing other names does not count against her, guessing hers costs her seconds.
 	for i := range 200 {
 		s.from("198.51.100.7", fmt.Sprintf("victim%d", i), wrong)
 	}
@@ -137,7 +137,7 @@ func TestOwnerIsNotLockedOut(t *testing.T) {
 	s.clock.Advance(2 * time.Second)
 	require.Nil(t, s.from("198.51.100.7", "juliet", password))
 
-	// A year later the address is a stranger's.
+	// A year later the address is somebody else's.
 	s.clock.Advance(365 * 24 * time.Hour)
 	for range 5 {
 		requireFailure(t, auth.NotAuthorized, s.from("198.51.100.7", "juliet", wrong))
@@ -258,7 +258,7 @@ func TestConnectionsPerAddress(t *testing.T) {
 	require.Equal(t, 1, strange)
 }
 
-// Abuse row A5: what all strangers together may open; who has logged in does not count.
+// Abuse row A5: how many unauthenticated connections there may be; who has logged in does not count.
 func TestConnectionsUnauthenticated(t *testing.T) {
 	c := auth.NewConnections(auth.ConnectionConfig{Unauthenticated: 1000}, newClock().Now)
 	var open []*auth.Admission
@@ -278,7 +278,7 @@ func TestConnectionsUnauthenticated(t *testing.T) {
 	require.False(t, ok, "only one")
 	open[0].Release()
 	_, ok = c.Admit(ip(2001))
-	require.False(t, ok, "who had logged in leaves no place for a stranger")
+	require.False(t, ok, "who had logged in leaves no room for an unauthenticated connection")
 	a.Release()
 	a.Authenticated()
 	_, ok = c.Admit(ip(2001))

@@ -56,15 +56,15 @@ func (c *conn) bind(item *stream.Item) {
 		c.fail(stream.Fail(stream.Conflict, ""))
 		return
 	}
-	c.settle(b)
+	c.setBound(b)
 	c.srv.config.Sessions.Supersede(bound)
 }
 
-// settle ends the negotiation: from here on the writer writes.
-func (c *conn) settle(b *bound) {
+// setBound ends the negotiation: from here on the writer writes.
+func (c *conn) setBound(b *bound) {
 	c.neg.cancel()
 	c.neg = nil
-	c.bound, c.phase = b, settled
+	c.bound, c.phase = b, phaseBound
 	c.expectBytes(c.srv.config.IdleTimeout > 0)
 	_ = c.link.SetReadDeadline(time.Time{})
 	if k := c.kicked.Load(); k != nil { // it came before there was a writer to say it

@@ -46,7 +46,7 @@ func (c *conn) bindInline(e *stanza.Element, s *success) bool {
 		attached = b.attachCorked(c, first)
 	} else {
 		c.send(first...) // here, for what a writer costs; there is none before attach
-		if c.phase == over {
+		if c.phase == phaseClosed {
 			c.holds.Store(nil)
 			b.Close(nil)
 			return true
@@ -59,7 +59,7 @@ func (c *conn) bindInline(e *stanza.Element, s *success) bool {
 		c.fail(stream.Fail(stream.Conflict, ""))
 		return true
 	}
-	c.settle(b)
+	c.setBound(b)
 	c.srv.config.Sessions.Supersede(bound)
 	return true
 }
@@ -94,7 +94,7 @@ func (c *conn) uncork() {
 // part of the success, and a resource is bound if the client asks for one.
 func (c *conn) resumeInline(e *stanza.Element, s *success) bool {
 	b, failure := c.claim(e)
-	if c.phase == over {
+	if c.phase == phaseClosed {
 		return true
 	}
 	if b != nil {
@@ -105,7 +105,7 @@ func (c *conn) resumeInline(e *stanza.Element, s *success) bool {
 		}
 		if b.takeOver(c.neg.ctx, c, first) {
 			c.srv.metrics.resumed.Inc()
-			c.settle(b)
+			c.setBound(b)
 			return true
 		}
 		failure = failed(stanza.ItemNotFound)

@@ -110,7 +110,7 @@ func TestRegistration(t *testing.T) {
 		register := func(name, password string) string {
 			return "<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>" + name + "</username><password>" + password + "</password></query></iq>"
 		}
-		c := e.stranger()
+		c := e.unauthenticated()
 		c.send("<iq type='get' id='f'><query xmlns='jabber:iq:register'/></iq>")
 		form := c.expect("<iq", "</iq>")
 		require.Contains(t, form, "<username/>")
@@ -132,11 +132,11 @@ func TestRegistration(t *testing.T) {
 		c.expect("</stream:features>")
 		c.bind("phone")
 
-		// Anything else is still not for strangers, and tries are counted.
-		c = e.stranger()
+		// Anything else is still not for an unauthenticated client, and tries are counted.
+		c = e.unauthenticated()
 		c.send("<iq type='get' id='f'><query xmlns='jabber:iq:roster'/></iq>")
 		c.fails("not-authorized")
-		c = e.stranger()
+		c = e.unauthenticated()
 		for range 5 {
 			c.send(register("benvolio", ""))
 			c.expect("</iq>")
@@ -167,7 +167,7 @@ func TestChangeOfRegistration(t *testing.T) {
 		other.fails("reset")
 		synctest.Wait()
 
-		again := e.stranger()
+		again := e.unauthenticated()
 		again.send("<auth xmlns='" + nsSASL + "' mechanism='PLAIN'>" + plain("romeo") + "</auth>")
 		again.expect("<not-authorized/>")
 

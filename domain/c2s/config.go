@@ -95,7 +95,7 @@ type Config struct {
 	// AckTimeout ends a connection whose client has not answered <r/> for so long; default 1 min.
 	AckTimeout time.Duration `yaml:"ack_timeout" default:"1m"`
 
-	// Registration is "open" when strangers may make themselves an account (XEP-0077); anything else means closed.
+	// Registration is "open" when anybody may make themselves an account (XEP-0077); anything else means closed.
 	Registration string `yaml:"registration" enum:"open,closed"`
 
 	// Codec returns a new decoder and the codec for a link, by what it says of itself (Protocol, Framed); required.
@@ -113,7 +113,7 @@ type Config struct {
 	// Marker and Returner may be nil: then nobody is told.
 	Marker   Marker   `yaml:"-"`
 	Returner Returner `yaml:"-"`
-	// Authenticated is told once a client has logged in, for what counts strangers apart; nil: nobody is.
+	// Authenticated is told once a client has logged in, for what counts unauthenticated connections; nil: nobody is.
 	Authenticated func(l link.Conn) `yaml:"-"`
 	// StanzaID turns a message's place in the log into the text of its stanza-id (XEP-0359); nil: none is shown.
 	StanzaID func(id uint64) string `yaml:"-"`
@@ -127,7 +127,7 @@ type Config struct {
 	Log *slog.Logger `yaml:"-"`
 }
 
-// preAuthBytes and preAuthElements bound what a stranger can make the decoder hold.
+// preAuthBytes and preAuthElements bound what an unauthenticated client can make the decoder hold.
 const (
 	preAuthBytes    = 10_000
 	preAuthElements = 32

@@ -16,11 +16,11 @@ import (
 type phase uint8
 
 const (
-	awaitHeader phase = iota // the client's stream header is due
-	stranger                 // not authenticated
-	authentic                // authenticated, without a resource
-	settled                  // bound
-	over                     // what still comes is thrown away, until the link is closed
+	phaseAwaitHeader     phase = iota // the client's stream header is due
+	phaseUnauthenticated              // the client has not logged in
+	phaseAuthenticated                // authenticated, without a resource
+	phaseBound                        // with a resource
+	phaseClosed                       // what still comes is thrown away, until the link is closed
 )
 
 // conn is one connection: the state machine that is fed by its link. It belongs to the goroutine of Serve,
@@ -120,7 +120,7 @@ func (c *conn) run(ctx context.Context) {
 			_ = c.link.Close(0)
 			return
 		}
-		if c.phase == over || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if c.phase == phaseClosed || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
 		c.late()
@@ -135,8 +135,8 @@ func (c *conn) late() {
 		return
 	}
 	c.reason = endedByTimeout
-	if c.phase == awaitHeader && !c.opened { // no stream: there is nobody to tell (A1)
-		c.phase = over
+	if c.phase == phaseAwaitHeader && !c.opened { // no stream: there is nobody to tell (A1)
+		c.phase = phaseClosed
 		c.abort()
 		return
 	}
@@ -152,7 +152,7 @@ func (c *conn) kick(e *stream.Error, reason endReason) {
 	_ = c.link.SetReadDeadline(time.Now().Add(-time.Second))
 }
 
-// finish closes the link and settles what becomes of the session.
+// finish closes the link and decides what becomes of the session.
 func (c *conn) finish() {
 	if c.neg != nil {
 		c.neg.cancel()
@@ -184,7 +184,7 @@ func (c *conn) abort() { _ = c.link.Abort() }
 
 // feed takes what the link has received.
 func (c *conn) feed(ctx context.Context, p []byte) {
-	if c.phase == over {
+	if c.phase == phaseClosed {
 		return
 	}
 	now := c.srv.now()
@@ -193,7 +193,7 @@ func (c *conn) feed(ctx context.Context, p []byte) {
 	}
 	defer c.uncork()
 	c.dec.Feed(p)
-	for c.phase != over && !c.startTLS {
+	for c.phase != phaseClosed && !c.startTLS {
 		item, err := c.dec.Next()
 		if err == stream.ErrMore {
 			break
@@ -217,7 +217,7 @@ func (c *conn) feed(ctx context.Context, p []byte) {
 		}
 	}
 	c.openNow()
-	if c.framed && c.phase != over {
+	if c.framed && c.phase != phaseClosed {
 		if f, ok := c.dec.(frameEnder); ok {
 			if err := f.EndFrame(); err != nil {
 				c.failWith(err)
@@ -242,13 +242,13 @@ func (c *conn) take(ctx context.Context, item *stream.Item, now int64) {
 		c.header(&item.Header)
 	default:
 		switch c.phase {
-		case awaitHeader: // only a framed link can get here
+		case phaseAwaitHeader: // only a framed link can get here
 			c.fail(stream.Fail(stream.NotAuthorized, "The stream was not opened."))
-		case stranger:
-			c.takeFromStranger(item)
-		case authentic:
-			c.takeFromAuthentic(item)
-		case settled:
+		case phaseUnauthenticated:
+			c.takeUnauthenticated(item)
+		case phaseAuthenticated:
+			c.takeAuthenticated(item)
+		case phaseBound:
 			if item.Kind == stream.Stanza {
 				c.stanza(ctx, item, now)
 			} else {
@@ -274,7 +274,7 @@ func (c *conn) element(ctx context.Context, e *stanza.Element) {
 
 // closedByClient answers the end of the stream (RFC 6120 §4.4). The session does not outlive it (XEP-0198 §7).
 func (c *conn) closedByClient() {
-	c.phase, c.fatal, c.reason = over, true, endedByClient
+	c.phase, c.fatal, c.reason = phaseClosed, true, endedByClient
 	if c.bound != nil {
 		c.bound.shutBy(c, nil, c.reason)
 		return
@@ -294,7 +294,7 @@ func (c *conn) failWith(err error) {
 
 // fail ends the stream with an error. The reader then throws away what comes until the link is closed.
 func (c *conn) fail(e *stream.Error) {
-	if c.phase == over {
+	if c.phase == phaseClosed {
 		return
 	}
 	c.failing(e)
@@ -319,7 +319,7 @@ func (c *conn) failLocked(e *stream.Error) {
 }
 
 func (c *conn) failing(e *stream.Error) {
-	c.phase, c.fatal = over, true
+	c.phase, c.fatal = phaseClosed, true
 	if c.reason == endedByLink {
 		c.reason = endedByError
 	}
@@ -353,14 +353,14 @@ func (c *conn) refuseDraining() {
 func (c *conn) send(bufs ...[]byte) {
 	if c.neg != nil && c.neg.early != nil {
 		held := c.opening()
-		if c.phase != over {
+		if c.phase != phaseClosed {
 			features := c.features()
 			held = append(held, c.codec.AppendElement(nil, &features))
 		}
 		bufs = append(held, bufs...)
 	}
 	if err := c.link.Send(bufs); err != nil {
-		c.phase = over
+		c.phase = phaseClosed
 		c.abort()
 	}
 }

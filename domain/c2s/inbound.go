@@ -85,12 +85,12 @@ func (b *bound) begin(ctx context.Context, c *conn, e *router.Envelope, now int6
 			return b.flight.len() <= most && !b.choked() || b.state != live || b.at != c || b.broken
 		})
 		if err != nil {
-			c.phase = over
+			c.phase = phaseClosed
 			return false
 		}
 	}
 	if b.state != live || b.at != c {
-		c.phase = over
+		c.phase = phaseClosed
 		return false
 	}
 	b.flight.push(flying{envelope: e, since: now})

@@ -129,10 +129,10 @@ func (c *compactClient) pongs() (n int) {
 func TestPing(t *testing.T) {
 	ping := pbstream.Codec{}.AppendPing(nil)
 	run(t, nil, func(t *testing.T, e *env) {
-		stranger := e.dialCompact()
-		stranger.negotiate()
-		stranger.send(ping)
-		require.Equal(t, 1, stranger.pongs())
+		unauthenticated := e.dialCompact()
+		unauthenticated.negotiate()
+		unauthenticated.send(ping)
+		require.Equal(t, 1, unauthenticated.pongs())
 		c := e.bindCompact("romeo", "phone")
 		for range 3 {
 			c.send(ping)

@@ -254,11 +254,11 @@ func TestResumeInOneRoundTrip(t *testing.T) {
 		synctest.Wait()
 
 		// Another device of the account does not get it, nor does anybody after that.
-		stranger := e.peer(protocol)
-		stranger.open("").send()
-		stranger.opened().hears(stanza.NSStream, "features")
-		stranger.say(withPassword("romeo", otherID, resume, binding())).send()
-		s = stranger.success()
+		unauthenticated := e.peer(protocol)
+		unauthenticated.open("").send()
+		unauthenticated.opened().hears(stanza.NSStream, "features")
+		unauthenticated.say(withPassword("romeo", otherID, resume, binding())).send()
+		s = unauthenticated.success()
 		require.NotNil(t, s.Child(nsSM, "failed").Child("urn:ietf:params:xml:ns:xmpp-stanzas", "item-not-found"))
 		require.NotNil(t, s.Child(nsBind2, "bound"))
 		elapse(10 * time.Minute)

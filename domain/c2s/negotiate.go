@@ -60,7 +60,7 @@ func (c *conn) failure() bool {
 
 // header answers the client's stream header (RFC 6120 §4.7).
 func (c *conn) header(h *stream.Header) {
-	if c.phase != awaitHeader { // again, without a restart (A33)
+	if c.phase != phaseAwaitHeader { // again, without a restart (A33)
 		c.fail(stream.Fail(stream.PolicyViolation, "The stream is open already."))
 		return
 	}
@@ -74,9 +74,9 @@ func (c *conn) header(h *stream.Header) {
 		return
 	}
 	if c.neg.account.ID != 0 {
-		c.phase = authentic
+		c.phase = phaseAuthenticated
 	} else {
-		c.phase = stranger
+		c.phase = phaseUnauthenticated
 		c.neg.channel = c.channel()
 	}
 	c.lang = ""
@@ -168,8 +168,8 @@ func (c *conn) mayLogIn() bool { return c.neg.channel.Secure || c.neg.channel.Lo
 
 // features is the list for where the stream is (RFC 6120 §4.3.2).
 func (c *conn) features() stanza.Element {
-	if c.phase == authentic {
-		return c.featuresAuthentic()
+	if c.phase == phaseAuthenticated {
+		return c.featuresAuthenticated()
 	}
 	list := stanza.New(stanza.NSStream, "features")
 	ch := &c.neg.channel
@@ -204,7 +204,7 @@ func (c *conn) features() stanza.Element {
 	return list.With(c.limits(preAuthBytes))
 }
 
-func (c *conn) featuresAuthentic() stanza.Element {
+func (c *conn) featuresAuthenticated() stanza.Element {
 	list := stanza.New(stanza.NSStream, "features").With(
 		stanza.New(nsBind, "bind"),
 		stanza.New(nsSession, "session").With(stanza.New(nsSession, "optional")),
@@ -237,10 +237,10 @@ func (c *conn) limits(size int) stanza.Element {
 	return l
 }
 
-// takeFromStranger handles what comes before authentication.
-func (c *conn) takeFromStranger(item *stream.Item) {
+// takeUnauthenticated handles what comes before authentication.
+func (c *conn) takeUnauthenticated(item *stream.Item) {
 	if item.Kind == stream.Stanza {
-		if c.registrationOpen() && c.registerStranger(item) {
+		if c.registrationOpen() && c.registerUnauthenticated(item) {
 			return
 		}
 		c.fail(stream.Fail(stream.NotAuthorized, "Log in first."))
@@ -264,8 +264,8 @@ func (c *conn) takeFromStranger(item *stream.Item) {
 	}
 }
 
-// takeFromAuthentic handles what comes between authentication and binding.
-func (c *conn) takeFromAuthentic(item *stream.Item) {
+// takeAuthenticated handles what comes between authentication and binding.
+func (c *conn) takeAuthenticated(item *stream.Item) {
 	if item.Kind == stream.Stanza {
 		if s := item.Stanza; s.Kind == stanza.IQ && s.Type == stanza.TypeSet && s.Child(nsBind, "bind") != nil {
 			c.bind(item)
@@ -293,7 +293,7 @@ func (c *conn) takeFromAuthentic(item *stream.Item) {
 func (c *conn) starttls() {
 	if !c.canStartTLS() || c.neg.tls {
 		failure := stanza.New(nsTLS, "failure")
-		c.phase, c.fatal, c.reason = over, true, endedByError
+		c.phase, c.fatal, c.reason = phaseClosed, true, endedByError
 		c.send(c.codec.AppendElement(nil, &failure), c.codec.AppendClose(nil)) // §5.4.2.2: the stream is closed
 		c.said(stream.Fail(stream.PolicyViolation, ""))
 		return
@@ -329,18 +329,18 @@ func (c *conn) unread() bool {
 func (c *conn) upgrade() {
 	proceed := stanza.New(nsTLS, "proceed")
 	c.send(c.codec.AppendElement(nil, &proceed))
-	if c.phase == over {
+	if c.phase == phaseClosed {
 		return
 	}
 	ctx, cancel := context.WithTimeout(c.neg.ctx, tlsTimeout)
 	defer cancel()
 	if err := c.link.StartTLS(ctx, c.srv.config.TLS()); err != nil {
-		c.phase = over
+		c.phase = phaseClosed
 		c.abort()
 		return
 	}
 	c.newStream()
 	c.limit(preAuthBytes, preAuthElements)
 	c.transport, c.neg.tls = overTLS, true
-	c.phase, c.opened = awaitHeader, false
+	c.phase, c.opened = phaseAwaitHeader, false
 }

@@ -264,7 +264,7 @@ func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t, nil)
 		e.t = t
-		stranger := e.stranger()
+		unauthenticated := e.unauthenticated()
 		var bound []*client
 		for i := range 8 {
 			bound = append(bound, e.bind("romeo", fmt.Sprint(i)))
@@ -287,7 +287,7 @@ func TestDrain(t *testing.T) {
 		late := e.dial()
 		late.fails("system-shutdown")
 		e.archive.release(1)
-		for _, c := range append(bound, stranger) {
+		for _, c := range append(bound, unauthenticated) {
 			got := c.fails("system-shutdown")
 			require.Equal(t, c == managed, strings.Contains(got, "<a xmlns='urn:xmpp:sm:3' h='1'/>"), "what was stored is acknowledged")
 		}
@@ -309,7 +309,7 @@ func TestDrainIsSpread(t *testing.T) {
 		perTenth := make([]atomic.Int64, 30)
 		var all sync.WaitGroup
 		for range 1000 {
-			c := e.stranger()
+			c := e.unauthenticated()
 			all.Go(func() {
 				c.fails("system-shutdown")
 				perTenth[time.Since(start)/(100*time.Millisecond)].Add(1)

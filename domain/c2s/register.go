@@ -10,13 +10,13 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-// registrationOpen reports whether strangers may make themselves an account, on links that are good enough for a password.
+// registrationOpen reports whether anybody may make themselves an account, on links that are good enough for a password.
 func (c *conn) registrationOpen() bool {
 	return c.srv.config.Registration == "open" && c.mayLogIn()
 }
 
-// registerStranger handles in-band registration before authentication (XEP-0077 §3.1). It reports whether the stanza was such a request.
-func (c *conn) registerStranger(item *stream.Item) bool {
+// registerUnauthenticated handles in-band registration before authentication (XEP-0077 §3.1). It reports whether the stanza was such a request.
+func (c *conn) registerUnauthenticated(item *stream.Item) bool {
 	s := item.Stanza
 	if s.Kind != stanza.IQ || !s.IsRequest() || len(s.Payload) != 1 || s.ID == "" || item.Malformed != nil ||
 		!s.To.IsZero() && s.To.String() != c.srv.config.Domain {

@@ -49,7 +49,7 @@ func (b *bound) expired(now int64) bool {
 // resume handles <resume/> on a stream that is authenticated and not bound (XEP-0198 §5).
 func (c *conn) resume(ctx context.Context, e *stanza.Element) {
 	b, failure := c.claim(e)
-	if c.phase == over {
+	if c.phase == phaseClosed {
 		return
 	}
 	first := func(resumed stanza.Element) [][]byte { return [][]byte{c.codec.AppendElement(nil, &resumed)} }
@@ -60,7 +60,7 @@ func (c *conn) resume(ctx context.Context, e *stanza.Element) {
 		c.refuseResume(failed(stanza.ItemNotFound))
 	default:
 		c.srv.metrics.resumed.Inc()
-		c.settle(b)
+		c.setBound(b)
 	}
 }
 

@@ -148,7 +148,7 @@ func (c *conn) loggedIn() {
 	if data := x.Additional(); data != nil {
 		success = success.WithText(encode(data))
 	}
-	c.phase, c.opened = awaitHeader, false
+	c.phase, c.opened = phaseAwaitHeader, false
 	c.dec.Restart()
 	c.limit(c.srv.config.MaxStanzaBytes, c.srv.config.MaxElements) // before the client knows that it may send more
 	c.say(success)

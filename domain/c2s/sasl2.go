@@ -190,7 +190,7 @@ func (c *conn) loggedIn2(w *wishes) {
 	}
 	c.identify(x, bare)
 	c.neg.wishes, c.neg.device = nil, w.agent.ID
-	c.phase = authentic
+	c.phase = phaseAuthenticated
 	c.limit(c.srv.config.MaxStanzaBytes, c.srv.config.MaxElements) // before the client knows that it may send more
 
 	s := success{data: x.Additional()}
@@ -201,14 +201,14 @@ func (c *conn) loggedIn2(w *wishes) {
 	case ok:
 		s.token = stanza.New(nsFAST, "token", "expiry", token.Expires.UTC().Format(time.RFC3339), "token", token.Text)
 	}
-	if w.resume != nil && c.resumeInline(w.resume, &s) || w.bind != nil && c.phase == authentic && c.bindInline(w.bind, &s) {
+	if w.resume != nil && c.resumeInline(w.resume, &s) || w.bind != nil && c.phase == phaseAuthenticated && c.bindInline(w.bind, &s) {
 		if x.Revoked(c.srv.background) { // in this very moment: whoever did it may not have found the session yet
 			c.fail(stream.Fail(stream.NotAuthorized, "The device was signed out."))
 		}
 		return
 	}
-	if c.phase == authentic {
-		c.send(c.opening(s.element(c.neg.bare), c.featuresAuthentic())...)
+	if c.phase == phaseAuthenticated {
+		c.send(c.opening(s.element(c.neg.bare), c.featuresAuthenticated())...)
 	}
 }
 
@@ -248,7 +248,7 @@ func (c *conn) opening(elements ...stanza.Element) [][]byte {
 // holdOpen reports whether the answer to the client's header may wait for what the client has sent together with it. In the compact stream,
 // a client that sends <authenticate/> at once knows the features, and is spared them (docs/protocol/login.md).
 func (c *conn) holdOpen() bool {
-	return c.phase == stranger && c.link.Protocol() == link.ProtocolCompact && c.dec.Buffered() > 0
+	return c.phase == phaseUnauthenticated && c.link.Protocol() == link.ProtocolCompact && c.dec.Buffered() > 0
 }
 
 // openNow sends what holdOpen has held back, with the features.

@@ -24,8 +24,8 @@ import (
 
 const nsSASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 
-// stranger opens a stream.
-func (e *env) stranger() *client {
+// unauthenticated opens a stream and does not log in.
+func (e *env) unauthenticated() *client {
 	c := e.dial()
 	c.send(header)
 	c.expect("</stream:features>")
@@ -57,7 +57,7 @@ func TestLoginRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, nil, func(t *testing.T, e *env) {
-				c := e.stranger()
+				c := e.unauthenticated()
 				c.send(row.sent)
 				c.expect("<failure xmlns='"+nsSASL+"'>", "<"+row.condition+"/>", "</failure>")
 				c.send(auth("PLAIN", plain("romeo")))
@@ -70,7 +70,7 @@ func TestLoginRefused(t *testing.T) {
 // An initial response may come late: an empty challenge asks for it (RFC 6120 §6.4.2, §6.4.3).
 func TestLoginWithoutInitialResponse(t *testing.T) {
 	run(t, nil, func(t *testing.T, e *env) {
-		c := e.stranger()
+		c := e.unauthenticated()
 		c.send("<auth xmlns='" + nsSASL + "' mechanism='PLAIN'/>")
 		c.expect("<challenge xmlns='" + nsSASL + "'/>")
 		c.sendf("<response xmlns='"+nsSASL+"'>%s</response>", plain("romeo"))
@@ -81,7 +81,7 @@ func TestLoginWithoutInitialResponse(t *testing.T) {
 // A44: the sixth failure on one stream ends it.
 func TestTooManyTries(t *testing.T) {
 	run(t, nil, func(t *testing.T, e *env) {
-		c := e.stranger()
+		c := e.unauthenticated()
 		for range 5 {
 			c.send("<auth xmlns='" + nsSASL + "' mechanism='ROT13'>=</auth>")
 			c.expect("</failure>")
@@ -90,7 +90,7 @@ func TestTooManyTries(t *testing.T) {
 		require.NotContains(t, c.expect("</stream:error>"), "<failure")
 	})
 	run(t, nil, func(t *testing.T, e *env) {
-		c := e.stranger()
+		c := e.unauthenticated()
 		for range 5 {
 			c.send("<auth xmlns='" + nsSASL + "' mechanism='ROT13'>=</auth>")
 			c.expect("</failure>")
@@ -129,7 +129,7 @@ func (c *client) scramLogin(mechanism, user string) {
 func TestSCRAM(t *testing.T) {
 	for _, mechanism := range []string{"SCRAM-SHA-1", "SCRAM-SHA-256"} {
 		run(t, nil, func(t *testing.T, e *env) {
-			c := e.stranger()
+			c := e.unauthenticated()
 			c.scramLogin(mechanism, "romeo")
 			c.send(header)
 			c.expect("</stream:features>")
@@ -141,7 +141,7 @@ func TestSCRAM(t *testing.T) {
 // A second <auth/> gives up the exchange that the first one began.
 func TestAuthAgain(t *testing.T) {
 	run(t, nil, func(t *testing.T, e *env) {
-		c := e.stranger()
+		c := e.unauthenticated()
 		c.send("<auth xmlns='" + nsSASL + "' mechanism='SCRAM-SHA-256'>" + base64.StdEncoding.EncodeToString([]byte("n,,n=romeo,r=abcdefgh")) + "</auth>")
 		c.expect("</challenge>")
 		c.send("<abort xmlns='" + nsSASL + "'/>")
@@ -254,7 +254,7 @@ func TestStartTLS(t *testing.T) {
 // A14: within TLS there is no STARTTLS, and where there is none configured neither.
 func TestStartTLSRefused(t *testing.T) {
 	run(t, nil, func(t *testing.T, e *env) {
-		c := e.stranger()
+		c := e.unauthenticated()
 		c.send(starttls)
 		c.expect("<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "</stream:stream>")
 		require.Empty(t, c.rest())
@@ -262,7 +262,7 @@ func TestStartTLSRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t, withTLS(t))
 		defer e.close()
-		c := e.stranger()
+		c := e.unauthenticated()
 		c.send(starttls)
 		c.expect("<proceed")
 		secure := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true})
@@ -284,7 +284,7 @@ func TestStartTLSInjection(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			e := newEnv(t, withTLS(t))
 			defer e.close()
-			c := e.stranger()
+			c := e.unauthenticated()
 			c.send(starttls + after)
 			require.NotContains(t, c.fails("policy-violation"), "proceed")
 		})
@@ -297,7 +297,7 @@ func TestStartTLSWithLineEnd(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			e := newEnv(t, withTLS(t))
 			defer e.close()
-			c := e.stranger()
+			c := e.unauthenticated()
 			c.send(starttls + after)
 			c.expect("<proceed", ">")
 			secure := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true})
@@ -314,7 +314,7 @@ func TestSlowHandshake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t, withTLS(t))
 		defer e.close()
-		c := e.stranger()
+		c := e.unauthenticated()
 		c.send(starttls)
 		c.expect("<proceed", ">")
 		start := time.Now()

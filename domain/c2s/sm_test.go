@@ -64,7 +64,7 @@ func TestAcknowledgement(t *testing.T) {
 func TestEnable(t *testing.T) {
 	enable := "<enable xmlns='urn:xmpp:sm:3' resume='true'/>"
 	run(t, nil, func(t *testing.T, e *env) {
-		c := e.stranger()
+		c := e.unauthenticated()
 		c.send(enable)
 		c.expect("<failed xmlns='urn:xmpp:sm:3'>", "<unexpected-request ", "</failed>")
 		c = e.login("romeo")

@@ -204,12 +204,12 @@ func TestPanicEndsOneSession(t *testing.T) {
 func TestPanicInReader(t *testing.T) {
 	change := func(c *c2s.Config) { c.Features = func() []stanza.Element { panic("a fault in the reader") } }
 	run(t, change, func(t *testing.T, e *env) {
-		c := e.stranger()
+		c := e.unauthenticated()
 		c.send("<auth xmlns='" + nsSASL + "' mechanism='PLAIN'>" + plain("romeo") + "</auth>")
 		c.expect("<success")
 		c.send(header)
 		c.fails("internal-server-error")
-		e.stranger()
+		e.unauthenticated()
 	})
 }
 

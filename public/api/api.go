@@ -84,7 +84,7 @@ type Config struct {
 	Origin func(h http.Header) bool             `yaml:"-"`
 	// Secure reports whether a request came over TLS, which need not end here; nil looks at the connection.
 	Secure func(r *http.Request) bool `yaml:"-"`
-	// Authenticated is told of every request with a good token, for the throttle of strangers' connections; nil tells nobody.
+	// Authenticated is told of every request with a good token, for the throttle of unauthenticated connections; nil tells nobody.
 	Authenticated func(r *http.Request) `yaml:"-"`
 	// Version of the software, for the document.
 	Version string `yaml:"-"`

@@ -30,7 +30,7 @@ const (
 	xmlHeader = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='example.org' version='1.0' xml:lang='en'>"
 	xmlAnswer = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' from='example.org' id='q0ZbHkq1SyCoV7Xb3mJ6tw' version='1.0' xml:lang='en'>"
 
-	strangerFeatures = "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>SCRAM-SHA-256-PLUS</mechanism><mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>SCRAM-SHA-256</mechanism>" +
+	loginFeatures = "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>SCRAM-SHA-256-PLUS</mechanism><mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>SCRAM-SHA-256</mechanism>" +
 		"<mechanism>SCRAM-SHA-1</mechanism><mechanism>PLAIN</mechanism></mechanisms>" +
 		"<authentication xmlns='urn:xmpp:sasl:2'><mechanism>SCRAM-SHA-256-PLUS</mechanism><mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>SCRAM-SHA-256</mechanism><mechanism>SCRAM-SHA-1</mechanism>" +
 		"<mechanism>PLAIN</mechanism><inline><bind xmlns='urn:xmpp:bind:0'><inline><feature var='urn:xmpp:sm:3'/><feature var='urn:xmpp:carbons:2'/><feature var='urn:posthouse:confirm:1'/></inline></bind>" +
@@ -47,7 +47,7 @@ const (
 // (RFC 6120 §6, §7).
 func passwordLogin() []string {
 	return []string{
-		xmlHeader, xmlAnswer, strangerFeatures,
+		xmlHeader, xmlAnswer, loginFeatures,
 		"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-256-PLUS'>" + secret(64) + "</auth>",
 		"<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>" + secret(84) + "</challenge>",
 		"<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>" + secret(180) + "</response>",
@@ -122,7 +122,7 @@ func loginSizes(t testing.TB) []loginSize {
 	token := tokenLogin()
 	return []loginSize{
 		{"login with a token; in XML with a password", sizeOf(passwordLogin()...), len(wireOf(t, token)), 15},
-		{"login with a token; in XML too", sizeOf(xmlHeader, xmlAnswer, strangerFeatures, token[1].xml, token[3].xml, token[4].xml), len(wireOf(t, token)), 25},
+		{"login with a token; in XML too", sizeOf(xmlHeader, xmlAnswer, loginFeatures, token[1].xml, token[3].xml, token[4].xml), len(wireOf(t, token)), 25},
 		{"login that resumes a stream; in XML with a password", sizeOf(passwordLogin()...), len(wireOf(t, resumingLogin())), 15},
 	}
 }
