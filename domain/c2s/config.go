@@ -145,8 +145,8 @@ const (
 	stallTime = time.Second
 	// maxFailures is how often a client may fail to log in, to bind or to register on one stream (RFC 6120 §6.4.5).
 	maxFailures = 5
-	// maxTombstones is how many ended streams are remembered for the h of <failed/>.
-	maxTombstones = 4096
+	// maxEndedStreams is how many ended streams are remembered for the h of <failed/>.
+	maxEndedStreams = 4096
 )
 
 func orDefault[T int | time.Duration](v *T, def T) {

@@ -9,10 +9,10 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-// tombstone remembers a stream that can be resumed no more, so that a late <resume/> can be told what was handled
+// endedStream remembers a stream that can be resumed no more, so that a late <resume/> can be told what was handled
 // (XEP-0198 §5). The state of streams lives in this process only: after a restart nothing can be resumed, and
 // clients catch up from the archive.
-type tombstone struct {
+type endedStream struct {
 	account uint64
 	handled uint32
 }
@@ -72,15 +72,15 @@ func (c *conn) claim(e *stanza.Element) (claimed *bound, failure stanza.Element)
 	if !okH {
 		return nil, failed(stanza.BadRequest)
 	}
-	b, grave, foreign := c.srv.stream(id, uint64(c.neg.account.ID))
+	b, past, foreign := c.srv.stream(id, uint64(c.neg.account.ID))
 	if foreign {
 		c.srv.config.Log.Warn("a client tried to resume the stream of another account", "event", "resume_foreign",
 			"account", uint64(c.neg.account.ID), "remote", c.link.Remote().Addr().String())
 	}
 	if !okID || b == nil || c.neg.device != "" && b.session.Device() != c.neg.device {
 		answer := failed(stanza.ItemNotFound)
-		if grave != nil {
-			answer.Attrs = []stanza.Attr{{Local: "h", Value: strconv.FormatUint(uint64(grave.handled), 10)}}
+		if past != nil {
+			answer.Attrs = []stanza.Attr{{Local: "h", Value: strconv.FormatUint(uint64(past.handled), 10)}}
 		}
 		return nil, answer
 	}

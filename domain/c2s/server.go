@@ -25,16 +25,16 @@ type Server struct {
 	crew       *crew
 	timed      atomic.Int64 // connections that the sweeper has to look after
 
-	mu      sync.Mutex // guards the rest; nothing is locked or called under it
-	changed sync.Cond  // on mu: a connection, a sleeping session or a task has gone
-	conns   connList
-	tasks   int // short goroutines of spawn that run
-	streams map[streamID]*bound
-	asleep  map[*bound]struct{} // hibernating
-	watched []*bound            // with unacknowledged stanzas; see bound.look
-	graves  map[streamID]tombstone
-	buried  []streamID // the keys of graves, a ring
-	oldest  int
+	mu           sync.Mutex // guards the rest; nothing is locked or called under it
+	changed      sync.Cond  // on mu: a connection, a sleeping session or a task has gone
+	conns        connList
+	tasks        int // short goroutines of spawn that run
+	streams      map[streamID]*bound
+	asleep       map[*bound]struct{} // hibernating
+	watched      []*bound            // with unacknowledged stanzas; see bound.look
+	endedStreams map[streamID]endedStream
+	endedOrder   []streamID // the keys of endedStreams, a ring; oldest is the index of its oldest
+	oldest       int
 }
 
 // New returns a server. Run must be running for idle, unacknowledged and hibernating sessions to be dealt with.
@@ -44,7 +44,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{
 		config: c, metrics: newMetrics(c.Metrics), epoch: time.Now(),
-		streams: map[streamID]*bound{}, asleep: map[*bound]struct{}{}, graves: map[streamID]tombstone{},
+		streams: map[streamID]*bound{}, asleep: map[*bound]struct{}{}, endedStreams: map[streamID]endedStream{},
 	}
 	s.changed.L = &s.mu
 	s.background, s.endAll = context.WithCancel(context.Background())
@@ -271,7 +271,7 @@ func (s *Server) register(b *bound) {
 }
 
 // stream finds what a client wants to resume: its own session, or what is remembered of it. foreign: it is another account's.
-func (s *Server) stream(id streamID, account uint64) (b *bound, grave *tombstone, foreign bool) {
+func (s *Server) stream(id streamID, account uint64) (b *bound, past *endedStream, foreign bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b = s.streams[id]; b != nil {
@@ -280,13 +280,13 @@ func (s *Server) stream(id streamID, account uint64) (b *bound, grave *tombstone
 		}
 		return nil, nil, true
 	}
-	if t, ok := s.graves[id]; ok && t.account == account {
+	if t, ok := s.endedStreams[id]; ok && t.account == account {
 		return nil, &t, false
 	}
 	return nil, nil, false
 }
 
-// retire forgets a session's stream, but for its tombstone: what it has handled, when that is known.
+// retire forgets a session's stream, but for what it has handled, when that is known.
 func (s *Server) retire(b *bound, handled uint32, exact bool) {
 	if b.sm == nil || b.sm.max == 0 {
 		return
@@ -297,14 +297,14 @@ func (s *Server) retire(b *bound, handled uint32, exact bool) {
 	if !exact {
 		return
 	}
-	if len(s.buried) < maxTombstones {
-		s.buried = append(s.buried, b.sm.id)
+	if len(s.endedOrder) < maxEndedStreams {
+		s.endedOrder = append(s.endedOrder, b.sm.id)
 	} else {
-		delete(s.graves, s.buried[s.oldest])
-		s.buried[s.oldest] = b.sm.id
-		s.oldest = (s.oldest + 1) % maxTombstones
+		delete(s.endedStreams, s.endedOrder[s.oldest])
+		s.endedOrder[s.oldest] = b.sm.id
+		s.oldest = (s.oldest + 1) % maxEndedStreams
 	}
-	s.graves[b.sm.id] = tombstone{account: b.session.Account(), handled: handled}
+	s.endedStreams[b.sm.id] = endedStream{account: b.session.Account(), handled: handled}
 }
 
 // watch has the sweeper look after a session with unacknowledged stanzas.

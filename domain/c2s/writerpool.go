@@ -11,11 +11,11 @@ type crew struct {
 	jobs chan *bound // unbuffered: who is given something is there to take it
 	idle atomic.Int32
 	most int32 // how many may wait
-	over <-chan struct{}
+	done <-chan struct{}
 }
 
-func newCrew(over <-chan struct{}) *crew {
-	return &crew{jobs: make(chan *bound), most: int32(8 * runtime.GOMAXPROCS(0)), over: over}
+func newCrew(done <-chan struct{}) *crew {
+	return &crew{jobs: make(chan *bound), most: int32(8 * runtime.GOMAXPROCS(0)), done: done}
 }
 
 // work has somebody write for b. It never blocks.
@@ -43,7 +43,7 @@ func (c *crew) next() *bound {
 	select {
 	case b := <-c.jobs:
 		return b
-	case <-c.over:
+	case <-c.done:
 		return nil
 	}
 }
