@@ -50,7 +50,7 @@ type flow struct {
 	failed               atomic.Pointer[string]
 	readers, senders     sync.WaitGroup
 	padding              string
-	clients              []speaker
+	clients              []connection
 	sentTotal, recvTotal atomic.Int64
 }
 
@@ -58,7 +58,7 @@ type flow struct {
 type pair struct {
 	f        *flow
 	index    int
-	from, to speaker
+	from, to connection
 
 	mu       sync.Mutex // guards the fields below
 	changed  *sync.Cond // acked moved, or the run failed
@@ -76,7 +76,7 @@ func runMessage(ctx context.Context, o *options) (any, error) {
 	if err := o.prepare(ctx, 2*o.pairs); err != nil {
 		return nil, err
 	}
-	f := &flow{o: o, stop: make(chan struct{}), clients: make([]speaker, 2*o.pairs), padding: strings.Repeat("x", o.size)}
+	f := &flow{o: o, stop: make(chan struct{}), clients: make([]connection, 2*o.pairs), padding: strings.Repeat("x", o.size)}
 	defer func() {
 		for _, c := range f.clients {
 			if c != nil {

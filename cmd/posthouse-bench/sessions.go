@@ -208,7 +208,7 @@ type idleResult struct {
 type idle struct {
 	o       *options
 	keys    *loginKeys
-	clients []speaker
+	clients []connection
 }
 
 // runIdle opens a fifth of the sessions, reads the server's memory, opens the rest and reads it again: the difference is what
@@ -217,7 +217,7 @@ func runIdle(ctx context.Context, o *options) (any, error) {
 	if err := o.prepare(ctx, o.sessions); err != nil {
 		return nil, err
 	}
-	run := &idle{o: o, keys: newKeys(), clients: make([]speaker, o.sessions)}
+	run := &idle{o: o, keys: newKeys(), clients: make([]connection, o.sessions)}
 	defer run.close()
 	empty, err := o.serverUsage()
 	if err != nil {

@@ -12,7 +12,7 @@
 //
 // A writer is a goroutine that is at work only while a session has something to write. There is at most one for a session,
 // set to work by whoever queues first; it takes everything that has gathered in one write, until nothing is left, and then ends or,
-// if few others do, waits for another session (crew). A reader does not end before its writer is done. While a client is
+// if few others do, waits for another session (writerPool). A reader does not end before its writer is done. While a client is
 // not bound, its reader writes.
 //
 // The sweeper is the goroutine of Server.Run. It asks for acknowledgements that are due and ends what has waited too long. No idle

@@ -22,7 +22,7 @@ type Server struct {
 	background context.Context
 	endAll     context.CancelFunc
 	draining   atomic.Bool
-	crew       *crew
+	writers    *writerPool
 	timed      atomic.Int64 // connections that the sweeper has to look after
 
 	mu           sync.Mutex // guards the rest; nothing is locked or called under it
@@ -48,7 +48,7 @@ func New(c Config) (*Server, error) {
 	}
 	s.changed.L = &s.mu
 	s.background, s.endAll = context.WithCancel(context.Background())
-	s.crew = newCrew(s.background.Done())
+	s.writers = newWriterPool(s.background.Done())
 	return s, nil
 }
 

@@ -63,7 +63,7 @@ func (b *bound) kick() {
 		return
 	}
 	b.flushing = true
-	b.srv.crew.work(b)
+	b.srv.writers.work(b)
 }
 
 // flush writes until nothing is left and ends. Its connection's reader does not end before it.

@@ -5,21 +5,21 @@ import (
 	"sync/atomic"
 )
 
-// crew is the goroutines that write. One that has nothing more to do waits for the next client instead of ending, because its
+// writerPool holds the goroutines that write to clients. One that has nothing more to do waits for the next client instead of ending, because its
 // stack has grown to what writing needs: growing it anew for each write was a twentieth of all that the server did.
-type crew struct {
+type writerPool struct {
 	jobs chan *bound // unbuffered: who is given something is there to take it
 	idle atomic.Int32
 	most int32 // how many may wait
 	done <-chan struct{}
 }
 
-func newCrew(done <-chan struct{}) *crew {
-	return &crew{jobs: make(chan *bound), most: int32(8 * runtime.GOMAXPROCS(0)), done: done}
+func newWriterPool(done <-chan struct{}) *writerPool {
+	return &writerPool{jobs: make(chan *bound), most: int32(8 * runtime.GOMAXPROCS(0)), done: done}
 }
 
-// work has somebody write for b. It never blocks.
-func (c *crew) work(b *bound) {
+// work has a goroutine write for b. It never blocks.
+func (c *writerPool) work(b *bound) {
 	select {
 	case c.jobs <- b:
 	default:
@@ -27,15 +27,15 @@ func (c *crew) work(b *bound) {
 	}
 }
 
-func (c *crew) run(b *bound) {
+func (c *writerPool) run(b *bound) {
 	for b != nil {
 		b.flush()
 		b = c.next()
 	}
 }
 
-// next waits for somebody to write for. nil means that it is over.
-func (c *crew) next() *bound {
+// next waits for the next client to write to. nil means that the goroutine ends.
+func (c *writerPool) next() *bound {
 	defer c.idle.Add(-1)
 	if c.idle.Add(1) > c.most {
 		return nil

@@ -139,14 +139,14 @@ func (d *Domain) giveBack(s *session.Session, p *stream.Packet) {
 		}
 		if to := p.Stanza.To; to.IsFull() {
 			if other := u.Match(to.Resource()); other != nil && other != s {
-				u.Give(other, p) // the device came back on a new stream
+				u.Redeliver(other, p) // the device came back on a new stream
 				taken = true
 				return
 			}
 		}
 		for other := range u.All {
 			if other != s && u.IsLive(other) {
-				u.Give(other, p)
+				u.Redeliver(other, p)
 				taken = true
 			}
 		}

@@ -63,7 +63,7 @@ func (d *Domain) deliver(u *session.User, p *stream.Packet, form Form) Action {
 	switch action {
 	case Deliver:
 		if p.Copy {
-			u.Pass(addressed, p) // a page of history, which comes before the result that ends it, and is not copied to others
+			u.SendNow(addressed, p) // a page of history, which comes before the result that ends it, and is not copied to others
 			break
 		}
 		u.Send(addressed, p)

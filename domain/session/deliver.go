@@ -94,8 +94,8 @@ func (u *User) Send(s *Session, p *stream.Packet) {
 	s.queue(p)
 }
 
-// Give gives a stored message to a session out of its turn: one that another session was given and did not get.
-func (u *User) Give(s *Session, p *stream.Packet) {
+// Redeliver gives a stored message to a session out of its turn: one that another session was given and did not get.
+func (u *User) Redeliver(s *Session, p *stream.Packet) {
 	if s.gone || s.failed || s.extra != nil && s.extra.replayed(p.ArchiveID) {
 		return
 	}
@@ -106,8 +106,8 @@ func (u *User) Give(s *Session, p *stream.Packet) {
 // nsHistory qualifies the results of a history query (XEP-0313 §4.2).
 const nsHistory = "urn:xmpp:mam:2"
 
-// Pass gives a session what belongs to an answer that it asked for, and so does not wait aside while a replay runs.
-func (u *User) Pass(s *Session, p *stream.Packet) {
+// SendNow gives a session what belongs to an answer that it asked for, and so does not wait aside while a replay runs.
+func (u *User) SendNow(s *Session, p *stream.Packet) {
 	if !s.gone && !s.failed {
 		s.outbox.Send(p)
 	}
@@ -133,7 +133,7 @@ func (u *User) SendLive(p *stream.Packet) (n int) {
 			continue
 		}
 		if n++; strayed {
-			u.Give(s, p)
+			u.Redeliver(s, p)
 		} else {
 			u.Send(s, p)
 		}

@@ -115,8 +115,8 @@ func (s *Session) noteReplayed(id uint64) {
 	}
 }
 
-// heir returns a live session to go on with, or nil when there is none, or one that is having a replay of its own.
-func (u *User) heir() (found *Session) {
+// successor returns a live session to go on with, or nil when there is none, or one that is having a replay of its own.
+func (u *User) successor() (found *Session) {
 	for _, s := range u.sessions {
 		if s.extra != nil && s.extra.replay != nil {
 			return nil
@@ -165,7 +165,7 @@ func (r *Replay) Finish(ctx context.Context) (left []*stream.Packet, next *Repla
 		next = r.m.begin(u, r.s)
 		next.held, left = left, nil
 	case !r.s.live():
-		if other := u.heir(); other != nil {
+		if other := u.successor(); other != nil {
 			next = r.m.begin(u, other)
 		}
 	}

@@ -165,8 +165,8 @@ func TestGiveDuringAReplayKeepsOrder(t *testing.T) {
 	deliver(m, chat(0, juliet)) // a chat state
 	deliver(m, chat(9, juliet))
 	m.Visit(juliet, func(u *User) {
-		u.Give(s, chat(3, juliet))
-		u.Give(s, chat(2, juliet))
+		u.Redeliver(s, chat(3, juliet))
+		u.Redeliver(s, chat(2, juliet))
 	})
 	require.True(t, r.Yield(background, chat(4, juliet), true))
 	r.Finish(background)
@@ -254,8 +254,8 @@ func TestGiveIsNotASpan(t *testing.T) {
 	s, box := bind(t, m, "phone")
 	r := appear(m, s, 0).Replay
 	m.Visit(juliet, func(u *User) {
-		u.Give(s, chat(3, juliet)) // another device did not get it
-		u.Give(s, chat(3, juliet))
+		u.Redeliver(s, chat(3, juliet)) // another device did not get it
+		u.Redeliver(s, chat(3, juliet))
 	})
 	deliver(m, chat(9, juliet))
 	for id := range uint64(8) {

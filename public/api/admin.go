@@ -20,7 +20,7 @@ var adminScopes = []token.Scope{token.ScopeAdmin}
 // address goes with it, for the audit log.
 func (a *API) administer(ctx context.Context, kind string, e stanza.Element) (stanza.Element, error) {
 	if kind == stanza.TypeSet {
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "remote", Value: of(ctx).client.Addr().String()})
+		e.Attrs = append(e.Attrs, stanza.Attr{Local: "remote", Value: requestFrom(ctx).client.Addr().String()})
 	}
 	result, err := a.config.Uplink.Ask(ctx, a.caller(ctx, true), a.config.Domain, kind, e)
 	if err != nil || len(result) == 0 {
@@ -189,7 +189,7 @@ func (a *API) kickUser(ctx context.Context, in *struct {
 
 // mySessions are the caller's own.
 func (a *API) mySessions(ctx context.Context, _ *none) (*body[Sessions], error) {
-	result, err := a.config.Uplink.Ask(ctx, a.caller(ctx, false), of(ctx).JID, stanza.TypeGet, stanza.New(nsAdmin, "sessions"))
+	result, err := a.config.Uplink.Ask(ctx, a.caller(ctx, false), requestFrom(ctx).JID, stanza.TypeGet, stanza.New(nsAdmin, "sessions"))
 	if err != nil || len(result) == 0 {
 		return nil, err
 	}

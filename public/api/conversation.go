@@ -177,7 +177,7 @@ func (a *API) setSettings(ctx context.Context, in *struct {
 	if t := in.Body.MutedUntil; t != nil && !t.IsZero() {
 		e.Attrs = append(e.Attrs, stanza.Attr{Local: "muted-until", Value: t.UTC().Format(time.RFC3339)})
 	}
-	return a.ask(ctx, of(ctx).JID, e)
+	return a.ask(ctx, requestFrom(ctx).JID, e)
 }
 
 // ask sends an IQ of type set for the caller to an address, and drops the result.

@@ -85,9 +85,9 @@ type Sent struct {
 
 var sayScopes = []token.Scope{token.ScopeUser, token.ScopeSend, token.ScopeSendAs}
 
-// speaker says on whose behalf a message is sent.
-func (a *API) speaker(ctx context.Context, from string) (uplink.Caller, error) {
-	q := of(ctx)
+// onBehalfOf returns on whose behalf a message is sent.
+func (a *API) onBehalfOf(ctx context.Context, from string) (uplink.Caller, error) {
+	q := requestFrom(ctx)
 	c := a.caller(ctx, false)
 	if q.Key == "" {
 		if from != "" && from != q.JID.String() {
@@ -132,7 +132,7 @@ func (a *API) sendMessage(ctx context.Context, in *struct{ Body NewMessage }) (*
 	if to.Domain() != a.config.Domain.Domain() || to.Local() == "" {
 		return nil, problem(CodeNoAddress, "") // this server knows no way to other domains, and the domain itself reads nothing
 	}
-	c, err := a.speaker(ctx, in.Body.From)
+	c, err := a.onBehalfOf(ctx, in.Body.From)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func (a *API) getMessage(ctx context.Context, in *byID) (*body[Message], error) 
 	if err != nil {
 		return nil, err
 	}
-	out, err := a.message(of(ctx).Account, &m)
+	out, err := a.message(requestFrom(ctx).Account, &m)
 	if err != nil {
 		return nil, err
 	}
@@ -189,10 +189,10 @@ func (a *API) own(ctx context.Context, id string) (m store.Message, target strin
 	if m, err = a.find(ctx, id); err != nil {
 		return m, "", err
 	}
-	if m.Sender.Account != of(ctx).Account {
+	if m.Sender.Account != requestFrom(ctx).Account {
 		return m, "", problem(CodeNotFound, "You have sent no such message.")
 	}
-	shown, err := a.message(of(ctx).Account, &m)
+	shown, err := a.message(requestFrom(ctx).Account, &m)
 	return m, shown.ClientID, err
 }
 
@@ -237,6 +237,6 @@ func (a *API) recallMessage(ctx context.Context, in *struct {
 
 // owner is whose view of the store the caller has.
 func owner(ctx context.Context) inbox.Owner {
-	q := of(ctx)
+	q := requestFrom(ctx)
 	return inbox.Owner{Account: q.Account, JID: q.JID}
 }

@@ -77,7 +77,7 @@ func (a *API) presenceOf(ctx context.Context, names []string) ([]Presence, error
 
 // subscribedTo returns the contacts whose presence the caller is shown; none for a service key.
 func (a *API) subscribedTo(ctx context.Context) (found []string, err error) {
-	q := of(ctx)
+	q := requestFrom(ctx)
 	if q.Account == 0 {
 		return nil, nil
 	}

@@ -41,7 +41,7 @@ func (a *API) profileList(found []store.Profile) Profiles {
 var readScopes = []token.Scope{token.ScopeUser, token.ScopeDirectory}
 
 func (a *API) getProfile(ctx context.Context, _ *none) (*body[Profile], error) {
-	found, err := a.config.Profiles.Profiles(ctx, []store.AccountID{of(ctx).Account})
+	found, err := a.config.Profiles.Profiles(ctx, []store.AccountID{requestFrom(ctx).Account})
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ type NewProfile struct {
 }
 
 func (a *API) setProfile(ctx context.Context, in *struct{ Body NewProfile }) (*none, error) {
-	return a.ask(ctx, of(ctx).JID, stanza.New(nsProfile, "profile", "name", in.Body.Name, "title", in.Body.Title))
+	return a.ask(ctx, requestFrom(ctx).JID, stanza.New(nsProfile, "profile", "name", in.Body.Name, "title", in.Body.Title))
 }
 
 // addresses reads bare addresses of this domain with their accounts; those that have none are left out.

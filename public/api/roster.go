@@ -43,7 +43,7 @@ type Roster struct {
 }
 
 func (a *API) getRoster(ctx context.Context, _ *none) (*body[Roster], error) {
-	items, _, err := a.config.Rosters.Roster(ctx, of(ctx).Account)
+	items, _, err := a.config.Rosters.Roster(ctx, requestFrom(ctx).Account)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (a *API) setContact(ctx context.Context, in *struct {
 	for _, g := range in.Body.Groups {
 		item = item.With(stanza.New(nsRoster, "group").WithText(g))
 	}
-	if _, err := a.ask(ctx, of(ctx).JID, stanza.New(nsRoster, "query").With(item)); err != nil {
+	if _, err := a.ask(ctx, requestFrom(ctx).JID, stanza.New(nsRoster, "query").With(item)); err != nil {
 		return nil, err
 	}
 	if in.Body.Approve {
@@ -108,7 +108,7 @@ func (a *API) removeContact(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	items, _, err := a.config.Rosters.Roster(ctx, of(ctx).Account)
+	items, _, err := a.config.Rosters.Roster(ctx, requestFrom(ctx).Account)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (a *API) removeContact(ctx context.Context, in *struct {
 		if !items[i].Listed { // somebody who only asks is sent away (RFC 6121 §3.2)
 			return &none{}, a.presence(ctx, j, stanza.TypeUnsubscribed)
 		}
-		return a.ask(ctx, of(ctx).JID, stanza.New(nsRoster, "query").With(stanza.New(nsRoster, "item", "jid", j.String(), "subscription", "remove")))
+		return a.ask(ctx, requestFrom(ctx).JID, stanza.New(nsRoster, "query").With(stanza.New(nsRoster, "item", "jid", j.String(), "subscription", "remove")))
 	}
 	return nil, notFound
 }

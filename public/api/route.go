@@ -38,22 +38,22 @@ type route struct {
 	status int
 }
 
-// asked is what is known of a request beside its parameters.
-type asked struct {
+// request is what is known of a request beside its parameters.
+type request struct {
 	*token.Principal // nil when anybody may ask
 	client           netip.AddrPort
 	secure           bool
 	w                *responder
 }
 
-type askedKey struct{}
+type requestFromKey struct{}
 
-// of returns what is known of the request that ctx belongs to.
-func of(ctx context.Context) *asked { return ctx.Value(askedKey{}).(*asked) }
+// requestFrom returns what is known of the request that ctx belongs to.
+func requestFrom(ctx context.Context) *request { return ctx.Value(requestFromKey{}).(*request) }
 
 // caller is the principal in the domain: the account itself, or the domain for a service key.
 func (a *API) caller(ctx context.Context, admin bool) uplink.Caller {
-	q := of(ctx)
+	q := requestFrom(ctx)
 	if q.Key != "" {
 		return uplink.Caller{Bare: a.config.Domain, Device: "key/" + q.Key, Admin: admin, Actor: "key:" + q.KeyName}
 	}
@@ -113,7 +113,7 @@ func (d *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 	d.HandleFunc(op.Method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
 		out := w.(*responder)
 		out.route = rt.id
-		q := &asked{client: a.config.Client(r), secure: a.config.Secure(r), w: out}
+		q := &request{client: a.config.Client(r), secure: a.config.Secure(r), w: out}
 		if p := a.admit(r, &rt, q); p != nil {
 			a.refuse(out, p)
 			return
@@ -134,7 +134,7 @@ func (d *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 		if rt.tagged {
 			out.body = new(bytes.Buffer)
 		}
-		handler(humago.NewContext(op, r.WithContext(context.WithValue(r.Context(), askedKey{}, q)), out))
+		handler(humago.NewContext(op, r.WithContext(context.WithValue(r.Context(), requestFromKey{}, q)), out))
 	})
 }
 
@@ -165,7 +165,7 @@ func (rt *route) mediaType() string {
 }
 
 // admit checks who asks, and how often they have.
-func (a *API) admit(r *http.Request, rt *route, q *asked) *Problem {
+func (a *API) admit(r *http.Request, rt *route, q *request) *Problem {
 	if rt.login {
 		if p := limited(a.byLogin.take(addressKey(q.client.Addr()), a.now())); p != nil {
 			return p

@@ -62,7 +62,7 @@ func (a *API) news(ctx context.Context, o inbox.Owner, in *SyncRequest) (inbox.P
 	changed, stop := a.config.Uplink.Watch(uint64(o.Account))
 	defer stop()
 	wait := time.Duration(in.Wait) * time.Second
-	control := http.NewResponseController(of(ctx).w)
+	control := http.NewResponseController(requestFrom(ctx).w)
 	// The listener's deadlines are for ordinary requests. A connection that cannot have others ends the wait early.
 	_ = control.SetReadDeadline(time.Time{})
 	_ = control.SetWriteDeadline(time.Now().Add(wait + 30*time.Second))

@@ -34,7 +34,7 @@ type TokenPair struct {
 }
 
 func (a *API) getToken(ctx context.Context, in *struct{ Body TokenRequest }) (*body[TokenPair], error) {
-	q, r := of(ctx), &in.Body
+	q, r := requestFrom(ctx), &in.Body
 	var pair token.Pair
 	var err error
 	switch {
@@ -158,7 +158,7 @@ func (a *API) revoke(ctx context.Context, in *form) (*none, error) {
 	case p.Key != "":
 		return nil, problem(CodeForbidden, "Service keys are revoked by administrators.")
 	}
-	of(ctx).Principal = p
+	requestFrom(ctx).Principal = p
 	return a.signOut(ctx, p.Device)
 }
 
@@ -193,13 +193,13 @@ type Devices struct {
 }
 
 func (a *API) listDevices(ctx context.Context, _ *none) (*body[Devices], error) {
-	found, err := a.config.Devices.ListDevices(ctx, of(ctx).Account)
+	found, err := a.config.Devices.ListDevices(ctx, requestFrom(ctx).Account)
 	if err != nil {
 		return nil, err
 	}
 	out := Devices{Devices: make([]Device, 0, len(found))}
 	for _, d := range found {
-		out.Devices = append(out.Devices, Device{d.ID, d.Name, d.Software, d.Created.UTC(), d.Seen.UTC(), d.ID == of(ctx).Device})
+		out.Devices = append(out.Devices, Device{d.ID, d.Name, d.Software, d.Created.UTC(), d.Seen.UTC(), d.ID == requestFrom(ctx).Device})
 	}
 	return answer(out)
 }
@@ -207,21 +207,21 @@ func (a *API) listDevices(ctx context.Context, _ *none) (*body[Devices], error) 
 func (a *API) removeDevice(ctx context.Context, in *struct {
 	ID string `path:"id" maxLength:"64" doc:"The device's id."`
 }) (*none, error) {
-	if _, err := a.config.Devices.Device(ctx, of(ctx).Account, in.ID); err != nil {
+	if _, err := a.config.Devices.Device(ctx, requestFrom(ctx).Account, in.ID); err != nil {
 		return nil, err
 	}
 	return a.signOut(ctx, in.ID)
 }
 
 func (a *API) signOut(ctx context.Context, device string) (*none, error) {
-	return a.ask(ctx, of(ctx).JID, stanza.New(nsDevice, "remove", "id", device))
+	return a.ask(ctx, requestFrom(ctx).JID, stanza.New(nsDevice, "remove", "id", device))
 }
 
 func (a *API) removeDevices(ctx context.Context, in *struct {
 	Keep bool `query:"keep_current" doc:"All but the one that the request is made by."`
 }) (*none, error) {
-	if out, err := a.ask(ctx, of(ctx).JID, stanza.New(nsDevice, "remove-others")); err != nil || in.Keep {
+	if out, err := a.ask(ctx, requestFrom(ctx).JID, stanza.New(nsDevice, "remove-others")); err != nil || in.Keep {
 		return out, err
 	}
-	return a.signOut(ctx, of(ctx).Device)
+	return a.signOut(ctx, requestFrom(ctx).Device)
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/posthouse-im/posthouse/client"
 )
 
-// speaker is one connection of one user, in whatever it speaks. One goroutine uses it, but for writeBytes, wire and close.
-type speaker interface {
+// connection is one connection of one user, in either protocol. One goroutine uses it, but for writeBytes, wire and close.
+type connection interface {
 	register(ctx context.Context) error
 	login(ctx context.Context, keys *loginKeys) error
 	// presence sends initial presence and waits for its own echo.
@@ -89,7 +89,7 @@ func (k *loginKeys) keep(user string, t client.Token) {
 }
 
 // dial opens a connection; nothing is said on it.
-func dial(ctx context.Context, o *options, name string) (speaker, error) {
+func dial(ctx context.Context, o *options, name string) (connection, error) {
 	if o.transport == "compact" {
 		return connectCompact(ctx, o, name)
 	}
