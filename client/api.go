@@ -25,7 +25,7 @@ type API struct {
 	Base string
 	// HTTP makes the requests; nil is http.DefaultClient.
 	HTTP *http.Client
-	// Key is a service key. It takes the place of Tokens.
+	// Key is a service key. It is used instead of Tokens.
 	Key string
 	// Tokens are what Login got. Whoever keeps them over restarts sets them before the first call, and is given new ones by Keep.
 	Tokens Tokens

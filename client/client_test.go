@@ -119,7 +119,7 @@ func TestReconnectDelay(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(began), 2*time.Second)
 }
 
-// TestConflict: a client whose place was taken does not come back.
+// TestConflict: a client whose resource was taken does not come back.
 func TestConflict(t *testing.T) {
 	f := newFake()
 	t.Cleanup(f.close)

@@ -44,7 +44,7 @@ type Conn struct {
 	buf     []byte // what was read
 	start   int    // the first byte not handed out
 
-	// pinged is called for a ping in place of answering it; nil answers.
+	// pinged is called for a ping instead of answering it; nil answers.
 	pinged func()
 
 	read, written atomic.Int64

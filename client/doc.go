@@ -17,7 +17,7 @@
 //   - what waits for the handlers (Config.Inbox): a message that finds it full is dropped and fetched again later, by its number; presence and transient
 //     signals that find it full are lost, and counted in Stats. So a handler may wait for Send or Request, and nothing ever stops the
 //     connection from being read;
-//   - answers to requests: one place for each.
+//   - answers to requests: a buffer of one for each.
 //
 // A Conn is what lies below: one compact stream on one connection, for those that count bytes, such as the load generator.
 //

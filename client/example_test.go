@@ -12,7 +12,7 @@ import (
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
-// An app logs in, sends a message and is told its place in the conversation.
+// An app logs in, sends a message and is told its number in the conversation.
 func ExampleClient_Send() {
 	server := newFake()
 	defer server.close()

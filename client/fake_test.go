@@ -146,7 +146,7 @@ func (f *fake) keep(body, id, from, to string) int {
 		Kind: stanza.Message, Type: stanza.TypeChat, ID: id, From: jid.MustParse(from), To: jid.MustParse(to),
 		Payload: []stanza.Element{
 			stanza.New(stanza.NSClient, "body").WithText(body), stanza.New("urn:xmpp:sid:0", "stanza-id", "id", fmt.Sprint("s", n), "by", "romeo@example.org"),
-			stanza.New("urn:posthouse:place:1", "place", "number", strconv.Itoa(n)),
+			stanza.New("urn:posthouse:position:1", "position", "number", strconv.Itoa(n)),
 		},
 	})
 	return n

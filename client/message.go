@@ -11,11 +11,11 @@ import (
 
 // Namespaces of messages.
 const (
-	nsSID     = "urn:xmpp:sid:0"
-	nsPlace   = "urn:posthouse:place:1"
-	nsDelay   = "urn:xmpp:delay"
-	nsForward = "urn:xmpp:forward:0"
-	nsMAM     = "urn:xmpp:mam:2"
+	nsSID      = "urn:xmpp:sid:0"
+	nsPosition = "urn:posthouse:position:1"
+	nsDelay    = "urn:xmpp:delay"
+	nsForward  = "urn:xmpp:forward:0"
+	nsMAM      = "urn:xmpp:mam:2"
 )
 
 // Message is one message of one conversation: something said, an edit, a recall, a mark, or a signal such as typing.
@@ -29,7 +29,7 @@ type Message struct {
 	ID string
 	// StanzaID names the message in the archive; "" for what is not stored.
 	StanzaID string
-	// Number is its place in the conversation: 1, 2, 3, … without holes, the same for both parties. 0 for what is not stored.
+	// Number counts the messages of the conversation: 1, 2, 3, … without holes, the same for both parties. 0 for what is not stored.
 	Number uint64
 	// Time is when the server accepted it; when it came, for what comes as it happens.
 	Time time.Time
@@ -88,8 +88,8 @@ func readMessage(s *stanza.Stanza, self jid.JID) Message {
 			}
 		case e.Space == nsSID && e.Local == "stanza-id" && e.Attr("by") == self.String():
 			m.StanzaID = e.Attr("id")
-		case e.Space == nsPlace && e.Local == "place":
-			m.Number = placeNumber(e)
+		case e.Space == nsPosition && e.Local == "position":
+			m.Number = positionNumber(e)
 		case e.Space == nsDelay && e.Local == "delay" && e.Attr("from") == self.Domain():
 			if t, err := time.Parse(time.RFC3339, e.Attr("stamp")); err == nil {
 				m.Time = t
@@ -100,7 +100,7 @@ func readMessage(s *stanza.Stanza, self jid.JID) Message {
 	return m
 }
 
-func placeNumber(e *stanza.Element) uint64 {
+func positionNumber(e *stanza.Element) uint64 {
 	n, err := strconv.ParseUint(e.Attr("number"), 10, 63)
 	if err != nil {
 		return 0
@@ -153,8 +153,8 @@ func result(e *stanza.Element, self jid.JID) (Message, bool) {
 		return m, false
 	}
 	m.StanzaID, m.Fetched = e.Attr("id"), true
-	if p := e.Child(nsPlace, "place"); p != nil {
-		m.Number = placeNumber(p)
+	if p := e.Child(nsPosition, "position"); p != nil {
+		m.Number = positionNumber(p)
 	}
 	return m, true
 }

@@ -137,7 +137,7 @@ func (c *Client) confirmed(e *stanza.Element) {
 		return
 	}
 	r := Receipt{ID: e.Attr("id"), StanzaID: e.Attr("stanza-id"), Conversation: with, Duplicate: e.Attr("duplicate") == "true"}
-	r.Number = placeNumber(e)
+	r.Number = positionNumber(e)
 	if t, err := time.Parse(time.RFC3339, e.Attr("stamp")); err == nil {
 		r.Time = t
 	}
@@ -162,18 +162,18 @@ func (c *Client) found(e *stanza.Element) {
 
 // order is how far each conversation has got. It belongs to deliverAll.
 type order struct {
-	seen map[jid.JID]place
+	seen map[jid.JID]lastSeen
 }
 
-// place is the last message of a conversation that was handed on.
-type place struct {
+// lastSeen is the last message of a conversation that was handed on.
+type lastSeen struct {
 	number   uint64
 	stanzaID string
 }
 
 // deliverAll calls the handlers, one after the other, until the client ends.
 func (c *Client) deliverAll() {
-	o := &order{seen: map[jid.JID]place{}}
+	o := &order{seen: map[jid.JID]lastSeen{}}
 	for {
 		select {
 		case a := <-c.inbox:
@@ -258,7 +258,7 @@ func (o *order) advance(with jid.JID, number uint64, stanzaID string) bool {
 	if stanzaID == "" {
 		stanzaID = p.stanzaID
 	}
-	o.seen[with.Clone()] = place{number: number, stanzaID: stanzaID}
+	o.seen[with.Clone()] = lastSeen{number: number, stanzaID: stanzaID}
 	return true
 }
 

@@ -186,7 +186,7 @@ func (a *assembly) wire(ctx context.Context) error {
 	localConfig.Domain, localConfig.Sessions, localConfig.Accounts, localConfig.Contacts = a.domain, a.sessions, a.auth.Directory(), a.contacts
 	localConfig.Forward, localConfig.Offline, localConfig.Stamp, localConfig.Activity = forward, a.archive, a.archive.Stamp, a.activity
 	localConfig.AccountFeatures = []string{
-		"urn:posthouse:confirm:1", "urn:posthouse:place:1", "urn:xmpp:message-retract:1", "urn:xmpp:message-retract:1#tombstone",
+		"urn:posthouse:confirm:1", "urn:posthouse:position:1", "urn:xmpp:message-retract:1", "urn:xmpp:message-retract:1#tombstone",
 	}
 	localConfig.ClientElements = append([]string{"request", "origin"}, content.Elements()...)
 	localConfig.Version, localConfig.Metrics, localConfig.Log = a.Version, a.Registry, a.Log

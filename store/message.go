@@ -15,7 +15,7 @@ type Party struct {
 	Account AccountID
 }
 
-// MessageID is a message's place in the log: unique, rising in commit order, never reused.
+// MessageID is a message's position in the log: unique, rising in commit order, never reused.
 // Its upper 43 bits are the time of acceptance in Unix milliseconds, its lower 20 bits a counter,
 // so that a point in time is also a point in the log. Zero is no message.
 type MessageID uint64

@@ -297,8 +297,8 @@ func TestReceiptAndStanzaID(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{"ball@rooms.verona.example", "romeo@verona.example"}, by)
-	require.Equal(t, []string{"1"}, places(p.Stanza))
-	require.Equal(t, []string{"1"}, places(carbon), "one place, also after it was stamped twice")
+	require.Equal(t, []string{"1"}, positions(p.Stanza))
+	require.Equal(t, []string{"1"}, positions(carbon), "one number, also after it was stamped twice")
 
 	// Who keeps no history is told the number too, so that none seems to be missing.
 	h.prefs.kept = map[store.AccountID]store.ArchivePreference{juliet: {Default: keepNever}}
@@ -306,26 +306,26 @@ func TestReceiptAndStanzaID(t *testing.T) {
 	require.Nil(t, h.say(t, "romeo@verona.example/orchard", chat("juliet@verona.example", "go")).Err)
 	p = h.seen()[0]
 	require.Nil(t, p.Stanza.Child(nsStanzaID, "stanza-id"))
-	require.Equal(t, []string{"2"}, places(p.Stanza))
+	require.Equal(t, []string{"2"}, positions(p.Stanza))
 
 	// A contact elsewhere must not see an identity of an archive here.
 	require.Nil(t, h.say(t, "romeo@verona.example/orchard", chat("balthasar@mantua.example", "go")).Err)
 	p = h.seen()[0]
 	require.Nil(t, p.Stanza.Child(nsStanzaID, "stanza-id"))
-	require.Empty(t, places(p.Stanza))
+	require.Empty(t, positions(p.Stanza))
 }
 
-// places returns the numbers that a stanza says it has.
-func places(s *stanza.Stanza) (numbers []string) {
+// positions returns the numbers that a stanza says it has.
+func positions(s *stanza.Stanza) (all []string) {
 	for i := range s.Payload {
-		if e := &s.Payload[i]; e.Space == nsPlace && e.Local == "place" {
-			numbers = append(numbers, e.Attr("number"))
+		if e := &s.Payload[i]; e.Space == nsPosition && e.Local == "position" {
+			all = append(all, e.Attr("number"))
 		}
 	}
-	return numbers
+	return all
 }
 
-// A place costs no allocation of its own: the texts of both share one.
+// A number costs no allocation of its own: its text shares one with that of the stanza-id.
 func TestStampAllocations(t *testing.T) {
 	h := newHouse(t, memory())
 	s, by := chat("juliet@verona.example", "hello"), jid.MustParse("juliet@verona.example")

@@ -50,7 +50,7 @@ func TestRecallByAdministrator(t *testing.T) {
 		require.Equal(t, "o1", said.Attr("id"))
 		require.Equal(t, "Banned.", said.ChildText(nsRetract, "reason"))
 		require.Equal(t, admin.String(), said.Child(nsModerate, "moderated").Attr("by"))
-		require.Equal(t, []string{"2"}, places(s))
+		require.Equal(t, []string{"2"}, positions(s))
 		require.Len(t, copies, 1)
 		require.Equal(t, done.Message, copies[0].Receipt.ID)
 

@@ -17,8 +17,8 @@ import (
 const (
 	// nsStanzaID qualifies <stanza-id/> and <origin-id/> (XEP-0359).
 	nsStanzaID = "urn:xmpp:sid:0"
-	// nsPlace qualifies <place/>, our own: the number of a stored message in its conversation. docs/protocol/confirm.md describes it.
-	nsPlace = "urn:posthouse:place:1"
+	// nsPosition qualifies <position/>, our own: the number of a stored message in its conversation. docs/protocol/confirm.md describes it.
+	nsPosition = "urn:posthouse:position:1"
 )
 
 // A stanza-id is one AES block over the message's identity and a constant tag, as 22 characters of base64url:
@@ -105,7 +105,7 @@ func (a *Archive) stamp(s *stanza.Stanza, by jid.JID, id, seq uint64, archived b
 	}}
 	payload := make([]stanza.Element, 0, len(s.Payload)+3) // one more place for whoever delivers, such as a delay
 	for i := range s.Payload {
-		if e := &s.Payload[i]; !a.ownStanzaID(e, by) && e.Space != nsPlace {
+		if e := &s.Payload[i]; !a.ownStanzaID(e, by) && e.Space != nsPosition {
 			payload = append(payload, *e)
 		}
 	}
@@ -113,7 +113,7 @@ func (a *Archive) stamp(s *stanza.Stanza, by jid.JID, id, seq uint64, archived b
 		out.attrs[1].Value = a.writeStanzaID(buf, id)
 		payload = append(payload, stanza.Element{Space: nsStanzaID, Local: "stanza-id", Attrs: out.attrs[:2:2]})
 	}
-	out.stanza.Payload = append(payload, stanza.Element{Space: nsPlace, Local: "place", Attrs: out.attrs[2:]})
+	out.stanza.Payload = append(payload, stanza.Element{Space: nsPosition, Local: "position", Attrs: out.attrs[2:]})
 	return &out.stanza
 }
 

@@ -115,7 +115,7 @@ type Config struct {
 	Returner Returner `yaml:"-"`
 	// Authenticated is told once a client has logged in, for what counts unauthenticated connections; nil: nobody is.
 	Authenticated func(l link.Conn) `yaml:"-"`
-	// StanzaID turns a message's place in the log into the text of its stanza-id (XEP-0359); nil: none is shown.
+	// StanzaID turns a message's position in the log into the text of its stanza-id (XEP-0359); nil: none is shown.
 	StanzaID func(id uint64) string `yaml:"-"`
 	// Features are further stream features for a client that has logged in, such as the server's entity capabilities
 	// (XEP-0115 §6.3). It is called once for each login; nil: none.

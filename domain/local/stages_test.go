@@ -123,7 +123,7 @@ func TestStrip(t *testing.T) {
 		"<x xmlns='http://jabber.org/protocol/muc#user'><invite from='a@montague.lit'/></x>",
 		"<addresses xmlns='http://jabber.org/protocol/address'><address type='ofrom' jid='pope@vatican.lit'/></addresses>",
 		"<receipt xmlns='urn:posthouse:receipt:1' seq='1'/>",
-		"<place xmlns='urn:posthouse:place:1' number='1'/>",
+		"<position xmlns='urn:posthouse:position:1' number='1'/>",
 		"<retracted xmlns='urn:xmpp:message-retract:1' id='1'/>",
 		"<retract xmlns='urn:xmpp:message-retract:1' id='1'><moderated xmlns='urn:xmpp:message-moderate:1' by='capulet.lit'/></retract>",
 		"<moderated xmlns='urn:xmpp:message-moderate:1' by='capulet.lit'/>",

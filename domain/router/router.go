@@ -24,7 +24,7 @@ type Source interface {
 
 // Receipt tells the source what became of its stanza. Err is nil when it was accepted.
 type Receipt struct {
-	// ID, Seq and Time are set when the message was stored: its place in the log, its number in its
+	// ID, Seq and Time are set when the message was stored: its position in the log, its number in its
 	// conversation, and the server's time of acceptance.
 	ID   uint64
 	Seq  uint64

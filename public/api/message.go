@@ -22,7 +22,7 @@ type Message struct {
 	ID           string          `json:"id" doc:"The server's identity of the message (XEP-0359 stanza-id)."`
 	ClientID     string          `json:"client_id,omitempty" doc:"The identity that its sender gave it."`
 	Conversation string          `json:"conversation" doc:"The other party's bare address, or one's own for notes to oneself."`
-	Number       uint64          `json:"number" doc:"Its place in the conversation: 1, 2, 3, … without holes."`
+	Number       uint64          `json:"number" doc:"Counts the messages of the conversation: 1, 2, 3, … without holes."`
 	Time         time.Time       `json:"time" doc:"When the server accepted it."`
 	From         string          `json:"from" doc:"The sender's bare address."`
 	To           string          `json:"to" doc:"The recipient's bare address."`

@@ -338,7 +338,7 @@ var forgeries = []string{
 	"<x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='owner' jid='forged@localhost'/></x>",
 	"<addresses xmlns='http://jabber.org/protocol/address'><address type='ofrom' jid='forged@localhost'/></addresses>",
 	"<confirmed xmlns='urn:posthouse:confirm:1' id='forged' number='1'/>",
-	"<place xmlns='urn:posthouse:place:1' number='7' note='forged'/>",
+	"<position xmlns='urn:posthouse:position:1' number='7' note='forged'/>",
 	"<retracted xmlns='urn:xmpp:message-retract:1' id='forged'/>",
 	"<retract xmlns='urn:xmpp:message-retract:1' id='1'><moderated xmlns='urn:xmpp:message-moderate:1' by='forged@localhost'/></retract>",
 }

@@ -28,7 +28,7 @@ def find(xml, name):
 
 def placed(xml, bare, **more):
     """Tells of a message with everything that names it: xml is the <message/>."""
-    number = find(xml, "{urn:posthouse:place:1}place").get("number")
+    number = find(xml, "{urn:posthouse:position:1}position").get("number")
     if number is None:
         return
     stanza_id = next((e.get("id") for e in xml.findall("{urn:xmpp:sid:0}stanza-id") if e.get("by") == bare), None)

@@ -191,8 +191,8 @@ func (d *dictionary) payload(around, account, stanza string, p *pb.Payload) (*El
 		return element(nsClient, "priority").with(strconv.Itoa(int(k.Priority))), nil
 	case *pb.Payload_Roster:
 		return rosterElement(k.Roster), nil
-	case *pb.Payload_Place:
-		return element("urn:posthouse:place:1", "place", "number", strconv.FormatUint(k.Place, 10)), nil
+	case *pb.Payload_Position:
+		return element("urn:posthouse:position:1", "position", "number", strconv.FormatUint(k.Position, 10)), nil
 	case *pb.Payload_Forwarded:
 		return d.forwarded(account, k.Forwarded)
 	case *pb.Payload_Sync:

@@ -181,9 +181,9 @@ func sharing(c *Content) stanza.Element {
 func degrees(f float64) string { return strconv.FormatFloat(f+0, 'f', -1, 64) } // +0: no negative zero
 
 // geoURI returns the URI of RFC 5870 §3.3.
-func geoURI(p *Place) string { return "geo:" + degrees(p.Latitude) + "," + degrees(p.Longitude) }
+func geoURI(p *Geolocation) string { return "geo:" + degrees(p.Latitude) + "," + degrees(p.Longitude) }
 
-func geoloc(p *Place) stanza.Element {
+func geoloc(p *Geolocation) stanza.Element {
 	return fields(stanza.New(nsGeoloc, "geoloc"), "lat", degrees(p.Latitude), "lon", degrees(p.Longitude), "description", p.Name, "text", p.Address)
 }
 

@@ -53,8 +53,8 @@ type Content struct {
 	// does not know it. What Build adds to a body for such clients, as the URL of a file, is not part of it.
 	Text string `json:"text,omitempty"`
 	// Attachment: image, file, voice, video.
-	Attachment *Attachment `json:"attachment,omitempty"`
-	Location   *Place      `json:"location,omitempty"`
+	Attachment *Attachment  `json:"attachment,omitempty"`
+	Location   *Geolocation `json:"location,omitempty"`
 	// Language is the programming language of code.
 	Language string    `json:"language,omitempty"`
 	Card     *CardBody `json:"card,omitempty"`
@@ -89,8 +89,8 @@ type Attachment struct {
 	Duration uint64 `json:"duration,omitempty"`
 }
 
-// Place is a place on earth (XEP-0080).
-type Place struct {
+// Geolocation is a location on earth (XEP-0080).
+type Geolocation struct {
 	Latitude  float64 `json:"latitude"`
 	Longitude float64 `json:"longitude"`
 	Name      string  `json:"name,omitempty"`

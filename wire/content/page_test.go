@@ -84,7 +84,7 @@ func TestLimits(t *testing.T) {
 		what, most string
 	}{
 		{"text, the text of a card", fmt.Sprint(MaxText, " bytes")}, {"the whole message, as XML", fmt.Sprint(MaxMessage, " bytes")}, {"data of custom content", fmt.Sprint(MaxData, " bytes")},
-		{"URL, address of a place", fmt.Sprint(MaxURL, " bytes")}, {"name, title, type, language", fmt.Sprint(MaxName, " bytes")},
+		{"URL, address of a location", fmt.Sprint(MaxURL, " bytes")}, {"name, title, type, language", fmt.Sprint(MaxName, " bytes")},
 		{"id of another message", fmt.Sprint(MaxID, " bytes")}, {"mentions", fmt.Sprint(MaxMentions)},
 		{"reactions", fmt.Sprint(MaxReactions, " of ", MaxReaction, " bytes")}, {"messages inside each other", fmt.Sprint(MaxForwards)},
 	} {

@@ -165,11 +165,11 @@ func (c *Content) special(e *stanza.Element, depth int) string {
 		}
 		c.Kind, c.Attachment = kind, a
 	case e.Space == nsGeoloc && e.Local == "geoloc":
-		place := parsePlace(e)
-		if place == nil {
+		location := parseGeolocation(e)
+		if location == nil {
 			return ""
 		}
-		c.Kind, c.Location = Location, place
+		c.Kind, c.Location = Location, location
 	case e.Space == nsForward && e.Local == "forwarded":
 		f := parseForwarded(e, depth)
 		if f == nil {
@@ -349,15 +349,15 @@ func outOfBand(p *payload) (*Attachment, Kind) {
 	return &a, kindOf(a.Type)
 }
 
-func parsePlace(e *stanza.Element) *Place {
+func parseGeolocation(e *stanza.Element) *Geolocation {
 	lat, ok1 := coordinate(e.ChildText(nsGeoloc, "lat"))
 	lon, ok2 := coordinate(e.ChildText(nsGeoloc, "lon"))
-	place := Place{Latitude: lat, Longitude: lon, Name: e.ChildText(nsGeoloc, "description"), Address: e.ChildText(nsGeoloc, "text")}
+	location := Geolocation{Latitude: lat, Longitude: lon, Name: e.ChildText(nsGeoloc, "description"), Address: e.ChildText(nsGeoloc, "text")}
 	var k checker
-	if k.place(&place, ""); !ok1 || !ok2 || k.err != nil {
+	if k.geolocation(&location, ""); !ok1 || !ok2 || k.err != nil {
 		return nil
 	}
-	return &place
+	return &location
 }
 
 // coordinate reads an xs:decimal, and what has an exponent besides.

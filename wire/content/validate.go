@@ -113,7 +113,7 @@ func (k *checker) content(c *Content, at string, depth int) {
 	case Image, Voice, Video, File:
 		k.attachment(c.Attachment, kind, at+"attachment.")
 	case Location:
-		k.place(c.Location, at+"location.")
+		k.geolocation(c.Location, at+"location.")
 	case Card:
 		k.card(c.Card, at+"card.")
 	case Forward:
@@ -237,7 +237,7 @@ func validHash(s string) bool {
 	return err == nil && len(b) == 32 && len(s) == base64.StdEncoding.EncodedLen(32)
 }
 
-func (k *checker) place(p *Place, at string) {
+func (k *checker) geolocation(p *Geolocation, at string) {
 	if p == nil {
 		k.fail(strings.TrimSuffix(at, "."), "is missing")
 		return

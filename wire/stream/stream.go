@@ -98,7 +98,7 @@ const MaxCodecs = 4
 type Packet struct {
 	// Stanza is what is sent; nobody changes it.
 	Stanza *stanza.Stanza
-	// ArchiveID is the message's place in the log, 0 when it is not stored.
+	// ArchiveID is the message's position in the log, 0 when it is not stored.
 	ArchiveID uint64
 	// Copy marks what must not be copied once more: a carbon, or a replay from the archive.
 	Copy bool

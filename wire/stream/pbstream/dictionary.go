@@ -107,7 +107,7 @@ var spaces = [...]string{
 	97:  "http://jabber.org/features/iq-register",
 	98:  "http://jabber.org/protocol/xhtml-im",
 	99:  "http://www.w3.org/1999/xhtml",
-	100: nsPlace,
+	100: nsPosition,
 	101: nsSync,
 	102: nsProfile,
 	103: nsContent,
@@ -157,7 +157,7 @@ var words = [...]string{
 	"user", "vCard", "PHOTO", "FN", "NICKNAME", "html", "p", "span", "version", "os", "utc", "tzo", // 255
 	"authentication", "authenticate", "retraction", "initial-response", "additional-data", "authorization-identifier", "user-agent", // 262
 	"software", "device", "bound", "tag", "fast", "token", "expiry", "request-token", "invalidate", "keepalive", // 272
-	"HT-SHA-256-EXPR", "HT-SHA-256-NONE", "place", "sync", "cursor", "more", "roster", "profile", "devices", // 281
+	"HT-SHA-256-EXPR", "HT-SHA-256-NONE", "position", "sync", "cursor", "more", "roster", "profile", "devices", // 281
 	"settings", "muted-until", "pinned", "read", "delivered", "peer-read", "peer-delivered", "unread", // 289
 	"geoloc", "lat", "lon", "description", "length", "card", "notice", "custom", "language", "forward", // 299
 	"recall", "recalled", "moderated", "seconds", "reconnect", "conversations", // 305

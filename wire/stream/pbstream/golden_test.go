@@ -50,7 +50,7 @@ var golden = []vector{
 	{"delayed message", "<message from='romeo@example.org' type='chat'><body>Hello</body><delay xmlns='urn:xmpp:delay' from='example.org' stamp='2026-10-21T08:00:00.123Z'/></message>", nil},
 	{"confirmation", confirmMessage, nil},
 	{"roster push", rosterPush, nil},
-	{"delivered message with its place", "<message from='romeo@example.org/phone' to='juliet@example.org' type='chat' id='m1'><body>Hello</body>" + stanzaIDPayload + "<place xmlns='urn:posthouse:place:1' number='42'/></message>", nil},
+	{"delivered message with its number", "<message from='romeo@example.org/phone' to='juliet@example.org' type='chat' id='m1'><body>Hello</body>" + stanzaIDPayload + "<position xmlns='urn:posthouse:position:1' number='42'/></message>", nil},
 	{"carbon", strings.Replace(carbonMessage, text60, "Hello", 1), nil},
 	{"archive result", strings.Replace(resultMessage, text60, "Hello", 1), nil},
 	{"forwarded message", "<message to='juliet@example.org' type='chat' id='m3'><body>Look</body><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='nurse@example.org' type='chat'><body>Hi</body></message></forwarded></message>", nil},

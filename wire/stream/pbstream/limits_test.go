@@ -326,7 +326,7 @@ func TestAtTheLimit(t *testing.T) {
 // TestNestedLimits: messages inside messages are held to what XML is held to, whatever is in the innermost.
 func TestNestedLimits(t *testing.T) {
 	leaves := map[string]string{
-		"body": "<body>x</body>", "two bodies": "<body>x</body><body>y</body>", "nothing": "", "receipt": "<request xmlns='urn:xmpp:receipts'/>", "place": "<place xmlns='urn:posthouse:place:1' number='1'/>",
+		"body": "<body>x</body>", "two bodies": "<body>x</body><body>y</body>", "nothing": "", "receipt": "<request xmlns='urn:xmpp:receipts'/>", "position": "<position xmlns='urn:posthouse:position:1' number='1'/>",
 		"roster":  "<query xmlns='jabber:iq:roster'><item jid='a'><group>g</group></item></query>",
 		"items":   "<query xmlns='jabber:iq:roster'><item jid='a'/></query>",
 		"element": "<x xmlns='u'><y xmlns='v'/></x>", "reactions": "<reactions xmlns='urn:xmpp:reactions:0' id='1'><reaction>x</reaction></reactions>",
@@ -567,7 +567,7 @@ func TestFieldNumbers(t *testing.T) {
 		want    int
 	}{
 		{&pb.Frame{}, "message", frameMessage}, {&pb.Frame{}, "presence", framePresence}, {&pb.Frame{}, "iq", frameIQ}, {&pb.Frame{}, "error", frameError},
-		{&pb.Stanza{}, "to", stanzaTo}, {&pb.Stanza{}, "payload", stanzaPayload}, {&pb.Payload{}, "roster", kindRoster}, {&pb.Payload{}, "place", kindPlace},
+		{&pb.Stanza{}, "to", stanzaTo}, {&pb.Stanza{}, "payload", stanzaPayload}, {&pb.Payload{}, "roster", kindRoster}, {&pb.Payload{}, "position", kindPosition},
 		{&pb.Payload{}, "profile", kindProfile}, {&pb.Stanza{}, "own_from", stanzaOwnFrom}, {&pb.Forwarded{}, "wrapper", forwardedWrapper}, {&pb.Forwarded{}, "query", forwardedQuery},
 		{&pb.Sync{}, "items", syncItems}, {&pb.Conversation{}, "unread", conversationNumber + len(conversationNumbers) - 1},
 		{&pb.Conversation{}, "last", conversationLast}, {&pb.Conversation{}, "millis", conversationMuted}, {&pb.Conversation{}, "pinned", conversationPinned},

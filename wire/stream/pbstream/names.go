@@ -20,7 +20,7 @@ const (
 	nsCorrect    = "urn:xmpp:message-correct:0"
 	nsAttention  = "urn:xmpp:attention:0"
 	nsPing       = "urn:xmpp:ping"
-	nsPlace      = "urn:posthouse:place:1"
+	nsPosition   = "urn:posthouse:position:1"
 	nsForward    = "urn:xmpp:forward:0"
 	nsMAM        = "urn:xmpp:mam:2"
 	nsCaps       = "http://jabber.org/protocol/caps"

@@ -295,8 +295,8 @@ func meantPayload(around, id, own string, child *pb.Payload) stanza.Element {
 		return stanza.New(stanza.NSClient, "priority").WithText(strconv.Itoa(int(k.Priority)))
 	case *pb.Payload_Roster:
 		return meantRoster(k.Roster)
-	case *pb.Payload_Place:
-		return stanza.New("urn:posthouse:place:1", "place", "number", strconv.FormatUint(k.Place, 10))
+	case *pb.Payload_Position:
+		return stanza.New("urn:posthouse:position:1", "position", "number", strconv.FormatUint(k.Position, 10))
 	case *pb.Payload_Forwarded:
 		return meantForwarded(k.Forwarded, own)
 	case *pb.Payload_Caps:

@@ -22,7 +22,7 @@ func (b *builder) payload(e *stanza.Element, data, around string, depth, scope i
 		switch kind {
 		case kindChatState, kindSignal, kindShow, kindPriority:
 			n = r.choiceUint(kinds, 1<<32-1)
-		case kindPlace:
+		case kindPosition:
 			n = r.choiceUint(kinds, 1<<64-1)
 		default:
 			inner = r.choice(kinds)
@@ -61,8 +61,8 @@ func (b *builder) payload(e *stanza.Element, data, around string, depth, scope i
 			return malformed("number that this schema does not have")
 		}
 		e.Space, e.Local = signals[n].space, signals[n].local
-	case kindPlace:
-		e.Space, e.Local = nsPlace, "place"
+	case kindPosition:
+		e.Space, e.Local = nsPosition, "position"
 		b.set(e, "number", b.decimal(n))
 	case kindShow:
 		e.Local = "show"

@@ -60,7 +60,7 @@ const (
 	kindDelay
 	kindReplace
 	kindConfirmed
-	kindPlace
+	kindPosition
 	kindShow
 	kindPriority
 	kindForwarded

@@ -23,8 +23,8 @@ const (
 	// deliveredMessage is what the recipient gets.
 	deliveredMessage = "<message from='romeo@example.org/phone-3f2a' to='juliet@example.org' type='chat' id='" + uuid + "' xml:lang='en'><body>" + text60 + "</body>" +
 		clientPayload + stanzaIDPayload + "</message>"
-	placedMessage = "<message from='romeo@example.org/phone-3f2a' to='juliet@example.org' type='chat' id='" + uuid + "' xml:lang='en'><body>" + text60 + "</body>" +
-		clientPayload + stanzaIDPayload + "<place xmlns='urn:posthouse:place:1' number='1234'/></message>"
+	numberedMessage = "<message from='romeo@example.org/phone-3f2a' to='juliet@example.org' type='chat' id='" + uuid + "' xml:lang='en'><body>" + text60 + "</body>" +
+		clientPayload + stanzaIDPayload + "<position xmlns='urn:posthouse:position:1' number='1234'/></message>"
 	hanMessage = "<message to='juliet@example.org' type='chat' id='" + uuid + "' xml:lang='zh'><body>" + han60 + "</body>" + clientPayload + "</message>"
 
 	clientPayload = "<active xmlns='http://jabber.org/protocol/chatstates'/><request xmlns='urn:xmpp:receipts'/>" +
@@ -45,7 +45,7 @@ const (
 		"' stanza-id='q0ZbHkq1SyCoV7Xb3mJ6tw' conversation='juliet@example.org' number='1234' stamp='2026-10-21T08:00:00.123Z'/></message>"
 	syncPage = "<iq type='result' id='s1' from='romeo@example.org' to='romeo@example.org/phone-3f2a'><sync xmlns='urn:posthouse:sync:1' cursor='q0ZbHkq1SyCoV7Xb3mJ6tw'>" +
 		"<forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='2026-10-21T08:00:00.123Z'/><message xmlns='jabber:client' from='juliet@example.org/desk' to='romeo@example.org' type='chat' id='" + uuid +
-		"'><body>" + text60 + "</body><stanza-id xmlns='urn:xmpp:sid:0' id='q0ZbHkq1SyCoV7Xb3mJ6tw' by='romeo@example.org'/><place xmlns='urn:posthouse:place:1' number='1234'/></message></forwarded>" +
+		"'><body>" + text60 + "</body><stanza-id xmlns='urn:xmpp:sid:0' id='q0ZbHkq1SyCoV7Xb3mJ6tw' by='romeo@example.org'/><position xmlns='urn:posthouse:position:1' number='1234'/></message></forwarded>" +
 		"<conversation with='juliet@example.org' number='1234' read='1230' delivered='1234' peer-read='1228' peer-delivered='1233' unread='4' last='q0ZbHkq1SyCoV7Xb3mJ6tw'/></sync></iq>"
 	encryptedMessage = "<message to='juliet@example.org' type='chat' id='" + uuid + "'><encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1234567890'><key rid='987654321'>" +
 		"NAohBd2Uq0tq7Oo5Q0vq3bYlN6bpV3nPp2LZ0cO1v1BrEAAYACIwq7Vf1zE0Yw3n0Q9cY4h6bHqk3v1mC8rC1l9S0nUO6q3b2W7pQm5yq1t8Zb0Kq9xYc1pX</key><iv>q0ZbHkq1SyCoV7Xb</iv></header>" +
@@ -61,7 +61,7 @@ var sizes = []struct {
 }{
 	{"message as clients send it", sentMessage, 35},
 	{"the same, delivered", deliveredMessage, 35},
-	{"the same with its place in the conversation", placedMessage, 33},
+	{"the same with its number", numberedMessage, 33},
 	{"message as clients send it, 60 Chinese characters", hanMessage, 49},
 	{"message with nothing but id, to, type and body", bareMessage, 62},
 	{"the same, delivered with from and stanza-id", bareDelivered, 55},
@@ -146,7 +146,7 @@ func TestAllocations(t *testing.T) {
 		{"bare with UUID", bareMessage, 2},
 		{"sent", sentMessage, 2},
 		{"delivered", deliveredMessage, 3},
-		{"with its place", placedMessage, 7},
+		{"with its number", numberedMessage, 7},
 		{"carbon", carbonMessage, 7},
 	} {
 		s := fromXML(t, test.xml)

@@ -24,8 +24,8 @@ func appendTyped(dst []byte, at around, e *stanza.Element) ([]byte, bool) {
 		return appendEnum(dst, kindChatState, index(chatStates[:], e.Local), empty(e))
 	case nsSID:
 		return appendSID(dst, at, e)
-	case nsPlace:
-		return appendPlace(dst, e)
+	case nsPosition:
+		return appendPosition(dst, e)
 	case nsDelay:
 		return appendDelay(dst, kindDelay, e)
 	case nsConfirm:
@@ -189,16 +189,16 @@ func appendStamp(dst []byte, field uint32, stamp string) []byte {
 	return appendPresent(dst, field+2, stamp)
 }
 
-// appendPlace appends the number of a message in its conversation.
-func appendPlace(dst []byte, e *stanza.Element) ([]byte, bool) {
-	if e.Local != "place" || !hasOnly(e, "number") {
+// appendPosition appends the number of a message in its conversation.
+func appendPosition(dst []byte, e *stanza.Element) ([]byte, bool) {
+	if e.Local != "position" || !hasOnly(e, "number") {
 		return dst, false
 	}
 	n, ok := parseNumber(e.Attrs[0].Value, 1<<64-1)
 	if !ok {
 		return dst, false
 	}
-	return appendNumber(dst, kindPlace, n), true
+	return appendNumber(dst, kindPosition, n), true
 }
 
 // appendConfirmed appends a confirmation of docs/protocol/confirm.md.

@@ -1369,7 +1369,7 @@ type Payload struct {
 	//	*Payload_Delay
 	//	*Payload_Replace
 	//	*Payload_Confirmed
-	//	*Payload_Place
+	//	*Payload_Position
 	//	*Payload_Show
 	//	*Payload_Priority
 	//	*Payload_Forwarded
@@ -1528,10 +1528,10 @@ func (x *Payload) GetConfirmed() *Confirmed {
 	return nil
 }
 
-func (x *Payload) GetPlace() uint64 {
+func (x *Payload) GetPosition() uint64 {
 	if x != nil {
-		if x, ok := x.Kind.(*Payload_Place); ok {
-			return x.Place
+		if x, ok := x.Kind.(*Payload_Position); ok {
+			return x.Position
 		}
 	}
 	return 0
@@ -1738,8 +1738,8 @@ type Payload_Confirmed struct {
 	Confirmed *Confirmed `protobuf:"bytes,11,opt,name=confirmed,proto3,oneof"` // urn:posthouse:confirm:1
 }
 
-type Payload_Place struct {
-	Place uint64 `protobuf:"varint,12,opt,name=place,proto3,oneof"` // urn:posthouse:place:1
+type Payload_Position struct {
+	Position uint64 `protobuf:"varint,12,opt,name=position,proto3,oneof"` // urn:posthouse:position:1
 }
 
 type Payload_Show struct {
@@ -1832,7 +1832,7 @@ func (*Payload_Replace) isPayload_Kind() {}
 
 func (*Payload_Confirmed) isPayload_Kind() {}
 
-func (*Payload_Place) isPayload_Kind() {}
+func (*Payload_Position) isPayload_Kind() {}
 
 func (*Payload_Show) isPayload_Kind() {}
 
@@ -4141,7 +4141,7 @@ const file_compact_proto_rawDesc = "" +
 	"\n" +
 	"\bidentityB\t\n" +
 	"\a_own_toB\v\n" +
-	"\t_own_from\"\xdf\f\n" +
+	"\t_own_from\"\xe5\f\n" +
 	"\aPayload\x129\n" +
 	"\aelement\x18\x01 \x01(\v2\x1d.posthouse.compact.v1.ElementH\x00R\aelement\x120\n" +
 	"\x04body\x18\x02 \x01(\v2\x1a.posthouse.compact.v1.TextH\x00R\x04body\x12@\n" +
@@ -4155,8 +4155,8 @@ const file_compact_proto_rawDesc = "" +
 	"\x05delay\x18\t \x01(\v2\x1b.posthouse.compact.v1.DelayH\x00R\x05delay\x124\n" +
 	"\areplace\x18\n" +
 	" \x01(\v2\x18.posthouse.compact.v1.IdH\x00R\areplace\x12?\n" +
-	"\tconfirmed\x18\v \x01(\v2\x1f.posthouse.compact.v1.ConfirmedH\x00R\tconfirmed\x12\x16\n" +
-	"\x05place\x18\f \x01(\x04H\x00R\x05place\x120\n" +
+	"\tconfirmed\x18\v \x01(\v2\x1f.posthouse.compact.v1.ConfirmedH\x00R\tconfirmed\x12\x1c\n" +
+	"\bposition\x18\f \x01(\x04H\x00R\bposition\x120\n" +
 	"\x04show\x18\r \x01(\x0e2\x1a.posthouse.compact.v1.ShowH\x00R\x04show\x12\x1c\n" +
 	"\bpriority\x18\x0e \x01(\x11H\x00R\bpriority\x12?\n" +
 	"\tforwarded\x18\x0f \x01(\v2\x1f.posthouse.compact.v1.ForwardedH\x00R\tforwarded\x124\n" +
@@ -4598,7 +4598,7 @@ func file_compact_proto_init() {
 		(*Payload_Delay)(nil),
 		(*Payload_Replace)(nil),
 		(*Payload_Confirmed)(nil),
-		(*Payload_Place)(nil),
+		(*Payload_Position)(nil),
 		(*Payload_Show)(nil),
 		(*Payload_Priority)(nil),
 		(*Payload_Forwarded)(nil),
