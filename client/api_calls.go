@@ -157,8 +157,8 @@ func (a *API) Edit(ctx context.Context, id, clientID string, what content.Conten
 	return out, err
 }
 
-// Recall takes one's own message back.
-func (a *API) Recall(ctx context.Context, id string) (APISent, error) {
+// Retract takes one's own message back.
+func (a *API) Retract(ctx context.Context, id string) (APISent, error) {
 	var out APISent
 	err := a.insist(ctx, http.MethodDelete, "/v1/messages/"+url.PathEscape(id), nil, nil, &out)
 	return out, err

@@ -18,14 +18,14 @@ const (
 	nsMAM      = "urn:xmpp:mam:2"
 )
 
-// Message is one message of one conversation: something said, an edit, a recall, a mark, or a signal such as typing.
+// Message is one message of one conversation: something said, an edit, a retraction, a mark, or a signal such as typing.
 type Message struct {
 	// Conversation is the bare address of the other party, or one's own for notes to oneself.
 	Conversation jid.JID
 	From, To     jid.JID
 	// Outgoing: the account itself sent it, mostly from another device.
 	Outgoing bool
-	// ID is the sender's own id: what edits, recalls, reactions and marks name.
+	// ID is the sender's own id: what edits, retractions, reactions and marks name.
 	ID string
 	// StanzaID names the message in the archive; "" for what is not stored.
 	StanzaID string

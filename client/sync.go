@@ -28,7 +28,7 @@ type Changes struct {
 	More bool
 	// First: throw away what you hold of conversations, contacts and settings.
 	First bool
-	// Messages are in the order in which they were stored, which is that of numbers within each conversation. Edits, recalls and marks are among them.
+	// Messages are in the order in which they were stored, which is that of numbers within each conversation. Edits, retractions and marks are among them.
 	Messages      []Message
 	Conversations []Conversation
 	// Contacts are new or changed, or, with All, all that there are. Removed are gone.

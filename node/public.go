@@ -46,7 +46,7 @@ func (a *assembly) makeUplink() (err error) {
 	a.admin, err = admin.New(admin.Config{
 		Domain: a.domain, Sessions: a.sessions, Accounts: a.auth, Directory: a.auth.Directory(), Contacts: a.contacts, Keys: a.tokens,
 		Services: a.database, Audit: a.database, Log: a.Log,
-		Recall: a.archive.AnswerRecall,
+		Moderate: a.archive.AnswerModerate,
 		Changed: func(_ context.Context, account store.AccountID, name string) {
 			a.tokens.Forget(account, "")
 			a.auth.ForgetDevices(account)

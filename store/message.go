@@ -57,7 +57,7 @@ const (
 	// ForOffline: to be replayed to the recipient when it was not delivered to any device (XEP-0160).
 	ForOffline
 	// Counts: it says something of its own, so that it counts as unread for its recipient: text, a file and the like, and
-	// not a read marker, an edit or a recall.
+	// not a read marker, an edit or a retraction.
 	Counts
 	// Retracted: its content was taken out; Stanza holds what is left. Set by the store.
 	Retracted

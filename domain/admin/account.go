@@ -177,12 +177,12 @@ func (a *Admin) revokeKey(ctx context.Context, r *request) ([]stanza.Element, er
 	return nil, err
 }
 
-// recall takes a message back. The archive does it; here it is only noted.
-func (a *Admin) recall(ctx context.Context, r *request) ([]stanza.Element, error) {
-	if err := a.note(ctx, r, "message.recall", r.Attr("id"), map[string]any{"reason": r.ChildText(Namespace, "reason")}); err != nil {
+// moderate takes the content out of a message. The archive does it; here it is only noted.
+func (a *Admin) moderate(ctx context.Context, r *request) ([]stanza.Element, error) {
+	if err := a.note(ctx, r, "message.moderate", r.Attr("id"), map[string]any{"reason": r.ChildText(Namespace, "reason")}); err != nil {
 		return nil, err
 	}
-	result, refusal := a.Recall(ctx, 0, r.iq)
+	result, refusal := a.Moderate(ctx, 0, r.iq)
 	if refusal != nil {
 		return nil, refusal
 	}

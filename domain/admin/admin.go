@@ -32,7 +32,7 @@ import (
 //	<sessions name='romeo'/>                                    get, answered by <sessions><session jid= device= bound= available= /></sessions>
 //	<kick name='romeo' resource='orchard'/>                     set; all sessions without a resource
 //	<create-key name='crm' expires='2027-01-01T00:00:00Z'><scope>message.send</scope></create-key>      set, answered by <key id= secret= />
-//	<recall id='STANZA-ID'><reason/></recall>                   set: takes the content out of any message
+//	<moderate id='STANZA-ID'><reason/></moderate>               set: takes the content out of any message
 //	<revoke-key id='…'/>                                        set
 //	<sessions/>                                                 get, to one's own account, for everybody
 //	<status/>                                                   get, answered by <status version= started= sessions= durability= state= />
@@ -80,8 +80,8 @@ type Config struct {
 	Keys      Keys
 	Services  store.ServiceKeys
 	Audit     store.Audit
-	// Recall answers <recall id='STANZA-ID'><reason/></recall>: the archive.
-	Recall router.IQHandler
+	// Moderate answers <moderate id='STANZA-ID'><reason/></moderate>: the archive.
+	Moderate router.IQHandler
 	// Changed ends the sessions and tokens of an account whose password was set, or that was disabled or deleted.
 	Changed func(ctx context.Context, account store.AccountID, name string)
 	Status  func() Status
@@ -96,7 +96,7 @@ type Admin struct{ Config }
 // New returns the handlers.
 func New(c Config) (*Admin, error) {
 	if c.Domain.IsZero() || c.Sessions == nil || c.Accounts == nil || c.Directory == nil || c.Contacts == nil || c.Keys == nil ||
-		c.Services == nil || c.Audit == nil || c.Changed == nil || c.Recall == nil || c.Status == nil {
+		c.Services == nil || c.Audit == nil || c.Changed == nil || c.Moderate == nil || c.Status == nil {
 		return nil, errors.New("admin: a required part is missing")
 	}
 	if c.Now == nil {
@@ -120,7 +120,7 @@ func (a *Admin) Routes() []router.IQRoute {
 		a.route(stanza.TypeSet, "kick", a.kick),
 		a.route(stanza.TypeSet, "create-key", a.createKey),
 		a.route(stanza.TypeSet, "revoke-key", a.revokeKey),
-		a.route(stanza.TypeSet, "recall", a.recall),
+		a.route(stanza.TypeSet, "moderate", a.moderate),
 		a.route(stanza.TypeGet, "status", a.status),
 		{Target: router.ToOwnAccount, Type: stanza.TypeGet, Space: Namespace, Local: "sessions", Feature: "-", Handle: a.ownSessions},
 		{Target: router.ToServer, Type: stanza.TypeGet, Space: NamespacePresence, Local: "query", Handle: a.presence},

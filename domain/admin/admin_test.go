@@ -93,8 +93,8 @@ func newHouse(t *testing.T) *house {
 	h.admin, err = New(Config{
 		Domain: domain, Sessions: h.sessions, Accounts: h, Directory: h, Contacts: h, Keys: h, Services: services{}, Audit: h,
 		Changed: func(context.Context, store.AccountID, string) { _ = h.did("changed") },
-		Recall: func(_ context.Context, _ uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-			_ = h.did("recall " + iq.Payload[0].Attr("id"))
+		Moderate: func(_ context.Context, _ uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+			_ = h.did("moderate " + iq.Payload[0].Attr("id"))
 			return nil, nil
 		},
 		Status: func() Status { return Status{Version: "v", State: "ready"} },
@@ -168,7 +168,7 @@ func TestAudit(t *testing.T) {
 		{element("kick", "name", "romeo", "resource", "orchard"), "session.kick romeo@montague.lit/orchard", nil},
 		{element("create-key", "name", "k").With(element("scope").WithText("message.send")), "key.create k", []string{"key k"}},
 		{element("revoke-key", "id", "id"), "key.revoke crm", []string{"forget id"}},
-		{element("recall", "id", "x"), "message.recall x", []string{"recall x"}},
+		{element("moderate", "id", "x"), "message.moderate x", []string{"moderate x"}},
 	} {
 		for from, actor := range map[string]string{nurse: "nurse@montague.lit", "montague.lit/key": "key:crm"} {
 			h := newHouse(t)

@@ -65,7 +65,7 @@ type Config struct {
 	// Changed is told of an account that has something new, after a stored message was let go on; nil tells nobody. It runs on the
 	// committer's goroutine and must not block.
 	Changed func(account uint64) `yaml:"-"`
-	// Copy gives what an administrator recalled in somebody's name to that person's devices, as carbons; nil gives it to none.
+	// Copy gives what an administrator moderated in somebody's name to that person's devices, as carbons; nil gives it to none.
 	Copy func(ctx context.Context, e *router.Envelope) `yaml:"-"`
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time `yaml:"-"`
@@ -94,9 +94,9 @@ type Config struct {
 	CursorAccounts int `yaml:"cursor_accounts" default:"100000" min:"1"`
 	// EditWindow is how long a message may be edited (XEP-0308) after it was sent; default 0, for ever. Beyond it: <not-acceptable/>.
 	EditWindow time.Duration `yaml:"edit_window" default:"0s"`
-	// RecallWindow is how long a message may be recalled (XEP-0424) after it was sent; default 2 m, negative for ever. Beyond it: <not-acceptable/>.
-	// Administrators may recall at any time.
-	RecallWindow time.Duration `yaml:"recall_window" default:"2m"`
+	// RetractWindow is how long a message may be retracted (XEP-0424) after it was sent; default 2 m, negative for ever. Beyond it: <not-acceptable/>.
+	// Administrators may moderate at any time.
+	RetractWindow time.Duration `yaml:"retract_window" default:"2m"`
 	// QueryRate and QueryBurst are each account's budget for history queries: tokens a second, and the most that is
 	// saved up. A query costs one token and one more for every 100 messages read. Defaults 10 and 100.
 	QueryRate  float64 `yaml:"query_rate" default:"10"`
@@ -117,8 +117,8 @@ func (c *Config) defaults() {
 	if c.GatherTime == 0 {
 		c.GatherTime = 500 * time.Microsecond
 	}
-	if c.RecallWindow == 0 {
-		c.RecallWindow = 2 * time.Minute
+	if c.RetractWindow == 0 {
+		c.RetractWindow = 2 * time.Minute
 	}
 	orDefault(&c.QueryRate, 10)
 	orDefault(&c.QueryBurst, 100)

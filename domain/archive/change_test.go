@@ -116,7 +116,7 @@ func TestReadMarkers(t *testing.T) {
 	})
 }
 
-// A marker, an edit and a recall find what they are about in the same batch too, and what is in between keeps its order.
+// A marker, an edit and a retraction find what they are about in the same batch too, and what is in between keeps its order.
 func TestReferencesWithinABatch(t *testing.T) {
 	logs(t, func(t *testing.T, log store.MessageLog) {
 		h := newHouse(t, log)
@@ -146,8 +146,8 @@ func TestReferencesWithinABatch(t *testing.T) {
 	})
 }
 
-// Who may edit and recall what, and until when. A refusal is in turn, and takes no number.
-func TestEditAndRecall(t *testing.T) {
+// Who may edit and retract what, and until when. A refusal is in turn, and takes no number.
+func TestEditAndRetract(t *testing.T) {
 	logs(t, func(t *testing.T, log store.MessageLog) {
 		now := time.Now()
 		var mu sync.Mutex // guards now

@@ -98,7 +98,7 @@ func classify(s *stanza.Stanza) class {
 			switch e.Local {
 			case "no-store", "no-permanent-store":
 				if s.Child(nsRetract, "retract") != nil {
-					continue // what is to be taken out is in the log, so its recall has to come there
+					continue // what is to be taken out is in the log, so its retraction has to come there
 				}
 				// XEP-0334 §4.1, §4.2. The log keeps what it gets, so the second hint cannot be honoured by less.
 				return transient

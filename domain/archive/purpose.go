@@ -24,7 +24,7 @@ type reference struct {
 	edit, recall string
 	// essential: the message says something beside its markers, and so is stored also when they move nothing.
 	essential bool
-	// admin: the sender may recall at any time. by is the administrator who recalls in the sender's name, zero for the sender.
+	// admin: the sender may retract at any time. by is the administrator who moderates in the sender's name, zero for the sender.
 	admin bool
 	by    jid.JID
 

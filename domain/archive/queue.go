@@ -21,7 +21,7 @@ type entry struct {
 	message store.Append
 	// about is what it says about earlier messages, nil for nothing.
 	about *reference
-	// moderation: it is the archive's own word, see Recall, and passes no further stage.
+	// moderation: it is the archive's own word, see Moderate, and passes no further stage.
 	moderation bool
 }
 

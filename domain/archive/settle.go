@@ -100,7 +100,7 @@ func (a *Archive) judge(ctx context.Context, next *entry) (*stanza.Error, error)
 		}
 		return nil, nil
 	}
-	if window := a.config.RecallWindow; window > 0 && age > window && !r.admin {
+	if window := a.config.RetractWindow; window > 0 && age > window && !r.admin {
 		return recallTooLate, nil
 	}
 	m.Retracts = target.ID
@@ -150,7 +150,7 @@ func tombstone(m *store.Message, recall *stanza.Stanza, by jid.JID, at time.Time
 	return xmlstream.Marshal(nil, left), nil
 }
 
-// administers reports whether a source may recall at any time.
+// administers reports whether a source may retract at any time.
 func administers(s router.Source) bool {
 	admin, ok := s.(interface{ Admin() bool })
 	return ok && admin.Admin()

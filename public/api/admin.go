@@ -37,7 +37,7 @@ func (a *API) change(ctx context.Context, e stanza.Element) (*none, error) {
 	return &none{}, nil
 }
 
-func (a *API) adminRecall(ctx context.Context, in *struct {
+func (a *API) adminModerate(ctx context.Context, in *struct {
 	ID     string `path:"id" maxLength:"64" doc:"The server's identity of the message."`
 	Reason string `query:"reason" maxLength:"1024" doc:"Shown to both parties."`
 }) (*none, error) {
@@ -47,7 +47,7 @@ func (a *API) adminRecall(ctx context.Context, in *struct {
 	if _, ok := a.config.ParseStanzaID(in.ID); !ok {
 		return nil, notFound
 	}
-	e := stanza.New(nsAdmin, "recall", "id", in.ID)
+	e := stanza.New(nsAdmin, "moderate", "id", in.ID)
 	if in.Reason != "" {
 		e = e.With(stanza.New(nsAdmin, "reason").WithText(in.Reason))
 	}

@@ -122,8 +122,8 @@ func (a *API) sendMessage(ctx context.Context, in *struct{ Body NewMessage }) (*
 	switch in.Body.Content.Kind {
 	case content.Delivered, content.Read, content.Typing, content.Retracted, content.Other:
 		return nil, wrongField("body.content.kind", "it is not one that is sent as a message")
-	case content.Edit, content.Recall:
-		return nil, wrongField("body.content.kind", "messages are edited and recalled by PUT and DELETE of the message")
+	case content.Edit, content.Retract:
+		return nil, wrongField("body.content.kind", "messages are edited and retracted by PUT and DELETE of the message")
 	}
 	to, err := bare("body.to", in.Body.To)
 	if err != nil {
@@ -218,21 +218,21 @@ func (a *API) editMessage(ctx context.Context, in *struct {
 	return a.say(ctx, a.caller(ctx, false), m.Recipient.JID, in.Body.ClientID, c)
 }
 
-func (a *API) recallMessage(ctx context.Context, in *struct {
+func (a *API) retractMessage(ctx context.Context, in *struct {
 	ID       string `path:"id" maxLength:"64"`
-	ClientID string `query:"client_id" maxLength:"128" doc:"Of the recall, which is a message of its own; made from the message's when it is not given."`
+	ClientID string `query:"client_id" maxLength:"128" doc:"Of the retraction, which is a message of its own; made from the message's when it is not given."`
 }) (*body[Sent], error) {
 	m, target, err := a.own(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	if in.ClientID == "" {
-		in.ClientID = "recall-" + in.ID // so that repeating it has one effect
+		in.ClientID = "retract-" + in.ID // so that repeating it has one effect
 	}
 	if !stanza.ValidText(in.ClientID) {
 		return nil, wrongField("query.client_id", "it has characters that XML cannot carry")
 	}
-	return a.say(ctx, a.caller(ctx, false), m.Recipient.JID, in.ClientID, content.Content{Kind: content.Recall, Target: target})
+	return a.say(ctx, a.caller(ctx, false), m.Recipient.JID, in.ClientID, content.Content{Kind: content.Retract, Target: target})
 }
 
 // owner is whose view of the store the caller has.

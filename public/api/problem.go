@@ -90,7 +90,7 @@ var meanings = []struct {
 	{CodeLoginFailed, 401, "The name or the password is wrong, or the refresh token is not good any more."},
 	{CodeInsecure, 403, "Passwords are taken over TLS only."},
 	{CodeScope, 403, "The token may not do this."},
-	{CodeForbidden, 403, "The server's rules do not allow it, such as a recall that comes too late."},
+	{CodeForbidden, 403, "The server's rules do not allow it, such as a retraction that comes too late."},
 	{CodeOrigin, 403, "Web pages of that origin may not use the API."},
 	{CodeNotFound, 404, "There is no such thing, or it is not for you to see."},
 	{CodeNoAddress, 404, "Nobody can be reached at that address."},

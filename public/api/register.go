@@ -103,8 +103,8 @@ func (a *API) talkRoutes(h huma.API) {
 	add(a, h, route{id: "getMessage", method: "GET", path: "/v1/messages/{id}", tag: inMessages, scopes: userScopes, summary: "Read a message"}, a.getMessage)
 	add(a, h, route{id: "editMessage", method: "PUT", path: "/v1/messages/{id}", tag: inMessages, scopes: userScopes, summary: "Edit one's own message",
 		about: "The edit is a message with a number of its own (XEP-0308)."}, a.editMessage)
-	add(a, h, route{id: "recallMessage", method: "DELETE", path: "/v1/messages/{id}", tag: inMessages, scopes: userScopes, status: http.StatusOK, summary: "Recall one's own message",
-		about: "Its content is taken out of the store. The recall is a message with a number of its own (XEP-0424). It is refused when it comes too late."}, a.recallMessage)
+	add(a, h, route{id: "retractMessage", method: "DELETE", path: "/v1/messages/{id}", tag: inMessages, scopes: userScopes, status: http.StatusOK, summary: "Retract one's own message",
+		about: "Its content is taken out of the store. The retraction is a message with a number of its own (XEP-0424). It is refused when it comes too late."}, a.retractMessage)
 	add(a, h, route{id: "listConversations", method: "GET", path: "/v1/conversations", tag: inConversations, scopes: userScopes, tagged: true, summary: "List conversations",
 		about: "The one with the newest message first."}, a.listConversations)
 	add(a, h, route{id: "getConversation", method: "GET", path: "/v1/conversations/{jid}", tag: inConversations, scopes: userScopes, tagged: true, summary: "Read a conversation's state"}, a.getConversation)
@@ -162,7 +162,7 @@ func (a *API) adminRoutes(h huma.API) {
 			about: "Sessions and tokens of the account end."}, func(r route) { add(a, h, r, a.setPassword) }},
 		{route{id: "userSessions", method: "GET", path: "/v1/admin/users/{name}/sessions", summary: "List an account's connections"}, func(r route) { add(a, h, r, a.userSessions) }},
 		{route{id: "kickUser", method: "DELETE", path: "/v1/admin/users/{name}/sessions", status: 204, summary: "End an account's connections"}, func(r route) { add(a, h, r, a.kickUser) }},
-		{route{id: "adminRecall", method: "DELETE", path: "/v1/admin/messages/{id}", status: 204, summary: "Recall anybody's message"}, func(r route) { add(a, h, r, a.adminRecall) }},
+		{route{id: "adminModerate", method: "DELETE", path: "/v1/admin/messages/{id}", status: 204, summary: "Moderate anybody's message"}, func(r route) { add(a, h, r, a.adminModerate) }},
 		{route{id: "listKeys", method: "GET", path: "/v1/admin/keys", summary: "List service keys"}, func(r route) { add(a, h, r, a.listKeys) }},
 		{route{id: "createKey", method: "POST", path: "/v1/admin/keys", status: 201, summary: "Make a service key"}, func(r route) { add(a, h, r, a.createKey) }},
 		{route{id: "revokeKey", method: "DELETE", path: "/v1/admin/keys/{id}", status: 204, summary: "Revoke a service key"}, func(r route) { add(a, h, r, a.revokeKey) }},

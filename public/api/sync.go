@@ -14,7 +14,7 @@ type Changes struct {
 	Cursor        string         `json:"cursor" doc:"Where the next call goes on. Keep it when all of the page was kept, and not before."`
 	More          bool           `json:"more" doc:"The next call will have something at once."`
 	First         bool           `json:"first" doc:"A first sync begins: throw away what you hold of conversations, roster, profiles and settings."`
-	Messages      []Message      `json:"messages" doc:"In the order of the log, which is that of the numbers within each conversation. Edits, recalls and marks are messages, too."`
+	Messages      []Message      `json:"messages" doc:"In the order of the log, which is that of the numbers within each conversation. Edits, retractions and marks are messages, too."`
 	Conversations []Conversation `json:"conversations" doc:"Those that the messages belong to, or whose settings have changed, as they are now."`
 	Roster        []Contact      `json:"roster" doc:"Contacts that are new or have changed."`
 	RosterAll     bool           `json:"roster_all" doc:"These are all contacts that there are."`

@@ -213,7 +213,7 @@ func TestModeration(t *testing.T) {
 		require.Equal(t, "retracted", m.at("content", "kind"), m.text)
 		require.NotContains(t, m.text, "bad")
 	}
-	require.Equal(t, "message.recall", w.ask("nurse", "GET", "/v1/admin/audit", nil).at("entries", 0, "action"))
+	require.Equal(t, "message.moderate", w.ask("nurse", "GET", "/v1/admin/audit", nil).at("entries", 0, "action"))
 }
 
 // TestOrigins: pages of listed origins may use the API, others may not, and no page gets credentials.

@@ -58,17 +58,17 @@ func TestConversation(t *testing.T) {
 	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/read", map[string]any{"number": 99999}).status)
 	require.EqualValues(t, 0, marks("juliet", "romeo").at("unread"))
 
-	// Edit and recall, each with a number of its own.
+	// Edit and retract, each with a number of its own.
 	edit := w.ask("romeo", "PUT", "/v1/messages/"+ids[4], map[string]any{"client_id": "e1", "content": text("message five")})
 	require.Equal(t, 200, edit.status, edit.text)
 	m := w.ask("juliet", "GET", "/v1/messages/"+edit.at("id").(string), nil)
 	require.Equal(t, "edit", m.at("content", "kind"), m.text)
 	require.Equal(t, "m4", m.at("content", "target"))
-	recall := w.ask("romeo", "DELETE", "/v1/messages/"+ids[3], nil)
-	require.Equal(t, 200, recall.status, recall.text)
-	require.Greater(t, recall.at("number"), edit.at("number"))
+	retracted := w.ask("romeo", "DELETE", "/v1/messages/"+ids[3], nil)
+	require.Equal(t, 200, retracted.status, retracted.text)
+	require.Greater(t, retracted.at("number"), edit.at("number"))
 	again := w.ask("romeo", "DELETE", "/v1/messages/"+ids[3], nil)
-	require.Equal(t, recall.at("id"), again.at("id"), "repeating it has one effect")
+	require.Equal(t, retracted.at("id"), again.at("id"), "repeating it has one effect")
 	gone := w.ask("juliet", "GET", "/v1/messages/"+ids[3], nil)
 	require.Equal(t, "retracted", gone.at("content", "kind"), gone.text)
 	require.NotContains(t, gone.text, "message 4")
@@ -120,7 +120,7 @@ func TestKinds(t *testing.T) {
 	}
 	for _, bad := range []map[string]any{
 		{"kind": "text"}, {"kind": "text", "text": "x", "location": map[string]any{"latitude": 1, "longitude": 1}}, {"kind": "image"}, {"kind": "poem", "text": "x"},
-		{"kind": "image", "attachment": map[string]any{"url": "javascript:alert(1)"}}, {"kind": "read", "target": "first"}, {"kind": "typing"}, {"kind": "recall", "target": "first"},
+		{"kind": "image", "attachment": map[string]any{"url": "javascript:alert(1)"}}, {"kind": "read", "target": "first"}, {"kind": "typing"}, {"kind": "retract", "target": "first"},
 		{"kind": "text", "text": "\u0001"},
 	} {
 		r := w.ask("juliet", "POST", "/v1/messages", map[string]any{"client_id": "bad", "to": "romeo@localhost", "content": bad})

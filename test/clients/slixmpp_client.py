@@ -33,7 +33,7 @@ def placed(xml, bare, **more):
         return
     stanza_id = next((e.get("id") for e in xml.findall("{urn:xmpp:sid:0}stanza-id") if e.get("by") == bare), None)
     about = {kind: e.get("id") for kind, name in (
-        ("edit", "{urn:xmpp:message-correct:0}replace"), ("recall", "{urn:xmpp:message-retract:1}retract"),
+        ("edit", "{urn:xmpp:message-correct:0}replace"), ("retract", "{urn:xmpp:message-retract:1}retract"),
         ("read", "{urn:xmpp:chat-markers:0}displayed"), ("delivered", "{urn:xmpp:receipts}received"),
         ("retracted", "{urn:xmpp:message-retract:1}retracted")) if (e := xml.find(name)) is not None}
     kind, target = next(iter(about.items()), ("text", ""))

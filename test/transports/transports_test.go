@@ -87,7 +87,7 @@ func (d *xmlTransport) say(to jid.JID, id string, what content.Content, _ entry)
 	switch what.Kind {
 	case content.Edit:
 		children = append(children, "<replace xmlns='urn:xmpp:message-correct:0' id='"+what.Target+"'/>")
-	case content.Recall:
+	case content.Retract:
 		children = append(children, "<retract xmlns='urn:xmpp:message-retract:1' id='"+what.Target+"'/>")
 	case content.Read:
 		children = append(children, "<displayed xmlns='urn:xmpp:chat-markers:0' id='"+what.Target+"'/>")
@@ -140,8 +140,8 @@ func (d *httpTransport) say(to jid.JID, id string, what content.Content, origina
 	switch what.Kind {
 	case content.Edit:
 		r, err = d.api.Edit(wait(d.t), original.stanzaID, id, content.Content{Kind: content.Text, Text: what.Text})
-	case content.Recall:
-		r, err = d.api.Recall(wait(d.t), original.stanzaID)
+	case content.Retract:
+		r, err = d.api.Retract(wait(d.t), original.stanzaID)
 		id = r.ClientID
 	case content.Read:
 		err = d.api.MarkRead(wait(d.t), to.String(), original.number)
@@ -224,7 +224,7 @@ func TestThreeTransports(t *testing.T) {
 			said(you, me, answering, content.Content{Kind: content.Read, Target: kept.id}, kept)
 			said(me, you, d, content.Content{Kind: content.Edit, Target: kept.id, Text: "edited by " + d.name()}, kept)
 			gone := said(me, you, d, text("taken back by "+d.name()), entry{})
-			said(me, you, d, content.Content{Kind: content.Recall, Target: gone.id}, gone)
+			said(me, you, d, content.Content{Kind: content.Retract, Target: gone.id}, gone)
 			said(you, me, answering, text("answered by "+answering.name()), entry{})
 		}
 	}
@@ -236,7 +236,7 @@ func requireHistories(t *testing.T, transports map[jid.JID][]transport, all []en
 	t.Helper()
 	want := slices.Clone(all)
 	for _, e := range all { // of a retracted message, a tombstone with its number is left
-		if i := slices.IndexFunc(want, func(o entry) bool { return e.kind == "recall" && o.id == e.target }); i >= 0 {
+		if i := slices.IndexFunc(want, func(o entry) bool { return e.kind == "retract" && o.id == e.target }); i >= 0 {
 			want[i].kind, want[i].target, want[i].content = "retracted", e.id, ""
 		}
 	}

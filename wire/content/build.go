@@ -18,7 +18,7 @@ func Build(c Content) ([]stanza.Element, error) {
 		return nil, err
 	}
 	switch c.Kind {
-	case Recall: // XEP-0424 §3
+	case Retract: // XEP-0424 §3
 		return []stanza.Element{stanza.New(nsRetract, "retract", "id", c.Target)}, nil
 	case Reaction: // XEP-0444 §3
 		e := stanza.New(nsReactions, "reactions", "id", c.Target)

@@ -33,14 +33,14 @@ const (
 	Forward  Kind = "forward"
 	Notice   Kind = "notice"
 	Custom   Kind = "custom"
-	// Edit, Recall and Reaction are about another message; Delivered and Read are marks; Typing is a transient signal.
+	// Edit, Retract and Reaction are about another message; Delivered and Read are marks; Typing is a transient signal.
 	Edit      Kind = "edit"
-	Recall    Kind = "recall"
+	Retract   Kind = "retract"
 	Reaction  Kind = "reaction"
 	Delivered Kind = "delivered"
 	Read      Kind = "read"
 	Typing    Kind = "typing"
-	// Retracted is what is left of a message that was recalled.
+	// Retracted is what is left of a message that was retracted.
 	Retracted Kind = "retracted"
 	// Other is a message that has none of these.
 	Other Kind = "other"
@@ -65,8 +65,8 @@ type Content struct {
 	// ReplyTo and Mentions may go with any kind that has a text.
 	ReplyTo  *Reply    `json:"reply_to,omitempty"`
 	Mentions []Mention `json:"mentions,omitempty"`
-	// Target is the id of the message that an edit, recall, reaction or mark is about: its client-made id (origin-id, or stanza id).
-	// What is left of a recalled message has that of the recall.
+	// Target is the id of the message that an edit, retraction, reaction or mark is about: its client-made id (origin-id, or stanza id).
+	// What is left of a retracted message has that of the retraction.
 	Target string `json:"target,omitempty"`
 	// Becomes is, in an edit, the kind of what takes the place of the target, of which the other fields are; "" stands for Text.
 	Becomes Kind `json:"becomes,omitempty"`

@@ -49,7 +49,7 @@ func TestExamples(t *testing.T) {
 		require.True(t, s.Equal(&stanza.Stanza{Kind: stanza.Message, Payload: built}),
 			"%s\n%s", m[1], xmlstream.Marshal(nil, &stanza.Stanza{Kind: stanza.Message, Payload: built}))
 	}
-	for _, k := range []Kind{Text, Image, Voice, Location, Code, Card, Forward, Notice, Custom, Edit, Recall, Reaction, Delivered, Read, Typing, Retracted} {
+	for _, k := range []Kind{Text, Image, Voice, Location, Code, Card, Forward, Notice, Custom, Edit, Retract, Reaction, Delivered, Read, Typing, Retracted} {
 		require.True(t, kinds[k], "%s has no example", k)
 	}
 }

@@ -59,7 +59,7 @@ func parse(p *payload, depth int) Content {
 		return Content{Kind: Retracted, Target: validID(e.Attr("id"))}
 	}
 	if id := p.identified(nsRetract, "retract"); id != "" {
-		return Content{Kind: Recall, Target: id}
+		return Content{Kind: Retract, Target: id}
 	}
 	if e := p.child(nsReactions, "reactions"); e != nil && validID(e.Attr("id")) != "" {
 		return Content{Kind: Reaction, Target: e.Attr("id"), Reactions: reactions(e)}

@@ -122,12 +122,12 @@ func (k *checker) content(c *Content, at string, depth int) {
 		k.custom(c.Custom, at+"custom.")
 	case Reaction:
 		k.reactions(c.Reactions, at+"reactions")
-	case Recall, Delivered, Read, Typing:
+	case Retract, Delivered, Read, Typing:
 	default:
 		k.fail(at+"kind", "is not known")
 	}
 	switch c.Kind {
-	case Edit, Recall, Reaction, Delivered, Read:
+	case Edit, Retract, Reaction, Delivered, Read:
 		k.id(c.Target, at+"target")
 	}
 	k.mentions(c, at+"mentions")
@@ -139,7 +139,7 @@ func (k *checker) content(c *Content, at string, depth int) {
 
 // fields asks that nothing is there that the kind does not have.
 func (k *checker) fields(c *Content, kind Kind, at string) {
-	about := c.Kind == Edit || kind == Recall || kind == Reaction || kind == Delivered || kind == Read
+	about := c.Kind == Edit || kind == Retract || kind == Reaction || kind == Delivered || kind == Read
 	for _, f := range [...]struct {
 		name       string
 		there, may bool

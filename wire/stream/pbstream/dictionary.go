@@ -160,7 +160,7 @@ var words = [...]string{
 	"HT-SHA-256-EXPR", "HT-SHA-256-NONE", "position", "sync", "cursor", "more", "roster", "profile", "devices", // 281
 	"settings", "muted-until", "pinned", "read", "delivered", "peer-read", "peer-delivered", "unread", // 289
 	"geoloc", "lat", "lon", "description", "length", "card", "notice", "custom", "language", "forward", // 299
-	"recall", "recalled", "moderated", "seconds", "reconnect", "conversations", // 305
+	"moderate", "moderated", "seconds", "reconnect", "conversations", // 304
 }
 
 // longestWord is the length of the longest entry of words; TestDictionary holds it to that.

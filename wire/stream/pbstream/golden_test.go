@@ -54,7 +54,7 @@ var golden = []vector{
 	{"carbon", strings.Replace(carbonMessage, text60, "Hello", 1), nil},
 	{"archive result", strings.Replace(resultMessage, text60, "Hello", 1), nil},
 	{"forwarded message", "<message to='juliet@example.org' type='chat' id='m3'><body>Look</body><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='nurse@example.org' type='chat'><body>Hi</body></message></forwarded></message>", nil},
-	{"recall", "<message to='juliet@example.org' type='chat' id='m4'><retract xmlns='urn:xmpp:message-retract:1' id='m1'/></message>", nil},
+	{"retraction", "<message to='juliet@example.org' type='chat' id='m4'><retract xmlns='urn:xmpp:message-retract:1' id='m1'/></message>", nil},
 	{"reply that mentions somebody", "<message to='romeo@example.org' type='chat' id='m5'><body>&gt; Hello&#10;Hi Romeo</body><reply xmlns='urn:xmpp:reply:0' to='romeo@example.org/phone' id='m1'/>" +
 		"<fallback xmlns='urn:xmpp:fallback:0' for='urn:xmpp:reply:0'><body start='0' end='8'/></fallback>" +
 		"<reference xmlns='urn:xmpp:reference:0' type='mention' begin='11' end='16' uri='xmpp:romeo@example.org'/></message>", nil},

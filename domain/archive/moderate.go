@@ -18,69 +18,69 @@ import (
 // nsAdmin qualifies what administrators ask of the domain.
 const nsAdmin = "urn:posthouse:admin:1"
 
-// maxReason is how many bytes the reason of a recall may have.
+// maxReason is how many bytes the reason of a moderation may have.
 const maxReason = 1024
 
-// Recalled tells what a recall did.
-type Recalled struct {
-	// Message is the retraction, and Number its number in the conversation; Original is what was recalled.
+// Moderated tells what a moderation did.
+type Moderated struct {
+	// Message is the retraction, and Number its number in the conversation; Original is what was moderated.
 	Message, Original uint64
 	Number            uint64
 	// Sender and Recipient are the parties of the conversation, as the original has them.
 	Sender, Recipient jid.JID
 }
 
-// AnswerRecall answers <recall xmlns='urn:posthouse:admin:1' id='STANZA-ID'><reason/></recall>, which names a message of any conversation.
+// AnswerModerate answers <moderate xmlns='urn:posthouse:admin:1' id='STANZA-ID'><reason/></moderate>, which names a message of any conversation.
 // It does not ask who may: whoever routes to it lets only administrators come here.
-func (a *Archive) AnswerRecall(ctx context.Context, _ uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-	request := iq.Child(nsAdmin, "recall")
+func (a *Archive) AnswerModerate(ctx context.Context, _ uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+	request := iq.Child(nsAdmin, "moderate")
 	if request == nil {
-		return nil, badQuery("There is no recall.")
+		return nil, badQuery("There is no <moderate/>.")
 	}
-	done, refusal := a.Recall(ctx, iq.From.Bare(), request.Attr("id"), request.ChildText(nsAdmin, "reason"))
+	done, refusal := a.Moderate(ctx, iq.From.Bare(), request.Attr("id"), request.ChildText(nsAdmin, "reason"))
 	if refusal != nil {
 		return nil, refusal
 	}
-	return []stanza.Element{stanza.New(nsAdmin, "recalled", "id", a.StanzaID(done.Original), "by", a.StanzaID(done.Message))}, nil
+	return []stanza.Element{stanza.New(nsAdmin, "moderated", "id", a.StanzaID(done.Original), "by", a.StanzaID(done.Message))}, nil
 }
 
-// Recall takes the content out of a stored message in the name of its sender, on the word of an administrator, and returns when that
+// Moderate takes the content out of a stored message in the name of its sender, on the word of an administrator, and returns when that
 // is durable and was delivered. The retraction goes the way of any message in that conversation, with its own number, from the
 // sender's address to the recipient; it says by whom it was moderated (XEP-0425 §4), which no client can claim.
 // reason, "" for none, is shown to both parties.
-func (a *Archive) Recall(ctx context.Context, by jid.JID, stanzaID, reason string) (Recalled, *stanza.Error) {
+func (a *Archive) Moderate(ctx context.Context, by jid.JID, stanzaID, reason string) (Moderated, *stanza.Error) {
 	id, ok := a.ParseStanzaID(stanzaID)
 	if !ok {
-		return Recalled{}, notThere
+		return Moderated{}, notThere
 	}
 	if len(reason) > maxReason || !stanza.ValidText(reason) {
-		return Recalled{}, badQuery("The reason is too long, or no text.")
+		return Moderated{}, badQuery("The reason is too long, or no text.")
 	}
 	next, err := a.moderation(ctx, by, store.MessageID(id), reason)
 	switch {
 	case errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged):
-		return Recalled{}, notThere
+		return Moderated{}, notThere
 	case err != nil:
-		return Recalled{}, a.failed("recall a message", 0, err)
+		return Moderated{}, a.failed("moderate a message", 0, err)
 	}
 	done := make(chan router.Receipt, 1)
 	next.envelope.Done = func(e *router.Envelope) { done <- e.Receipt }
 	if !a.queue.put(ctx, next) {
-		return Recalled{}, unanswered
+		return Moderated{}, unanswered
 	}
 	select {
 	case r := <-done:
 		if r.Err != nil {
-			return Recalled{}, r.Err
+			return Moderated{}, r.Err
 		}
 		m := &next.message
-		return Recalled{Message: r.ID, Original: id, Number: r.Seq, Sender: m.Sender.JID, Recipient: m.Recipient.JID}, nil
+		return Moderated{Message: r.ID, Original: id, Number: r.Seq, Sender: m.Sender.JID, Recipient: m.Recipient.JID}, nil
 	case <-ctx.Done():
-		return Recalled{}, unanswered // it may yet happen
+		return Moderated{}, unanswered // it may yet happen
 	}
 }
 
-// moderation makes the entry of a recall.
+// moderation makes the entry of a moderation.
 func (a *Archive) moderation(ctx context.Context, by jid.JID, id store.MessageID, reason string) (*entry, error) {
 	original, err := a.log.Message(ctx, id)
 	if err != nil {
@@ -120,10 +120,10 @@ func (a *Archive) moderation(ctx context.Context, by jid.JID, id store.MessageID
 	return next, a.seekEdits(ctx, next.about, s, next.accepted)
 }
 
-// deliverTimeout bounds looking the parties of a recall up.
+// deliverTimeout bounds looking the parties of a moderated message up.
 const deliverTimeout = 10 * time.Second
 
-// deliverModeration gives a recall to both parties, as far as the accounts are still those of then.
+// deliverModeration gives a moderation to both parties, as far as the accounts are still those of then.
 func (a *Archive) deliverModeration(ctx context.Context, next *entry) {
 	e, m := next.envelope, &next.message
 	if a.config.Copy != nil && a.still(ctx, m.Sender) {

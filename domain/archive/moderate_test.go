@@ -19,13 +19,13 @@ type moderator struct{ source }
 
 func (moderator) Admin() bool { return true }
 
-// An administrator's recall is said in the conversation of those it concerns, durable and numbered, and reaches both.
-func TestRecallByAdministrator(t *testing.T) {
+// An administrator's moderation is said in the conversation of those it concerns, durable and numbered, and reaches both.
+func TestModerate(t *testing.T) {
 	logs(t, func(t *testing.T, log store.MessageLog) {
 		var copies []*router.Envelope
 		changed := make(chan uint64, 100)
 		h := newHouse(t, log, func(c *Config) {
-			c.RecallWindow = time.Nanosecond
+			c.RetractWindow = time.Nanosecond
 			c.Copy = func(_ context.Context, e *router.Envelope) { copies = append(copies, e) }
 			c.Changed = func(account uint64) { changed <- account }
 		})
@@ -34,7 +34,7 @@ func TestRecallByAdministrator(t *testing.T) {
 		h.seen()
 		require.ElementsMatch(t, []uint64{romeo, juliet}, []uint64{<-changed, <-changed})
 		admin := jid.MustParse("prince@verona.example")
-		done, refusal := h.Recall(t.Context(), admin, h.StanzaID(r.ID), "Banned.")
+		done, refusal := h.Moderate(t.Context(), admin, h.StanzaID(r.ID), "Banned.")
 		require.Nil(t, refusal)
 		require.EqualValues(t, 2, done.Number)
 		require.Equal(t, r.ID, done.Original)
@@ -62,15 +62,15 @@ func TestRecallByAdministrator(t *testing.T) {
 		require.Equal(t, admin.String(), left.Child(nsRetract, "retracted").Child(nsModerate, "moderated").Attr("by"))
 
 		for _, id := range []string{h.StanzaID(r.ID), h.StanzaID(1 << 40), "nonsense", ""} {
-			_, refusal = h.Recall(t.Context(), admin, id, "")
+			_, refusal = h.Moderate(t.Context(), admin, id, "")
 			require.Equal(t, stanza.ItemNotFound, refusal.Condition, "%q", id)
 		}
-		iq := parse(t, "<iq xmlns='jabber:client' type='set' id='1' from='prince@verona.example/x'><recall xmlns='urn:posthouse:admin:1' id='"+h.StanzaID(done.Message)+"'/></iq>")
-		result, refusal := h.AnswerRecall(t.Context(), 9, iq)
+		iq := parse(t, "<iq xmlns='jabber:client' type='set' id='1' from='prince@verona.example/x'><moderate xmlns='urn:posthouse:admin:1' id='"+h.StanzaID(done.Message)+"'/></iq>")
+		result, refusal := h.AnswerModerate(t.Context(), 9, iq)
 		require.Nil(t, refusal)
 		require.Equal(t, h.StanzaID(done.Message), result[0].Attr("id"))
 
-		// What administrators say themselves they may recall at any time.
+		// What administrators say themselves they may retract at any time.
 		late := h.say(t, orchard, named("m2", chat("juliet@verona.example", "late")))
 		require.Nil(t, late.Err)
 		require.Equal(t, stanza.NotAcceptable, h.say(t, orchard, chat("juliet@verona.example", "", retract("m2"))).Err.Condition)
@@ -82,25 +82,25 @@ func TestRecallByAdministrator(t *testing.T) {
 	})
 }
 
-// Who asks for a recall when the committer has ended, or goes away, is not kept.
-func TestRecallWithoutCommitter(t *testing.T) {
+// Who asks for a moderation when the committer has ended, or goes away, is not kept.
+func TestModerateWithoutCommitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, memory())
 		m := fill(t, h.log, noon, 1, withEverybody)[0]
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, refusal := h.Recall(ctx, jid.MustParse("prince@verona.example"), h.StanzaID(uint64(m.ID)), "")
+		_, refusal := h.Moderate(ctx, jid.MustParse("prince@verona.example"), h.StanzaID(uint64(m.ID)), "")
 		require.Equal(t, stanza.InternalServerError, refusal.Condition)
 		h.queue.end()
-		_, refusal = h.Recall(t.Context(), jid.MustParse("prince@verona.example"), h.StanzaID(uint64(m.ID)), "")
+		_, refusal = h.Moderate(t.Context(), jid.MustParse("prince@verona.example"), h.StanzaID(uint64(m.ID)), "")
 		require.Equal(t, stanza.InternalServerError, refusal.Condition)
 	})
 }
 
-// What was recalled is gone with all its edits, and with nobody else's.
-func TestRecallTakesEditsAlong(t *testing.T) {
+// What was retracted is gone with all its edits, and with nobody else's.
+func TestRetractionTakesEditsAlong(t *testing.T) {
 	logs(t, func(t *testing.T, log store.MessageLog) {
-		h := newHouse(t, log, func(c *Config) { c.RecallWindow = -1 })
+		h := newHouse(t, log, func(c *Config) { c.RetractWindow = -1 })
 		h.run(t)
 		to, back := "juliet@verona.example", "romeo@verona.example"
 		say := func(who string, s *stanza.Stanza) uint64 {
@@ -138,14 +138,14 @@ func TestRecallTakesEditsAlong(t *testing.T) {
 		require.Equal(t, []uint64{1, 2, last - 2}, gone())
 		// The administrator's does the same.
 		say(orchard, chat(to, "plain too", replace("m2")))
-		_, refusal := h.Recall(t.Context(), jid.MustParse("prince@verona.example"), h.StanzaID(m2), "")
+		_, refusal := h.Moderate(t.Context(), jid.MustParse("prince@verona.example"), h.StanzaID(m2), "")
 		require.Nil(t, refusal)
 		require.Equal(t, []uint64{1, 2, last - 2, last - 1, last + 1}, gone())
 	})
 }
 
-// An edit and its recall in one batch: the edit is stored first, so that the recall finds it.
-func TestRecallFindsEditsOfItsBatch(t *testing.T) {
+// An edit and its retraction in one batch: the edit is stored first, so that the retraction finds it.
+func TestRetractionFindsEditsOfItsBatch(t *testing.T) {
 	h := newHouse(t, memory())
 	who := from(orchard)
 	h.accept(t.Context(), who, named("m1", chat("juliet@verona.example", "one")))
@@ -160,10 +160,10 @@ func TestRecallFindsEditsOfItsBatch(t *testing.T) {
 	require.NotZero(t, all[1].Flags&store.Retracted)
 }
 
-// A recall of what is gone meanwhile, or that does not fit, is told to the administrator, and to nobody in whose name it would have been.
-func TestRecallRefusedByTheCommitter(t *testing.T) {
+// A moderation of what is gone meanwhile, or that does not fit, is told to the administrator, and to nobody in whose name it would have been.
+func TestModerateRefusedByTheCommitter(t *testing.T) {
 	full := false
-	h := newHouse(t, memory(), func(c *Config) { c.RecallWindow = -1 })
+	h := newHouse(t, memory(), func(c *Config) { c.RetractWindow = -1 })
 	h.log.before = func([]*store.Append, []store.DeliveryCursor) error {
 		if full {
 			return store.ErrFull
@@ -174,7 +174,7 @@ func TestRecallRefusedByTheCommitter(t *testing.T) {
 	r := h.say(t, orchard, named("m1", chat("juliet@verona.example", "x")))
 	h.seen()
 	full = true
-	_, refusal := h.Recall(t.Context(), jid.MustParse("prince@verona.example"), h.StanzaID(r.ID), "")
+	_, refusal := h.Moderate(t.Context(), jid.MustParse("prince@verona.example"), h.StanzaID(r.ID), "")
 	require.Equal(t, stanza.ResourceConstraint, refusal.Condition)
 	require.Empty(t, h.seen())
 }
