@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/posthouse-im/posthouse/inbox"
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/public/uplink"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
@@ -172,7 +173,8 @@ type API struct {
 	stopping  chan struct{} // closed by Stop
 	stop      sync.Once
 
-	byToken, byAddress, byLogin *limiter
+	byToken            *limit.Table[caller]
+	byAddress, byLogin *limit.Table[limit.Address]
 
 	mu      sync.Mutex              // guards waiting
 	waiting map[store.AccountID]int // requests that wait for news, by account
@@ -185,7 +187,9 @@ func New(c Config) (*API, error) {
 	}
 	a := &API{
 		config: c, log: c.Logger, now: c.Now, mux: http.NewServeMux(), metrics: newMetrics(c.Metrics), waiting: map[store.AccountID]int{}, stopping: make(chan struct{}),
-		byToken: newLimiter(c.Rate, c.Burst), byAddress: newLimiter(c.AddressRate, c.AddressBurst), byLogin: newLimiter(c.LoginRate, c.LoginBurst),
+		byToken:   limiter[caller](&c, c.Rate, c.Burst),
+		byAddress: limiter[limit.Address](&c, c.AddressRate, c.AddressBurst),
+		byLogin:   limiter[limit.Address](&c, c.LoginRate, c.LoginBurst),
 	}
 	return a, a.register()
 }

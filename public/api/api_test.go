@@ -202,24 +202,25 @@ func TestWait(t *testing.T) {
 
 // TestLimiter: so many at once, then one every period; keys do not concern each other, and there are not more of them than there may be.
 func TestLimiter(t *testing.T) {
-	l, now := newLimiter(2, 3), time.Unix(1000, 0)
+	now := time.Unix(1000, 0)
+	c := &Config{Now: func() time.Time { return now }}
+	l := limiter[string](c, 2, 3)
 	for range 3 {
-		require.Zero(t, l.take("a", now))
+		require.Zero(t, l.Take("a", 1))
 	}
-	require.Equal(t, 1, l.take("a", now))
-	require.Zero(t, l.take("b", now))
-	require.Zero(t, l.take("a", now.Add(500*time.Millisecond)))
-	require.NotZero(t, l.take("a", now.Add(500*time.Millisecond)))
-	require.Zero(t, newLimiter(-1, 0).take("a", now))
-	slow := newLimiter(0.1, 1)
-	require.Zero(t, slow.take("a", now))
-	require.Equal(t, 10, slow.take("a", now), "Retry-After is long enough")
-	for i := range 40 * maxKeys {
-		l.take(fmt.Sprint(i), now)
+	require.Equal(t, 1, limited(l.Take("a", 1)).Retry)
+	require.Zero(t, l.Take("b", 1))
+	now = now.Add(500 * time.Millisecond)
+	require.Nil(t, limited(l.Take("a", 1)))
+	require.NotZero(t, l.Take("a", 1))
+	require.Zero(t, limiter[string](c, -1, 0).Take("a", 1))
+	slow := limiter[string](c, 0.1, 1)
+	require.Zero(t, slow.Take("a", 1))
+	require.Equal(t, 10, limited(slow.Take("a", 1)).Retry, "Retry-After is long enough")
+	for i := range 2 * maxLimited {
+		l.Take(fmt.Sprint(i), 1)
 	}
-	for i := range l.shards {
-		require.LessOrEqual(t, len(l.shards[i].next), maxKeys)
-	}
+	require.LessOrEqual(t, l.Len(), maxLimited)
 }
 
 // TestLoginInTheClear: passwords are taken over TLS, and on the machine itself.

@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/public/uplink"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
@@ -167,7 +168,7 @@ func (rt *route) mediaType() string {
 // admit checks who asks, and how often they have.
 func (a *API) admit(r *http.Request, rt *route, q *request) *Problem {
 	if rt.login {
-		if p := limited(a.byLogin.take(addressKey(q.client.Addr()), a.now())); p != nil {
+		if p := limited(a.byLogin.Take(limit.AddressOf(q.client.Addr()), 1)); p != nil {
 			return p
 		}
 	}
@@ -189,11 +190,7 @@ func (a *API) admit(r *http.Request, rt *route, q *request) *Problem {
 	if a.config.Authenticated != nil {
 		a.config.Authenticated(r)
 	}
-	key := "key " + p.Key
-	if p.Key == "" {
-		key = fmt.Sprintf("account %d %s", p.Account, p.Device)
-	}
-	if p := limited(a.byToken.take(key, a.now())); p != nil {
+	if p := limited(a.byToken.Take(caller{p.Key, p.Account, p.Device}, 1)); p != nil {
 		return p
 	}
 	if !slices.ContainsFunc(rt.scopes, p.May) {

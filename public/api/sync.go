@@ -55,7 +55,7 @@ func (a *API) news(ctx context.Context, o inbox.Owner, in *SyncRequest) (inbox.P
 		return a.config.Inbox.Sync(ctx, o, in.Cursor, in.Limit)
 	}
 	if !a.beginWait(o.Account) {
-		return inbox.Page{}, limited(1)
+		return inbox.Page{}, limited(time.Second)
 	}
 	defer a.endWait(o.Account)
 	// Watching begins before reading, so that no change falls between the two.

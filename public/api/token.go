@@ -61,7 +61,7 @@ func (a *API) getToken(ctx context.Context, in *struct{ Body TokenRequest }) (*b
 	case errors.Is(err, ErrLogin):
 		return nil, problem(CodeLoginFailed, "")
 	case errors.Is(err, ErrThrottled):
-		return nil, limited(30)
+		return nil, limited(30 * time.Second)
 	case err != nil:
 		return nil, err
 	}
