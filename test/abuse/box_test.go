@@ -40,18 +40,18 @@ func (s *stage) box(how script.Transport) *box {
 	b := &box{t: s.t, framed: how == script.CompactWebSocket}
 	switch how {
 	case script.CompactWebSocket:
-		conn, rest, _, err := ws.Dialer{Protocols: []string{compactName}, Timeout: patience}.Dial(s.t.Context(), "ws://"+s.Place().HTTP+"/xmpp-websocket")
+		conn, rest, _, err := ws.Dialer{Protocols: []string{compactName}, Timeout: patience}.Dial(s.t.Context(), "ws://"+s.Endpoints().HTTP+"/xmpp-websocket")
 		require.NoError(s.t, err)
 		b.conn, b.in = conn, bufio.NewReader(conn)
 		if rest != nil {
 			b.in = bufio.NewReader(io.MultiReader(rest, conn))
 		}
 	case script.CompactTLS:
-		c := tls.Client(dial(s.t, "", s.Place().XMPPTLS), &tls.Config{ServerName: "localhost", InsecureSkipVerify: true, NextProtos: []string{compactName}})
+		c := tls.Client(dial(s.t, "", s.Endpoints().XMPPTLS), &tls.Config{ServerName: "localhost", InsecureSkipVerify: true, NextProtos: []string{compactName}})
 		require.NoError(s.t, c.Handshake())
 		b.conn, b.in = c, bufio.NewReader(c)
 	default:
-		conn := dial(s.t, "", s.Place().Compact)
+		conn := dial(s.t, "", s.Endpoints().Compact)
 		b.conn, b.in = conn, bufio.NewReader(conn)
 	}
 	s.t.Cleanup(func() { b.conn.Close() })

@@ -236,7 +236,7 @@ func TestA148OneForm(t *testing.T) {
 func withoutIdentity(n *script.Element) string {
 	kept := n.Children[:0:0]
 	for _, c := range n.Children {
-		if c.Name.Local != "stanza-id" && c.Name.Local != "place" {
+		if c.Name.Local != "stanza-id" && c.Name.Local != "position" {
 			kept = append(kept, c)
 		}
 	}
@@ -324,7 +324,7 @@ func TestA5CompactStrangers(t *testing.T) {
 	}
 	greeting, err := proto.Marshal(header1())
 	require.NoError(t, err)
-	for address, greeting := range map[string]string{s.Place().Compact: string(withLength(greeting)), s.Place().XMPP: header} {
+	for address, greeting := range map[string]string{s.Endpoints().Compact: string(withLength(greeting)), s.Endpoints().XMPP: header} {
 		require.True(t, refused(t, "127.0.9.1", address, greeting))
 	}
 }
@@ -333,7 +333,7 @@ func TestA5CompactStrangers(t *testing.T) {
 func TestA10CompactMismatch(t *testing.T) {
 	s := open(t)
 	shakeWith := func(offer ...string) (*tls.Conn, error) {
-		c := tls.Client(dial(t, "", s.Place().XMPPTLS), &tls.Config{InsecureSkipVerify: true, NextProtos: offer})
+		c := tls.Client(dial(t, "", s.Endpoints().XMPPTLS), &tls.Config{InsecureSkipVerify: true, NextProtos: offer})
 		return c, c.Handshake()
 	}
 	for _, offer := range []string{"posthouse-compact-2", "posthouse-compact", "POSTHOUSE-COMPACT-1"} {
@@ -384,7 +384,7 @@ func TestA10CompactMismatch(t *testing.T) {
 func TestA16CompactBehindProxy(t *testing.T) {
 	const line = "PROXY TCP4 192.0.2.7 127.0.0.1 1234 5225\r\n"
 	s := open(t)
-	conn := dial(t, "", s.Place().Compact)
+	conn := dial(t, "", s.Endpoints().Compact)
 	_, err := io.WriteString(conn, line)
 	require.NoError(t, err)
 	require.Empty(t, endings(t, map[string]net.Conn{"": conn})[""], "nobody is a proxy here")
@@ -409,7 +409,7 @@ func TestA16CompactBehindProxy(t *testing.T) {
 func TestA16WebSocketBehindProxy(t *testing.T) {
 	for network, offered := range map[string]bool{"127.0.0.1/32": true, "192.0.2.1/32": false} {
 		s := open(t, "listen.http.proxy_from="+network, "auth.plain_without_tls=false")
-		conn := dial(t, "", s.Place().HTTP)
+		conn := dial(t, "", s.Endpoints().HTTP)
 		_, err := io.WriteString(conn, upgrade("X-Forwarded-For: 198.51.100.7"))
 		require.NoError(t, err)
 		v := &visitor{t: t, conn: conn, in: conn}

@@ -71,11 +71,11 @@ func TestA1SilentConnections(t *testing.T) {
 	s := open(t, "c2s.login_timeout=2s")
 	conns := make(map[string]net.Conn)
 	for i := range 100 {
-		conns[fmt.Sprint("XMPP ", i)] = dial(t, "", s.Place().XMPP)
-		conns[fmt.Sprint("TLS ", i)] = dial(t, "", s.Place().XMPPTLS)
+		conns[fmt.Sprint("XMPP ", i)] = dial(t, "", s.Endpoints().XMPP)
+		conns[fmt.Sprint("TLS ", i)] = dial(t, "", s.Endpoints().XMPPTLS)
 	}
-	conns["HTTP"] = dial(t, "", s.Place().HTTP)
-	conns["private HTTP"] = dial(t, "", s.Place().Private)
+	conns["HTTP"] = dial(t, "", s.Endpoints().HTTP)
+	conns["private HTTP"] = dial(t, "", s.Endpoints().Private)
 	states := map[string]func(script.Transport) *visitor{
 		"stream": func(how script.Transport) *visitor {
 			v := s.visit(how)
@@ -149,11 +149,11 @@ func TestA2Slowloris(t *testing.T) {
 		conns[about], drops[about] = conn, drip(conn, text)
 	}
 	longHeader := strings.Replace(header, "to=", "x='"+strings.Repeat("a", 1000)+"' to=", 1)
-	begin("stream header", dial(t, "", s.Place().XMPP), longHeader)
-	begin("TLS hello", dial(t, "", s.Place().XMPPTLS), "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"+strings.Repeat("x", 500))
-	begin("HTTP header", dial(t, "", s.Place().HTTP), "GET /xmpp-websocket HTTP/1.1\r\nHost: localhost\r\nX: "+strings.Repeat("a", 1000))
-	begin("HTTP/2 preface", dial(t, "", s.Place().HTTP), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+strings.Repeat("\x00", 1000))
-	begin("private HTTP header", dial(t, "", s.Place().Private), "GET / HTTP/1.1\r\nX: "+strings.Repeat("a", 1000))
+	begin("stream header", dial(t, "", s.Endpoints().XMPP), longHeader)
+	begin("TLS hello", dial(t, "", s.Endpoints().XMPPTLS), "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"+strings.Repeat("x", 500))
+	begin("HTTP header", dial(t, "", s.Endpoints().HTTP), "GET /xmpp-websocket HTTP/1.1\r\nHost: localhost\r\nX: "+strings.Repeat("a", 1000))
+	begin("HTTP/2 preface", dial(t, "", s.Endpoints().HTTP), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+strings.Repeat("\x00", 1000))
+	begin("private HTTP header", dial(t, "", s.Endpoints().Private), "GET / HTTP/1.1\r\nX: "+strings.Repeat("a", 1000))
 	begin("frame of a WebSocket", s.visit(script.WebSocket).conn, "\x81\xfe\x03\xe8\x00\x00\x00\x00"+opening+strings.Repeat(" ", 1000))
 	begin("pings on a WebSocket", s.visit(script.WebSocket).conn, "\x89\x80\x00\x00\x00\x00")
 	spaces := s.visit(script.TCP)
@@ -193,7 +193,7 @@ func refused(t *testing.T, source, address, greeting string) bool {
 // greetings get an answer on each listener.
 func (s *stage) greetings() map[string]string {
 	return map[string]string{
-		s.Place().XMPP: header, s.Place().XMPPTLS: clientHello(&tls.Config{}), s.Place().HTTP: "GET / HTTP/1.0\r\n\r\n",
+		s.Endpoints().XMPP: header, s.Endpoints().XMPPTLS: clientHello(&tls.Config{}), s.Endpoints().HTTP: "GET / HTTP/1.0\r\n\r\n",
 	}
 }
 
@@ -257,14 +257,14 @@ func TestA5ConnectionsOfManyAddresses(t *testing.T) {
 		strangers = append(strangers, v.conn)
 	}
 	for i := range 40 {
-		address := []string{s.Place().XMPP, s.Place().XMPPTLS, s.Place().HTTP}[i%3]
+		address := []string{s.Endpoints().XMPP, s.Endpoints().XMPPTLS, s.Endpoints().HTTP}[i%3]
 		require.True(t, refused(t, fmt.Sprintf("127.0.9.%d", 1+i), address, s.greetings()[address]))
 	}
 	nothing(t, romeo)
 	for _, conn := range strangers {
 		conn.Close()
 	}
-	until(t, func() bool { return !refused(t, "127.0.9.99", s.Place().XMPP, header) })
+	until(t, func() bool { return !refused(t, "127.0.9.99", s.Endpoints().XMPP, header) })
 	s.visit(script.TCP).login("juliet")
 }
 
@@ -288,14 +288,14 @@ func until(t *testing.T, happens func() bool) {
 func TestA16ForgedAddress(t *testing.T) {
 	s := open(t, "auth.connections.per_address=2", "auth.connections.rate=-1")
 	for _, line := range []string{"PROXY TCP4 192.0.2.7 127.0.0.1 1234 5222\r\n", "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\x7f\x00\x00\x01\x04\xd2\x14\x66"} {
-		conn := dial(t, "127.0.0.4", s.Place().XMPP)
+		conn := dial(t, "127.0.0.4", s.Endpoints().XMPP)
 		_, err := io.WriteString(conn, line+header)
 		require.NoError(t, err)
 		require.Empty(t, endings(t, map[string]net.Conn{"": conn})[""], "%q", line)
 	}
 	// X-Forwarded-For does not give anybody more connections.
 	get := func(n int) error {
-		conn, err := from("127.0.0.5").DialContext(t.Context(), "tcp", s.Place().HTTP)
+		conn, err := from("127.0.0.5").DialContext(t.Context(), "tcp", s.Endpoints().HTTP)
 		if err != nil {
 			return err
 		}
@@ -316,7 +316,7 @@ func TestA16ForgedAddress(t *testing.T) {
 func TestA8NothingWithoutEncryption(t *testing.T) {
 	s := open(t, "listen.xmpp.proxy_from=127.0.0.1/32", "registration=open")
 	require.Empty(t, endings(t, map[string]net.Conn{"": func() net.Conn {
-		conn := dial(t, "", s.Place().XMPP)
+		conn := dial(t, "", s.Endpoints().XMPP)
 		_, err := io.WriteString(conn, header)
 		require.NoError(t, err)
 		return conn

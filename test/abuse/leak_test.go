@@ -55,9 +55,9 @@ func TestA158Leaks(t *testing.T) {
 		},
 		"a session that nobody resumes": func(how script.Transport) { s.resumable(how, "romeo", "gone "+string(how)) },
 		"half a handshake": func(how script.Transport) {
-			address, text := s.Place().XMPPTLS, clientHello(&tls.Config{})[:20]
+			address, text := s.Endpoints().XMPPTLS, clientHello(&tls.Config{})[:20]
 			if how == script.WebSocket {
-				address, text = s.Place().HTTP, upgrade()[:20]
+				address, text = s.Endpoints().HTTP, upgrade()[:20]
 			}
 			conn := dial(t, "", address)
 			_, _ = io.WriteString(conn, text)

@@ -276,7 +276,7 @@ func TestRow42Interception(t *testing.T) {
 			if err != nil {
 				return
 			}
-			server, err := tls.Dial("tcp", s.Place().XMPPTLS, &tls.Config{InsecureSkipVerify: true})
+			server, err := tls.Dial("tcp", s.Endpoints().XMPPTLS, &tls.Config{InsecureSkipVerify: true})
 			if err != nil {
 				victim.Close()
 				return

@@ -44,7 +44,7 @@ type process struct {
 	data  string
 	args  []string
 	cmd   *exec.Cmd
-	place script.Place
+	place script.Endpoints
 	ended chan struct{} // closed when it has ended
 
 	mu  sync.Mutex // guards log
@@ -112,7 +112,7 @@ func (p *process) start(shell string) {
 		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 		<-p.ended
 	})
-	p.place = script.Place{Domain: "localhost"}
+	p.place = script.Endpoints{Domain: "localhost"}
 	from := len(p.lines()) - 1
 	until(p.t, func() bool { return p.ready(from) })
 }

@@ -20,7 +20,7 @@ import (
 // metric reads a figure from the private listener: the sum over all lines that begin so.
 func (s *stage) metric(beginning string) (sum float64) {
 	s.t.Helper()
-	for line := range strings.Lines(s.get(s.Place().Private, "/metrics")) {
+	for line := range strings.Lines(s.get(s.Endpoints().Private, "/metrics")) {
 		if strings.HasPrefix(line, beginning) {
 			value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndex(line, " "):]), 64)
 			require.NoError(s.t, err)

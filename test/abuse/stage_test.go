@@ -33,15 +33,15 @@ type stage struct {
 	*nodetest.Node
 	t         *testing.T
 	bystander *script.Client
-	place     *script.Place // of a node that runs elsewhere; nil for the Node's
+	place     *script.Endpoints // of a node that runs elsewhere; nil for the Node's
 }
 
-// Place returns where the node listens now.
-func (s *stage) Place() script.Place {
+// Endpoints returns where the node listens now.
+func (s *stage) Endpoints() script.Endpoints {
 	if s.place != nil {
 		return *s.place
 	}
-	return s.Node.Place()
+	return s.Node.Endpoints()
 }
 
 // open starts a node without throttles, for tests that come from one address, but for what the overrides say.
@@ -63,7 +63,7 @@ func open(t *testing.T, overrides ...string) *stage {
 // sit seats the bystander.
 func (s *stage) sit() {
 	s.t.Helper()
-	a, err := script.Connect(s.t.Context(), s.Place(), script.DirectTLS, "bystander", password("bystander"))
+	a, err := script.Connect(s.t.Context(), s.Endpoints(), script.DirectTLS, "bystander", password("bystander"))
 	require.NoError(s.t, err)
 	require.NoError(s.t, a.Bind("bench"))
 	s.bystander = a
@@ -128,7 +128,7 @@ func (s *stage) people(names ...string) {
 // connect logs somebody in and binds a resource, without presence.
 func (s *stage) connect(how script.Transport, name, resource string) *script.Client {
 	s.t.Helper()
-	a, err := script.Connect(s.t.Context(), s.Place(), how, name, password(name))
+	a, err := script.Connect(s.t.Context(), s.Endpoints(), how, name, password(name))
 	require.NoError(s.t, err)
 	s.t.Cleanup(a.Cut)
 	require.NoError(s.t, a.Bind(resource))

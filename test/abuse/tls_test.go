@@ -17,7 +17,7 @@ import (
 // waits for the ClientHello.
 func (s *stage) tlsDialers() map[string]func() net.Conn {
 	return map[string]func() net.Conn{
-		"direct": func() net.Conn { return dial(s.t, "", s.Place().XMPPTLS) },
+		"direct": func() net.Conn { return dial(s.t, "", s.Endpoints().XMPPTLS) },
 		"STARTTLS": func() net.Conn {
 			v := s.visit(script.TCP)
 			v.open()
@@ -25,7 +25,7 @@ func (s *stage) tlsDialers() map[string]func() net.Conn {
 			v.expect("<proceed", ">")
 			return v.conn
 		},
-		"HTTPS": func() net.Conn { return dial(s.t, "", s.Place().HTTP) },
+		"HTTPS": func() net.Conn { return dial(s.t, "", s.Endpoints().HTTP) },
 	}
 }
 
@@ -113,7 +113,7 @@ func TestA10ALPN(t *testing.T) {
 func TestA11ServerName(t *testing.T) {
 	s := open(t)
 	for _, name := range []string{"", "example.org", "localhost", "127.0.0.1"} {
-		conn := dial(t, "", s.Place().XMPPTLS)
+		conn := dial(t, "", s.Endpoints().XMPPTLS)
 		client := tls.Client(conn, &tls.Config{ServerName: name, InsecureSkipVerify: true})
 		require.NoError(t, client.Handshake())
 		require.NoError(t, client.ConnectionState().PeerCertificates[0].VerifyHostname("localhost"))

@@ -65,10 +65,10 @@ func (s *stage) visitFrom(address string, how script.Transport) *visitor {
 
 func (s *stage) tryVisit(address string, how script.Transport) (v *visitor, err error) {
 	v = &visitor{t: s.t, framed: how == script.WebSocket}
-	place := map[script.Transport]string{script.TCP: s.Place().XMPP, script.StartTLS: s.Place().XMPP, script.DirectTLS: s.Place().XMPPTLS}[how]
+	place := map[script.Transport]string{script.TCP: s.Endpoints().XMPP, script.StartTLS: s.Endpoints().XMPP, script.DirectTLS: s.Endpoints().XMPPTLS}[how]
 	if v.framed {
 		d := ws.Dialer{Protocols: []string{"xmpp"}, NetDial: from(address).DialContext, Timeout: patience}
-		conn, rest, _, err := d.Dial(s.t.Context(), "ws://"+s.Place().HTTP+"/xmpp-websocket")
+		conn, rest, _, err := d.Dial(s.t.Context(), "ws://"+s.Endpoints().HTTP+"/xmpp-websocket")
 		if err != nil {
 			return nil, err
 		}

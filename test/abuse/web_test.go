@@ -72,15 +72,15 @@ func TestA107Origin(t *testing.T) {
 		"http://chat.example.org": 403, "https://chat.example.org:8443": 403, "https://chat.example.org:0443": 403, "https://chat.example.org/": 403, "https://chat.example.org.": 403,
 		"chat.example.org": 403, "file://": 403, "*": 403, "https://localhost": 403, "https://chat.example.org https://evil.example": 403,
 	} {
-		got, _, _ := s.raw(s.Place().HTTP, upgrade("Origin: "+origin))
+		got, _, _ := s.raw(s.Endpoints().HTTP, upgrade("Origin: "+origin))
 		if origin == "" {
-			got, _, _ = s.raw(s.Place().HTTP, upgrade())
+			got, _, _ = s.raw(s.Endpoints().HTTP, upgrade())
 		}
 		require.Equal(t, status, got, origin)
 	}
-	got, _, _ := s.raw(s.Place().HTTP, upgrade("Origin: https://chat.example.org\r\nOrigin: https://evil.example"))
+	got, _, _ := s.raw(s.Endpoints().HTTP, upgrade("Origin: https://chat.example.org\r\nOrigin: https://evil.example"))
 	require.Equal(t, 403, got)
-	_, head, _ := s.raw(s.Place().HTTP, upgrade("Cookie: session=x"))
+	_, head, _ := s.raw(s.Endpoints().HTTP, upgrade("Cookie: session=x"))
 	require.Empty(t, head["Set-Cookie"])
 }
 
@@ -99,7 +99,7 @@ func TestA108Handshake(t *testing.T) {
 		"Sec-WebSocket-Protocol: chat, xmpp":         {101},
 		"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits": {101},
 	} {
-		status, head, _ := s.raw(s.Place().HTTP, upgrade(change))
+		status, head, _ := s.raw(s.Endpoints().HTTP, upgrade(change))
 		require.Contains(t, statuses, status, change)
 		if status == 101 {
 			require.Equal(t, "xmpp", head.Get("Sec-WebSocket-Protocol"))
@@ -211,7 +211,7 @@ func TestA116Paths(t *testing.T) {
 	private := []string{"/metrics", "/health/ready", "/health/live", "/debug/pprof/", "/debug/pprof/heap", "/debug/vars", "/admin", "/setup", "/"}
 	for _, path := range private {
 		for _, method := range []string{"GET", "HEAD", "POST", "OPTIONS", "TRACE", "CONNECT", "BREW"} {
-			status, _, body := s.raw(s.Place().HTTP, method+" "+path+" HTTP/1.1\r\nHost: localhost\r\nX-HTTP-Method-Override: GET\r\nConnection: close\r\n\r\n")
+			status, _, body := s.raw(s.Endpoints().HTTP, method+" "+path+" HTTP/1.1\r\nHost: localhost\r\nX-HTTP-Method-Override: GET\r\nConnection: close\r\n\r\n")
 			require.Contains(t, []int{400, 404, 405}, status, "%s %s", method, path)
 			require.NotContains(t, body, "goroutine")
 		}
@@ -221,16 +221,16 @@ func TestA116Paths(t *testing.T) {
 		"/.well-known/host-meta%00", "/.well-known/host-meta;x", "/%u002e%u002e/metrics", "/..\\metrics", "/.well-known/", "/.well-known/host-meta/", "/.WELL-KNOWN/host-meta", "//.well-known/host-meta",
 		"/xmpp-websocket/", "/xmpp-websocket/..", "/xmpp-websocket%2f", "/xmpp-websocket;x", "http://127.0.0.1/metrics", "*", "metrics", "/" + strings.Repeat("a", 10_000),
 	} {
-		status, _, body := s.raw(s.Place().HTTP, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+		status, _, body := s.raw(s.Endpoints().HTTP, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 		require.Contains(t, []int{301, 307, 308, 400, 404, 405}, status, path)
 		require.NotContains(t, body, "posthouse_")
 		require.NotContains(t, body, "root:")
 	}
 	for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/vars", "/admin", "/"} {
-		status, _, _ := s.raw(s.Place().Private, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+		status, _, _ := s.raw(s.Endpoints().Private, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 		require.Equal(t, 404, status, path)
 	}
-	require.Contains(t, s.get(s.Place().Private, "/metrics"), "posthouse_c2s_sessions")
+	require.Contains(t, s.get(s.Endpoints().Private, "/metrics"), "posthouse_c2s_sessions")
 }
 
 // A117: what clients are told to connect to is what was configured, whatever the request says of hosts.
@@ -242,7 +242,7 @@ func TestA117Host(t *testing.T) {
 			"GET http://evil.example" + page + " HTTP/1.1\r\nHost: localhost\r\n",
 			"GET " + page + " HTTP/1.0\r\n",
 		} {
-			status, _, body := s.raw(s.Place().HTTP, request+"Connection: close\r\n\r\n")
+			status, _, body := s.raw(s.Endpoints().HTTP, request+"Connection: close\r\n\r\n")
 			require.Equal(t, 200, status)
 			require.Contains(t, body, "wss://chat.example.org/xmpp-websocket")
 			require.NotContains(t, body, "evil")
@@ -251,7 +251,7 @@ func TestA117Host(t *testing.T) {
 	for _, request := range []string{
 		"GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
 	} {
-		status, _, _ := s.raw(s.Place().HTTP, request)
+		status, _, _ := s.raw(s.Endpoints().HTTP, request)
 		require.Equal(t, 400, status, request)
 	}
 }
@@ -279,12 +279,12 @@ func TestA110Requests(t *testing.T) {
 		"multipart":         {post + "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 3\r\n\r\n--x", []int{405}},
 		"gzip":              {post + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b", []int{405}},
 	} {
-		status, head, _ := s.raw(s.Place().HTTP, row.in)
+		status, head, _ := s.raw(s.Endpoints().HTTP, row.in)
 		require.Contains(t, row.statuses, status, name)
 		require.Empty(t, head.Get("Upgrade"), name)
 	}
 	// Row 65: one request that could be taken for two is one, or none.
-	conn := dial(t, "", s.Place().HTTP)
+	conn := dial(t, "", s.Endpoints().HTTP)
 	_, err := io.WriteString(conn, post+"Transfer-Encoding: chunked\r\n\r\n5;\nxx\r\nhello\r\n0\r\n\r\nGET /.well-known/host-meta HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	require.NoError(t, err)
 	require.NotContains(t, endings(t, map[string]net.Conn{"": conn})[""], "XRD")
@@ -294,7 +294,7 @@ func TestA110Requests(t *testing.T) {
 func TestRow80Labels(t *testing.T) {
 	s := open(t)
 	series := func() (all []string) { // the node's own checks, a handful, appear as they are made
-		for _, name := range regexp.MustCompile(`(?m)^posthouse_\S+`).FindAllString(s.get(s.Place().Private, "/metrics"), -1) {
+		for _, name := range regexp.MustCompile(`(?m)^posthouse_\S+`).FindAllString(s.get(s.Endpoints().Private, "/metrics"), -1) {
 			if !strings.HasPrefix(name, "posthouse_node_trouble") {
 				all = append(all, name)
 			}
@@ -302,7 +302,7 @@ func TestRow80Labels(t *testing.T) {
 		return all
 	}
 	use := func(n int) {
-		s.raw(s.Place().HTTP, fmt.Sprintf("M%d /p%d HTTP/1.1\r\nHost: h%d\r\nConnection: close\r\n\r\n", n, n, n))
+		s.raw(s.Endpoints().HTTP, fmt.Sprintf("M%d /p%d HTTP/1.1\r\nHost: h%d\r\nConnection: close\r\n\r\n", n, n, n))
 		v := s.visit(script.TCP)
 		v.open()
 		v.send(saslAuth(fmt.Sprint("MECH-", n), ""))

@@ -19,7 +19,7 @@ func (w *world) stream(name string) (c *client.Client, messages chan client.Mess
 	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
 	defer cancel()
 	c, err := client.Dial(ctx, client.Config{
-		Address: "tcp://" + w.Place().Compact, Domain: "localhost", Username: name, Password: password,
+		Address: "tcp://" + w.Endpoints().Compact, Domain: "localhost", Username: name, Password: password,
 		Message: func(m client.Message) { messages <- m }, State: func(s client.State) { states <- s },
 	})
 	require.NoError(w.t, err)

@@ -81,7 +81,7 @@ type world struct {
 func open(t *testing.T, people []string, more ...string) *world {
 	t.Helper()
 	w := &world{Node: nodetest.New(t, append(append([]string{}, settings...), more...)...), t: t, tokens: map[string]string{}}
-	w.base = "http://" + w.Place().HTTP
+	w.base = "http://" + w.Endpoints().HTTP
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
 	w.client = &http.Client{Transport: transport, Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(transport.CloseIdleConnections)
@@ -212,7 +212,7 @@ func (w *world) say(from, to, id, text string) *reply {
 // metric reads a metric without labels from the private listener.
 func (w *world) metric(name string) float64 {
 	w.t.Helper()
-	answer, err := w.client.Get("http://" + w.Place().Private + "/metrics")
+	answer, err := w.client.Get("http://" + w.Endpoints().Private + "/metrics")
 	require.NoError(w.t, err)
 	defer answer.Body.Close()
 	all, err := io.ReadAll(answer.Body)

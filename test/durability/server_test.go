@@ -60,7 +60,7 @@ type house struct {
 	bin, data, config string
 	// inside is what a command is run under, to be where the data folder can be seen; nil for everywhere.
 	inside []string
-	place  script.Place
+	place  script.Endpoints
 }
 
 // newHouse writes a configuration for a node on free ports with its data in that folder.
@@ -68,7 +68,7 @@ func newHouse(t *testing.T, data, durability string) *house {
 	t.Helper()
 	port := freePort(t)
 	h := &house{bin: binary(t, ""), data: data, config: filepath.Join(t.TempDir(), "node.yaml")}
-	h.place = script.Place{XMPP: port, Domain: "localhost"}
+	h.place = script.Endpoints{XMPP: port, Domain: "localhost"}
 	require.NoError(t, os.WriteFile(h.config, []byte(strings.Join([]string{
 		"data: " + data,
 		"durability: " + durability,

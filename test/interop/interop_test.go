@@ -70,8 +70,8 @@ func TestConversation(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo", "juliet")
 	romeo, juliet := slixmpp(t, "romeo"), xmppjs(t, "juliet")
-	connectSlix(t, romeo, node.Place().XMPP, "romeo@localhost/orchard")
-	balcony := connectJS(t, juliet, webSocket(node.Place().HTTP), "juliet@localhost/balcony")
+	connectSlix(t, romeo, node.Endpoints().XMPP, "romeo@localhost/orchard")
+	balcony := connectJS(t, juliet, webSocket(node.Endpoints().HTTP), "juliet@localhost/balcony")
 	romeo.do("subscribe", "to", "juliet@localhost")
 	juliet.tells("presence", "type", "subscribe")
 	juliet.do("agree", "to", "romeo@localhost")
@@ -94,7 +94,7 @@ func TestConversation(t *testing.T) {
 	bodies = append(bodies, "are you there?")
 
 	again := xmppjs(t, "juliet again")
-	balcony = connectJS(t, again, webSocket(node.Place().HTTP), "juliet@localhost/balcony")
+	balcony = connectJS(t, again, webSocket(node.Endpoints().HTTP), "juliet@localhost/balcony")
 	romeo.tells("presence", "from", balcony, "type", "available")
 	again.tells("message", "body", "are you there?", "delayed", true)
 	again.do("history", "with", "romeo@localhost")
@@ -108,9 +108,9 @@ func TestCarbons(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo", "juliet")
 	first, second, juliet := slixmpp(t, "first"), xmppjs(t, "second"), slixmpp(t, "juliet")
-	connectSlix(t, first, node.Place().XMPP, "romeo@localhost/first")
-	address := connectJS(t, second, webSocket(node.Place().HTTP), "romeo@localhost/second")
-	connectSlix(t, juliet, node.Place().XMPP, "juliet@localhost/balcony")
+	connectSlix(t, first, node.Endpoints().XMPP, "romeo@localhost/first")
+	address := connectJS(t, second, webSocket(node.Endpoints().HTTP), "romeo@localhost/second")
+	connectSlix(t, juliet, node.Endpoints().XMPP, "juliet@localhost/balcony")
 	second.do("carbons")
 	second.tells("carbons")
 	first.do("carbons")
@@ -129,13 +129,13 @@ func TestResume(t *testing.T) {
 	t.Parallel()
 	for kind, connect := range map[string]func(*testing.T, *nodetest.Node) (*person, *flakyproxy.Proxy){
 		"slixmpp": func(t *testing.T, node *nodetest.Node) (*person, *flakyproxy.Proxy) {
-			proxy := flakyproxy.New(t, node.Place().XMPP)
+			proxy := flakyproxy.New(t, node.Endpoints().XMPP)
 			p := slixmpp(t, "romeo")
 			connectSlix(t, p, proxy.Addr(), "romeo@localhost/orchard")
 			return p, proxy
 		},
 		"xmpp.js": func(t *testing.T, node *nodetest.Node) (*person, *flakyproxy.Proxy) {
-			proxy := flakyproxy.New(t, node.Place().HTTP)
+			proxy := flakyproxy.New(t, node.Endpoints().HTTP)
 			p := xmppjs(t, "romeo")
 			connectJS(t, p, webSocket(proxy.Addr()), "romeo@localhost/orchard")
 			return p, proxy
@@ -145,7 +145,7 @@ func TestResume(t *testing.T) {
 			t.Parallel()
 			node := newNode(t, "romeo", "juliet")
 			juliet := slixmpp(t, "juliet")
-			connectSlix(t, juliet, node.Place().XMPP, "juliet@localhost/balcony")
+			connectSlix(t, juliet, node.Endpoints().XMPP, "juliet@localhost/balcony")
 			romeo, proxy := connect(t, node)
 			juliet.do("send", "to", "romeo@localhost", "body", "before")
 			romeo.tells("message", "body", "before")
@@ -177,7 +177,7 @@ func TestReturning(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo")
 	romeo := xmppjs(t, "romeo")
-	before := connectJS(t, romeo, "xmpps://"+node.Place().XMPPTLS, "romeo@localhost/orchard")
+	before := connectJS(t, romeo, "xmpps://"+node.Endpoints().XMPPTLS, "romeo@localhost/orchard")
 	for range 2 {
 		romeo.do("leave")
 		romeo.tells("left")
@@ -197,8 +197,8 @@ func TestTransports(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo", "juliet")
 	romeo, juliet := xmppjs(t, "romeo"), xmppjs(t, "juliet")
-	orchard := connectJS(t, romeo, "xmpp://"+node.Place().XMPP, "romeo@localhost/orchard")
-	juliet.do("connect", "jid", "juliet@localhost/balcony", "password", password, "service", "xmpps://"+node.Place().XMPPTLS, "classic", true)
+	orchard := connectJS(t, romeo, "xmpp://"+node.Endpoints().XMPP, "romeo@localhost/orchard")
+	juliet.do("connect", "jid", "juliet@localhost/balcony", "password", password, "service", "xmpps://"+node.Endpoints().XMPPTLS, "classic", true)
 	require.Equal(t, "auth", juliet.tells("login")["way"])
 	require.Equal(t, "juliet@localhost/balcony", juliet.tells("online")["jid"])
 	juliet.tells("managed")
@@ -213,7 +213,7 @@ func TestTransports(t *testing.T) {
 func TestSlixmppAsItComes(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo")
-	host, port := split(t, node.Place().XMPP)
+	host, port := split(t, node.Endpoints().XMPP)
 	for range 3 {
 		romeo := slixmpp(t, "romeo")
 		romeo.do("connect", "jid", "romeo@localhost/orchard", "password", password, "host", host, "port", port, "as_it_comes", true)
@@ -231,12 +231,12 @@ func TestGoSendxmpp(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "nurse", "juliet")
 	juliet := slixmpp(t, "juliet")
-	connectSlix(t, juliet, node.Place().XMPP, "juliet@localhost/balcony")
+	connectSlix(t, juliet, node.Endpoints().XMPP, "juliet@localhost/balcony")
 	path, err := exec.LookPath("go-sendxmpp")
 	require.NoError(t, err, "this test needs go-sendxmpp: run test/setup.sh")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	login := []string{"-u", "nurse@localhost", "-p", password, "-j", node.Place().XMPPTLS, "-t", "-n"}
+	login := []string{"-u", "nurse@localhost", "-p", password, "-j", node.Endpoints().XMPPTLS, "-t", "-n"}
 
 	send := exec.CommandContext(ctx, path, append(login, "juliet@localhost")...)
 	send.Stdin = strings.NewReader("Anon, good nurse!\n")

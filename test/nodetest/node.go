@@ -40,10 +40,10 @@ type Node struct {
 
 	people *sqlite.Store // the test's own connection to the accounts, as the command line has one; nil before the first AddUser
 
-	stop  context.CancelFunc
-	ended chan error
-	place script.Place
-	log   *problems
+	stop      context.CancelFunc
+	ended     chan error
+	endpoints script.Endpoints
+	log       *problems
 }
 
 // New starts a node with the given settings, as path=value, over those that every test needs.
@@ -86,8 +86,8 @@ func folder(t *testing.T) string {
 	return path
 }
 
-// Place returns where the node listens now.
-func (n *Node) Place() script.Place { return n.place }
+// Endpoints returns where the node listens now.
+func (n *Node) Endpoints() script.Endpoints { return n.endpoints }
 
 // Folder returns the data folder.
 func (n *Node) Folder() string { return n.folder }
@@ -105,19 +105,19 @@ func (n *Node) start() {
 	}()
 	select {
 	case all := <-ready:
-		n.place = script.Place{Domain: "localhost"}
+		n.endpoints = script.Endpoints{Domain: "localhost"}
 		for _, l := range all {
 			switch l.Kind {
 			case "xmpp":
-				n.place.XMPP = l.Address
+				n.endpoints.XMPP = l.Address
 			case "xmpp_tls":
-				n.place.XMPPTLS = l.Address
+				n.endpoints.XMPPTLS = l.Address
 			case "compact":
-				n.place.Compact = l.Address
+				n.endpoints.Compact = l.Address
 			case "http", "https":
-				n.place.HTTP = l.Address
+				n.endpoints.HTTP = l.Address
 			case "metrics":
-				n.place.Private = l.Address
+				n.endpoints.Private = l.Address
 			}
 		}
 	case err := <-n.ended:

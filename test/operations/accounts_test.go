@@ -46,7 +46,7 @@ func mustEnd(t *testing.T, a *script.Client, began time.Time) {
 	require.Less(t, time.Since(began), noticed)
 }
 
-func refused(t *testing.T, at script.Place, name, password string) {
+func refused(t *testing.T, at script.Endpoints, name, password string) {
 	t.Helper()
 	_, err := script.Connect(t.Context(), at, script.TCP, name, password)
 	require.ErrorContains(t, err, "failure")
@@ -66,17 +66,17 @@ func TestChangesFromOutside(t *testing.T) {
 			server := nodetest.New(t)
 			require.NoError(t, server.AddUser("romeo", secret))
 			require.NoError(t, server.AddUser("juliet", secret))
-			juliet := person(t, server.Place(), script.TCP, "juliet", secret)
-			phone := person(t, server.Place(), script.TCP, "romeo", secret)
-			web := device(t, server.Place(), script.WebSocket, "romeo", secret, "web")
+			juliet := person(t, server.Endpoints(), script.TCP, "juliet", secret)
+			phone := person(t, server.Endpoints(), script.TCP, "romeo", secret)
+			web := device(t, server.Endpoints(), script.WebSocket, "romeo", secret, "web")
 
 			began := time.Now()
 			require.NoError(t, test.change(t.Context(), people(t, server)))
 			mustEnd(t, phone, began)
 			mustEnd(t, web, began)
-			refused(t, server.Place(), "romeo", secret)
+			refused(t, server.Endpoints(), "romeo", secret)
 			if test.after != "" {
-				person(t, server.Place(), script.TCP, "romeo", test.after)
+				person(t, server.Endpoints(), script.TCP, "romeo", test.after)
 			}
 			_, err := juliet.Barrier("still-here")
 			require.NoError(t, err, "nobody else is disturbed")
@@ -88,17 +88,17 @@ func TestChangesFromOutside(t *testing.T) {
 func TestResumptionEndsToo(t *testing.T) {
 	server := nodetest.New(t)
 	require.NoError(t, server.AddUser("romeo", secret))
-	romeo := person(t, server.Place(), script.TCP, "romeo", secret)
+	romeo := person(t, server.Endpoints(), script.TCP, "romeo", secret)
 	require.NoError(t, romeo.Write("<enable xmlns='urn:xmpp:sm:3' resume='true'/>"))
 	enabled, _, err := romeo.Until(func(n *script.Element) bool { return n.Name.Local == "enabled" })
 	require.NoError(t, err)
-	witness := device(t, server.Place(), script.TCP, "romeo", secret, "witness") // shows when the change was noticed
+	witness := device(t, server.Endpoints(), script.TCP, "romeo", secret, "witness") // shows when the change was noticed
 	romeo.Cut()
 	began := time.Now()
 	require.NoError(t, people(t, server).SetPassword(t.Context(), "romeo", other))
 	mustEnd(t, witness, began)
 
-	again, err := script.Connect(t.Context(), server.Place(), script.TCP, "romeo", other)
+	again, err := script.Connect(t.Context(), server.Endpoints(), script.TCP, "romeo", other)
 	require.NoError(t, err)
 	t.Cleanup(again.Cut)
 	require.NoError(t, again.Write("<resume xmlns='urn:xmpp:sm:3' previd='"+enabled.Attr("id")+"' h='0'/>"))
@@ -135,8 +135,8 @@ func TestDeletedAndRecreated(t *testing.T) {
 	require.NoError(t, server.AddUser("romeo", secret))
 	require.NoError(t, server.AddUser("juliet", secret))
 	p := people(t, server)
-	juliet := person(t, server.Place(), script.TCP, "juliet", secret)
-	romeo := person(t, server.Place(), script.TCP, "romeo", secret)
+	juliet := person(t, server.Endpoints(), script.TCP, "juliet", secret)
+	romeo := person(t, server.Endpoints(), script.TCP, "romeo", secret)
 	_, _, err := romeo.Request("add", "<iq type='set' id='add'><query xmlns='jabber:iq:roster'><item jid='juliet@localhost' name='Juliet'/></query></iq>")
 	require.NoError(t, err)
 	say(t, juliet, "romeo@localhost", "said while he was there")
@@ -144,7 +144,7 @@ func TestDeletedAndRecreated(t *testing.T) {
 	require.NoError(t, romeo.Leave())
 	say(t, juliet, "romeo@localhost", "said while he was away")
 
-	watched := person(t, server.Place(), script.TCP, "romeo", secret) // takes what waited
+	watched := person(t, server.Endpoints(), script.TCP, "romeo", secret) // takes what waited
 	say(t, watched, "juliet@localhost", "the last words")
 	began := time.Now()
 	require.NoError(t, p.Delete(t.Context(), "romeo"))
@@ -159,7 +159,7 @@ func TestDeletedAndRecreated(t *testing.T) {
 
 	// A year later, somebody else gets the name.
 	recreate(t, server, "romeo", other, time.Now().AddDate(1, 0, 1))
-	stranger := person(t, server.Place(), script.TCP, "romeo", other)
+	stranger := person(t, server.Endpoints(), script.TCP, "romeo", other)
 	before, err := stranger.Barrier("nothing-waits")
 	require.NoError(t, err)
 	require.Empty(t, before)
@@ -167,7 +167,7 @@ func TestDeletedAndRecreated(t *testing.T) {
 	roster, _, err := stranger.Request("roster", "<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>")
 	require.NoError(t, err)
 	require.Nil(t, roster.Find("jabber:iq:roster", "item"))
-	refused(t, server.Place(), "romeo", secret)
+	refused(t, server.Endpoints(), "romeo", secret)
 
 	say(t, juliet, "romeo@localhost", "said to a stranger")
 	require.Equal(t, []string{"said to a stranger"}, history(t, stranger))

@@ -27,7 +27,7 @@ func TestBackup(t *testing.T) {
 			_, err := p.Add(t.Context(), name, secret)
 			require.NoError(t, err)
 		}
-		romeo := person(t, server.Place(), script.TCP, "romeo", secret)
+		romeo := person(t, server.Endpoints(), script.TCP, "romeo", secret)
 		say(t, romeo, "juliet@localhost", "waits for her")
 		before = first(t, romeo)
 	})
@@ -36,7 +36,7 @@ func TestBackup(t *testing.T) {
 	require.NoError(t, err, "%s", copied)
 
 	server := nodetest.New(t, "data="+restored)
-	juliet, err := script.Connect(t.Context(), server.Place(), script.TCP, "juliet", secret)
+	juliet, err := script.Connect(t.Context(), server.Endpoints(), script.TCP, "juliet", secret)
 	require.NoError(t, err)
 	t.Cleanup(juliet.Cut)
 	require.NoError(t, juliet.Bind("balcony"))
@@ -45,7 +45,7 @@ func TestBackup(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "waits for her", waited.Find("jabber:client", "body").Text)
 
-	romeo := person(t, server.Place(), script.TCP, "romeo", secret)
+	romeo := person(t, server.Endpoints(), script.TCP, "romeo", secret)
 	require.Equal(t, before.String(), first(t, romeo).String())
 }
 

@@ -16,7 +16,7 @@ import (
 const patience = 30 * time.Second
 
 // health asks the node how it is.
-func health(t *testing.T, at script.Place) (code int, status string, troubles map[string]string) {
+func health(t *testing.T, at script.Endpoints) (code int, status string, troubles map[string]string) {
 	t.Helper()
 	client := http.Client{Timeout: patience}
 	defer client.CloseIdleConnections()
@@ -32,13 +32,13 @@ func health(t *testing.T, at script.Place) (code int, status string, troubles ma
 }
 
 // person logs somebody in and makes them available.
-func person(t *testing.T, at script.Place, how script.Transport, name, password string) *script.Client {
+func person(t *testing.T, at script.Endpoints, how script.Transport, name, password string) *script.Client {
 	t.Helper()
 	return device(t, at, how, name, password, "phone")
 }
 
 // device is person for one with several.
-func device(t *testing.T, at script.Place, how script.Transport, name, password, resource string) *script.Client {
+func device(t *testing.T, at script.Endpoints, how script.Transport, name, password, resource string) *script.Client {
 	t.Helper()
 	a, err := script.Connect(t.Context(), at, how, name, password)
 	require.NoError(t, err)
@@ -55,10 +55,10 @@ func TestFullDisk(t *testing.T) {
 	server := nodetest.New(t, "messages.reserve_bytes=4611686018427387904")
 	require.NoError(t, server.AddUser("romeo", "wherefore-art-thou"))
 	require.NoError(t, server.AddUser("juliet", "wherefore-art-thou"))
-	romeo := person(t, server.Place(), script.TCP, "romeo", "wherefore-art-thou")
-	juliet := person(t, server.Place(), script.TCP, "juliet", "wherefore-art-thou")
+	romeo := person(t, server.Endpoints(), script.TCP, "romeo", "wherefore-art-thou")
+	juliet := person(t, server.Endpoints(), script.TCP, "juliet", "wherefore-art-thou")
 
-	code, status, troubles := health(t, server.Place())
+	code, status, troubles := health(t, server.Endpoints())
 	require.Equal(t, http.StatusOK, code, "it serves, with trouble")
 	require.Equal(t, "degraded", status)
 	require.Contains(t, troubles["storage"], "the disk is full")

@@ -102,11 +102,11 @@ func TestMetricsReference(t *testing.T) {
 
 	server := nodetest.New(t)
 	require.NoError(t, server.AddUser("romeo", secret))
-	romeo := person(t, server.Place(), script.TCP, "romeo", secret)
+	romeo := person(t, server.Endpoints(), script.TCP, "romeo", secret)
 	say(t, romeo, "romeo@localhost", "to myself")
 	require.NotEmpty(t, history(t, romeo))
-	refused(t, server.Place(), "romeo", other)
-	shown := scrape(t, server.Place())
+	refused(t, server.Endpoints(), "romeo", other)
+	shown := scrape(t, server.Endpoints())
 	require.Contains(t, shown, "posthouse_archive_messages_total")
 	for _, name := range shown {
 		require.Contains(t, table, "| `"+name+"` |", "a node shows a metric that no page names")
@@ -114,7 +114,7 @@ func TestMetricsReference(t *testing.T) {
 }
 
 // scrape returns the names of our metrics that a node shows.
-func scrape(t *testing.T, at script.Place) (names []string) {
+func scrape(t *testing.T, at script.Endpoints) (names []string) {
 	t.Helper()
 	client := http.Client{Timeout: patience}
 	defer client.CloseIdleConnections()

@@ -23,7 +23,7 @@ const soon = 5 * time.Second
 var patient = []string{"api.rate=1000", "api.burst=1000"}
 
 // status asks the API something with a token, and returns the status of the answer.
-func status(t *testing.T, at script.Place, path, bearer string) int {
+func status(t *testing.T, at script.Endpoints, path, bearer string) int {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+at.HTTP+path, nil)
 	require.NoError(t, err)
@@ -39,7 +39,7 @@ func status(t *testing.T, at script.Place, path, bearer string) int {
 }
 
 // refusedSoon waits until a token that was good is refused.
-func refusedSoon(t *testing.T, at script.Place, path, bearer string) {
+func refusedSoon(t *testing.T, at script.Endpoints, path, bearer string) {
 	t.Helper()
 	require.Eventually(t, func() bool { return status(t, at, path, bearer) == http.StatusUnauthorized }, soon, 50*time.Millisecond, "it is still good")
 }
@@ -63,15 +63,15 @@ func TestTokensEndFromOutside(t *testing.T) {
 			juliet, _, err := p.IssueToken(t.Context(), "juliet", "script")
 			require.NoError(t, err)
 			for _, access := range []string{romeo.Access, juliet.Access} {
-				require.Equal(t, http.StatusOK, status(t, server.Place(), "/v1/profile", access))
+				require.Equal(t, http.StatusOK, status(t, server.Endpoints(), "/v1/profile", access))
 			}
 			require.NoError(t, end(t.Context(), p))
-			refusedSoon(t, server.Place(), "/v1/profile", romeo.Access)
+			refusedSoon(t, server.Endpoints(), "/v1/profile", romeo.Access)
 			if name == "rotate" { // which ends everybody's, and no refresh token
 				juliet, _, err = p.IssueToken(t.Context(), "juliet", "script")
 				require.NoError(t, err)
 			}
-			require.Equal(t, http.StatusOK, status(t, server.Place(), "/v1/profile", juliet.Access))
+			require.Equal(t, http.StatusOK, status(t, server.Endpoints(), "/v1/profile", juliet.Access))
 		})
 	}
 }
@@ -83,32 +83,32 @@ func TestKeysEndFromOutside(t *testing.T) {
 	key, made, err := p.AddKey(t.Context(), "desk", []token.Scope{token.ScopeDirectory}, time.Time{})
 	require.NoError(t, err)
 	const path = "/v1/profiles?jid=juliet@localhost"
-	require.NotContains(t, []int{http.StatusUnauthorized, http.StatusForbidden}, status(t, server.Place(), path, key))
-	require.Equal(t, http.StatusForbidden, status(t, server.Place(), "/v1/admin/users", key), "it has another scope")
-	require.Equal(t, http.StatusUnauthorized, status(t, server.Place(), path, strings.ToUpper(key)))
+	require.NotContains(t, []int{http.StatusUnauthorized, http.StatusForbidden}, status(t, server.Endpoints(), path, key))
+	require.Equal(t, http.StatusForbidden, status(t, server.Endpoints(), "/v1/admin/users", key), "it has another scope")
+	require.Equal(t, http.StatusUnauthorized, status(t, server.Endpoints(), path, strings.ToUpper(key)))
 	all, err := p.Keys(t.Context())
 	require.NoError(t, err)
 	require.False(t, all[0].Used.IsZero())
 	_, err = p.RevokeKey(t.Context(), made.ID)
 	require.NoError(t, err)
-	refusedSoon(t, server.Place(), path, key)
+	refusedSoon(t, server.Endpoints(), path, key)
 }
 
 // TestSignedOutByAnotherDevice: the token that one device got on its stream is dead at once when another signs it out, and so is its stream.
 func TestSignedOutByAnotherDevice(t *testing.T) {
 	server := nodetest.New(t, patient...)
 	require.NoError(t, server.AddUser("romeo", secret))
-	phone := device(t, server.Place(), script.TCP, "romeo", secret, "phone")
-	laptop := device(t, server.Place(), script.TCP, "romeo", secret, "laptop")
+	phone := device(t, server.Endpoints(), script.TCP, "romeo", secret, "phone")
+	laptop := device(t, server.Endpoints(), script.TCP, "romeo", secret, "laptop")
 	answer, _, err := phone.Request("token", "<iq type='get' id='token'><token xmlns='urn:posthouse:token:1'/></iq>")
 	require.NoError(t, err)
 	tokens := answer.Find("urn:posthouse:token:1", "token")
 	require.NotNil(t, tokens)
-	require.Equal(t, http.StatusOK, status(t, server.Place(), "/v1/devices", tokens.Attr("access")))
+	require.Equal(t, http.StatusOK, status(t, server.Endpoints(), "/v1/devices", tokens.Attr("access")))
 	began := time.Now()
 	answer, _, err = laptop.Request("out", "<iq type='set' id='out'><remove xmlns='urn:posthouse:device:1' id='"+tokens.Attr("device")+"'/></iq>")
 	require.NoError(t, err)
 	require.Equal(t, "result", answer.Attr("type"))
-	require.Equal(t, http.StatusUnauthorized, status(t, server.Place(), "/v1/devices", tokens.Attr("access")))
+	require.Equal(t, http.StatusUnauthorized, status(t, server.Endpoints(), "/v1/devices", tokens.Attr("access")))
 	mustEnd(t, phone, began)
 }

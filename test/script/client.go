@@ -38,8 +38,8 @@ func Transports() []Transport {
 	return []Transport{TCP, StartTLS, DirectTLS, WebSocket, CompactTCP, CompactTLS, CompactWebSocket}
 }
 
-// Place is where a node can be reached.
-type Place struct {
+// Endpoints is where a node can be reached.
+type Endpoints struct {
 	XMPP, XMPPTLS, Compact, HTTP, Private string // host:port
 	Domain                                string
 }
@@ -62,16 +62,16 @@ type Client struct {
 }
 
 // Connect opens a stream and authenticates with PLAIN on TLS and loopback; the resource is not bound.
-func Connect(ctx context.Context, at Place, how Transport, name, password string) (*Client, error) {
+func Connect(ctx context.Context, at Endpoints, how Transport, name, password string) (*Client, error) {
 	return arrive(ctx, at, how, name, password, (*Client).authenticate)
 }
 
 // Open opens a stream and does not authenticate.
-func Open(ctx context.Context, at Place, how Transport, name, password string) (*Client, error) {
+func Open(ctx context.Context, at Endpoints, how Transport, name, password string) (*Client, error) {
 	return arrive(ctx, at, how, name, password, func(*Client) error { return nil })
 }
 
-func arrive(ctx context.Context, at Place, how Transport, name, password string, enter func(*Client) error) (*Client, error) {
+func arrive(ctx context.Context, at Endpoints, how Transport, name, password string, enter func(*Client) error) (*Client, error) {
 	c := &Client{Name: name, Password: password, Domain: at.Domain}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -13,7 +13,7 @@ import (
 	"github.com/gobwas/ws/wsutil"
 )
 
-func (c *Client) dial(ctx context.Context, at Place, how Transport) error {
+func (c *Client) dial(ctx context.Context, at Endpoints, how Transport) error {
 	if err := c.dialLink(ctx, at, how); err != nil {
 		return err
 	}
@@ -25,7 +25,7 @@ func (c *Client) dial(ctx context.Context, at Place, how Transport) error {
 	return err
 }
 
-func (c *Client) dialLink(ctx context.Context, at Place, how Transport) (err error) {
+func (c *Client) dialLink(ctx context.Context, at Endpoints, how Transport) (err error) {
 	address := at.XMPP
 	switch how {
 	case DirectTLS:
@@ -58,7 +58,7 @@ func (c *Client) dialTLS(ctx context.Context, address, protocol string) (net.Con
 	return conn, nil
 }
 
-func (c *Client) dialWebSocket(ctx context.Context, at Place, protocol string) error {
+func (c *Client) dialWebSocket(ctx context.Context, at Endpoints, protocol string) error {
 	conn, reader, chosen, err := ws.Dialer{Protocols: []string{protocol}}.Dial(ctx, "ws://"+at.HTTP+"/xmpp-websocket")
 	if err != nil {
 		return err

@@ -11,8 +11,8 @@ import (
 
 // System is what a script runs against.
 type System interface {
-	// Place returns where the system listens now.
-	Place() Place
+	// Endpoints returns where the system listens now.
+	Endpoints() Endpoints
 	// AddUser makes an account.
 	AddUser(name, password string) error
 	// Restart stops the system in order and starts it again on the same data.
@@ -160,7 +160,7 @@ func (r *run) connect(ctx context.Context, who, how string) error {
 	if how == "unknown" {
 		connect = Open
 	}
-	c, err := connect(ctx, r.system.Place(), r.how, name, password(name))
+	c, err := connect(ctx, r.system.Endpoints(), r.how, name, password(name))
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ func TestPing(t *testing.T) {
 	node := nodetest.New(t)
 	require.NoError(t, node.AddUser("romeo", "wherefore-art-thou"))
 	for _, how := range []script.Transport{script.CompactTCP, script.CompactTLS, script.CompactWebSocket} {
-		a, err := script.Connect(t.Context(), node.Place(), how, "romeo", "wherefore-art-thou")
+		a, err := script.Connect(t.Context(), node.Endpoints(), how, "romeo", "wherefore-art-thou")
 		require.NoError(t, err)
 		ping := func() {
 			require.NoError(t, a.Write(script.Ping))

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestAccountOnStreamAndAPI(t *testing.T) {
 	t.Parallel()
 	node := open(t, "romeo", "juliet")
-	address := "tcp://" + node.Place().Compact
+	address := "tcp://" + node.Endpoints().Compact
 	var token client.Token
 	r := connect(t, address, "romeo", func(c *client.Config) { c.Keep = func(k client.Token) { token = k } })
 	j := connect(t, address, "juliet")
@@ -29,7 +29,7 @@ func TestAccountOnStreamAndAPI(t *testing.T) {
 	require.Equal(t, deviceOf("romeo").ID, tokens.Device)
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	api := &client.API{Base: "http://" + node.Place().HTTP, HTTP: &http.Client{Transport: transport}, Tokens: tokens}
+	api := &client.API{Base: "http://" + node.Endpoints().HTTP, HTTP: &http.Client{Transport: transport}, Tokens: tokens}
 
 	_, err = r.Contacts(wait(t))
 	require.NoError(t, err)

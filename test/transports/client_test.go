@@ -36,7 +36,7 @@ func newNode(t *testing.T, people ...string) *nodetest.Node {
 }
 
 // addresses are the ways in which a compact stream can be had.
-func addresses(p script.Place) map[string]string {
+func addresses(p script.Endpoints) map[string]string {
 	return map[string]string{"TCP": "tcp://" + p.Compact, "TLS": "tls://" + p.XMPPTLS, "WebSocket": "ws://" + p.HTTP + "/xmpp-websocket"}
 }
 
@@ -118,7 +118,7 @@ func TestClientTransports(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo", "juliet")
 	number := uint64(0)
-	for name, address := range addresses(node.Place()) {
+	for name, address := range addresses(node.Endpoints()) {
 		t.Run(name, func(t *testing.T) {
 			r := connect(t, address, "romeo")
 			j := connect(t, address, "juliet")
@@ -152,11 +152,11 @@ func TestClientTransports(t *testing.T) {
 func TestClientRefusals(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo")
-	_, err := client.Dial(wait(t), client.Config{Address: "tcp://" + node.Place().Compact, Domain: "localhost", Username: "romeo", Password: "wrong"})
+	_, err := client.Dial(wait(t), client.Config{Address: "tcp://" + node.Endpoints().Compact, Domain: "localhost", Username: "romeo", Password: "wrong"})
 	var refused *client.AuthError
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, "not-authorized", refused.Condition)
-	r := connect(t, "tcp://"+node.Place().Compact, "romeo")
+	r := connect(t, "tcp://"+node.Endpoints().Compact, "romeo")
 	_, err = r.Send(wait(t), jid.MustParse("nobody@localhost"), text("hello?"))
 	require.ErrorContains(t, err, "service-unavailable")
 }
@@ -165,7 +165,7 @@ func TestClientRefusals(t *testing.T) {
 func TestClientToken(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo", "juliet")
-	for name, address := range addresses(node.Place()) {
+	for name, address := range addresses(node.Endpoints()) {
 		t.Run(name, func(t *testing.T) {
 			var token client.Token
 			keep := func(c *client.Config) { c.Keep = func(k client.Token) { token = k } }

@@ -56,7 +56,7 @@ func TestCutBetweenAcceptanceAndAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			node := newNode(t, "romeo", "juliet")
-			near, far := flakyproxy.New(t, node.Place().Compact), flakyproxy.New(t, node.Place().Compact)
+			near, far := flakyproxy.New(t, node.Endpoints().Compact), flakyproxy.New(t, node.Endpoints().Compact)
 			r := connect(t, "tcp://"+near.Addr(), "romeo")
 			j := connect(t, "tcp://"+far.Addr(), "juliet")
 			var all []said
@@ -76,8 +76,8 @@ func TestCutBetweenAcceptanceAndAnswer(t *testing.T) {
 				}
 				if forget && round%2 == 1 { // the server starts anew and has forgotten all streams
 					require.NoError(t, node.Restart())
-					near.SetTarget(node.Place().Compact)
-					far.SetTarget(node.Place().Compact)
+					near.SetTarget(node.Endpoints().Compact)
+					far.SetTarget(node.Endpoints().Compact)
 				}
 			}
 			for _, s := range all {
@@ -104,8 +104,8 @@ func TestInboxOverflows(t *testing.T) {
 	go1 := make(chan struct{})
 	var got []client.Message
 	full := make(chan struct{})
-	r := connect(t, "tcp://"+node.Place().Compact, "romeo")
-	j := connect(t, "tcp://"+node.Place().Compact, "juliet", func(c *client.Config) {
+	r := connect(t, "tcp://"+node.Endpoints().Compact, "romeo")
+	j := connect(t, "tcp://"+node.Endpoints().Compact, "juliet", func(c *client.Config) {
 		c.Inbox = 10
 		c.Message = func(m client.Message) {
 			<-go1
@@ -141,8 +141,8 @@ func TestInboxOverflows(t *testing.T) {
 func TestCutHTTP(t *testing.T) {
 	t.Parallel()
 	node := open(t, "romeo", "juliet")
-	proxy := flakyproxy.New(t, node.Place().HTTP)
-	j := connect(t, "tcp://"+node.Place().Compact, "juliet")
+	proxy := flakyproxy.New(t, node.Endpoints().HTTP)
+	j := connect(t, "tcp://"+node.Endpoints().Compact, "juliet")
 	d := newHTTP(t, node, "romeo")
 	d.api.Base = "http://" + proxy.Addr()
 	var all []said
@@ -177,7 +177,7 @@ func TestAway(t *testing.T) {
 		names = append(names, fmt.Sprintf("friend%d", i))
 	}
 	node := open(t, names...)
-	address := "tcp://" + node.Place().Compact
+	address := "tcp://" + node.Endpoints().Compact
 	j := connect(t, address, "juliet")
 	program := newHTTP(t, node, "juliet")
 	friends := make([]*app, people)

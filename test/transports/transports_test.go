@@ -121,7 +121,7 @@ func newHTTP(t *testing.T, node *nodetest.Node, user string) *httpTransport {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	d := &httpTransport{t: t, api: &client.API{Base: "http://" + node.Place().HTTP, HTTP: &http.Client{Transport: transport}}}
+	d := &httpTransport{t: t, api: &client.API{Base: "http://" + node.Endpoints().HTTP, HTTP: &http.Client{Transport: transport}}}
 	require.NoError(t, d.api.Login(wait(t), user, password, client.Device{ID: "http-" + user, Name: "browser"}))
 	for more := true; more; {
 		page, err := d.api.Sync(wait(t), d.cursor, 0, 0)
@@ -179,8 +179,8 @@ func TestThreeTransports(t *testing.T) {
 	transports := map[jid.JID][]transport{}
 	for _, who := range []jid.JID{romeo, juliet} {
 		transports[who] = []transport{
-			&compactTransport{t: t, app: connect(t, "tcp://"+node.Place().Compact, who.Local())},
-			&xmlTransport{newSlix(t, who.Local(), "desk", node.Place().XMPP)},
+			&compactTransport{t: t, app: connect(t, "tcp://"+node.Endpoints().Compact, who.Local())},
+			&xmlTransport{newSlix(t, who.Local(), "desk", node.Endpoints().XMPP)},
 			newHTTP(t, node, who.Local()),
 		}
 	}
