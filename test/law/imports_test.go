@@ -27,6 +27,7 @@ var sockets = []string{"net/http", "crypto/tls", "os"}
 var laws = []law{
 	{folder: "wire/jid", never: join(drivers, sockets)},
 	{folder: "wire/stanza", may: []string{"wire/jid"}, never: join(drivers, sockets)},
+	{folder: "wire/payload", may: []string{"wire/jid", "wire/stanza"}, never: join(drivers, sockets)},
 	{folder: "wire/stream", may: []string{"wire/jid", "wire/stanza"}, never: join(drivers, sockets)},
 	{folder: "wire/stream/...", may: []string{"wire/jid", "wire/stanza", "wire/stream", "."}, never: join(drivers, sockets)},
 	{folder: "wire/...", may: []string{"wire/..."}, never: join(drivers, sockets)},
@@ -166,6 +167,8 @@ func TestImportLawBites(t *testing.T) {
 		{"wire/stanza/x.go", "wire/jid", true},
 		{"wire/stanza/x.go", "wire/stream", false},
 		{"wire/stanza/x.go", "!crypto/tls", false},
+		{"wire/payload/x.go", "wire/stanza", true},
+		{"wire/payload/x.go", "wire/content", false},
 		{"wire/stream/x.go", "domain/router", false},
 		{"wire/stream/xmlstream/x.go", "wire/stream", true},
 		{"wire/stream/xmlstream/x.go", "wire/stream/pbstream", false},

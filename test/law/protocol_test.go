@@ -16,7 +16,7 @@ var (
 	standard = regexp.MustCompile(`\b(?:RFC \d{4}|XEP-\d{4})\b`)
 	coverage = regexp.MustCompile("(?m)^\\| (RFC \\d{4}|XEP-\\d{4}) \\|.*\\| ((?:`[a-z0-9/]+`(?:, )?)+) \\|$")
 	// lists are pages that say how a standard is followed; the first has a row for each that is implemented.
-	lists = []string{"docs/protocol/README.md", "docs/design/acknowledgement.md"}
+	lists = []string{"docs/protocol/README.md", "docs/payloads.md"}
 )
 
 // cited returns the standards that each package cites, in its comments and texts.

@@ -1,0 +1,219 @@
+// Package payload says what the elements in a stanza mean to a server: whether a message with them is stored, counts as unread
+// and is copied to other devices, who may say them, and which of them are about an earlier message. All of it is one table
+// (table.go), which docs/payloads.md shows; archive, carbons, stripping and content ask it. The package also puts messages into
+// each other (forward.go).
+//
+// Values are pure: no I/O, clocks or goroutines.
+package payload
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+)
+
+// Of returns the row of an element. It is never nil, and must not be changed.
+func Of(e *stanza.Element) *Row {
+	if e.Local == "body" && e.Space == stanza.NSClient { // nearly every message has one
+		return &table[0]
+	}
+	for at := slot(e.Space); ; at++ {
+		g := &index[at]
+		if g.space == e.Space {
+			for i := range g.rows {
+				if r := &g.rows[i]; len(r.Local) == 0 || r.Local == e.Local {
+					return r
+				}
+			}
+		}
+		if len(g.rows) == 0 {
+			break
+		}
+	}
+	if strings.HasPrefix(e.Space, NSOwn) {
+		return &own
+	}
+	return &unknown
+}
+
+// group holds the rows of one namespace, in the order of the table.
+type group struct {
+	space string
+	rows  []Row
+}
+
+// index finds the group of a namespace: it is in its slot, or in the next free one after it. It is made from the table, and
+// constant; most slots are empty.
+var index = func() (index [256]group) {
+	for i := range table {
+		r := &table[i]
+		at := slot(r.Space)
+		for len(index[at].rows) > 0 && index[at].space != r.Space {
+			at++
+		}
+		index[at].space = r.Space
+		index[at].rows = append(index[at].rows, *r)
+	}
+	return index
+}()
+
+// slot spreads namespaces by their length and letters near the end, where they differ.
+func slot(space string) uint8 {
+	n := len(space)
+	if n < 5 {
+		return 0
+	}
+	return uint8(n)*5 + space[n-1]*3 + space[n-3]*11 + space[n-5]
+}
+
+// Meaning is what the elements of a message come to.
+type Meaning struct {
+	// Storage is Transient, Offline or Archived.
+	Storage Storage
+	// Unread: the message is archived, and waits to be read.
+	Unread bool
+	// Says: the message says or changes something beside marking how far its sender has come.
+	Says bool
+	// Delivered, Read, Edits and Retracts are the ids of earlier messages, as the message names them; "" for none. A message
+	// that retracts edits nothing.
+	Delivered, Read, Edits, Retracts string
+}
+
+// MeaningOf returns what a message comes to.
+func MeaningOf(s *stanza.Stanza) (m Meaning) {
+	storage, counts, cancelled, refused, retracts := Transient, false, false, false, false
+	for i := range s.Payload {
+		e := &s.Payload[i]
+		row := Of(e)
+		switch row.Storage {
+		case AskNoStore:
+			refused = true
+			continue
+		case Offline, Archived:
+			m.Says = m.Says || row.Relation != Delivered && row.Relation != Read
+		}
+		storage = max(storage, row.Storage)
+		counts = counts || row.Unread == Counts
+		cancelled = cancelled || row.Unread == Cancels
+		switch row.Relation {
+		case Delivered:
+			m.Delivered = e.Attr("id")
+		case Read:
+			m.Read = e.Attr("id")
+		case Edits:
+			m.Edits = e.Attr("id")
+		case Retracts:
+			m.Retracts, retracts = e.Attr("id"), true
+		}
+	}
+	if m.Retracts != "" {
+		m.Edits = ""
+	}
+	m.Storage = min(storage, Archived)
+	switch s.Type {
+	case stanza.TypeError, stanza.TypeHeadline, stanza.TypeGroupchat:
+		// XEP-0160 §3. A room archives what it accepts itself; an error is about a message and not one.
+		m.Storage = Transient
+	default:
+		if refused && !retracts { // what is to be taken out is in the log, so its retraction has to come there
+			m.Storage = Transient
+		}
+	}
+	m.Unread = counts && !cancelled && m.Storage == Archived
+	return m
+}
+
+// Eligible reports whether a message is one of those that all devices of an account should see (XEP-0280 §6).
+func Eligible(s *stanza.Stanza) bool {
+	kind := s.MessageType()
+	if s.Kind != stanza.Message || kind != stanza.TypeChat && kind != stanza.TypeNormal {
+		return false // groupchat comes to each device that joined; errors cannot be told to belong to what was copied
+	}
+	copied := kind == stanza.TypeChat
+	for i := range s.Payload {
+		switch e := &s.Payload[i]; Of(e).Carbon {
+		case Copied:
+			copied = true
+		case CopiedInvite:
+			if e.Child(NSMUCUser, "invite") == nil {
+				return false
+			}
+			copied = true
+		case NotCopied:
+			return false
+		}
+	}
+	return copied
+}
+
+// MaySay reports whether a client of the domain may say an element in s, which is its own.
+func MaySay(s *stanza.Stanza, e *stanza.Element, domain string) bool {
+	switch Of(e).Sender {
+	case ServersOnly:
+		return false
+	case NotByUs:
+		return !names(e.Attr("by"), domain, jid.JID{})
+	case NotFromUs:
+		return !names(e.Attr("from"), domain, s.From)
+	case NotModerated:
+		return e.Child(NSModerate, "moderated") == nil
+	case OnlyToRooms:
+		return s.To.Domain() != domain && toRoom(e)
+	}
+	return true
+}
+
+// names reports whether the text names an address of the domain other than the sender's own. A text that is no address names
+// nobody.
+func names(text, domain string, sender jid.JID) bool {
+	if text == "" {
+		return false
+	}
+	j, err := jid.Parse(text)
+	if err != nil {
+		return false
+	}
+	return j.Domain() == domain && (sender.IsZero() || j.Bare() != sender.Bare())
+}
+
+// toRoom reports whether the element holds only what a client says to a room (XEP-0045 §7.5, §7.8.2).
+func toRoom(e *stanza.Element) bool {
+	for child := range e.Elements {
+		if child.Local != "invite" && child.Local != "decline" && child.Local != "password" {
+			return false
+		}
+	}
+	return true
+}
+
+// About returns the first element that stands in the relation to an earlier message and names it, and the id; nil for none.
+func About(elements []stanza.Element, r Relation) (e *stanza.Element, id string) {
+	for i := range elements {
+		if e := &elements[i]; Of(e).Relation == r {
+			if id := e.Attr("id"); id != "" {
+				return e, id
+			}
+		}
+	}
+	return nil, ""
+}
+
+// Table returns the table as lines of Markdown, as docs/payloads.md shows it.
+func Table() []string {
+	lines := []string{
+		"| element | stored | unread | carbons | who may say it | the message that it names | by |",
+		"|---|---|---|---|---|---|---|",
+	}
+	line := func(name string, r *Row) {
+		cells := fmt.Sprintf("| %s | %v | %v | %v | %v | %v | %s |", name, r.Storage, r.Unread, r.Carbon, r.Sender, r.Relation, r.By)
+		lines = append(lines, strings.ReplaceAll(cells, "  ", " "))
+	}
+	for i := range table {
+		line("`{"+table[i].Space+"}"+table[i].Local+"`", &table[i])
+	}
+	line("all others in a namespace that begins with `"+NSOwn+"`", &own)
+	line("all others", &unknown)
+	return lines
+}
