@@ -24,9 +24,9 @@ type cursor struct {
 	at store.MessageID
 	// roster, settings and profiles are the versions that the client has.
 	roster, settings, profiles uint64
-	// floor is the oldest place from which on the first sync told of all conversations; 0 when it told of all there were.
+	// floor is the oldest position from which on the first sync told of all conversations; 0 when it told of all there were.
 	floor store.MessageID
-	// left is how many conversations the first sync may still tell of, 0 when it is over; before is the place of the one it told of last.
+	// left is how many conversations the first sync may still tell of, 0 when it is over; before is the position of the one it told of last.
 	left   uint64
 	before store.MessageID
 }

@@ -19,12 +19,12 @@ type writer struct {
 	tails   tails
 	markers markersCache
 
-	// Of the batch being staged, emptied by the next.
-	messages []*store.Message
-	places   []place
-	origins  []*origin
-	byKey    map[[originKeySize]byte]*origin
-	pairs    []newPair
+	// Of the batch being written, emptied by the next.
+	messages  []*store.Message
+	positions []position
+	origins   []*origin
+	byKey     map[[originKeySize]byte]*origin
+	pairs     []newPair
 	// retracted are messages of earlier batches.
 	retracted []*retraction
 	// frozen and young are what was in memory when the batch began, seek what was on disk some time later: nothing falls between
@@ -51,7 +51,7 @@ func (w *writer) reset() {
 	w.markers.age()
 	clear(w.messages)
 	w.messages = w.messages[:0]
-	w.places = w.places[:0]
+	w.positions = w.positions[:0]
 	clear(w.origins)
 	w.origins = w.origins[:0]
 	clear(w.byKey)
@@ -113,7 +113,7 @@ func (l *Log) append(ctx context.Context, now time.Time, batch []*store.Append, 
 	w := &l.writer
 	before := w.last
 	w.reset()
-	if err := l.stageAll(batch, now); err != nil {
+	if err := l.assignAll(batch, now); err != nil {
 		return fmt.Errorf("prepare a batch: %w", err)
 	}
 	if len(w.messages) == 0 && len(cursors) == 0 {
@@ -126,16 +126,16 @@ func (l *Log) append(ctx context.Context, now time.Time, batch []*store.Append, 
 		return err
 	}
 	l.visible.Store(uint64(w.last))
-	l.recents.add(w.places, w.origins)
+	l.recents.add(w.positions, w.origins)
 	l.pending.Store(nil)
-	l.witness(before)
+	l.checkpoint(before)
 	return nil
 }
 
-func (l *Log) stageAll(batch []*store.Append, now time.Time) (err error) {
+func (l *Log) assignAll(batch []*store.Append, now time.Time) (err error) {
 	l.writer.frozen, l.writer.young = l.recents.parts()
 	for _, a := range batch {
-		if err = l.stage(a, now); err != nil {
+		if err = l.assign(a, now); err != nil {
 			break
 		}
 	}
@@ -185,8 +185,8 @@ func (l *Log) commit(ctx context.Context, b *engine.Batch) error {
 	}
 }
 
-// stage decides about one message and gives it its place.
-func (l *Log) stage(a *store.Append, now time.Time) error {
+// assign decides about one message and gives it its identity, conversation and number.
+func (l *Log) assign(a *store.Append, now time.Time) error {
 	w := &l.writer
 	var o *origin
 	if a.OriginID != "" {
@@ -226,7 +226,7 @@ func (l *Log) stage(a *store.Append, now time.Time) error {
 		w.byKey[o.key] = o
 	}
 	w.messages = append(w.messages, &a.Message)
-	w.places = append(w.places, newPlace(&a.Message, swapped, sender == recipient))
+	w.positions = append(w.positions, newPosition(&a.Message, swapped, sender == recipient))
 	if a.Retracts != 0 {
 		if err := l.retract(a.Retracts, a.Remains, a.ID); err != nil {
 			return err
@@ -307,7 +307,7 @@ func (l *Log) tail(p pair) (*tail, error) {
 	return t, nil
 }
 
-// write encodes the staged batch. The messages come first and in the order of the log: the engine inserts neighbours faster.
+// write encodes the batch. The messages come first and in the order of the log: the engine inserts neighbours faster.
 func (w *writer) write(b *engine.Batch, cursors []store.DeliveryCursor) {
 	for _, m := range w.messages {
 		op := b.SetDeferred(idKeySize, recordSize(m))
@@ -317,7 +317,7 @@ func (w *writer) write(b *engine.Batch, cursors []store.DeliveryCursor) {
 	}
 	var key [idKeySize]byte
 	if len(w.messages) > 0 {
-		w.buf = appendJournal(w.buf[:0], w.places, w.origins)
+		w.buf = appendJournal(w.buf[:0], w.positions, w.origins)
 		set(b, idKey(key[:0], keyJournal, uint64(w.last)), w.buf)
 	}
 	for _, p := range w.pairs {

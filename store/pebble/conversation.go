@@ -147,7 +147,7 @@ func (l *Log) members(ctx context.Context, owner store.AccountID, before store.M
 		}
 		conversation := store.ConversationID(secondNumber(it.Key()))
 		if uint64(conversation) > l.visible.Load() || before != 0 && uint64(conversation) >= uint64(before) {
-			break // it begins with a batch that is being flushed, or after the place that was asked for
+			break // it begins with a batch that is being flushed, or after the position that was asked for
 		}
 		m, err := decodeMember(conversation, it.Value())
 		if err != nil {

@@ -36,7 +36,7 @@ func TestRot(t *testing.T) {
 		}
 		if !clean { // as kill -9 leaves it: then the last messages look like a write that was under way
 			disk = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 2))})
-			_, known, err := openWitnesses(disk, "log")
+			_, known, err := openCheckpoints(disk, "log")
 			require.NoError(t, err)
 			sure = known[len(known)-1]
 			require.Greater(t, sure, stored[100])

@@ -65,16 +65,16 @@ func TestEachBitOfARecordCounts(t *testing.T) {
 // FuzzJournal: whatever the bytes, decoding ends, and what it accepts encodes to what it was.
 func FuzzJournal(f *testing.F) {
 	m := wholeMessage()
-	places := []place{newPlace(&m, true, false), {id: m.ID + 5, conversation: 3, seq: 1, from: 8, to: 9, sent: 1, received: 3}}
+	positions := []position{newPosition(&m, true, false), {id: m.ID + 5, conversation: 3, seq: 1, from: 8, to: 9, sent: 1, received: 3}}
 	o := &origin{key: originKey(m.Sender, "o"), entry: originEntry{id: m.ID, conversation: 7, seq: 4}}
-	f.Add(appendJournal(nil, places, []*origin{o}))
+	f.Add(appendJournal(nil, positions, []*origin{o}))
 	f.Add([]byte{journalVersion, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) >= 5 {
 			sum := journalSum(b[5:])
 			b[1], b[2], b[3], b[4] = byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum)
 		}
-		places, origins, err := decodeJournal(b)
+		positions, origins, err := decodeJournal(b)
 		if err != nil {
 			return
 		}
@@ -82,9 +82,9 @@ func FuzzJournal(f *testing.F) {
 		for i := range origins {
 			pointers = append(pointers, &origins[i])
 		}
-		gotPlaces, gotOrigins, err := decodeJournal(appendJournal(nil, places, pointers))
+		gotPositions, gotOrigins, err := decodeJournal(appendJournal(nil, positions, pointers))
 		require.NoError(t, err)
-		require.Equal(t, places, gotPlaces)
+		require.Equal(t, positions, gotPositions)
 		require.Equal(t, origins, gotOrigins)
 	})
 }

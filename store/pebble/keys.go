@@ -11,7 +11,7 @@ import (
 // The first byte of a key says what it holds. All numbers in keys are big-endian, so that keys sort as the numbers do.
 //
 //	message | id                                   → the message, see record.go
-//	journal | id of the last message of a batch    → the places of the batch's messages, see place.go
+//	journal | id of the last message of a batch    → the positions of the batch's messages, see position.go
 //	indexed                                        → through which id the indexes are written, 8 bytes
 //	conversation | conversation | first's number   → a block of the conversation's order, see block.go
 //	received | account | id of the first           → a block of messages to the account
@@ -26,7 +26,7 @@ import (
 //
 // A batch writes message, cursor, markers and retracted entries, those of conversations that begin, and one journal entry. The indexes – conversation, received, sent, origin –
 // are not written message by message, which would cost more than all the rest, but for tens of thousands of messages at a time,
-// sorted and packed; see pack.go. Until then the places are kept in memory (recent.go), and the journal is what they are restored from.
+// sorted and packed; see pack.go. Until then the positions are kept in memory (recent.go), and the journal is what they are restored from.
 //
 // Messages sort before everything else because their keys only rise: a table that ends with messages and begins with
 // anything lesser would overlap all the messages there ever were, and compactions would copy them again and again.

@@ -109,11 +109,11 @@ type Log struct {
 	// closing is closed when Close begins.
 	closing chan struct{}
 
-	// writing is held by Append: it guards writer, packing, witnesses and space. It is taken before using.
-	writing   sync.Mutex
-	writer    writer
-	packing   packing
-	witnesses *witnesses
+	// writing is held by Append: it guards writer, packing, checkpoints and space. It is taken before using.
+	writing     sync.Mutex
+	writer      writer
+	packing     packing
+	checkpoints *checkpoints
 
 	// using is read-locked by every use of db, and locked by Close: it guards closed.
 	using  sync.RWMutex
@@ -218,7 +218,7 @@ func (l *Log) recover() error {
 	if last != journaled {
 		return fmt.Errorf("the last message is %d, but its journal ends at %d: %w", last, journaled, store.ErrDamaged)
 	}
-	if err := l.hearWitnesses(); err != nil {
+	if err := l.verifyCheckpoints(); err != nil {
 		return err
 	}
 	l.writer.last = last
@@ -256,12 +256,12 @@ func (l *Log) readJournal() (last store.MessageID, err error) {
 	defer it.Close()
 	for ok := it.First(); ok; ok = it.Next() {
 		id := store.MessageID(binary.BigEndian.Uint64(it.Key()[1:]))
-		places, origins, err := decodeJournal(it.Value())
+		positions, origins, err := decodeJournal(it.Value())
 		if err != nil {
 			return 0, fmt.Errorf("batch that ends with message %d: %w: %w", id, store.ErrDamaged, err)
 		}
-		for i := range places {
-			l.recents.young.add(&places[i])
+		for i := range positions {
+			l.recents.young.add(&positions[i])
 		}
 		for i := range origins {
 			l.recents.young.origins[origins[i].key] = origins[i].entry
@@ -359,9 +359,9 @@ func (l *Log) Close() error {
 		return fmt.Errorf("close message log: %w", err)
 	}
 	if last := l.writer.last; last != 0 {
-		err = l.witnesses.add(last)
+		err = l.checkpoints.add(last)
 	}
-	if err := errors.Join(err, l.witnesses.close(l.opts.files, l.path)); err != nil {
+	if err := errors.Join(err, l.checkpoints.close(l.opts.files, l.path)); err != nil {
 		return fmt.Errorf("close message log: write where it ends: %w", err)
 	}
 	return nil

@@ -66,8 +66,8 @@ func (l *Log) pack(r *recent, done chan<- struct{}) {
 	w.origins(r)
 	w.accounts(keyReceived, slices.Sorted(maps.Keys(r.received)), r)
 	w.accounts(keySent, slices.Sorted(maps.Keys(r.sent)), r)
-	last := r.places[len(r.places)-1].id
-	w.finish(r.places[0].id, last)
+	last := r.positions[len(r.positions)-1].id
+	w.finish(r.positions[0].id, last)
 	if errors.Is(w.err, errClosed) {
 		return // the journal has it all
 	}

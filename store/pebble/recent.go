@@ -7,12 +7,12 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// recent holds the places of messages that the indexes on disk do not have yet. It only grows: what a reader
+// recent holds the positions of messages that the indexes on disk do not have yet. It only grows: what a reader
 // has found in it stays valid while Append adds to it. Guarded by recents.mu until it is frozen, then never changed.
 type recent struct {
-	places  []place
-	origins map[[originKeySize]byte]originEntry
-	// The indexes: positions in places, in rising order.
+	positions []position
+	origins   map[[originKeySize]byte]originEntry
+	// The indexes: offsets into positions, in rising order.
 	conversations map[store.ConversationID][]int32
 	received      map[store.AccountID][]int32
 	sent          map[store.AccountID][]int32
@@ -27,9 +27,9 @@ func newRecent() *recent {
 	}
 }
 
-func (r *recent) add(p *place) {
-	at := int32(len(r.places))
-	r.places = append(r.places, *p)
+func (r *recent) add(p *position) {
+	at := int32(len(r.positions))
+	r.positions = append(r.positions, *p)
 	r.conversations[p.conversation] = append(r.conversations[p.conversation], at)
 	if p.received != 0 {
 		r.received[p.to] = append(r.received[p.to], at)
@@ -41,14 +41,14 @@ func (r *recent) add(p *place) {
 
 // list is one index of one conversation or account in one recent.
 type list struct {
-	places []place
-	at     []int32
-	prefix byte
+	positions []position
+	at        []int32
+	prefix    byte
 }
 
 // index returns the list under an index key.
 func (r *recent) index(prefix byte, number uint64) list {
-	l := list{places: r.places, prefix: prefix}
+	l := list{positions: r.positions, prefix: prefix}
 	switch prefix {
 	case keyConversation:
 		l.at = r.conversations[store.ConversationID(number)]
@@ -61,7 +61,7 @@ func (r *recent) index(prefix byte, number uint64) list {
 }
 
 func (l list) entry(i int) entry {
-	p := &l.places[l.at[i]]
+	p := &l.positions[l.at[i]]
 	switch l.prefix {
 	case keyReceived:
 		return entry{id: p.id, bits: p.received}
@@ -71,14 +71,14 @@ func (l list) entry(i int) entry {
 	return entry{id: p.id, seq: p.seq, bits: p.flags}
 }
 
-// after returns the position of the first entry with an id greater than the given one.
+// after returns the index in at of the first entry with an id greater than the given one.
 func (l list) after(id store.MessageID) int {
-	return sort.Search(len(l.at), func(i int) bool { return l.places[l.at[i]].id > id })
+	return sort.Search(len(l.at), func(i int) bool { return l.positions[l.at[i]].id > id })
 }
 
-// number returns the position of the first entry with that number or a greater one.
+// number returns the index in at of the first entry with that number or a greater one.
 func (l list) number(seq uint64) int {
-	return sort.Search(len(l.at), func(i int) bool { return l.places[l.at[i]].seq >= seq })
+	return sort.Search(len(l.at), func(i int) bool { return l.positions[l.at[i]].seq >= seq })
 }
 
 // recents is the newest part of the indexes.
@@ -128,11 +128,11 @@ func (r *recents) parts() (frozen, young *recent) {
 }
 
 // add appends a batch that has been flushed.
-func (r *recents) add(places []place, origins []*origin) {
+func (r *recents) add(positions []position, origins []*origin) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i := range places {
-		r.young.add(&places[i])
+	for i := range positions {
+		r.young.add(&positions[i])
 	}
 	for _, o := range origins {
 		r.young.origins[o.key] = o.entry
@@ -144,7 +144,7 @@ func (r *recents) add(places []place, origins []*origin) {
 func (r *recents) freeze(size int) (frozen *recent, waiting int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n := len(r.young.places); r.frozen != nil || n < size {
+	if n := len(r.young.positions); r.frozen != nil || n < size {
 		return nil, n
 	}
 	r.frozen, r.young = r.young, newRecent()

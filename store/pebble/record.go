@@ -141,7 +141,7 @@ func (d *decoder) party(r *reader) (p store.Party) {
 	return p
 }
 
-// originEntry is what the value of an origin key holds. It repeats the message's place so that a repetition can be
+// originEntry is what the value of an origin key holds. It repeats the message's position so that a repetition can be
 // answered even when the message's own record is damaged.
 type originEntry struct {
 	hash         [16]byte

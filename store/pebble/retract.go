@@ -12,7 +12,7 @@ import (
 )
 
 // A retracted message's record is written anew, in its place, without its content. The index keeps what it says of the message, since
-// its blocks and the places in memory never change; that the message does not count any more is said by an entry of its own:
+// its blocks and the positions in memory never change; that the message does not count any more is said by an entry of its own:
 //
 //	retracted | conversation | number → the id of the message that took the content out, 8 bytes
 //
@@ -32,7 +32,7 @@ func (l *Log) retract(id store.MessageID, remains []byte, by store.MessageID) er
 	if at, found := slices.BinarySearchFunc(w.messages, id, func(m *store.Message, id store.MessageID) int { return cmp.Compare(m.ID, id) }); found {
 		if m := *w.messages[at]; emptied(&m, remains) {
 			w.messages[at] = &m // the caller's is left as it is
-			p := &w.places[at]
+			p := &w.positions[at]
 			p.flags = p.flags&fromSecond | byte(m.Flags)
 		}
 		return nil

@@ -152,7 +152,7 @@ func (w *walk) blockWith(it *engine.Iterator, id store.MessageID) bool {
 }
 
 // search is blockWith in a conversation, whose blocks are found by number: numbers rise with identities. It doubles
-// the distance from the end, where most questions are about, until it has passed the place, then halves the range.
+// the distance from the end, where most questions are about, until it has passed the position, then halves the range.
 func (w *walk) search(it *engine.Iterator, id store.MessageID) bool {
 	if !it.Last() {
 		return false

@@ -217,8 +217,8 @@ func (l *messageLog) History(ctx context.Context, q store.HistoryQuery) ([]store
 		if e != nil {
 			return nil, false, e
 		}
-		// Numbers rise with ids: the place is found by halving.
-		first, e := l.place(ctx, conversation, q.After)
+		// Numbers rise with ids: the position is found by binary search.
+		first, e := l.position(ctx, conversation, q.After)
 		if e != nil {
 			return nil, false, e
 		}
@@ -241,8 +241,8 @@ func ownerOf(q store.HistoryQuery) jid.JID {
 	return jid.MustParse(fmt.Sprintf("user%d@example.org", q.Owner-1))
 }
 
-// place returns the first number of a conversation whose message is later than id.
-func (l *messageLog) place(ctx context.Context, c store.ConversationID, id store.MessageID) (uint64, error) {
+// position returns the first number of a conversation whose message is later than id.
+func (l *messageLog) position(ctx context.Context, c store.ConversationID, id store.MessageID) (uint64, error) {
 	if id == 0 {
 		return 1, nil
 	}
@@ -279,7 +279,7 @@ func (l *messageLog) Numbered(ctx context.Context, c store.ConversationID, first
 	return l.query(ctx, `SELECT `+logColumns+` FROM message WHERE conversation = ? AND seq >= ? ORDER BY seq LIMIT ?`, int64(c), int64(first), limit)
 }
 
-// Undelivered implements store.MessageReader, with the given place for a delivery cursor.
+// Undelivered implements store.MessageReader, with the given position for a delivery cursor.
 func (l *messageLog) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID, limit int) ([]store.Message, error) {
 	return l.query(ctx, `SELECT `+logColumns+` FROM message WHERE recipient_account = ? AND recipient_account <> 0 AND id > ? AND flags & 4 ORDER BY id LIMIT ?`,
 		owner, int64(after), limit)

@@ -82,7 +82,7 @@ func (w Workload) ReadCosts(t testing.TB, l store.MessageReader, start time.Time
 			_, _, err := l.Bounds(ctx, a.Account)
 			return err
 		}},
-		{"log, from a place", func(_, _ store.Party) error {
+		{"log, from a position", func(_, _ store.Party) error {
 			_, err := l.Since(ctx, someID(), pageSize)
 			return err
 		}},

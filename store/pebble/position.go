@@ -8,8 +8,8 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// place is what the indexes need to know of a message.
-type place struct {
+// position is what the indexes need to know of a message.
+type position struct {
 	id           store.MessageID
 	conversation store.ConversationID
 	seq          uint64
@@ -31,10 +31,10 @@ const (
 	viewOffline = 1 << 1 // to be replayed to the account
 )
 
-// newPlace returns the place of a stored message. swapped: the sender is the second party of the pair; note: both are one.
+// newPosition returns the position of a stored message. swapped: the sender is the second party of the pair; note: both are one.
 // A note to oneself has one entry in the indexes of the account, the recipient's.
-func newPlace(m *store.Message, swapped, note bool) place {
-	p := place{id: m.ID, conversation: m.Conversation, seq: m.Seq, flags: byte(m.Flags)}
+func newPosition(m *store.Message, swapped, note bool) position {
+	p := position{id: m.ID, conversation: m.Conversation, seq: m.Seq, flags: byte(m.Flags)}
 	if swapped {
 		p.flags |= fromSecond
 	}
@@ -79,12 +79,12 @@ type origin struct {
 //	then for each: key without its first byte, and the originEntry
 const journalVersion = 1
 
-func appendJournal(dst []byte, places []place, origins []*origin) []byte {
+func appendJournal(dst []byte, positions []position, origins []*origin) []byte {
 	dst = append(dst, journalVersion, 0, 0, 0, 0)
-	dst = binary.AppendUvarint(dst, uint64(len(places)))
+	dst = binary.AppendUvarint(dst, uint64(len(positions)))
 	last := store.MessageID(0)
-	for i := range places {
-		p := &places[i]
+	for i := range positions {
+		p := &positions[i]
 		dst = binary.AppendUvarint(dst, uint64(p.id-last))
 		dst = binary.AppendUvarint(dst, uint64(p.id)-uint64(p.conversation))
 		dst = binary.AppendUvarint(dst, p.seq)
@@ -104,7 +104,7 @@ func appendJournal(dst []byte, places []place, origins []*origin) []byte {
 
 func journalSum(content []byte) uint32 { return crc32.Checksum(content, castagnoli) }
 
-func decodeJournal(b []byte) (places []place, origins []origin, err error) {
+func decodeJournal(b []byte) (positions []position, origins []origin, err error) {
 	if len(b) < 5 {
 		return nil, nil, errShort
 	}
@@ -117,7 +117,7 @@ func decodeJournal(b []byte) (places []place, origins []origin, err error) {
 	r := reader{b: b[5:]}
 	last := uint64(0)
 	for n := r.uvarint(); n > 0 && r.err == nil; n-- {
-		var p place
+		var p position
 		last += r.uvarint()
 		p.id = store.MessageID(last)
 		p.conversation = store.ConversationID(last - r.uvarint())
@@ -128,7 +128,7 @@ func decodeJournal(b []byte) (places []place, origins []origin, err error) {
 		}
 		p.flags, p.sent, p.received = bits[0], bits[1], bits[2]
 		p.from, p.to = store.AccountID(r.uvarint()), store.AccountID(r.uvarint())
-		places = append(places, p)
+		positions = append(positions, p)
 	}
 	for n := r.uvarint(); n > 0 && r.err == nil; n-- {
 		o := origin{key: [originKeySize]byte{keyOrigin}}
@@ -139,7 +139,7 @@ func decodeJournal(b []byte) (places []place, origins []origin, err error) {
 	if r.err == nil && len(r.b) > 0 {
 		r.err = fmt.Errorf("%d bytes too many", len(r.b))
 	}
-	return places, origins, r.err
+	return positions, origins, r.err
 }
 
 // reader takes fields off the front of b. After the first error all it returns is zero.
