@@ -21,7 +21,7 @@ func noon() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 
 const (
 	inBoth = store.InSenderArchive | store.InRecipientArchive
-	said   = inBoth | store.Counts
+	said   = inBoth | store.Unread
 )
 
 // directory is how the accounts of a database are found.

@@ -97,7 +97,7 @@ func (m *model) talk(t *rapid.T) {
 	var batch []*store.Append
 	for range rapid.IntRange(1, 5).Draw(t, "size") {
 		a := text(m.one(t, "from"), m.one(t, "to"), fmt.Sprint(len(batch)))
-		a.Flags = rapid.SampledFrom([]store.MessageFlags{said, said, inBoth, store.InSenderArchive, store.Counts}).Draw(t, "flags")
+		a.Flags = rapid.SampledFrom([]store.MessageFlags{said, said, inBoth, store.InSenderArchive, store.Unread}).Draw(t, "flags")
 		batch = append(batch, a)
 	}
 	m.append(batch...)
@@ -121,7 +121,7 @@ func (m *model) retract(t *rapid.T) {
 	}
 	old := rapid.SampledFrom(all).Draw(t, "old")
 	a := text(old.Sender, old.Recipient, "retract")
-	a.Flags, a.Retracts, a.Remains = inBoth, old.ID, []byte("gone")
+	a.Flags, a.Retract, a.Remains = inBoth, old.ID, []byte("gone")
 	m.append(a)
 }
 

@@ -56,9 +56,9 @@ const (
 	InRecipientArchive
 	// ForOffline: to be replayed to the recipient when it was not delivered to any device (XEP-0160).
 	ForOffline
-	// Counts: it says something of its own, so that it counts as unread for its recipient: text, a file and the like, and
+	// Unread: it says something of its own, so that it counts as unread for its recipient: text, a file and the like, and
 	// not a read marker, an edit or a retraction.
-	Counts
+	Unread
 	// Retracted: its content was taken out; Stanza holds what is left. Set by the store.
 	Retracted
 )
@@ -89,13 +89,13 @@ type Append struct {
 	// ContentHash identifies the content for the comparison of duplicates; computed by the caller, stored with the message.
 	ContentHash [16]byte
 
-	// Retracts is a stored message whose content is taken out in the same transaction; 0 for none. Its identity, number,
-	// parties and time stay; its Stanza becomes Remains, its flag Retracted is set and Counts cleared. One that is not there, is
+	// Retract is a stored message whose content is taken out in the same transaction; 0 for none. Its identity, number,
+	// parties and time stay; its Stanza becomes Remains, its flag Retracted is set and Unread cleared. One that is not there, is
 	// damaged or was retracted before is left as it is.
-	Retracts MessageID
-	Remains  []byte
-	// Also are further messages whose content is taken out with it in the same way, such as its edits.
-	Also []Retraction
+	Retract MessageID
+	Remains []byte
+	// AlsoRetract are further messages whose content is taken out with it in the same way, such as its edits.
+	AlsoRetract []Retraction
 	// ReadMarkers moves one party's markers in the conversation forward in the same transaction; nil for none. When none of its
 	// numbers is beyond what is known of that device, Stale is set and nothing of this entry is stored. Of a device that is
 	// not remembered, while as many as can be are, what is known of the account is taken for known.
@@ -105,7 +105,7 @@ type Append struct {
 	Stale bool
 }
 
-// Retraction takes the content out of one message, see Append.Retracts.
+// Retraction takes the content out of one message, see Append.Retract.
 type Retraction struct {
 	ID      MessageID
 	Remains []byte
@@ -132,8 +132,8 @@ type Conversation struct {
 	LastSeq uint64
 	// Own and Peer are the markers of the owner and of the other party, over all their devices.
 	Own, Peer ReadMarkers
-	// Unread is how many messages with Counts the other party has sent after the later of the owner's read marker and the owner's own last
-	// message with Counts, as far as they are in the owner's archive. It is counted up to MaxUnread.
+	// Unread is how many messages with the flag Unread the other party has sent after the later of the owner's read marker and the owner's own last
+	// message with that flag, as far as they are in the owner's archive. It is counted up to MaxUnread.
 	Unread int
 }
 

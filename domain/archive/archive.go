@@ -65,7 +65,7 @@ type Config struct {
 	// Changed is told of an account that has something new, after a stored message was let go on; nil tells nobody. It runs on the
 	// committer's goroutine and must not block.
 	Changed func(account uint64) `yaml:"-"`
-	// Copy gives what an administrator moderated in somebody's name to that person's devices, as carbons; nil gives it to none.
+	// Copy gives what an administrator retracted in somebody's name to that person's devices, as carbons; nil gives it to none.
 	Copy func(ctx context.Context, e *router.Envelope) `yaml:"-"`
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time `yaml:"-"`
@@ -83,9 +83,9 @@ type Config struct {
 	BatchMessages int `yaml:"batch_messages" default:"2048" min:"1"`
 	// BatchBytes bounds the same in bytes of stored text; default 4 MiB. One message always fits.
 	BatchBytes int `yaml:"batch_bytes" default:"4194304" min:"1"`
-	// GatherTime is how long the committer waits for more messages when they come by the thousand and the disk is quick, so that several share
+	// BatchDelay is how long the committer waits for more messages when they come by the thousand and the disk is quick, so that several share
 	// a transaction; default 500 µs, negative never. It never waits when little is going on.
-	GatherTime time.Duration `yaml:"gather_time" default:"500us"`
+	BatchDelay time.Duration `yaml:"batch_delay" default:"500us"`
 	// CommitTimeout is how long one transaction may take before the log counts as failed; default 60 s.
 	CommitTimeout time.Duration `yaml:"commit_timeout" default:"60s" min:"1ms"`
 	// CursorInterval is how long a delivery cursor may stay unwritten, and so how much a crash may repeat; default 200 ms.
@@ -95,7 +95,7 @@ type Config struct {
 	// EditWindow is how long a message may be edited (XEP-0308) after it was sent; default 0, for ever. Beyond it: <not-acceptable/>.
 	EditWindow time.Duration `yaml:"edit_window" default:"0s"`
 	// RetractWindow is how long a message may be retracted (XEP-0424) after it was sent; default 2 m, negative for ever. Beyond it: <not-acceptable/>.
-	// Administrators may moderate at any time.
+	// Administrators may retract at any time.
 	RetractWindow time.Duration `yaml:"retract_window" default:"2m"`
 	// QueryRate and QueryBurst are each account's budget for history queries: tokens a second, and the most that is
 	// saved up. A query costs one token and one more for every 100 messages read. Defaults 10 and 100.
@@ -114,8 +114,8 @@ func (c *Config) defaults() {
 	orDefault(&c.CommitTimeout, 60*time.Second)
 	orDefault(&c.CursorInterval, 200*time.Millisecond)
 	orDefault(&c.CursorAccounts, 100000)
-	if c.GatherTime == 0 {
-		c.GatherTime = 500 * time.Microsecond
+	if c.BatchDelay == 0 {
+		c.BatchDelay = 500 * time.Microsecond
 	}
 	if c.RetractWindow == 0 {
 		c.RetractWindow = 2 * time.Minute
@@ -152,8 +152,8 @@ type Archive struct {
 
 	// Owned by the committer.
 	batch       []*store.Append
-	pace        pace
-	gatherTimer *time.Timer
+	rate        commitRate
+	delayTimer  *time.Timer
 	cursorTimer *time.Timer
 	cursorArmed bool
 	lastCursors time.Time

@@ -204,9 +204,9 @@ func TestEditAndRetract(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, all, 13)
 		for _, m := range all {
-			recalled := m.Seq == 2 || m.Seq == 7
-			require.Equal(t, recalled, m.Flags&store.Retracted != 0, "number %d", m.Seq)
-			require.Equal(t, m.Seq <= 6 && !recalled, m.Flags&store.Counts != 0, "number %d", m.Seq)
+			retracted := m.Seq == 2 || m.Seq == 7
+			require.Equal(t, retracted, m.Flags&store.Retracted != 0, "number %d", m.Seq)
+			require.Equal(t, m.Seq <= 6 && !retracted, m.Flags&store.Unread != 0, "number %d", m.Seq)
 		}
 		left := parse(t, string(all[1].Stanza))
 		require.Equal(t, "m2", left.ID)
@@ -220,48 +220,48 @@ func TestEditAndRetract(t *testing.T) {
 }
 
 // What is looked for is found within reach, and no further; what was looked through is not read again.
-func TestSeekReach(t *testing.T) {
+func TestResolveReach(t *testing.T) {
 	h := newHouse(t, memory())
 	h.run(t)
-	for i := range seekReach + 20 {
+	for i := range resolveReach + 20 {
 		require.Nil(t, h.say(t, orchard, named(fmt.Sprint("m", i), chat("juliet@verona.example", "x"))).Err)
 	}
-	for id, want := range map[string]string{"m0": "item-not-found", "m19": "item-not-found", "m20": "", "m100": "", fmt.Sprint("m", seekReach+19): ""} {
+	for id, want := range map[string]string{"m0": "item-not-found", "m19": "item-not-found", "m20": "", "m100": "", fmt.Sprint("m", resolveReach+19): ""} {
 		h.router.Handle("verona.example", nobody{})
 		next := &entry{envelope: &router.Envelope{Stanza: chat("juliet@verona.example", "", retract(id)), Source: from(orchard)}, accepted: time.Now()}
 		next.envelope.Stanza.From = jid.MustParse(orchard)
 		require.NoError(t, h.prepare(t.Context(), next))
-		h.settle(t.Context(), next)
+		h.applyRefs(t.Context(), next)
 		if want != "" {
 			require.Equal(t, want, string(next.refusal.Condition), id)
 			continue
 		}
 		require.Nil(t, next.refusal, id)
-		require.NotZero(t, next.message.Retracts, id)
+		require.NotZero(t, next.message.Retract, id)
 	}
 }
 
-func TestPurpose(t *testing.T) {
+func TestClassifyRefs(t *testing.T) {
 	for _, c := range []struct {
 		payload []stanza.Element
-		counts  bool
-		about   bool
+		unread  bool
+		refs    bool
 	}{
-		{payload: chat("a@b", "x").Payload, counts: true},
-		{payload: []stanza.Element{stanza.New("urn:xmpp:sfs:0", "file-sharing")}, counts: true},
-		{payload: []stanza.Element{stanza.New("urn:xmpp:omemo:2", "encrypted")}, counts: true},
-		{payload: chat("a@b", "x", replace("1")).Payload, about: true},
-		{payload: chat("a@b", "x", retract("1")).Payload, about: true},
+		{payload: chat("a@b", "x").Payload, unread: true},
+		{payload: []stanza.Element{stanza.New("urn:xmpp:sfs:0", "file-sharing")}, unread: true},
+		{payload: []stanza.Element{stanza.New("urn:xmpp:omemo:2", "encrypted")}, unread: true},
+		{payload: chat("a@b", "x", replace("1")).Payload, refs: true},
+		{payload: chat("a@b", "x", retract("1")).Payload, refs: true},
 		{payload: chat("a@b", "x", stanza.New(nsReactions, "reactions", "id", "1")).Payload},
 		{payload: chat("a@b", "x", stanza.New("urn:xmpp:fasten:0", "apply-to", "id", "1")).Payload},
-		{payload: chat("a@b", "x", displayed("1")).Payload, counts: true, about: true},
-		{payload: []stanza.Element{displayed("1"), stanza.New(nsHints, "store")}, about: true},
+		{payload: chat("a@b", "x", displayed("1")).Payload, unread: true, refs: true},
+		{payload: []stanza.Element{displayed("1"), stanza.New(nsHints, "store")}, refs: true},
 		{payload: []stanza.Element{displayed("")}},
 		{payload: []stanza.Element{stanza.New(nsMarkers, "markable"), stanza.New(nsReceipts, "request")}},
 	} {
-		counts, about := purpose(&stanza.Stanza{Kind: stanza.Message, Payload: c.payload})
-		require.Equal(t, c.counts, counts, "%v", c.payload)
-		require.Equal(t, c.about, about != nil, "%v", c.payload)
+		unread, found := classifyRefs(&stanza.Stanza{Kind: stanza.Message, Payload: c.payload})
+		require.Equal(t, c.unread, unread, "%v", c.payload)
+		require.Equal(t, c.refs, found != nil, "%v", c.payload)
 	}
 }
 

@@ -18,7 +18,7 @@ var (
 
 // Run is the committer. It must be called once; its goroutine is the only writer of the log.
 //
-// It gathers what arrived, stores it in one transaction, and then acknowledges and delivers in order. When ctx ends it
+// It takes what arrived, stores it in one transaction, and then acknowledges and delivers in order. When ctx ends it
 // takes nothing more in, finishes everything that was put before, writes the delivery cursors and returns nil. It returns an
 // error after the first failed transaction: nothing of that transaction nor of what came later is acknowledged,
 // delivered or refused, because nobody knows what of it is stored. The caller must end the process.
@@ -31,12 +31,12 @@ func (a *Archive) Run(ctx context.Context) error {
 	a.cursorTimer = time.NewTimer(a.config.CursorInterval)
 	defer a.cursorTimer.Stop()
 	a.cursorTimer.Stop()
-	a.gatherTimer = time.NewTimer(time.Hour)
-	defer a.gatherTimer.Stop()
-	a.gatherTimer.Stop()
+	a.delayTimer = time.NewTimer(time.Hour)
+	defer a.delayTimer.Stop()
+	a.delayTimer.Stop()
 	var spare []entry
 	for ctx.Err() == nil {
-		a.linger(ctx)
+		a.waitForBatch(ctx)
 		entries := a.queue.take(spare)
 		if len(entries) == 0 {
 			spare = entries
@@ -86,7 +86,7 @@ func (a *Archive) reuse(entries []entry) []entry {
 // commitAll commits entries in batches within the configured bounds.
 func (a *Archive) commitAll(ctx context.Context, entries []entry) error {
 	for len(entries) > 0 {
-		n := a.gather(ctx, entries)
+		n := a.nextBatch(ctx, entries)
 		if err := a.commit(ctx, entries[:n]); err != nil {
 			return err
 		}
@@ -95,20 +95,20 @@ func (a *Archive) commitAll(ctx context.Context, entries []entry) error {
 	return nil
 }
 
-// gather returns how many of the entries make the next batch, and settles those that are about earlier messages. What such an
-// entry is about may be in the same batch: then that is stored first.
-func (a *Archive) gather(ctx context.Context, entries []entry) (n int) {
+// nextBatch returns how many of the entries make the next batch, and applies the refs of those that refer to earlier messages. What
+// such an entry refers to may be in the same batch: then that is stored first.
+func (a *Archive) nextBatch(ctx context.Context, entries []entry) (n int) {
 	bytes := 0
 	for n < len(entries) && n < a.config.BatchMessages {
 		next := &entries[n]
 		if n > 0 && bytes+next.size() > a.config.BatchBytes {
 			break
 		}
-		if next.about != nil && next.stored {
+		if next.refs != nil && next.stored {
 			if awaits(entries[:n], next) {
 				break
 			}
-			a.settle(ctx, next)
+			a.applyRefs(ctx, next)
 		}
 		bytes += next.size()
 		n++
@@ -121,7 +121,7 @@ func (a *Archive) gather(ctx context.Context, entries []entry) (n int) {
 
 // uncertain reports whether an entry may have to be stored once more, without its read markers: see commit. It is the last of its batch.
 func (e *entry) uncertain() bool {
-	return e.stored && e.about != nil && e.about.essential && e.message.ReadMarkers != nil
+	return e.stored && e.refs != nil && e.refs.essential && e.message.ReadMarkers != nil
 }
 
 // commit stores one batch and then lets each of its messages go on, in order.
@@ -133,7 +133,7 @@ func (a *Archive) commit(ctx context.Context, entries []entry) error {
 		}
 	}
 	a.batch = batch
-	early := a.acknowledgeEarly(ctx, entries) // false, but in a build that plants a mistake for the durability tests to find
+	early := a.acknowledgeEarly(ctx, entries) // false, except in a build that injects a fault for the durability tests to find
 	full := false
 	if len(batch) > 0 {
 		var due []store.DeliveryCursor
@@ -176,7 +176,7 @@ func (a *Archive) append(ctx context.Context, batch []*store.Append, due []store
 		a.metrics.cursors.Add(float64(len(due)))
 	}
 	ended := a.now()
-	a.pace.note(len(batch), ended.Sub(began), ended)
+	a.rate.note(len(batch), ended.Sub(began), ended)
 	a.metrics.commits.Inc()
 	a.metrics.batchMessages.Observe(float64(len(batch)))
 	a.metrics.commitSeconds.Observe(ended.Sub(began).Seconds())

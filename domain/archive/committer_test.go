@@ -63,7 +63,7 @@ func TestOrderOfEachSource(t *testing.T) {
 		require.Equal(t, uint64(i+1), m.Seq, "dense numbers")
 	}
 	require.Len(t, h.receipts, sources*each)
-	require.Greater(t, int(h.log.largest.Load()), 1, "batches were gathered")
+	require.Greater(t, int(h.log.largest.Load()), 1, "messages shared batches")
 	require.LessOrEqual(t, int(h.log.largest.Load()), 16)
 }
 

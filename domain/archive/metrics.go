@@ -10,7 +10,7 @@ const (
 	wasConflict  = "conflict"
 	wasStale     = "stale"   // a read marker that moved nothing forward
 	wasFull      = "full"    // refused because the storage is full
-	wasRefused   = "refused" // refused because something that had to be asked did not answer, or because it was not to be edited or recalled
+	wasRefused   = "refused" // refused because something that had to be asked did not answer, or because it was not to be edited or retracted
 	wasStopped   = "stopped" // neither acknowledged nor refused: the committer had ended, or the sender was gone
 )
 

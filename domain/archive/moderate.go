@@ -23,7 +23,7 @@ const maxReason = 1024
 
 // Moderated tells what a moderation did.
 type Moderated struct {
-	// Message is the retraction, and Number its number in the conversation; Original is what was moderated.
+	// Message is the retraction, and Number its number in the conversation; Original is the message that was retracted.
 	Message, Original uint64
 	Number            uint64
 	// Sender and Recipient are the parties of the conversation, as the original has them.
@@ -44,7 +44,7 @@ func (a *Archive) AnswerModerate(ctx context.Context, _ uint64, iq *stanza.Stanz
 	return []stanza.Element{stanza.New(nsAdmin, "moderated", "id", a.StanzaID(done.Original), "by", a.StanzaID(done.Message))}, nil
 }
 
-// Moderate takes the content out of a stored message in the name of its sender, on the word of an administrator, and returns when that
+// Moderate takes the content out of a stored message in the name of its sender, on behalf of an administrator, and returns when that
 // is durable and was delivered. The retraction goes the way of any message in that conversation, with its own number, from the
 // sender's address to the recipient; it says by whom it was moderated (XEP-0425 §4), which no client can claim.
 // reason, "" for none, is shown to both parties.
@@ -109,7 +109,7 @@ func (a *Archive) moderation(ctx context.Context, by jid.JID, id store.MessageID
 		},
 	}
 	next := &entry{envelope: &router.Envelope{Stanza: s}, accepted: a.now(), stored: true, moderation: true}
-	next.about = &reference{recall: named, by: by, admin: true, target: &original, done: true, essential: true}
+	next.refs = &refs{retract: named, by: by, admin: true, target: &original, done: true, essential: true}
 	m := &next.message
 	m.Sender, m.Recipient = original.Sender, original.Recipient
 	m.Flags = original.Flags & (store.InSenderArchive | store.InRecipientArchive)
@@ -117,13 +117,13 @@ func (a *Archive) moderation(ctx context.Context, by jid.JID, id store.MessageID
 		m.Flags |= store.ForOffline
 	}
 	m.Stanza = xmlstream.Marshal(nil, s)
-	return next, a.seekEdits(ctx, next.about, s, next.accepted)
+	return next, a.resolveEdits(ctx, next.refs, s, next.accepted)
 }
 
-// deliverTimeout bounds looking the parties of a moderated message up.
+// deliverTimeout bounds looking up the parties of a moderation.
 const deliverTimeout = 10 * time.Second
 
-// deliverModeration gives a moderation to both parties, as far as the accounts are still those of then.
+// deliverModeration gives a retraction to both parties, as far as the accounts are still those of then.
 func (a *Archive) deliverModeration(ctx context.Context, next *entry) {
 	e, m := next.envelope, &next.message
 	if a.config.Copy != nil && a.still(ctx, m.Sender) {

@@ -19,7 +19,7 @@ type moderator struct{ source }
 
 func (moderator) Admin() bool { return true }
 
-// An administrator's moderation is said in the conversation of those it concerns, durable and numbered, and reaches both.
+// An administrator's retraction is a message in the conversation that it concerns, durable and numbered, and reaches both.
 func TestModerate(t *testing.T) {
 	logs(t, func(t *testing.T, log store.MessageLog) {
 		var copies []*router.Envelope
@@ -82,7 +82,7 @@ func TestModerate(t *testing.T) {
 	})
 }
 
-// Who asks for a moderation when the committer has ended, or goes away, is not kept.
+// Who moderates when the committer has ended, or goes away, is not kept.
 func TestModerateWithoutCommitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, memory())
@@ -98,7 +98,7 @@ func TestModerateWithoutCommitter(t *testing.T) {
 }
 
 // What was retracted is gone with all its edits, and with nobody else's.
-func TestRetractionTakesEditsAlong(t *testing.T) {
+func TestRetractTakesEditsAlong(t *testing.T) {
 	logs(t, func(t *testing.T, log store.MessageLog) {
 		h := newHouse(t, log, func(c *Config) { c.RetractWindow = -1 })
 		h.run(t)
@@ -145,7 +145,7 @@ func TestRetractionTakesEditsAlong(t *testing.T) {
 }
 
 // An edit and its retraction in one batch: the edit is stored first, so that the retraction finds it.
-func TestRetractionFindsEditsOfItsBatch(t *testing.T) {
+func TestRetractFindsEditsOfItsBatch(t *testing.T) {
 	h := newHouse(t, memory())
 	who := from(orchard)
 	h.accept(t.Context(), who, named("m1", chat("juliet@verona.example", "one")))

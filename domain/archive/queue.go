@@ -19,9 +19,9 @@ type entry struct {
 	// stored says that message is to be stored; otherwise the entry only keeps its place.
 	stored  bool
 	message store.Append
-	// about is what it says about earlier messages, nil for nothing.
-	about *reference
-	// moderation: it is the archive's own word, see Moderate, and passes no further stage.
+	// refs is what it says about earlier messages, nil for nothing.
+	refs *refs
+	// moderation: the archive itself sends it, see Moderate, and it passes no further stage.
 	moderation bool
 }
 

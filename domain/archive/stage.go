@@ -86,18 +86,18 @@ func (a *Archive) prepare(ctx context.Context, next *entry) error {
 	}
 	m.Stanza = xmlstream.Marshal(make([]byte, 0, textSize(s)), s)
 	next.stored = true
-	counts, about := purpose(s)
-	if counts && kind == archived {
-		m.Flags |= store.Counts
+	unread, refs := classifyRefs(s)
+	if unread && kind == archived {
+		m.Flags |= store.Unread
 	}
-	if about == nil {
+	if refs == nil {
 		return nil
 	}
-	next.about, about.admin = about, administers(e.Source)
-	if err := a.seek(ctx, m.Sender, m.Recipient, about); err != nil {
+	next.refs, refs.admin = refs, administers(e.Source)
+	if err := a.resolveRefs(ctx, m.Sender, m.Recipient, refs); err != nil {
 		return err
 	}
-	return a.seekEdits(ctx, about, s, next.accepted)
+	return a.resolveEdits(ctx, refs, s, next.accepted)
 }
 
 // addArchives sets the flags of both sides' archives, as each of them wants it.

@@ -83,8 +83,8 @@ func TestWhatIsStored(t *testing.T) {
 			}
 			require.Len(t, found, 1)
 			m := found[0]
-			require.Equal(t, c.flags, m.Flags&^store.Counts)
-			require.Equal(t, c.s.Body() != "", m.Flags&store.Counts != 0)
+			require.Equal(t, c.flags, m.Flags&^store.Unread)
+			require.Equal(t, c.s.Body() != "", m.Flags&store.Unread != 0)
 			require.Equal(t, m.ID, store.MessageID(r.ID))
 			require.Equal(t, from(who).address.Bare(), m.Sender.JID)
 			require.Equal(t, store.AccountID(from(who).account), m.Sender.Account)

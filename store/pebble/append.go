@@ -78,11 +78,11 @@ func (l *Log) Append(ctx context.Context, now time.Time, batch []*store.Append, 
 	for _, a := range batch {
 		// Half as much again for the index entries.
 		size += maxRecordSize(&a.Message) + 160
-		if a.Retracts != 0 {
+		if a.Retract != 0 {
 			size += len(a.Remains) + 400
 		}
-		for i := range a.Also {
-			size += len(a.Also[i].Remains) + 400
+		for i := range a.AlsoRetract {
+			size += len(a.AlsoRetract[i].Remains) + 400
 		}
 		if a.ReadMarkers != nil {
 			size += 400
@@ -227,13 +227,13 @@ func (l *Log) assign(a *store.Append, now time.Time) error {
 	}
 	w.messages = append(w.messages, &a.Message)
 	w.positions = append(w.positions, newPosition(&a.Message, swapped, sender == recipient))
-	if a.Retracts != 0 {
-		if err := l.retract(a.Retracts, a.Remains, a.ID); err != nil {
+	if a.Retract != 0 {
+		if err := l.retract(a.Retract, a.Remains, a.ID); err != nil {
 			return err
 		}
 	}
-	for i := range a.Also {
-		if err := l.retract(a.Also[i].ID, a.Also[i].Remains, a.ID); err != nil {
+	for i := range a.AlsoRetract {
+		if err := l.retract(a.AlsoRetract[i].ID, a.AlsoRetract[i].Remains, a.ID); err != nil {
 			return err
 		}
 	}

@@ -248,7 +248,7 @@ func (l *Log) unread(ctx context.Context, m *member, read uint64) (n int, err er
 		if passed++; passed%checkEvery == 0 && ctx.Err() != nil || e.seq <= read {
 			return false
 		}
-		if store.MessageFlags(e.bits)&store.Counts == 0 || !m.archived(e) {
+		if store.MessageFlags(e.bits)&store.Unread == 0 || !m.archived(e) {
 			return true
 		}
 		if !looked {

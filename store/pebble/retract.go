@@ -68,7 +68,7 @@ func emptied(m *store.Message, remains []byte) bool {
 	if m.Flags&store.Retracted != 0 {
 		return false
 	}
-	m.Flags = m.Flags&^store.Counts | store.Retracted
+	m.Flags = m.Flags&^store.Unread | store.Retracted
 	m.Stanza = remains
 	return true
 }

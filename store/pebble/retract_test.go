@@ -45,7 +45,7 @@ func TestRetractedIsGone(t *testing.T) {
 	for n := range 2 {
 		b := batch(30)
 		for i, a := range b {
-			a.Flags |= store.Counts
+			a.Flags |= store.Unread
 			a.Stanza = []byte(strings.Repeat(fmt.Sprint(i), 50) + secret(n*len(b)+i) + strings.Repeat("y", 50))
 		}
 		require.NoError(t, l.Append(t.Context(), someTime(), b, nil))
@@ -57,7 +57,7 @@ func TestRetractedIsGone(t *testing.T) {
 	require.NotEmpty(t, holding(t, files, secret(45)), "a search that finds nothing means nothing")
 	for _, n := range []int{5, 45} {
 		undo := batch(1)[0]
-		undo.Retracts, undo.Remains = said[n].ID, []byte("<gone/>")
+		undo.Retract, undo.Remains = said[n].ID, []byte("<gone/>")
 		require.NoError(t, l.Append(t.Context(), someTime(), []*store.Append{undo}, nil))
 	}
 	require.NoError(t, l.db.Flush())
@@ -94,7 +94,7 @@ func TestNotSeenBeforeDurable(t *testing.T) {
 	l := mustOpen(t, "log", Options{files: files, Logger: silent()})
 	said := batch(2)
 	for _, a := range said {
-		a.Flags |= store.Counts
+		a.Flags |= store.Unread
 	}
 	require.NoError(t, l.Append(t.Context(), someTime(), said, nil))
 	look := func(l *Log) (string, []store.MessageFlags, store.Conversation) {
@@ -116,7 +116,7 @@ func TestNotSeenBeforeDurable(t *testing.T) {
 	hold, entered = make(chan struct{}), make(chan struct{})
 	change := batch(1)[0]
 	change.Sender, change.Recipient = change.Recipient, change.Sender
-	change.Retracts, change.Remains = said[0].ID, []byte("<gone/>")
+	change.Retract, change.Remains = said[0].ID, []byte("<gone/>")
 	change.ReadMarkers = &store.ReadMarkers{Account: 2, Device: "phone", Read: 2}
 	done := make(chan error)
 	go func() { done <- l.Append(t.Context(), someTime(), []*store.Append{change}, nil) }()
@@ -161,7 +161,7 @@ func TestDamagedBesides(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, c.Own.Read)
 	undo, again := batch(1)[0], batch(1)[0]
-	undo.Retracts, undo.Remains = said[0].ID, []byte("<gone/>")
+	undo.Retract, undo.Remains = said[0].ID, []byte("<gone/>")
 	again.ReadMarkers = &store.ReadMarkers{Account: 1, Device: "phone", Read: 1}
 	require.NoError(t, l.Append(t.Context(), someTime(), []*store.Append{undo, again}, nil))
 	require.False(t, again.Stale)

@@ -38,7 +38,7 @@ func TestUpgrade(t *testing.T) {
 	for round := range 3 {
 		for _, pair := range [][2]store.Party{{bob, alice}, {alice, romeo}, {alice, alice}, {romeo, bob}} {
 			a := &store.Append{Message: store.Message{
-				Flags: store.InSenderArchive | store.InRecipientArchive | store.Counts, Sender: pair[0], Recipient: pair[1], Stanza: []byte("x"),
+				Flags: store.InSenderArchive | store.InRecipientArchive | store.Unread, Sender: pair[0], Recipient: pair[1], Stanza: []byte("x"),
 			}}
 			require.NoError(t, l.Append(t.Context(), someTime(), []*store.Append{a}, nil))
 			if round == 0 && first == 0 {

@@ -99,8 +99,8 @@ func (m *Memory) append(now time.Time, a *store.Append) {
 	kept := a.Message
 	kept.Stanza = slices.Clone(kept.Stanza)
 	m.messages = append(m.messages, kept)
-	m.retract(a.Retracts, a.Remains)
-	for _, also := range a.Also {
+	m.retract(a.Retract, a.Remains)
+	for _, also := range a.AlsoRetract {
 		m.retract(also.ID, also.Remains)
 	}
 	if a.OriginID != "" {

@@ -63,7 +63,7 @@ func (m *Memory) retract(id store.MessageID, remains []byte) {
 	for i := range m.messages {
 		if old := &m.messages[i]; old.ID == id && old.Flags&store.Retracted == 0 {
 			old.Stanza = append([]byte{}, remains...)
-			old.Flags = old.Flags&^store.Counts | store.Retracted
+			old.Flags = old.Flags&^store.Unread | store.Retracted
 		}
 	}
 }
@@ -86,7 +86,7 @@ func (m *Memory) view(owner store.AccountID, id store.ConversationID) (c store.C
 		if inHistory(owner, old) {
 			c.Last, c.LastSeq = old.ID, old.Seq
 		}
-		if mine && old.Flags&store.Counts != 0 && inHistory(owner, old) {
+		if mine && old.Flags&store.Unread != 0 && inHistory(owner, old) {
 			ownLast = old.Seq
 		}
 	}
@@ -100,7 +100,7 @@ func (m *Memory) view(owner store.AccountID, id store.ConversationID) (c store.C
 		}
 	}
 	for i := range m.messages {
-		if old := &m.messages[i]; old.Conversation == id && old.Sender.Account != owner && old.Flags&store.Counts != 0 &&
+		if old := &m.messages[i]; old.Conversation == id && old.Sender.Account != owner && old.Flags&store.Unread != 0 &&
 			inHistory(owner, old) && old.Seq > max(ownLast, c.Own.Read) {
 			c.Unread = min(c.Unread+1, store.MaxUnread)
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// counts are the flags of what people say.
-const counts = stored | store.Counts
+// storedUnread are the flags of what people say.
+const storedUnread = stored | store.Unread
 
 // marked makes a message that carries read markers.
 func marked(from, to store.Party, p store.ReadMarkers) *store.Append {
@@ -26,7 +26,7 @@ func marked(from, to store.Party, p store.ReadMarkers) *store.Append {
 // retracting makes a message that takes another's content out.
 func retracting(from, to store.Party, id store.MessageID) *store.Append {
 	a := message(from, to, "retract", inBoth)
-	a.Retracts, a.Remains = id, []byte("<message xmlns='jabber:client' type='chat'><body>gone</body></message>")
+	a.Retract, a.Remains = id, []byte("<message xmlns='jabber:client' type='chat'><body>gone</body></message>")
 	return a
 }
 
@@ -45,9 +45,9 @@ func testConversations(t *testing.T, logs Logs) {
 	ctx := context.Background()
 	l := logs.Open(t, folder)
 	batch := mustAppend(t, l, noon(),
-		message(alice(), bob(), "ab", counts), message(carol(), alice(), "ca", counts), message(alice(), romeo(), "ar", counts),
-		message(alice(), alice(), "note", counts), message(bob(), carol(), "bc", counts), message(bob(), alice(), "ba", counts),
-		message(newAlice(), bob(), "later", counts))
+		message(alice(), bob(), "ab", storedUnread), message(carol(), alice(), "ca", storedUnread), message(alice(), romeo(), "ar", storedUnread),
+		message(alice(), alice(), "note", storedUnread), message(bob(), carol(), "bc", storedUnread), message(bob(), alice(), "ba", storedUnread),
+		message(newAlice(), bob(), "later", storedUnread))
 	check := func() {
 		t.Helper()
 		found, more, err := l.Conversations(ctx, 1, 0, 10)
@@ -85,7 +85,7 @@ func testConversations(t *testing.T, logs Logs) {
 	require.NoError(t, l.Close())
 	l = logs.Open(t, folder)
 	check()
-	mustAppend(t, l, noon(), message(carol(), alice(), "again", counts))
+	mustAppend(t, l, noon(), message(carol(), alice(), "again", storedUnread))
 	found, _, err := l.Conversations(ctx, 1, 0, 1)
 	require.NoError(t, err)
 	require.Equal(t, []string{"carol@example.org"}, withs(found))
@@ -118,8 +118,8 @@ func testConversationsOfOneSide(t *testing.T, logs Logs) {
 func testConversationWith(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	ctx := context.Background()
-	mustAppend(t, l, noon(), message(alice(), bob(), "ab", counts), message(alice(), alice(), "note", counts),
-		message(romeo(), bob(), "rb", counts))
+	mustAppend(t, l, noon(), message(alice(), bob(), "ab", storedUnread), message(alice(), alice(), "note", storedUnread),
+		message(romeo(), bob(), "rb", storedUnread))
 	listed, _, err := l.Conversations(ctx, 2, 0, 10)
 	require.NoError(t, err)
 	require.Len(t, listed, 2)
@@ -156,7 +156,7 @@ func testUnread(t *testing.T, logs Logs) {
 		last = mustAppend(t, l, noon(), a)[0]
 	}
 	for range 20 {
-		say(message(bob(), alice(), "said", counts))
+		say(message(bob(), alice(), "said", storedUnread))
 	}
 	say(message(bob(), alice(), "not counted", stored))
 	unread(1, bob(), 20)
@@ -165,11 +165,11 @@ func testUnread(t *testing.T, logs Logs) {
 	unread(1, bob(), 15)
 	say(message(alice(), bob(), "an edit does not mean that it was read", stored))
 	unread(1, bob(), 15)
-	say(message(alice(), bob(), "an answer does", counts))
+	say(message(alice(), bob(), "an answer does", storedUnread))
 	answer := last
 	unread(1, bob(), 0)
 	unread(2, alice(), 1)
-	say(message(bob(), alice(), "more", counts))
+	say(message(bob(), alice(), "more", storedUnread))
 	unread(1, bob(), 1)
 	say(retracting(alice(), bob(), answer.ID))
 	unread(1, bob(), 16)
@@ -183,7 +183,7 @@ func testUnreadIsBounded(t *testing.T, logs Logs) {
 	for i := range 11 {
 		var batch []*store.Append
 		for range 100 {
-			batch = append(batch, message(bob(), alice(), fmt.Sprint(i), counts))
+			batch = append(batch, message(bob(), alice(), fmt.Sprint(i), storedUnread))
 		}
 		mustAppend(t, l, noon().Add(time.Duration(i)*time.Millisecond), batch...)
 	}
@@ -198,7 +198,7 @@ func testReadMarkers(t *testing.T, logs Logs) {
 	ctx := context.Background()
 	l := logs.Open(t, folder)
 	for range 9 {
-		mustAppend(t, l, noon(), message(bob(), alice(), "x", counts))
+		mustAppend(t, l, noon(), message(bob(), alice(), "x", storedUnread))
 	}
 	early := mustAppend(t, l, noon(), marked(carol(), alice(), store.ReadMarkers{Read: 1}))[0]
 	require.True(t, early.Stale, "nothing was said yet that could be read")
@@ -264,14 +264,14 @@ func testReadMarkers(t *testing.T, logs Logs) {
 func testReadMarkersInBatch(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	batch := mustAppend(t, l, noon(),
-		message(bob(), alice(), "1", counts), message(bob(), alice(), "2", counts),
+		message(bob(), alice(), "1", storedUnread), message(bob(), alice(), "2", storedUnread),
 		marked(alice(), bob(), store.ReadMarkers{Device: "a", Delivered: 2}),
 		marked(alice(), bob(), store.ReadMarkers{Device: "a", Delivered: 2}),
 		withOrigin(marked(alice(), bob(), store.ReadMarkers{Device: "a", Read: 1}), "o1"),
 		withOrigin(marked(alice(), bob(), store.ReadMarkers{Device: "a", Read: 1}), "o1"),
 		withOrigin(marked(alice(), bob(), store.ReadMarkers{Device: "a", Read: 1}), "o2"),
-		withOrigin(message(alice(), bob(), "what was stale has not used up its identity", counts), "o2"),
-		message(bob(), alice(), "3", counts))
+		withOrigin(message(alice(), bob(), "what was stale has not used up its identity", storedUnread), "o2"),
+		message(bob(), alice(), "3", storedUnread))
 	require.Equal(t, []bool{false, false, false, true, false, false, true, false, false}, func() (stale []bool) {
 		for _, a := range batch {
 			stale = append(stale, a.Stale)
@@ -291,7 +291,7 @@ func testReadMarkersInBatch(t *testing.T, logs Logs) {
 func testReadMarkersOfManyDevices(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	ctx := context.Background()
-	conversation := mustAppend(t, l, noon(), message(bob(), alice(), "1", counts), message(bob(), alice(), "2", counts))[0].Conversation
+	conversation := mustAppend(t, l, noon(), message(bob(), alice(), "1", storedUnread), message(bob(), alice(), "2", storedUnread))[0].Conversation
 	mustAppend(t, l, noon(), marked(alice(), bob(), store.ReadMarkers{Device: "first", Read: 2}))
 	for i := range 16 {
 		a := mustAppend(t, l, noon(), marked(alice(), bob(), store.ReadMarkers{Device: fmt.Sprint(i), Read: 1}))[0]
@@ -318,12 +318,12 @@ func testRetraction(t *testing.T, logs Logs) {
 	folder := t.TempDir()
 	ctx := context.Background()
 	l := logs.Open(t, folder)
-	batch := mustAppend(t, l, noon(), message(alice(), bob(), "1", counts),
-		withOrigin(message(alice(), bob(), "2", counts), "o2"), message(alice(), bob(), "3", counts))
+	batch := mustAppend(t, l, noon(), message(alice(), bob(), "1", storedUnread),
+		withOrigin(message(alice(), bob(), "2", storedUnread), "o2"), message(alice(), bob(), "3", storedUnread))
 	target := batch[1].Message
 	undone := mustAppend(t, l, noon(), retracting(alice(), bob(), target.ID))[0]
 	require.Equal(t, uint64(4), undone.Seq)
-	target.Stanza, target.Flags = undone.Remains, target.Flags&^store.Counts|store.Retracted
+	target.Stanza, target.Flags = undone.Remains, target.Flags&^store.Unread|store.Retracted
 	// Once more, with other remains, and what is not there: nothing happens to any message.
 	again := retracting(alice(), bob(), target.ID)
 	again.Remains = []byte("<other/>")
@@ -345,7 +345,7 @@ func testRetraction(t *testing.T, logs Logs) {
 		c, err := l.ConversationWith(ctx, 2, alice())
 		require.NoError(t, err)
 		require.Equal(t, 2, c.Unread)
-		repeated := withOrigin(message(alice(), bob(), "2", counts), "o2")
+		repeated := withOrigin(message(alice(), bob(), "2", storedUnread), "o2")
 		mustAppend(t, l, noon(), repeated)
 		require.True(t, repeated.Duplicate, "what was retracted is not stored again")
 		require.NoError(t, l.Close())
@@ -357,8 +357,8 @@ func testRetraction(t *testing.T, logs Logs) {
 func testRetractionInBatch(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	ctx := context.Background()
-	old := mustAppend(t, l, noon(), message(alice(), bob(), "old", counts))[0]
-	first := message(alice(), bob(), "new", counts)
+	old := mustAppend(t, l, noon(), message(alice(), bob(), "old", storedUnread))[0]
+	first := message(alice(), bob(), "new", storedUnread)
 	// The identity that the batch will give to its first message.
 	undo := retracting(alice(), bob(), store.NextMessageID(old.ID, noon()))
 	twice := retracting(alice(), bob(), old.ID)
@@ -366,17 +366,17 @@ func testRetractionInBatch(t *testing.T, logs Logs) {
 	refused := withOrigin(retracting(alice(), bob(), 0), "o1")
 	conflict := withOrigin(retracting(alice(), bob(), first.ID), "o1")
 	conflict.ContentHash[0] ^= 1
-	kept := message(alice(), bob(), "kept", counts)
-	conflict.Retracts = store.NextMessageID(old.ID, noon()) + 4
+	kept := message(alice(), bob(), "kept", storedUnread)
+	conflict.Retract = store.NextMessageID(old.ID, noon()) + 4
 	mustAppend(t, l, noon(), first, undo, retracting(alice(), bob(), old.ID), twice, kept, refused, conflict)
-	require.Equal(t, undo.Retracts, first.ID)
+	require.Equal(t, undo.Retract, first.ID)
 	require.True(t, conflict.Conflict)
-	require.Equal(t, conflict.Retracts, kept.ID, "what is refused retracts nothing")
+	require.Equal(t, conflict.Retract, kept.ID, "what is refused retracts nothing")
 	require.Equal(t, []string{"new"}, texts([]store.Message{first.Message}), "what the caller has is left alone")
 	found, err := l.Since(ctx, 0, 10)
 	require.NoError(t, err)
 	require.Equal(t, []string{"gone", "gone", "retract", "retract", "retract", "kept", "retract"}, texts(found))
-	require.Equal(t, store.Retracted, found[1].Flags&(store.Retracted|store.Counts))
+	require.Equal(t, store.Retracted, found[1].Flags&(store.Retracted|store.Unread))
 	c, err := l.ConversationWith(ctx, 2, alice())
 	require.NoError(t, err)
 	require.Equal(t, 1, c.Unread)
@@ -388,7 +388,7 @@ func testReadersDuringRetraction(t *testing.T, logs Logs) {
 	ctx, stop := context.WithCancel(context.Background())
 	batch := make([]*store.Append, 60)
 	for i := range batch {
-		batch[i] = message(alice(), bob(), "said", counts)
+		batch[i] = message(alice(), bob(), "said", storedUnread)
 	}
 	mustAppend(t, l, noon(), batch...)
 	var readers sync.WaitGroup

@@ -66,7 +66,7 @@ func (m *model) append(t *rapid.T) {
 		a := withOrigin(message(from, to, text, flags), rapid.SampledFrom([]string{"", "", "o1", "o2"}).Draw(t, "origin"))
 		switch rapid.IntRange(0, 4).Draw(t, "kind") {
 		case 0:
-			a.Retracts, a.Remains = m.id(t, "retracts"), []byte("<gone/>")
+			a.Retract, a.Remains = m.id(t, "retracts"), []byte("<gone/>")
 		case 1:
 			a.ReadMarkers = &store.ReadMarkers{
 				Account: from.Account, Device: rapid.SampledFrom([]string{"", "phone", "laptop"}).Draw(t, "device"),

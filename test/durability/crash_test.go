@@ -149,7 +149,7 @@ func injected(t *testing.T, file string) time.Time {
 // TestCheckFindsEarlyAcknowledgement: a node that acknowledges before it commits must be found out.
 func TestCheckFindsEarlyAcknowledgement(t *testing.T) {
 	l := settle(t)
-	honest, planted := l.house.bin, binary(t, "plant_early_ack")
+	honest, planted := l.house.bin, binary(t, "faultinject_early_ack")
 	for round := 1; round <= 10; round++ {
 		l.house.bin = planted
 		p := l.house.startWell(t)

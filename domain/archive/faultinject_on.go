@@ -1,4 +1,4 @@
-//go:build plant_early_ack
+//go:build faultinject_early_ack
 
 package archive
 
@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// acknowledgeEarly is a mistake, made on purpose in builds with the tag plant_early_ack: messages are acknowledged and delivered before
+// acknowledgeEarly is a fault that is injected in builds with the tag faultinject_early_ack: messages are acknowledged and delivered before
 // they are stored, as if storing could not fail. The durability tests must find it out. They end the process at a random moment, so
 // the gap is made wide enough to be hit. Such a message has no identity nor number yet, and gets none.
 func (a *Archive) acknowledgeEarly(ctx context.Context, entries []entry) bool {

@@ -16,24 +16,24 @@ const (
 	nsReactions = "urn:xmpp:reactions:0" // XEP-0444
 )
 
-// reference is what a message says about earlier ones of its conversation, each named as the message names it; "" for nothing.
-type reference struct {
+// refs is what a message says about earlier ones of its conversation, each named as the message names it; "" for nothing.
+type refs struct {
 	// delivered and read are read markers: up to that message of the other party's.
 	delivered, read string
-	// edit and recall name a message of the sender's own.
-	edit, recall string
+	// edit and retract name a message of the sender's own.
+	edit, retract string
 	// essential: the message says something beside its markers, and so is stored also when they move nothing.
 	essential bool
-	// admin: the sender may retract at any time. by is the administrator who moderates in the sender's name, zero for the sender.
+	// admin: the sender may retract at any time. by is the administrator who retracts in the sender's name, zero for the sender.
 	admin bool
 	by    jid.JID
 
-	// What the search has found so far: the messages that the markers name, 0 for none, and the one that is edited or recalled.
+	// What the search has found so far: the messages that the markers name, 0 for none, and the one that is edited or retracted.
 	deliveredAt, readAt uint64
 	target              *store.Message
-	// foreign: the message to be edited or recalled was found, and is not the sender's, or not of this conversation.
+	// foreign: the message to be edited or retracted was found, and is not the sender's, or not of this conversation.
 	foreign bool
-	// edits are those of the message that is recalled: what it said goes with it. They were looked for up to the number edited.
+	// edits are those of the message that is retracted: what it said goes with it. They were looked for up to the number edited.
 	edits     []store.Retraction
 	edited    uint64
 	editBytes int // of what they say
@@ -42,10 +42,10 @@ type reference struct {
 	done     bool
 }
 
-// purpose returns what a message that is to be stored is for: whether it says something of its own (store.Counts), and what it
-// says about earlier messages, nil for nothing, which is nearly always.
-func purpose(s *stanza.Stanza) (counts bool, about *reference) {
-	var r reference
+// classifyRefs returns whether a message that is to be stored counts as unread (store.Unread), and what it says about earlier
+// messages, nil for nothing, which is nearly always.
+func classifyRefs(s *stanza.Stanza) (unread bool, said *refs) {
+	var r refs
 	content, change := false, false
 	for i := range s.Payload {
 		e := &s.Payload[i]
@@ -72,7 +72,7 @@ func purpose(s *stanza.Stanza) (counts bool, about *reference) {
 			}
 		case nsRetract:
 			if e.Local == "retract" {
-				r.recall = e.Attr("id")
+				r.retract = e.Attr("id")
 			}
 			change = true
 		case nsReactions, "urn:xmpp:message-retract:0", "urn:xmpp:fasten:0", nsModerate, "urn:xmpp:jingle-message:0":
@@ -86,13 +86,13 @@ func purpose(s *stanza.Stanza) (counts bool, about *reference) {
 			}
 		}
 	}
-	if r.recall != "" {
+	if r.retract != "" {
 		r.edit = ""
 	}
-	if r.delivered+r.read+r.edit+r.recall != "" {
-		about = new(reference)
-		*about = r
-		about.essential = r.essential || content || change
+	if r.delivered+r.read+r.edit+r.retract != "" {
+		said = new(refs)
+		*said = r
+		said.essential = r.essential || content || change
 	}
-	return content && !change, about
+	return content && !change, said
 }

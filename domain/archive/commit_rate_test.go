@@ -12,19 +12,19 @@ import (
 )
 
 // Messages that come by the thousand share transactions; the first after a silence waits for nothing.
-func TestGathering(t *testing.T) {
+func TestBatchDelay(t *testing.T) {
 	for name, c := range map[string]struct {
-		every, disk, gather time.Duration
-		least, most         int32 // transactions for 1,000 messages
+		every, disk, delay time.Duration
+		least, most        int32 // transactions for 1,000 messages
 	}{
 		"fast on a quick disk": {every: 200 * time.Microsecond, disk: 50 * time.Microsecond, most: 500},
 		"slow":                 {every: 5 * time.Millisecond, disk: 50 * time.Microsecond, least: 990, most: 1000},
 		"on a slow disk":       {every: 900 * time.Microsecond, disk: 1200 * time.Microsecond, least: 700, most: 1000},
-		"never":                {every: 200 * time.Microsecond, disk: 50 * time.Microsecond, gather: -1, least: 990, most: 1000},
+		"never":                {every: 200 * time.Microsecond, disk: 50 * time.Microsecond, delay: -1, least: 990, most: 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHouse(t, &nullLog{}, func(conf *Config) { conf.GatherTime = c.gather })
+				h := newHouse(t, &nullLog{}, func(conf *Config) { conf.BatchDelay = c.delay })
 				h.log.before = func(batch []*store.Append, _ []store.DeliveryCursor) error {
 					if len(batch) > 0 {
 						<-time.After(c.disk)

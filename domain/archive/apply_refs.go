@@ -12,26 +12,26 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 )
 
-// Refusals of edits and recalls.
+// Refusals of edits and retractions.
 var (
-	notTheirs     = stanza.Refuse(stanza.Forbidden, "Only who sent a message may change it.")
-	editTooLate   = stanza.Refuse(stanza.NotAcceptable, "The message is too old to be edited.")
-	recallTooLate = stanza.Refuse(stanza.NotAcceptable, "The message is too old to be recalled.")
-	notThere      = stanza.Refuse(stanza.ItemNotFound, "There is no such message, or not any more.")
+	notTheirs      = stanza.Refuse(stanza.Forbidden, "Only who sent a message may change it.")
+	editTooLate    = stanza.Refuse(stanza.NotAcceptable, "The message is too old to be edited.")
+	retractTooLate = stanza.Refuse(stanza.NotAcceptable, "The message is too old to be retracted.")
+	notThere       = stanza.Refuse(stanza.ItemNotFound, "There is no such message, or not any more.")
 )
 
-// seekTimeout bounds the reads for one message that is about others.
-const seekTimeout = 10 * time.Second
+// resolveTimeout bounds the reads for one message that refers to others.
+const resolveTimeout = 10 * time.Second
 
-// awaits reports whether an entry can only be judged after those that wait before it in the batch were stored: one of
-// them may be what it is about, or takes out what it is about.
+// awaits reports whether an entry can only be decided after those that wait before it in the batch were stored: one of
+// them may be what it refers to, or retracts that.
 func awaits(waiting []entry, next *entry) bool {
-	if next.about.done && next.about.edit+next.about.recall == "" {
+	if next.refs.done && next.refs.edit+next.refs.retract == "" {
 		return false // nearly always: who sends a marker has got the message, so it is stored
 	}
 	for i := range waiting {
 		w := &waiting[i]
-		if w.stored && sameConversation(&w.message.Message, &next.message.Message) && (w.message.Retracts != 0 || next.about.likely(w) || next.about.recall != "" && w.about != nil && w.about.edit != "") {
+		if w.stored && sameConversation(&w.message.Message, &next.message.Message) && (w.message.Retract != 0 || next.refs.likely(w) || next.refs.retract != "" && w.refs != nil && w.refs.edit != "") {
 			return true
 		}
 	}
@@ -42,20 +42,20 @@ func sameConversation(a, b *store.Message) bool {
 	return same(a.Sender, b.Sender) && same(a.Recipient, b.Recipient) || same(a.Sender, b.Recipient) && same(a.Recipient, b.Sender)
 }
 
-// settle decides, on the committer's goroutine and with everything stored that came before, what an entry does to the
-// messages that it is about, or that it is refused.
-func (a *Archive) settle(ctx context.Context, next *entry) {
-	ctx, cancel := context.WithTimeout(ctx, seekTimeout)
+// applyRefs decides, on the committer's goroutine and with everything stored that came before, what an entry does to the
+// messages that it refers to, or that it is refused.
+func (a *Archive) applyRefs(ctx context.Context, next *entry) {
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	refusal, err := a.judge(ctx, next)
+	refusal, err := a.decideRefs(ctx, next)
 	if err == nil && refusal != nil {
 		var known bool
-		if known, err = a.known(ctx, &next.message); known {
+		if known, err = a.alreadyStored(ctx, &next.message); known {
 			return // it comes again: the log tells what became of it
 		}
 	}
 	if err != nil {
-		a.logger.Error("a message could not be held against the one that it is about", "account", uint64(next.message.Sender.Account), "error", err)
+		a.logger.Error("a message could not be checked against the one that it refers to", "account", uint64(next.message.Sender.Account), "error", err)
 		refusal = unanswered
 	}
 	if refusal != nil {
@@ -63,10 +63,10 @@ func (a *Archive) settle(ctx context.Context, next *entry) {
 	}
 }
 
-func (a *Archive) judge(ctx context.Context, next *entry) (*stanza.Error, error) {
-	r, m := next.about, &next.message
+func (a *Archive) decideRefs(ctx context.Context, next *entry) (*stanza.Error, error) {
+	r, m := next.refs, &next.message
 	if !r.done {
-		if err := a.seek(ctx, m.Sender, m.Recipient, r); err != nil {
+		if err := a.resolveRefs(ctx, m.Sender, m.Recipient, r); err != nil {
 			return nil, err
 		}
 	}
@@ -74,7 +74,7 @@ func (a *Archive) judge(ctx context.Context, next *entry) (*stanza.Error, error)
 		m.ReadMarkers = &store.ReadMarkers{Account: account, Device: next.envelope.Stanza.From.Resource(), Delivered: r.deliveredAt, Read: r.readAt}
 	}
 	switch {
-	case r.edit+r.recall == "":
+	case r.edit+r.retract == "":
 		return nil, nil
 	case r.target == nil && r.foreign:
 		return notTheirs, nil
@@ -101,20 +101,20 @@ func (a *Archive) judge(ctx context.Context, next *entry) (*stanza.Error, error)
 		return nil, nil
 	}
 	if window := a.config.RetractWindow; window > 0 && age > window && !r.admin {
-		return recallTooLate, nil
+		return retractTooLate, nil
 	}
-	m.Retracts = target.ID
-	recall := next.envelope.Stanza
-	if m.Remains, err = tombstone(&target, recall, r.by, next.accepted); err != nil {
+	m.Retract = target.ID
+	retraction := next.envelope.Stanza
+	if m.Remains, err = tombstone(&target, retraction, r.by, next.accepted); err != nil {
 		return nil, err
 	}
-	err = a.seekEdits(ctx, r, recall, next.accepted)
-	m.Also = r.edits
+	err = a.resolveEdits(ctx, r, retraction, next.accepted)
+	m.AlsoRetract = r.edits
 	return nil, err
 }
 
 // known reports whether a message of that origin-id was stored before.
-func (a *Archive) known(ctx context.Context, m *store.Append) (bool, error) {
+func (a *Archive) alreadyStored(ctx context.Context, m *store.Append) (bool, error) {
 	if m.OriginID == "" {
 		return false, nil
 	}
@@ -125,16 +125,16 @@ func (a *Archive) known(ctx context.Context, m *store.Append) (bool, error) {
 	return err == nil, err
 }
 
-// tombstone is what is left of a message that was recalled (XEP-0424 §5): its addresses and ids, and in place of what it said the id of the
-// message that recalled it, and when. by is the administrator who did it, zero for the sender.
-func tombstone(m *store.Message, recall *stanza.Stanza, by jid.JID, at time.Time) ([]byte, error) {
+// tombstone is what is left of a message that was retracted (XEP-0424 §5): its addresses and ids, and in place of what it said the id of the
+// message that retracted it, and when. by is the administrator who did it, zero for the sender.
+func tombstone(m *store.Message, retraction *stanza.Stanza, by jid.JID, at time.Time) ([]byte, error) {
 	s, err := xmlstream.Unmarshal(m.Stanza)
 	if err != nil {
 		return nil, err
 	}
 	retracted := stanza.New(nsRetract, "retracted", "stamp", stampOf(at))
-	id := recall.ID
-	if origin := recall.Child(nsStanzaID, "origin-id"); id == "" && origin != nil {
+	id := retraction.ID
+	if origin := retraction.Child(nsStanzaID, "origin-id"); id == "" && origin != nil {
 		id = origin.Attr("id")
 	}
 	if id != "" {

@@ -14,22 +14,22 @@ import (
 )
 
 const (
-	// seekReach is how many messages of a conversation are looked through, from the newest on, for one that has no origin-id.
-	seekReach = 256
-	// seekStep is how many of them are read first: what people speak of is nearly always that near.
-	seekStep = 32
+	// resolveReach is how many messages of a conversation are looked through, from the newest on, for one that has no origin-id.
+	resolveReach = 256
+	// resolveStep is how many of them are read first: nearly always the message is among them.
+	resolveStep = 32
 )
 
-// seek looks in the log for the messages that one from sender to recipient is about. It is called by the stage, so that the sender's own
+// resolveRefs looks in the log for the messages that one from sender to recipient refers to. It is called by the stage, so that the sender's own
 // goroutine does the reading, and once more by the committer, which then looks only at what was stored in between.
-func (a *Archive) seek(ctx context.Context, sender, recipient store.Party, r *reference) error {
+func (a *Archive) resolveRefs(ctx context.Context, sender, recipient store.Party, r *refs) error {
 	conversation, last, err := a.log.Conversation(ctx, sender, recipient)
 	if errors.Is(err, store.ErrNotFound) {
 		last = 0
 	} else if err != nil {
 		return fmt.Errorf("look for a conversation: %w", err)
 	}
-	s := seeker{Archive: a, sender: sender, recipient: recipient, about: r, conversation: conversation}
+	s := resolver{Archive: a, sender: sender, recipient: recipient, refs: r, conversation: conversation}
 	if err := s.byIdentity(ctx); err != nil {
 		return err
 	}
@@ -44,26 +44,26 @@ func (a *Archive) seek(ctx context.Context, sender, recipient store.Party, r *re
 	return nil
 }
 
-// seeker is one search.
-type seeker struct {
+// resolver is one search.
+type resolver struct {
 	*Archive
 	sender, recipient store.Party
-	about             *reference
+	refs              *refs
 	conversation      store.ConversationID // 0: it has no message yet
 }
 
 // complete reports whether there is nothing left to look for.
-func (s *seeker) complete() bool {
-	r := s.about
+func (s *resolver) complete() bool {
+	r := s.refs
 	return (r.delivered == "" || r.deliveredAt != 0) && (r.read == "" || r.readAt != 0) && (s.changed() == "" || r.target != nil)
 }
 
-// changed is the message of the sender's own that is edited or recalled, as the entry names it.
-func (s *seeker) changed() string { return s.about.edit + s.about.recall } // never both
+// changed is the message of the sender's own that is edited or retracted, as the entry names it.
+func (s *resolver) changed() string { return s.refs.edit + s.refs.retract } // never both
 
 // byIdentity finds messages by origin-id (XEP-0359 §3.2) or stanza-id, which need no scan.
-func (s *seeker) byIdentity(ctx context.Context) error {
-	r := s.about
+func (s *resolver) byIdentity(ctx context.Context) error {
+	r := s.refs
 	for _, marker := range []struct {
 		id string
 		at *uint64
@@ -86,7 +86,7 @@ func (s *seeker) byIdentity(ctx context.Context) error {
 	found, err := s.identified(ctx, s.sender, id)
 	if found == nil && err == nil {
 		if found, err = s.identified(ctx, s.recipient, id); found != nil && found.Conversation != s.conversation {
-			found = nil // what the other party calls its messages to third ones is nobody's business
+			found = nil // ids of the other party's messages to third parties are private
 		}
 	}
 	if err != nil || found == nil {
@@ -101,7 +101,7 @@ func (s *seeker) byIdentity(ctx context.Context) error {
 }
 
 // identified returns the message of that origin-id or stanza-id, or nil.
-func (s *seeker) identified(ctx context.Context, sender store.Party, text string) (*store.Message, error) {
+func (s *resolver) identified(ctx context.Context, sender store.Party, text string) (*store.Message, error) {
 	id, _, _, err := s.log.Origin(ctx, sender, originKey(text))
 	if errors.Is(err, store.ErrNotFound) {
 		named, ok := s.ParseStanzaID(text)
@@ -120,20 +120,20 @@ func (s *seeker) identified(ctx context.Context, sender store.Party, text string
 		s.unreadable(&store.Message{ID: id}, err)
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("read a message that another one is about: %w", err)
+		return nil, fmt.Errorf("read a message that another one refers to: %w", err)
 	}
 	return &m, nil
 }
 
 // scan looks through the end of the conversation, the newest first, as far as it was not looked through before.
-func (s *seeker) scan(ctx context.Context, last uint64) error {
-	from := s.about.searched + 1
-	if last >= seekReach {
-		from = max(from, last-seekReach+1)
+func (s *resolver) scan(ctx context.Context, last uint64) error {
+	from := s.refs.searched + 1
+	if last >= resolveReach {
+		from = max(from, last-resolveReach+1)
 	}
 	for end := last; end >= from && end > 0 && !s.complete(); {
 		first := from
-		if step := uint64(seekStep); end == last && end >= step {
+		if step := uint64(resolveStep); end == last && end >= step {
 			first = max(from, end-step+1)
 		}
 		found, err := s.log.Numbered(ctx, s.conversation, first, int(end-first+1))
@@ -150,8 +150,8 @@ func (s *seeker) scan(ctx context.Context, last uint64) error {
 }
 
 // compare holds one message against what is looked for. The newest of an id counts: ids are unique within a stream only.
-func (s *seeker) compare(m *store.Message) {
-	r := s.about
+func (s *resolver) compare(m *store.Message) {
+	r := s.refs
 	mine, theirs := same(m.Sender, s.sender), same(m.Sender, s.recipient)
 	if theirs && r.deliveredAt == 0 && called(m, r.delivered) {
 		r.deliveredAt = m.Seq
@@ -169,24 +169,24 @@ func (s *seeker) compare(m *store.Message) {
 }
 
 const (
-	// editReach is how many messages after one that is recalled are looked through for its edits, and editStep how many are read at once.
+	// editReach is how many messages after one that is retracted are looked through for its edits, and editStep how many are read at once.
 	editReach = 5000
 	editStep  = 50
-	// editCount and editBytes bound the edits that go with one recall, since all of it is one transaction.
+	// editCount and editBytes bound the edits that go with one retraction, since all of it is one transaction.
 	editCount = 200
 	editBytes = 8 << 20
 )
 
-// seekEdits looks for the edits of the message that is to be recalled, in what was stored since it last did. As seek, it is called by the
-// stage first, which leaves little to the committer. recall is the stanza that recalls it, and at when.
-func (a *Archive) seekEdits(ctx context.Context, r *reference, recall *stanza.Stanza, at time.Time) error {
+// resolveEdits looks for the edits of the message that is to be retracted, in what was stored since it last did. As resolveRefs, it is called by the
+// stage first, which leaves little to the committer. retraction is the stanza that retracts it, and at when.
+func (a *Archive) resolveEdits(ctx context.Context, r *refs, retraction *stanza.Stanza, at time.Time) error {
 	target := r.target
-	if target == nil || r.recall == "" {
+	if target == nil || r.retract == "" {
 		return nil
 	}
 	original, err := xmlstream.Unmarshal(target.Stanza)
 	if err != nil {
-		return fmt.Errorf("read a message that is recalled: %w", err)
+		return fmt.Errorf("read a message that is retracted: %w", err)
 	}
 	r.edited = max(r.edited, target.Seq)
 	for end := target.Seq + editReach; r.edited < end && len(r.edits) < editCount && r.editBytes < editBytes; {
@@ -206,7 +206,7 @@ func (a *Archive) seekEdits(ctx context.Context, r *reference, recall *stanza.St
 			if !same(m.Sender, target.Sender) || !edits(m, original.ID, target.OriginID) {
 				continue
 			}
-			left, err := tombstone(m, recall, r.by, at)
+			left, err := tombstone(m, retraction, r.by, at)
 			if err != nil {
 				return err
 			}
@@ -246,9 +246,9 @@ func called(m *store.Message, id string) bool {
 	return err == nil && s.ID == id
 }
 
-// likely reports whether an entry that waits in the same batch may be what the reference looks for.
-func (r *reference) likely(waiting *entry) bool {
-	for _, id := range [...]string{r.delivered, r.read, r.edit, r.recall} {
+// likely reports whether an entry that waits in the same batch may be what the refs look for.
+func (r *refs) likely(waiting *entry) bool {
+	for _, id := range [...]string{r.delivered, r.read, r.edit, r.retract} {
 		if id != "" && (waiting.envelope.Stanza.ID == id || waiting.message.OriginID == originKey(id)) {
 			return true
 		}

@@ -1,0 +1,57 @@
+package archive
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// rateWindow is how long the committer looks at what it does before it decides how to go on.
+	rateWindow = 250 * time.Millisecond
+	// delayRate is how many messages a second make the delay worth while: of fewer, hardly two would share a transaction.
+	delayRate = 1000
+	// delayCommit is how long a transaction may take at most: while a slower disk works, a large enough batch arrives anyway.
+	delayCommit = time.Millisecond
+	// delayBatch is how many messages make a batch that is large enough as it is.
+	delayBatch = 64
+)
+
+// commitRate decides whether the committer waits a little before it takes what is there. Between idle and saturated every message would
+// otherwise be a transaction of its own, and pay for a sync alone. Owned by the committer.
+type commitRate struct {
+	began             time.Time
+	messages, commits int
+	working           time.Duration // in transactions
+	delaying          bool
+}
+
+// note counts a transaction that has ended now.
+func (p *commitRate) note(messages int, took time.Duration, now time.Time) {
+	p.messages += messages
+	p.commits++
+	p.working += took
+	elapsed := now.Sub(p.began)
+	if elapsed < rateWindow {
+		return
+	}
+	rate := float64(p.messages) / elapsed.Seconds()
+	p.delaying = elapsed < 2*rateWindow && rate >= delayRate && p.working < time.Duration(p.commits)*delayCommit && p.messages < p.commits*delayBatch
+	*p = commitRate{began: now, delaying: p.delaying}
+}
+
+// waitForBatch waits for the batch delay, so that more messages join the batch, when they come fast enough and the disk is quick.
+func (a *Archive) waitForBatch(ctx context.Context) {
+	if !a.rate.delaying || a.config.BatchDelay <= 0 {
+		return
+	}
+	if a.now().Sub(a.rate.began) > 2*rateWindow {
+		a.rate.delaying = false // there was nothing to do for a while
+		return
+	}
+	a.delayTimer.Reset(a.config.BatchDelay)
+	select {
+	case <-a.delayTimer.C:
+	case <-ctx.Done():
+		a.delayTimer.Stop()
+	}
+}

@@ -1,8 +1,0 @@
-//go:build !plant_early_ack
-
-package archive
-
-import "context"
-
-// acknowledgeEarly does nothing: messages go on when they are durable. See plant_on.go.
-func (a *Archive) acknowledgeEarly(context.Context, []entry) bool { return false }
