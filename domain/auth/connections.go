@@ -75,7 +75,7 @@ type Admission struct {
 	released      bool // guarded by owner.mu
 }
 
-// Admit asks for a place for a connection from that address. When ok is false, the connection should be closed without a word.
+// Admit asks for a place for a connection from that address. When ok is false, the connection should be closed without an answer.
 func (c *Connections) Admit(ip netip.Addr) (admission *Admission, ok bool) {
 	key, now := countedAs(ip), c.clock()
 	c.mu.Lock()

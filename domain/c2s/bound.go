@@ -30,7 +30,7 @@ type bound struct {
 	broken bool
 	// flushing: a writer is at work; there is never more than one.
 	flushing bool
-	// urgent: the last words do not wait for the queue.
+	// urgent: the stream error and footer do not wait for the queue.
 	urgent    bool
 	finalSent bool
 	returned  bool // what was left was given back
@@ -60,7 +60,7 @@ type state uint8
 
 const (
 	live    state = iota // bound, with or without a connection
-	closing              // the last words are due
+	closing              // a stream error or footer is pending
 	ended                // the session is over; what still arrives is given back
 )
 
@@ -91,7 +91,7 @@ func (b *bound) Send(p *stream.Packet) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.returned || b.state == closing && b.at != nil && b.over(burst) {
-		// The session is over, or its last words take their time and it holds all it may: what still comes goes back by itself.
+		// The session is over, or its close is still being written and the queue is full: what still comes goes back by itself.
 		b.srv.spawn(func() { b.giveBack([]*stream.Packet{p}) })
 		return
 	}
@@ -149,7 +149,7 @@ func (b *bound) overflow() {
 	}
 }
 
-// sever cuts the connection without a word. b.mu is held.
+// sever cuts the connection without a stream error. b.mu is held.
 func (b *bound) sever() {
 	if b.at == nil || b.broken {
 		return

@@ -38,7 +38,7 @@ type Marker interface {
 
 // Returner takes back what a session that has ended was never seen to receive, in order: messages, presence and
 // IQs, stored or not. A packet whose bytes were handed to the socket without an acknowledgement is among them, so that
-// it may come to the client twice and never not at all. It is called once for a session, after Unbind, with a deadline.
+// the client gets it at least once. It is called once for a session, after Unbind, with a deadline.
 type Returner interface {
 	Return(ctx context.Context, s *session.Session, unacked []*stream.Packet)
 }
@@ -60,7 +60,7 @@ type Config struct {
 	// silent for more than two intervals is taken for dead. Defaults 15 s and 30 min. Without an agreement nothing of this holds.
 	KeepAliveMin time.Duration `yaml:"keep_alive_min" default:"15s" min:"1s"`
 	KeepAliveMax time.Duration `yaml:"keep_alive_max" default:"30m" min:"1s"`
-	// CloseTimeout is how long a closing connection may take to accept the server's last words; default 5 s.
+	// CloseTimeout is how long a closing connection may take to accept the server's stream error and footer; default 5 s.
 	CloseTimeout time.Duration `yaml:"close_timeout" default:"5s" min:"1ms"`
 	// DrainTime is the time over which Drain spreads the ends of the streams; default 10 s.
 	DrainTime time.Duration `yaml:"drain_time" default:"10s" min:"1ms"`

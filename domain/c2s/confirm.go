@@ -40,7 +40,7 @@ func newReceipt(e *router.Envelope) *receipt {
 	return &receipt{Receipt: e.Receipt, id: strings.Clone(e.Stanza.ID), to: e.Stanza.To.Bare().Clone()}
 }
 
-// confirmation words what a receipt says. It is made anew each time that it is written.
+// confirmation makes the packet that tells the client of a receipt. It is made anew each time that it is written.
 func (b *bound) confirmation(r *receipt) *stream.Packet {
 	full := b.session.JID()
 	with := r.to

@@ -163,15 +163,15 @@ func (c *conn) finish() {
 		_ = c.link.Close(int(c.code))
 		return
 	}
-	if !b.lastWords(c) {
+	if !b.awaitClose(c) {
 		c.abort()
 	}
 	b.gone(c)
 }
 
-// lastWords waits for a close that has begun: the client may have closed its half of the link and still read ours.
-// It reports whether the last words were written, or are being written by who resumed the session elsewhere: then the link is closed by that.
-func (b *bound) lastWords(c *conn) bool {
+// awaitClose waits for a close that has begun: the client may have closed its half of the link and still read ours.
+// It reports whether the stream footer was written, or is being written by who resumed the session elsewhere: then the link is closed by that.
+func (b *bound) awaitClose(c *conn) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for b.at == c && b.state == closing && !b.broken && (!b.finalSent || b.flushing) {
@@ -307,7 +307,7 @@ func (c *conn) fail(e *stream.Error) {
 		bufs = append(bufs, c.codec.AppendOpen(nil, c.answer(&stream.Header{})))
 	}
 	c.send(append(bufs, c.codec.AppendError(nil, e), c.codec.AppendClose(nil))...)
-	c.said(e)
+	c.closeWritten(e)
 }
 
 // failLocked is fail for who holds the mutex of c.bound.
@@ -339,8 +339,8 @@ func closeCode(e *stream.Error) int16 {
 	return 1008
 }
 
-// said is called when the last words were written: the link closes its half and lets the peer read them.
-func (c *conn) said(e *stream.Error) { _ = c.link.Close(int(closeCode(e))) }
+// closeWritten is called when the stream footer was written: the link closes its half and lets the peer read them.
+func (c *conn) closeWritten(e *stream.Error) { _ = c.link.Close(int(closeCode(e))) }
 
 // refuseDraining tells a connection that came too late.
 func (c *conn) refuseDraining() {

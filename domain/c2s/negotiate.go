@@ -70,7 +70,7 @@ func (c *conn) header(h *stream.Header) {
 	if failure != nil {
 		c.failing(failure)
 		c.send(open, c.codec.AppendError(nil, failure), c.codec.AppendClose(nil))
-		c.said(failure)
+		c.closeWritten(failure)
 		return
 	}
 	if c.neg.account.ID != 0 {
@@ -295,7 +295,7 @@ func (c *conn) starttls() {
 		failure := stanza.New(nsTLS, "failure")
 		c.phase, c.fatal, c.reason = phaseClosed, true, endedByError
 		c.send(c.codec.AppendElement(nil, &failure), c.codec.AppendClose(nil)) // §5.4.2.2: the stream is closed
-		c.said(stream.Fail(stream.PolicyViolation, ""))
+		c.closeWritten(stream.Fail(stream.PolicyViolation, ""))
 		return
 	}
 	if !c.lineEnds() || c.unread() {

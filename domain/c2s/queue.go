@@ -42,7 +42,7 @@ func (q *fifo[T]) pop(n int) {
 	q.items = q.items[:0]
 }
 
-// entry is one thing that waits for a client: a packet, or a confirmation that is put into words when it is written.
+// entry is one thing that waits for a client: a packet, or a confirmation that is made when it is written.
 type entry struct {
 	packet  *stream.Packet
 	receipt *receipt

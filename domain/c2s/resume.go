@@ -169,7 +169,7 @@ func (c *conn) supersede(busy bool) {
 			c.abort()
 			return
 		}
-		c.said(e)
+		c.closeWritten(e)
 	})
 }
 

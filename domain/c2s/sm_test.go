@@ -317,7 +317,7 @@ func TestClosedStreamIsNotResumed(t *testing.T) {
 	})
 }
 
-// The last words wait until what the client has sent is stored, and say so.
+// The stream footer waits until what the client has sent is stored, and acknowledges it.
 func TestCloseWaitsForMessages(t *testing.T) {
 	run(t, nil, func(t *testing.T, e *env) {
 		c := e.bind("romeo", "phone")

@@ -132,7 +132,7 @@ func (b *bound) writeTurn(w *writer) bool {
 	b.mu.Unlock()
 	b.report(w.ids)
 	if t.final {
-		t.to.said(t.last)
+		t.to.closeWritten(t.last)
 	}
 	return true
 }
@@ -188,7 +188,7 @@ func (b *bound) choked() bool {
 }
 
 // compose fills w.bufs with the bytes of the turn: control elements, acknowledgements, stanzas, the request for an
-// acknowledgement, and the last words.
+// acknowledgement, and the stream error and footer.
 func (b *bound) compose(w *writer, t *turn) {
 	codec := t.to.codec
 	w.bufs = append(w.bufs, t.control...)

@@ -196,7 +196,7 @@ func (b *box) bind(resource string) *box {
 func (s *stage) boxes(how script.Transport) map[string]func() *box {
 	return map[string]func() *box{
 		"before the header": func() *box { return s.box(how) },
-		"as a stranger":     func() *box { return s.box(how).open() },
+		"unauthenticated":   func() *box { return s.box(how).open() },
 		"bound":             func() *box { return s.box(how).login("romeo").bind("box") },
 	}
 }

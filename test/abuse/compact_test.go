@@ -50,9 +50,9 @@ func TestA144Lengths(t *testing.T) {
 				}
 			}
 		}
-		for state, b := range map[string]*box{"before the header": s.box(how), "as a stranger": s.box(how).open()} {
+		for state, b := range map[string]*box{"before the header": s.box(how), "unauthenticated": s.box(how).open()} {
 			b.send(protowire.AppendVarint(nil, 10_001))
-			b.fails("what a stranger may not, "+state, violation)
+			b.fails("before the login, "+state, violation)
 		}
 	})
 }
@@ -274,11 +274,11 @@ func TestA149Replay(t *testing.T) {
 			frame     *pb.Frame
 			condition pb.StreamCondition
 		}{
-			"a header again":             {"as a stranger", header1(), violation},
+			"a header again":             {"unauthenticated", header1(), violation},
 			"a header on a bound stream": {"bound", header1(), violation},
 			"a stanza first":             {"before the header", message("juliet@localhost", "too early"), badFormat},
 			"a ping first":               {"before the header", &pb.Frame{Kind: &pb.Frame_Ping{Ping: &pb.Ping{}}}, badFormat},
-			"a stanza before the login":  {"as a stranger", message("juliet@localhost", "too early"), pb.StreamCondition_STREAM_CONDITION_NOT_AUTHORIZED},
+			"a stanza before the login":  {"unauthenticated", message("juliet@localhost", "too early"), pb.StreamCondition_STREAM_CONDITION_NOT_AUTHORIZED},
 			"an error of the client's": {"bound", &pb.Frame{Kind: &pb.Frame_Error{Error: &pb.StreamError{}}},
 				pb.StreamCondition_STREAM_CONDITION_UNSUPPORTED_STANZA_TYPE},
 			"no schema": {"before the header", &pb.Frame{Kind: &pb.Frame_Open{Open: &pb.Open{To: proto.String("localhost"), Version: proto.String("1.0")}}},
@@ -316,7 +316,7 @@ func TestA1CompactSilence(t *testing.T) {
 	require.Empty(t, texts["said nothing"])
 }
 
-// A5: the listener of compact streams has no places of its own for strangers.
+// A5: the listener of compact streams has no limit of its own for unauthenticated connections.
 func TestA5CompactStrangers(t *testing.T) {
 	s := open(t, "auth.connections.unauthenticated=10")
 	for range 10 {

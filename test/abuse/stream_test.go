@@ -57,7 +57,7 @@ func TestA17MalformedXML(t *testing.T) {
 			v := s.visit(how)
 			v.open()
 			v.sendStanza("<iq type='get' id='1'>" + row.in + "</iq>")
-			requireRefused(t, v, row.condition, about+", as a stranger")
+			requireRefused(t, v, row.condition, about+", unauthenticated")
 
 			v = s.visit(how).login("romeo")
 			v.bind("phone")
