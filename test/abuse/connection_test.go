@@ -246,7 +246,7 @@ func TestA4ConnectionsOfOneAddress(t *testing.T) {
 	}
 }
 
-// A5: unauthenticated connections from many addresses reach their limit, and not those of people who have logged in. When they go, there is room again.
+// A5: unauthenticated connections from many addresses reach their limit; those that have logged in do not count. When they go, there is room again.
 func TestA5ConnectionsOfManyAddresses(t *testing.T) {
 	s := open(t, "auth.connections.unauthenticated=20")
 	romeo := s.available(script.TCP, "romeo", "phone")
