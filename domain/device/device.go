@@ -18,6 +18,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -72,8 +73,11 @@ type Keeper struct {
 	refused prometheus.Counter
 
 	// Safe for concurrent use.
-	budget *budget
+	budget *limit.Table[store.AccountID]
 }
+
+// maxLimited bounds how many accounts' requests are counted at once.
+const maxLimited = 1 << 16
 
 // New returns a keeper.
 func New(c Config) (*Keeper, error) {
@@ -96,7 +100,7 @@ func New(c Config) (*Keeper, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	k := &Keeper{
-		config: c, log: c.Log, budget: newBudget(c.Rate, c.Burst),
+		config: c, log: c.Log, budget: limit.NewTable[store.AccountID](limit.Per(c.Rate, time.Second, c.Burst), maxLimited, c.Now),
 		removed: prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_device_removed_total", Help: "Devices that were signed out by request."}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "posthouse_device_refused_total", Help: "Requests about devices and tokens that came too often.",
@@ -136,7 +140,7 @@ func (k *Keeper) limited(handle func(context.Context, request) ([]stanza.Element
 		if from == nil || from.Account() != account {
 			return nil, stanza.Refuse(stanza.NotAuthorized, "The session has ended.")
 		}
-		if !k.budget.allow(account, k.config.Now()) {
+		if k.budget.Take(store.AccountID(account), 1) > 0 {
 			k.refused.Inc()
 			return nil, stanza.Refuse(stanza.ResourceConstraint, "That was asked too often. Try again in a minute.")
 		}

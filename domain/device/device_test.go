@@ -372,19 +372,6 @@ func TestRate(t *testing.T) {
 	require.Empty(t, w.boxes["balcony"].ended)
 }
 
-// TestBudgetIsBounded: accounts that have not asked for a while take no memory.
-func TestBudgetIsBounded(t *testing.T) {
-	b, now := newBudget(1, 2), time.Unix(1000, 0)
-	for account := range uint64(100_000) {
-		require.True(t, b.allow(account, now))
-		now = now.Add(time.Millisecond)
-	}
-	require.Less(t, len(b.spent), 4*budgetSweep)
-	b.allow(1, now)
-	require.True(t, b.allow(1, now))
-	require.False(t, b.allow(1, now.Add(-time.Hour)), "a clock that is set back gives nothing")
-}
-
 // broken is a store of devices that fails.
 type broken struct{ store.Devices }
 
