@@ -36,7 +36,7 @@ type conn struct {
 	bound     *bound       // nil before a resource is bound
 	corked    *bound       // bound within this feed, and not written to yet; see attachCorked
 	neg       *negotiation // nil after that
-	rate      rate
+	meter     meter
 	phase     phase
 	transport transport
 	framed    bool
@@ -211,7 +211,7 @@ func (c *conn) feed(ctx context.Context, p []byte) {
 		if corked {
 			c.uncork()
 		}
-		if wait := c.rate.charge(&c.srv.config, now, item.Size, item.Kind); wait > 0 {
+		if wait := c.meter.charge(&c.srv.rates, now, item.Size, item.Kind); wait > 0 {
 			c.uncork()
 			now = c.throttle(ctx, wait)
 		}

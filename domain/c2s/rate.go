@@ -4,27 +4,34 @@ import (
 	"context"
 	"time"
 
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-// rate meters what a client sends, by two generic cell rate algorithms: one for bytes, one for stanzas. Each field is the
-// time, in nanoseconds since the server's epoch, until which what was sent so far is paid for.
-type rate struct {
-	bytes, stanzas int64
+// rates are what clients may send: bytes and stanzas.
+type rates struct {
+	bytes, stanzas limit.Rate
 }
 
-// charge pays for an item and returns how long the client is not to be read from, 0 for not at all.
-func (r *rate) charge(c *Config, now int64, size int, kind stream.ItemKind) time.Duration {
-	var wait int64
-	if c.RateBytes > 0 {
-		r.bytes = max(r.bytes, now) + int64(size)*int64(time.Second)/int64(c.RateBytes)
-		wait = r.bytes - now - int64(c.BurstBytes)*int64(time.Second)/int64(c.RateBytes)
+func newRates(c *Config) rates {
+	return rates{
+		bytes:   limit.Per(float64(c.RateBytes), time.Second, float64(c.BurstBytes)),
+		stanzas: limit.Per(float64(c.RateStanzas), time.Second, float64(c.BurstStanzas)),
 	}
-	if c.RateStanzas > 0 && kind != stream.Keepalive {
-		r.stanzas = max(r.stanzas, now) + int64(time.Second)/int64(c.RateStanzas)
-		wait = max(wait, r.stanzas-now-int64(c.BurstStanzas)*int64(time.Second)/int64(c.RateStanzas))
+}
+
+// meter counts what a client sends.
+type meter struct {
+	bytes, stanzas limit.Bucket
+}
+
+// charge pays for an item and returns how long the client is not to be read from, 0 for not at all. now is the server's.
+func (m *meter) charge(r *rates, now int64, size int, kind stream.ItemKind) time.Duration {
+	wait := m.bytes.Spend(r.bytes, time.Duration(now), float64(size))
+	if kind != stream.Keepalive {
+		wait = max(wait, m.stanzas.Spend(r.stanzas, time.Duration(now), 1))
 	}
-	return time.Duration(max(wait, 0))
+	return wait
 }
 
 // throttle does not read for a while: TCP then makes the client wait. Nothing is lost. It returns the time.

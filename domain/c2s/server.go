@@ -16,6 +16,7 @@ import (
 // Server serves client connections. Its methods may be called from any goroutine.
 type Server struct {
 	config  Config
+	rates   rates
 	metrics *metrics
 	epoch   time.Time // what now counts from
 	// background outlives a connection's context: for what must be done when a session has ended. It ends with Drain.
@@ -43,7 +44,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		config: c, metrics: newMetrics(c.Metrics), epoch: time.Now(),
+		config: c, rates: newRates(&c), metrics: newMetrics(c.Metrics), epoch: time.Now(),
 		streams: map[streamID]*bound{}, asleep: map[*bound]struct{}{}, endedStreams: map[streamID]endedStream{},
 	}
 	s.changed.L = &s.mu
