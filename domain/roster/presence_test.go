@@ -134,8 +134,11 @@ func TestSubscriptionSpam(t *testing.T) { // A67
 	require.NotNil(t, refusal)
 	require.Equal(t, stanza.PolicyViolation, refusal.Condition)
 	require.Len(t, w.texts("away"), 3)
-	now = now.Add(24 * time.Hour)
-	require.Nil(t, w.say(balcony, "<presence type='subscribe' to='v3@montague.lit'/>"))
+	now = now.Add(7 * time.Hour)
+	require.NotNil(t, w.say(balcony, "<presence type='subscribe' to='v3@montague.lit'/>"))
+	now = now.Add(time.Hour)
+	require.Nil(t, w.say(balcony, "<presence type='subscribe' to='v3@montague.lit'/>"), "three a day")
+	require.NotNil(t, w.say(balcony, "<presence type='subscribe' to='v4@montague.lit'/>"))
 
 	w.hush()
 	for i := range 10 {

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -57,7 +58,8 @@ type Config struct {
 	MaxGroups int `yaml:"max_groups" default:"50" min:"1"`
 	// MaxRequests is how many requests from people not in the roster wait for an answer; default 200. Further ones are ignored.
 	MaxRequests int `yaml:"max_requests" default:"200" min:"1"`
-	// RequestsPerDay is how many subscriptions an account may ask for in a day; default 200. Beyond it: <policy-violation/>.
+	// RequestsPerDay is how many subscriptions an account may ask for at once, and how many more in each day after that;
+	// default 200. Beyond it: <policy-violation/>.
 	RequestsPerDay int `yaml:"requests_per_day" default:"200" min:"1"`
 	// CacheItems is how many contacts, of all rosters, are kept in memory; default 200,000, about 150 bytes each.
 	CacheItems int `yaml:"cache_items" default:"200000" min:"1"`
@@ -83,6 +85,9 @@ func (c *Config) defaults() {
 	}
 }
 
+// maxLimited bounds how many accounts' requests are counted at once.
+const maxLimited = 1 << 16
+
 // accountLocks is how many locks the accounts share.
 const accountLocks = 256
 
@@ -96,8 +101,8 @@ type Contacts struct {
 
 	locks  [accountLocks]sync.Mutex // each guards the stored rosters of its accounts against two writers
 	cache  *cache
-	asked  *quota
-	pushes atomic.Uint64 // makes ids
+	asked  *limit.Table[uint64] // subscriptions, by account
+	pushes atomic.Uint64        // makes ids
 }
 
 // New returns the contacts of a domain.
@@ -108,7 +113,7 @@ func New(c Config) (*Contacts, error) {
 	c.defaults()
 	k := &Contacts{
 		config: c, sessions: c.Sessions, store: c.Store, log: c.Log,
-		cache: newCache(c.CacheItems), asked: &quota{perDay: c.RequestsPerDay},
+		cache: newCache(c.CacheItems), asked: limit.NewTable[uint64](limit.Per(float64(c.RequestsPerDay), 24*time.Hour, float64(c.RequestsPerDay)), maxLimited, c.Now),
 	}
 	k.metrics = newMetrics(c.Metrics, k.cache.size)
 	return k, nil

@@ -23,8 +23,8 @@ func (k *Contacts) Subscribe(ctx context.Context, s *session.Session, p *stanza.
 		return nil // everybody sees his own presence (§4.2.2); there is nothing to subscribe to
 	}
 	k.metrics.subscriptions.WithLabelValues("out", p.Type).Inc()
-	if kind == subscribe && !k.asked.take(o.id, k.config.Now()) {
-		return stanza.Refuse(stanza.PolicyViolation, "Too many subscriptions were asked for today.")
+	if kind == subscribe && k.asked.Take(o.id, 1) > 0 {
+		return stanza.Refuse(stanza.PolicyViolation, "Too many subscriptions were asked for.")
 	}
 	before, done, refusal := k.applyOutbound(ctx, o, contact, kind)
 	if refusal != nil || !done.pass {
