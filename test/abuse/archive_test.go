@@ -40,7 +40,7 @@ func TestA83History(t *testing.T) {
 	}
 	_, err := romeo.Barrier("said")
 	require.NoError(t, err)
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		other := s.connect(how, "juliet", "other "+string(how))
 		for _, row := range []struct{ name, to, content, want string }{
 			{"of somebody else", "romeo@localhost", "", "forbidden"},
@@ -96,7 +96,7 @@ func TestA83History(t *testing.T) {
 // A84: reading one's archive again and again has a budget, and waiting is all that it takes. Others have their own.
 func TestA84HistoryBudget(t *testing.T) {
 	s := open(t, "archive.query_rate=0.01", "archive.query_burst=5")
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		name := map[script.Transport]string{script.TCP: "romeo", script.WebSocket: "juliet"}[how]
 		a, b := s.connect(how, name, "a"), s.connect(script.TCP, name, "b")
 		for i := range 100 {
@@ -114,7 +114,7 @@ func TestA84HistoryBudget(t *testing.T) {
 // A86, row 35: what is not copied to other devices (XEP-0280 §6, §8, §11).
 func TestA86Carbons(t *testing.T) {
 	s := open(t)
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		other := s.connect(how, "juliet", "other")
 		ask(t, other, "c", "<iq xmlns='jabber:client' type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>")
 		juliet := s.connect(script.TCP, "juliet", "balcony")

@@ -24,8 +24,8 @@ const compactName = "posthouse-compact-1"
 // compactEverywhere is all that a client of the compact stream can connect with.
 var compactEverywhere = []script.Transport{script.CompactTCP, script.CompactTLS, script.CompactWebSocket}
 
-// box is a connection for the compact stream that knows no rules: it sends whatever bytes it is told. What comes it reads with the
-// generated types.
+// box is a raw connection for the compact stream: it sends whatever bytes a test gives it, and reads with the generated
+// types.
 type box struct {
 	t      *testing.T
 	conn   net.Conn
@@ -35,7 +35,7 @@ type box struct {
 }
 
 // box connects; no stream is opened.
-func (s *stage) box(how script.Transport) *box {
+func (s *fixture) box(how script.Transport) *box {
 	s.t.Helper()
 	b := &box{t: s.t, framed: how == script.CompactWebSocket}
 	switch how {
@@ -58,7 +58,7 @@ func (s *stage) box(how script.Transport) *box {
 	return b
 }
 
-// send writes bytes, on a WebSocket as one message. That the server has had enough in between is no failure.
+// send writes bytes, on a WebSocket as one message. It ignores that the server has closed the connection meanwhile.
 func (b *box) send(p []byte) {
 	b.conn.SetWriteDeadline(time.Now().Add(patience))
 	if b.framed {
@@ -68,7 +68,7 @@ func (b *box) send(p []byte) {
 	_, _ = b.conn.Write(p)
 }
 
-// framed puts the length in front.
+// withLength puts the length in front.
 func withLength(body []byte) []byte {
 	return append(binary.AppendUvarint(nil, uint64(len(body))), body...)
 }
@@ -125,7 +125,7 @@ func (b *box) fails(about string, condition pb.StreamCondition) *pb.StreamError 
 	b.t.Helper()
 	for {
 		f := b.next()
-		require.NotNil(b.t, f, "%s: the connection ended without a word", about)
+		require.NotNil(b.t, f, "%s: the connection ended without an error", about)
 		e := f.GetError()
 		if e == nil {
 			continue
@@ -192,8 +192,8 @@ func (b *box) bind(resource string) *box {
 	return b
 }
 
-// states are a stream before its header, before the login, and with a resource.
-func (s *stage) boxes(how script.Transport) map[string]func() *box {
+// boxes returns functions that make a stream before its header, before the login, and with a resource.
+func (s *fixture) boxes(how script.Transport) map[string]func() *box {
 	return map[string]func() *box{
 		"before the header": func() *box { return s.box(how) },
 		"unauthenticated":   func() *box { return s.box(how).open() },

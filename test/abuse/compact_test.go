@@ -27,7 +27,7 @@ const (
 // A144: a length is judged before anything of the frame has come.
 func TestA144Lengths(t *testing.T) {
 	s := open(t)
-	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, compactEverywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		for state, begin := range s.boxes(how) {
 			for name, row := range map[string]struct {
 				in        []byte
@@ -76,7 +76,7 @@ func inMessage(payload []byte) []byte { return withLength(bytesField(1, bytesFie
 func TestA145Bombs(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
-	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, compactEverywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		nested := []byte(nil)
 		for range 10_000 {
 			nested = append(bytesField(4, []byte("a")), bytesField(7, nested)...)
@@ -117,7 +117,7 @@ func TestA145Bombs(t *testing.T) {
 func TestA146Text(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
-	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, compactEverywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		to := bytesField(1, []byte("juliet@localhost"))
 		attr := func(name, value string) []byte {
 			return bytesField(5, append(bytesField(4, []byte(name)), bytesField(5, []byte(value))...))
@@ -154,7 +154,7 @@ func TestA146Text(t *testing.T) {
 func TestA147Injection(t *testing.T) {
 	s := open(t)
 	inXML := []*script.Client{s.available(script.TCP, "juliet", "balcony"), s.available(script.WebSocket, "juliet", "garden")}
-	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, compactEverywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		b := s.box(how).login("romeo").bind("box")
 		const evil = `</body></message><message from='admin@localhost' to="juliet@localhost"><body>&lt;&#0;<![CDATA[ ]]> --> ?>`
 		m := message("juliet@localhost", evil).GetMessage()
@@ -248,7 +248,7 @@ func withoutIdentity(n *script.Element) string {
 func TestA149Replay(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
-	on(t, s, compactEverywhere, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, compactEverywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		m := message("juliet@localhost", "once, "+string(how)).GetMessage()
 		m.Payload = []*pb.Payload{{Kind: &pb.Payload_OriginId{OriginId: &pb.Id{Form: &pb.Id_Id{Id: "origin of " + string(how)}}}}}
 		for range 3 {

@@ -162,8 +162,8 @@ func TestA2Slowloris(t *testing.T) {
 	slow := s.visit(script.DirectTLS)
 	slow.open()
 	begin("stanza in TLS", slow.conn, "<iq id='"+strings.Repeat("a", 1000))
-	authentic := s.visit(script.TCP).login("romeo")
-	begin("stanza before binding", authentic.conn, "<iq type='set' id='"+strings.Repeat("a", 1000))
+	authenticated := s.visit(script.TCP).login("romeo")
+	begin("stanza before binding", authenticated.conn, "<iq type='set' id='"+strings.Repeat("a", 1000))
 
 	texts := endings(t, conns)
 	for about := range conns {
@@ -191,7 +191,7 @@ func refused(t *testing.T, source, address, greeting string) bool {
 }
 
 // greetings get an answer on each listener.
-func (s *stage) greetings() map[string]string {
+func (s *fixture) greetings() map[string]string {
 	return map[string]string{
 		s.Endpoints().XMPP: header, s.Endpoints().XMPPTLS: clientHello(&tls.Config{}), s.Endpoints().HTTP: "GET / HTTP/1.0\r\n\r\n",
 	}

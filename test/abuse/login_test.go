@@ -28,7 +28,7 @@ import (
 // A39, and row 1 of the advisories: whatever the mechanism, the transport and the form of the name, who logs in acts as themselves or not at all.
 func TestA39AuthzidMatrix(t *testing.T) {
 	s := open(t, "auth.failures.known_per_user=-1")
-	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		for _, m := range mechanisms {
 			if m.binding != "" && !encrypted(how) {
 				continue
@@ -136,7 +136,7 @@ func TestA37LoginRefused(t *testing.T) {
 // A40: for a name without an account everything looks as for one with: condition, text, salt, iterations, and the same at every try.
 func TestA40UnknownUser(t *testing.T) {
 	s := open(t)
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		for _, m := range mechanisms[:3] {
 			try := func(name string) (salt, count, condition, text string) {
 				v := s.visit(how)
@@ -185,7 +185,7 @@ func TestA41DisabledAccount(t *testing.T) {
 // A42, row 38: no message of SCRAM can be bent and still be right.
 func TestA42SCRAMBent(t *testing.T) {
 	s := open(t)
-	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		for _, m := range mechanisms[1:] {
 			if m.binding != "" && !encrypted(how) {
 				continue
@@ -238,7 +238,7 @@ func TestA42SCRAMBent(t *testing.T) {
 // A43: the list of mechanisms and bindings is repeated where nobody in between can change it (XEP-0474).
 func TestA43Downgrade(t *testing.T) {
 	s := open(t)
-	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		v := s.visit(how)
 		features := v.open()
 		features = features[strings.Index(features, "<mechanisms"):strings.Index(features, "</mechanisms>")] + // not those of SASL2, which has a list of its own
@@ -318,7 +318,7 @@ func otherCertificate(t *testing.T) tls.Certificate {
 // A44: a stream is good for five failures.
 func TestA44TooManyTries(t *testing.T) {
 	s := open(t)
-	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		for _, try := range []string{saslAuth("PLAIN", plain("", "romeo", "wrong")), saslAuth("X", ""), "<abort xmlns='" + nsSASL + "'/>"} {
 			v := s.visit(how)
 			v.open()
@@ -407,7 +407,7 @@ func TestA46FloodOfPasswords(t *testing.T) {
 // Row 2 of the advisories: the stream after the login is between the same two as the login.
 func TestRow2Restart(t *testing.T) {
 	s := open(t)
-	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		for change, condition := range map[string]string{
 			"to='example.org'":                         "host-unknown",
 			"to='juliet@localhost'":                    "improper-addressing",

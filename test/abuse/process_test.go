@@ -145,8 +145,8 @@ func (p *process) ready(from int) bool {
 	return false
 }
 
-// stage lends the process to the helpers of a node in this process.
-func (p *process) stage() *stage { return &stage{t: p.t, place: &p.place} }
+// fixture returns a fixture with the process as its node, for the helpers.
+func (p *process) fixture() *fixture { return &fixture{t: p.t, place: &p.place} }
 
 // wait waits for the end and returns the exit code, -1 after a signal.
 func (p *process) wait() int {
@@ -167,7 +167,7 @@ func TestA6FewDescriptors(t *testing.T) {
 	p := prepare(t, "log.format=json")
 	p.addPeople("romeo", "juliet")
 	p.start(`ulimit -n 256; exec "$@"`)
-	s := p.stage()
+	s := p.fixture()
 	romeo := s.available(script.TCP, "romeo", "phone")
 	var flood []net.Conn
 	full := false
@@ -204,7 +204,7 @@ func TestA124Log(t *testing.T) {
 	p := prepare(t, "log.format=json", "log.level=debug", "registration=open")
 	p.addPeople("romeo", "juliet")
 	p.start("")
-	s := p.stage()
+	s := p.fixture()
 	resumptions := p.scribble(s)
 	metrics := s.get(p.place.Private, "/metrics")
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.cmd.Process.Pid))
@@ -234,7 +234,7 @@ func TestA124Log(t *testing.T) {
 }
 
 // scribble writes to a node wherever strangers can, and returns the secrets that it was told.
-func (p *process) scribble(s *stage) (resumptions []string) {
+func (p *process) scribble(s *fixture) (resumptions []string) {
 	escaped := strings.NewReplacer("\r", "&#13;", "\n", "&#10;", `"`, "&quot;", "\x1b", "").Replace(forgedLine)
 	for _, how := range both {
 		for _, name := range []string{forgedLine, strings.Repeat("n", 900), "romeo\x01", "\u202eromeo"} {
@@ -300,7 +300,7 @@ func TestA155DiskFull(t *testing.T) {
 	p := prepare(t, "log.format=json", "registration=open", "archive.query_rate=1000000", "archive.query_burst=1000000")
 	require.NoError(t, os.Mkdir(p.data, 0o700))
 	p.start(fmt.Sprintf(`mount -t tmpfs -o size=96m,mode=700 abuse '%s'; exec "$@"`, p.data))
-	s := p.stage()
+	s := p.fixture()
 	for _, name := range []string{"romeo", "juliet"} {
 		v := s.visit(script.TCP)
 		v.open()
@@ -365,7 +365,7 @@ func TestA159Signals(t *testing.T) {
 	p := prepare(t, "log.format=json")
 	p.addPeople("romeo", "juliet")
 	p.start("")
-	s := p.stage()
+	s := p.fixture()
 	romeo := s.available(script.TCP, "romeo", "phone")
 	for range 500 { // a storm of reloads is one or two
 		p.signal(syscall.SIGHUP)
@@ -408,15 +408,15 @@ func TestA161TwoNodes(t *testing.T) {
 	var exit *exec.ExitError
 	require.True(t, errors.As(err, &exit))
 	require.Contains(t, string(out), "is in use by process")
-	p.stage().visit(script.TCP).login("romeo")
+	p.fixture().visit(script.TCP).login("romeo")
 }
 
 // Row 54: secrets are made, and different on every node; what lies in the data folder is the owner's alone.
 func TestRow54Secrets(t *testing.T) {
 	a, b := nodetest.New(t), nodetest.New(t)
 	keys := map[string]bool{}
-	for _, h := range []*nodetest.Node{a, b} {
-		s := &stage{Node: h, t: t}
+	for _, n := range []*nodetest.Node{a, b} {
+		s := &fixture{Node: n, t: t}
 		for _, name := range []string{"stanza-id", "unknown-names"} {
 			key := s.secret(name)
 			require.GreaterOrEqual(t, len(key), 16)
@@ -424,7 +424,7 @@ func TestRow54Secrets(t *testing.T) {
 			keys[key] = true
 		}
 		files := 0
-		require.NoError(t, filepath.WalkDir(h.Folder(), func(path string, d fs.DirEntry, err error) error {
+		require.NoError(t, filepath.WalkDir(n.Folder(), func(path string, d fs.DirEntry, err error) error {
 			require.NoError(t, err)
 			info, err := d.Info()
 			require.NoError(t, err)

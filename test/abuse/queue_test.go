@@ -18,7 +18,7 @@ import (
 )
 
 // metric reads a figure from the private listener: the sum over all lines that begin so.
-func (s *stage) metric(beginning string) (sum float64) {
+func (s *fixture) metric(beginning string) (sum float64) {
 	s.t.Helper()
 	for line := range strings.Lines(s.get(s.Endpoints().Private, "/metrics")) {
 		if strings.HasPrefix(line, beginning) {
@@ -30,7 +30,7 @@ func (s *stage) metric(beginning string) (sum float64) {
 	return sum
 }
 
-func (s *stage) get(address, path string) string {
+func (s *fixture) get(address, path string) string {
 	s.t.Helper()
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Get("http://" + address + path)
@@ -54,7 +54,7 @@ func heap() uint64 {
 var numbered = regexp.MustCompile(`<body>(\d+) `)
 
 // history reads somebody's whole archive, page by page, and returns the numbers that the bodies begin with.
-func (s *stage) history(name string) (numbers []int) {
+func (s *fixture) history(name string) (numbers []int) {
 	s.t.Helper()
 	v := s.visit(script.TCP).login(name)
 	v.bind("reading")
@@ -82,7 +82,7 @@ func shrink(t *testing.T, conn net.Conn) {
 }
 
 // deaf is somebody available who does not read.
-func (s *stage) deaf(name, manage string) *visitor {
+func (s *fixture) deaf(name, manage string) *visitor {
 	s.t.Helper()
 	v := s.visit(script.TCP)
 	shrink(s.t, v.conn)
@@ -219,7 +219,7 @@ func TestA71RateOfStanzas(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, append(limit, "c2s.max_stanza_bytes=10000")...)
-			on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+			on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 				romeo := s.connect(how, "romeo", "phone")
 				began := time.Now()
 				for i := range 60 { // 6,000 bytes or so
@@ -237,7 +237,7 @@ func TestA71RateOfStanzas(t *testing.T) {
 var previd = regexp.MustCompile(` id='([^']+)'`)
 
 // resumable is a stream that can be resumed, cut off, and its name.
-func (s *stage) resumable(how script.Transport, name, resource string) string {
+func (s *fixture) resumable(how script.Transport, name, resource string) string {
 	s.t.Helper()
 	v := s.visit(how).login(name)
 	v.bind(resource)
@@ -254,7 +254,7 @@ func resume(previd, h string) string {
 // A77, A78: stream management out of turn, and more acknowledged than was sent.
 func TestA77StreamManagement(t *testing.T) {
 	s := open(t)
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		const enable, unexpected = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>", "<unexpected-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
 		v := s.visit(how)
 		v.open()
@@ -301,7 +301,7 @@ func TestA79ForeignResumption(t *testing.T) {
 	s := open(t, "c2s.resume_timeout=2s")
 	expired := s.resumable(script.TCP, "romeo", "expired")
 	until(t, func() bool { return s.metric(`posthouse_c2s_ended_total{reason="expiry"}`) == 1 })
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		foreign := s.resumable(how, "juliet", "balcony")
 		v := s.visit(how).login("romeo")
 		refused := func(previd string) string {

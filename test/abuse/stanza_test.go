@@ -14,7 +14,7 @@ import (
 func TestA55Addresses(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		romeo := s.connect(how, "romeo", "phone")
 		for i, to := range []string{
 			"@localhost", "juliet@", "juliet@localhost/", "ju liet@localhost", "ju&quot;liet@localhost", "ju&amp;liet@localhost", "ju&apos;liet@localhost",
@@ -48,7 +48,7 @@ func TestA55Addresses(t *testing.T) {
 func TestA59ForgedSender(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
-	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		for _, from := range []string{"bystander@localhost", "bystander@localhost/bench", "juliet@localhost", "romeo@localhost/other", "localhost", "romeo@example.org/phone"} {
 			for _, stanza := range []string{
 				"<message from='%s' to='juliet@localhost'><body>x</body></message>", "<presence from='%s'/>", "<presence from='%s' to='juliet@localhost' type='subscribe'/>",
@@ -74,7 +74,7 @@ func TestA59ForgedSender(t *testing.T) {
 func TestA60MalformedStanzas(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		romeo := s.connect(how, "romeo", "phone")
 		const ping = "<ping xmlns='urn:xmpp:ping'/>"
 		for _, row := range []struct{ row, stanza, want string }{
@@ -171,7 +171,7 @@ func TestA65ForgedRosterPush(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
 	ask(t, juliet, "r", "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>")
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		romeo := s.available(how, "romeo", "phone "+string(how))
 		for _, to := range []string{"juliet@localhost", "juliet@localhost/balcony", "juliet@localhost/other"} {
 			n := ask(t, romeo, "push", "<iq xmlns='jabber:client' type='set' id='push' to='"+to+"'><query xmlns='jabber:iq:roster'><item jid='evil@localhost' subscription='both'/></query></iq>")
@@ -261,7 +261,7 @@ func TestA67SubscriptionSpam(t *testing.T) {
 // A68: a device that flickers is told to stop, and ended when it does not.
 func TestA68PresenceFlap(t *testing.T) {
 	s := open(t, "local.presence_burst=5", "local.presence_rate=0.001")
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		v := s.visit(how).login("romeo")
 		v.bind("phone")
 		for range 5 {
@@ -281,7 +281,7 @@ func TestA68PresenceFlap(t *testing.T) {
 func TestA69Strangers(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		romeo := s.available(how, "romeo", "phone")
 		seen := map[string]string{}
 		for _, whom := range []string{"juliet@localhost", "juliet@localhost/balcony", "juliet@localhost/other", "nobody@localhost", "nobody@localhost/balcony"} {
@@ -311,7 +311,7 @@ func TestA69Strangers(t *testing.T) {
 // A70: one resource belongs to one connection, and there are so many for an account.
 func TestA70Resources(t *testing.T) {
 	s := open(t, "session.max_resources=2")
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		old := s.visit(how).login("romeo")
 		old.bind("one")
 		s.visit(how).login("romeo").bind("one")
@@ -348,7 +348,7 @@ func TestA73ForgedAssertions(t *testing.T) {
 	s := open(t)
 	const foreign = "<stanza-id xmlns='urn:xmpp:sid:0' by='room@elsewhere.example' id='foreign'/><origin-id xmlns='urn:xmpp:sid:0' id='%s'/>" +
 		"<delay xmlns='urn:xmpp:delay' from='elsewhere.example' stamp='2001-01-01T00:00:00Z'/>"
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		romeo, juliet := s.available(how, "romeo", "phone "+string(how)), s.available(script.TCP, "juliet", "balcony")
 		for i, order := range []func(body string) string{
 			func(body string) string { return strings.Join(forgeries, "") + body },
@@ -387,7 +387,7 @@ func TestA73ForgedAssertions(t *testing.T) {
 func TestA76OddBodies(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		romeo := s.connect(how, "romeo", "phone")
 		for _, text := range []string{
 			"a" + strings.Repeat("\u0301", 100_000), strings.Repeat("\u202e", 60_000), strings.Repeat("a", 200_000), strings.Repeat("\n", 200_000), strings.Repeat("\U0010FFFD", 50_000),
@@ -404,7 +404,7 @@ func TestA76OddBodies(t *testing.T) {
 // Row 20: stanzas of protocols that are not spoken here, well formed and senseless, get an answer or none, and hurt nobody.
 func TestRow20SenselessStanzas(t *testing.T) {
 	s := open(t)
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		romeo := s.available(how, "romeo", "phone")
 		var names []string
 		for _, space := range []string{

@@ -51,7 +51,7 @@ func times(n int, format string) string {
 // after the login, and nobody gets any of it.
 func TestA17MalformedXML(t *testing.T) {
 	s := open(t)
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		for _, row := range nasty {
 			about := row.row + " " + row.name
 			v := s.visit(how)
@@ -159,7 +159,7 @@ func TestA20BillionLaughs(t *testing.T) {
 	v := s.visit(script.TCP)
 	v.send("<?xml version='1.0'?><!DOCTYPE") // and no more
 	v.fails("restricted-xml")
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		v := s.visit(how)
 		v.open()
 		v.send("<!DOCTYPE") // likewise
@@ -170,7 +170,7 @@ func TestA20BillionLaughs(t *testing.T) {
 // A21: bytes are counted while they come, not when they have come.
 func TestA21StanzaTooBig(t *testing.T) {
 	s := open(t)
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		stanza := func(size int) string {
 			return "<iq xmlns='jabber:client' type='get' id='1' to='localhost'><ping xmlns='urn:xmpp:ping'/><x xmlns='u'>" + strings.Repeat("a", size)
 		}
@@ -208,7 +208,7 @@ func tooBig(t *testing.T, v *visitor) {
 // A22: elements are counted, few for strangers.
 func TestA22TooManyElements(t *testing.T) {
 	s := open(t)
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		v := s.visit(how)
 		v.open()
 		v.sendStanza("<iq type='get' id='1'>" + strings.Repeat("<a/>", 32) + "</iq>")
@@ -239,7 +239,7 @@ func TestA23Whitespace(t *testing.T) {
 func TestA31TooEarly(t *testing.T) {
 	s := open(t, "registration=open")
 	juliet := s.available(script.TCP, "juliet", "balcony")
-	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		for _, stanza := range []string{
 			"<message to='juliet@localhost'><body>x</body></message>",
 			"<presence/>",
@@ -278,7 +278,7 @@ func TestA31TooEarly(t *testing.T) {
 func TestA34StreamTagsInPayload(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
-	on(t, s, both, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		v := s.visit(how).login("romeo")
 		v.bind("phone")
 		for _, text := range []string{

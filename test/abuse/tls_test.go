@@ -15,7 +15,7 @@ import (
 
 // tlsDialers returns the ways to begin TLS with a node that serves HTTPS. Each returns a connection on which the server
 // waits for the ClientHello.
-func (s *stage) tlsDialers() map[string]func() net.Conn {
+func (s *fixture) tlsDialers() map[string]func() net.Conn {
 	return map[string]func() net.Conn{
 		"direct": func() net.Conn { return dial(s.t, "", s.Endpoints().XMPPTLS) },
 		"STARTTLS": func() net.Conn {

@@ -24,7 +24,7 @@ type shown struct {
 }
 
 // attempt shows it on a new stream, and returns the condition of the refusal, "" for success.
-func (w shown) attempt(s *stage, how script.Transport) string {
+func (w shown) attempt(s *fixture, how script.Transport) string {
 	s.t.Helper()
 	v := s.visit(how)
 	defer v.conn.Close()
@@ -46,7 +46,7 @@ func (w shown) attempt(s *stage, how script.Transport) string {
 var tokenText = regexp.MustCompile(` token='([^']+)'`)
 
 // token logs in with the password and returns a token.
-func (s *stage) token(how script.Transport, name, device, mechanism string) string {
+func (s *fixture) token(how script.Transport, name, device, mechanism string) string {
 	s.t.Helper()
 	v := s.visit(how)
 	defer v.conn.Close()
@@ -60,7 +60,7 @@ func (s *stage) token(how script.Transport, name, device, mechanism string) stri
 // A50: a token is good for whom, what and how it was made, and each count once. What was not it tells nothing.
 func TestA50Tokens(t *testing.T) {
 	s := open(t, "auth.failures.per_user=-1", "auth.failures.per_address=-1", "auth.failures.known_per_user=-1")
-	on(t, s, everywhere, func(t *testing.T, s *stage, how script.Transport) {
+	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		device := fmt.Sprint("phone on ", how)
 		right := shown{mechanism: "HT-SHA-256-NONE", name: "romeo", device: device, token: s.token(how, "romeo", device, "HT-SHA-256-NONE")}
 		s.token(how, "juliet", device, "HT-SHA-256-NONE")

@@ -30,7 +30,7 @@ const (
 	starttls = "<starttls xmlns='" + nsTLS + "'/>"
 )
 
-// visitor is a connection that knows no rules: it sends whatever it is told, and keeps what comes as text.
+// visitor is a raw connection for XML: it sends whatever text a test gives it, and keeps what comes as text.
 type visitor struct {
 	t      *testing.T
 	conn   net.Conn
@@ -51,19 +51,19 @@ func from(address string) *net.Dialer {
 }
 
 // visit connects; no stream is opened. With StartTLS, the connection is in TLS already.
-func (s *stage) visit(how script.Transport) *visitor {
+func (s *fixture) visit(how script.Transport) *visitor {
 	s.t.Helper()
 	return s.visitFrom("", how)
 }
 
-func (s *stage) visitFrom(address string, how script.Transport) *visitor {
+func (s *fixture) visitFrom(address string, how script.Transport) *visitor {
 	s.t.Helper()
 	v, err := s.tryVisit(address, how)
 	require.NoError(s.t, err)
 	return v
 }
 
-func (s *stage) tryVisit(address string, how script.Transport) (v *visitor, err error) {
+func (s *fixture) tryVisit(address string, how script.Transport) (v *visitor, err error) {
 	v = &visitor{t: s.t, framed: how == script.WebSocket}
 	place := map[script.Transport]string{script.TCP: s.Endpoints().XMPP, script.StartTLS: s.Endpoints().XMPP, script.DirectTLS: s.Endpoints().XMPPTLS}[how]
 	if v.framed {
@@ -260,7 +260,7 @@ func (v *visitor) failure() (condition, text string) {
 var saslFailure = regexp.MustCompile(`<failure[^>]*><([a-z-]+)[^>]*/>(.*)</failure>`)
 
 // on runs a test on each of the given transports, on one node.
-func on(t *testing.T, s *stage, hows []script.Transport, run func(t *testing.T, s *stage, how script.Transport)) {
+func on(t *testing.T, s *fixture, hows []script.Transport, run func(t *testing.T, s *fixture, how script.Transport)) {
 	for _, how := range hows {
 		t.Run(string(how), func(t *testing.T) {
 			inner := *s

@@ -19,7 +19,7 @@ import (
 )
 
 // raw sends a request as it stands and returns the answer's status, 0 for none, its headers and its body.
-func (s *stage) raw(address, request string) (status int, head http.Header, body string) {
+func (s *fixture) raw(address, request string) (status int, head http.Header, body string) {
 	s.t.Helper()
 	conn := dial(s.t, "", address)
 	defer conn.Close()

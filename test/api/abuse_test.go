@@ -14,7 +14,7 @@ import (
 )
 
 // raw sends bytes on a connection of their own and returns the answer.
-func (w *world) raw(text string) *http.Response {
+func (w *fixture) raw(text string) *http.Response {
 	w.t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(w.base, "http://"))
 	require.NoError(w.t, err)

@@ -11,7 +11,7 @@ import (
 )
 
 // form posts a form as somebody.
-func (w *world) form(who, path string, values url.Values) *reply {
+func (w *fixture) form(who, path string, values url.Values) *reply {
 	w.t.Helper()
 	r := w.request(who, "POST", path, []byte(values.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")

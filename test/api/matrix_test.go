@@ -24,7 +24,7 @@ type operation struct {
 }
 
 // document reads the OpenAPI document that the node serves.
-func (w *world) document() (doc map[string]any, all []operation) {
+func (w *fixture) document() (doc map[string]any, all []operation) {
 	w.t.Helper()
 	r := w.ask("", "GET", "/v1/openapi.json", nil)
 	require.Equal(w.t, 200, r.status)
@@ -322,7 +322,7 @@ func TestOthers(t *testing.T) {
 }
 
 // key makes a service key and returns its secret, the same for the same name.
-func (w *world) key(name string, scopes ...string) string {
+func (w *fixture) key(name string, scopes ...string) string {
 	w.t.Helper()
 	if secret, ok := w.tokens["key "+name]; ok {
 		return secret

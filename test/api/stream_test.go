@@ -13,7 +13,7 @@ import (
 )
 
 // stream connects somebody. Their messages and what happens to the connection come over the channels.
-func (w *world) stream(name string) (c *client.Client, messages chan client.Message, states chan client.State) {
+func (w *fixture) stream(name string) (c *client.Client, messages chan client.Message, states chan client.State) {
 	w.t.Helper()
 	messages, states = make(chan client.Message, 100), make(chan client.State, 100)
 	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)

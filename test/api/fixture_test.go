@@ -68,8 +68,8 @@ const password = "correct horse"
 // settings that let tests ask as often as they want, and make nurse an administrator.
 var settings = []string{"api.rate=-1", "api.address_rate=-1", "api.login_rate=-1", "auth.admins=nurse"}
 
-// world is a node with people who have tokens.
-type world struct {
+// fixture is a node with accounts that have tokens.
+type fixture struct {
 	*nodetest.Node
 	t      *testing.T
 	base   string
@@ -78,9 +78,9 @@ type world struct {
 }
 
 // open starts a node with the people named, who are logged in.
-func open(t *testing.T, people []string, more ...string) *world {
+func open(t *testing.T, people []string, more ...string) *fixture {
 	t.Helper()
-	w := &world{Node: nodetest.New(t, append(append([]string{}, settings...), more...)...), t: t, tokens: map[string]string{}}
+	w := &fixture{Node: nodetest.New(t, append(append([]string{}, settings...), more...)...), t: t, tokens: map[string]string{}}
 	w.base = "http://" + w.Endpoints().HTTP
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
 	w.client = &http.Client{Transport: transport, Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -101,7 +101,7 @@ func open(t *testing.T, people []string, more ...string) *world {
 	return w
 }
 
-func (w *world) login(name, device string) map[string]any {
+func (w *fixture) login(name, device string) map[string]any {
 	w.t.Helper()
 	r := w.ask("", "POST", "/v1/token", map[string]any{"grant_type": "password", "username": name, "password": password, "device": device})
 	require.Equal(w.t, 200, r.status, r.text)
@@ -152,12 +152,12 @@ func (r *reply) refused(status int, code string) {
 }
 
 // ask makes a request as somebody ("" for nobody). body may be nil, bytes, or a value to be written as JSON.
-func (w *world) ask(who, method, path string, body any) *reply {
+func (w *fixture) ask(who, method, path string, body any) *reply {
 	w.t.Helper()
 	return w.do(w.request(who, method, path, body))
 }
 
-func (w *world) request(who, method, path string, body any) *http.Request {
+func (w *fixture) request(who, method, path string, body any) *http.Request {
 	w.t.Helper()
 	var text io.Reader
 	if body != nil {
@@ -181,14 +181,14 @@ func (w *world) request(who, method, path string, body any) *http.Request {
 }
 
 // bearer is the token of somebody, or the text itself when there is nobody of that name.
-func (w *world) bearer(who string) string {
+func (w *fixture) bearer(who string) string {
 	if t, ok := w.tokens[who]; ok {
 		return t
 	}
 	return who
 }
 
-func (w *world) do(r *http.Request) *reply {
+func (w *fixture) do(r *http.Request) *reply {
 	w.t.Helper()
 	answer, err := w.client.Do(r)
 	require.NoError(w.t, err)
@@ -202,7 +202,7 @@ func (w *world) do(r *http.Request) *reply {
 }
 
 // say sends a text and returns the answer.
-func (w *world) say(from, to, id, text string) *reply {
+func (w *fixture) say(from, to, id, text string) *reply {
 	w.t.Helper()
 	return w.ask(from, "POST", "/v1/messages", map[string]any{
 		"client_id": id, "to": to + "@localhost", "content": map[string]any{"kind": "text", "text": text},
@@ -210,7 +210,7 @@ func (w *world) say(from, to, id, text string) *reply {
 }
 
 // metric reads a metric without labels from the private listener.
-func (w *world) metric(name string) float64 {
+func (w *fixture) metric(name string) float64 {
 	w.t.Helper()
 	answer, err := w.client.Get("http://" + w.Endpoints().Private + "/metrics")
 	require.NoError(w.t, err)

@@ -28,8 +28,8 @@ var both = []script.Transport{script.TCP, script.WebSocket}
 // everywhere is all that a client can connect with.
 var everywhere = []script.Transport{script.TCP, script.StartTLS, script.DirectTLS, script.WebSocket}
 
-// stage is a node with romeo, juliet and a bystander.
-type stage struct {
+// fixture is a node with romeo, juliet and a bystander.
+type fixture struct {
 	*nodetest.Node
 	t         *testing.T
 	bystander *script.Client
@@ -37,7 +37,7 @@ type stage struct {
 }
 
 // Endpoints returns where the node listens now.
-func (s *stage) Endpoints() script.Endpoints {
+func (s *fixture) Endpoints() script.Endpoints {
 	if s.place != nil {
 		return *s.place
 	}
@@ -45,13 +45,13 @@ func (s *stage) Endpoints() script.Endpoints {
 }
 
 // open starts a node without throttles, for tests that come from one address, but for what the overrides say.
-func open(t *testing.T, overrides ...string) *stage {
+func open(t *testing.T, overrides ...string) *fixture {
 	t.Helper()
-	s := &stage{t: t, Node: nodetest.New(t, append([]string{
+	s := &fixture{t: t, Node: nodetest.New(t, append([]string{
 		"auth.connections.rate=-1", "auth.connections.per_address=-1", "auth.failures.per_user=-1", "auth.failures.per_address=-1",
 	}, overrides...)...)}
 	s.people("romeo", "juliet", "bystander")
-	s.sit()
+	s.connectBystander()
 	t.Cleanup(func() {
 		_, err := s.bystander.Barrier("still-there")
 		require.NoError(t, err, "a bystander gets no answer any more")
@@ -60,8 +60,8 @@ func open(t *testing.T, overrides ...string) *stage {
 	return s
 }
 
-// sit seats the bystander.
-func (s *stage) sit() {
+// connectBystander logs the bystander in.
+func (s *fixture) connectBystander() {
 	s.t.Helper()
 	a, err := script.Connect(s.t.Context(), s.Endpoints(), script.DirectTLS, "bystander", password("bystander"))
 	require.NoError(s.t, err)
@@ -70,21 +70,21 @@ func (s *stage) sit() {
 }
 
 // restart stops the node in order and starts it again.
-func (s *stage) restart() {
+func (s *fixture) restart() {
 	s.t.Helper()
 	s.bystander.Cut()
 	require.NoError(s.t, s.Restart())
-	s.sit()
+	s.connectBystander()
 }
 
-// password is everybody's own.
+// password returns the password of an account.
 func password(name string) string { return "wherefore-art-thou-" + name }
 
-// credentials of the people so far, by name: keys are not cheap.
+// credentials caches the credentials of accounts by name, since deriving keys takes time.
 var credentials sync.Map
 
-// store gives access to the accounts as another process has it.
-func (s *stage) store(use func(ctx context.Context, db *sqlite.Store) error) {
+// store opens the database of the accounts, as another process does.
+func (s *fixture) store(use func(ctx context.Context, db *sqlite.Store) error) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -94,8 +94,8 @@ func (s *stage) store(use func(ctx context.Context, db *sqlite.Store) error) {
 	require.NoError(s.t, use(ctx, db))
 }
 
-// secret is one that the node has made for itself.
-func (s *stage) secret(name string) (secret string) {
+// secret returns a secret that the node has generated.
+func (s *fixture) secret(name string) (secret string) {
 	s.t.Helper()
 	s.store(func(ctx context.Context, db *sqlite.Store) error {
 		bytes, err := db.Secret(ctx, name, 16)
@@ -106,7 +106,7 @@ func (s *stage) secret(name string) (secret string) {
 }
 
 // people makes accounts.
-func (s *stage) people(names ...string) {
+func (s *fixture) people(names ...string) {
 	s.t.Helper()
 	var accounts []store.Account
 	for _, name := range names {
@@ -125,8 +125,8 @@ func (s *stage) people(names ...string) {
 	})
 }
 
-// connect logs somebody in and binds a resource, without presence.
-func (s *stage) connect(how script.Transport, name, resource string) *script.Client {
+// connect logs an account in and binds a resource, without presence.
+func (s *fixture) connect(how script.Transport, name, resource string) *script.Client {
 	s.t.Helper()
 	a, err := script.Connect(s.t.Context(), s.Endpoints(), how, name, password(name))
 	require.NoError(s.t, err)
@@ -135,8 +135,8 @@ func (s *stage) connect(how script.Transport, name, resource string) *script.Cli
 	return a
 }
 
-// available is a client that has sent presence and seen it come back.
-func (s *stage) available(how script.Transport, name, resource string) *script.Client {
+// available logs somebody in, sends presence and waits until it comes back.
+func (s *fixture) available(how script.Transport, name, resource string) *script.Client {
 	s.t.Helper()
 	a := s.connect(how, name, resource)
 	tell(s.t, a, "<presence xmlns='jabber:client'/>")
@@ -169,7 +169,7 @@ func nothing(t *testing.T, a *script.Client) {
 	require.Empty(t, before, "came nevertheless")
 }
 
-// next is the next element that comes.
+// next returns the next element that comes.
 func next(t *testing.T, a *script.Client) *script.Element {
 	t.Helper()
 	n, err := a.Next()
@@ -200,7 +200,7 @@ func body(n *script.Element) string {
 }
 
 // scriptSystem lends a node to a script, which makes its own accounts.
-type scriptSystem struct{ *stage }
+type scriptSystem struct{ *fixture }
 
 // AddUser makes an account, if there is none yet.
 func (s scriptSystem) AddUser(name, _ string) error {
