@@ -33,13 +33,13 @@ type fixture struct {
 	*nodetest.Node
 	t         *testing.T
 	bystander *script.Client
-	place     *script.Endpoints // of a node that runs elsewhere; nil for the Node's
+	endpoints *script.Endpoints // of a node that runs elsewhere; nil for the Node's
 }
 
 // Endpoints returns where the node listens now.
 func (s *fixture) Endpoints() script.Endpoints {
-	if s.place != nil {
-		return *s.place
+	if s.endpoints != nil {
+		return *s.endpoints
 	}
 	return s.Node.Endpoints()
 }

@@ -40,12 +40,12 @@ func TestMain(m *testing.M) {
 
 // process is a node that runs as a process of its own, with its log.
 type process struct {
-	t     *testing.T
-	data  string
-	args  []string
-	cmd   *exec.Cmd
-	place script.Endpoints
-	ended chan struct{} // closed when it has ended
+	t         *testing.T
+	data      string
+	args      []string
+	cmd       *exec.Cmd
+	endpoints script.Endpoints
+	ended     chan struct{} // closed when it has ended
 
 	mu  sync.Mutex // guards log
 	log bytes.Buffer
@@ -112,7 +112,7 @@ func (p *process) start(shell string) {
 		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 		<-p.ended
 	})
-	p.place = script.Endpoints{Domain: "localhost"}
+	p.endpoints = script.Endpoints{Domain: "localhost"}
 	from := len(p.lines()) - 1
 	until(p.t, func() bool { return p.ready(from) })
 }
@@ -126,13 +126,13 @@ func (p *process) ready(from int) bool {
 		}
 		switch entry.Msg + " " + entry.Kind {
 		case "listening xmpp":
-			p.place.XMPP = entry.Address
+			p.endpoints.XMPP = entry.Address
 		case "listening xmpp_tls":
-			p.place.XMPPTLS = entry.Address
+			p.endpoints.XMPPTLS = entry.Address
 		case "listening http":
-			p.place.HTTP = entry.Address
+			p.endpoints.HTTP = entry.Address
 		case "listening metrics":
-			p.place.Private = entry.Address
+			p.endpoints.Private = entry.Address
 		case "ready ":
 			return true
 		}
@@ -146,7 +146,7 @@ func (p *process) ready(from int) bool {
 }
 
 // fixture returns a fixture with the process as its node, for the helpers.
-func (p *process) fixture() *fixture { return &fixture{t: p.t, place: &p.place} }
+func (p *process) fixture() *fixture { return &fixture{t: p.t, endpoints: &p.endpoints} }
 
 // wait waits for the end and returns the exit code, -1 after a signal.
 func (p *process) wait() int {
@@ -172,7 +172,7 @@ func TestA6FewDescriptors(t *testing.T) {
 	var flood []net.Conn
 	full := false
 	for range 400 {
-		conn, err := from("").DialContext(t.Context(), "tcp", p.place.XMPP)
+		conn, err := from("").DialContext(t.Context(), "tcp", p.endpoints.XMPP)
 		if err != nil {
 			full = true
 			continue
@@ -181,7 +181,7 @@ func TestA6FewDescriptors(t *testing.T) {
 		flood = append(flood, conn)
 	}
 	until(t, func() bool { return full || s.metric("posthouse_link_refused_total{") > 0 })
-	until(t, func() bool { return strings.Contains(s.get(p.place.Private, "/health/ready"), "file descriptors") })
+	until(t, func() bool { return strings.Contains(s.get(p.endpoints.Private, "/health/ready"), "file descriptors") })
 	for i := range 50 {
 		tell(t, romeo, "<message to='romeo@localhost/phone' type='chat'><body>%d stored</body></message>", i)
 		require.Equal(t, fmt.Sprint(i, " stored"), body(next(t, romeo)))
@@ -189,9 +189,9 @@ func TestA6FewDescriptors(t *testing.T) {
 	for _, conn := range flood {
 		conn.Close()
 	}
-	until(t, func() bool { return !refused(t, "", p.place.XMPP, header) })
+	until(t, func() bool { return !refused(t, "", p.endpoints.XMPP, header) })
 	s.visit(script.TCP).login("juliet").bind("balcony")
-	until(t, func() bool { return strings.Contains(s.get(p.place.Private, "/health/ready"), `"ready"`) })
+	until(t, func() bool { return strings.Contains(s.get(p.endpoints.Private, "/health/ready"), `"ready"`) })
 	require.Len(t, s.history("romeo"), 50)
 }
 
@@ -206,7 +206,7 @@ func TestA124Log(t *testing.T) {
 	p.start("")
 	s := p.fixture()
 	resumptions := p.scribble(s)
-	metrics := s.get(p.place.Private, "/metrics")
+	metrics := s.get(p.endpoints.Private, "/metrics")
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.cmd.Process.Pid))
 	require.NoError(t, err)
 	p.signal(syscall.SIGTERM)
@@ -272,9 +272,9 @@ func (p *process) scribble(s *fixture) (resumptions []string) {
 		v.expect("<failed", ">")
 		resumptions = append(resumptions, id)
 	}
-	s.raw(p.place.HTTP, upgrade("Origin: https://forged\x1b[31m.example", "User-Agent: "+strings.Repeat("u", 10_000)))
-	s.raw(p.place.HTTP, upgrade("Sec-WebSocket-Protocol: forged\x1b[31m", "X-Forwarded-For: forged\x1b[31m"))
-	s.raw(p.place.HTTP, "GET /forged%0d%0aforged HTTP/1.1\r\nHost: forged\r\nX: a\x00b\r\n\r\n")
+	s.raw(p.endpoints.HTTP, upgrade("Origin: https://forged\x1b[31m.example", "User-Agent: "+strings.Repeat("u", 10_000)))
+	s.raw(p.endpoints.HTTP, upgrade("Sec-WebSocket-Protocol: forged\x1b[31m", "X-Forwarded-For: forged\x1b[31m"))
+	s.raw(p.endpoints.HTTP, "GET /forged%0d%0aforged HTTP/1.1\r\nHost: forged\r\nX: a\x00b\r\n\r\n")
 	v := s.visit(script.WebSocket)
 	_, _ = v.conn.Write([]byte(frame(0x88, "\x03\xe8"+forgedLine, 0)))
 	v.rest()
@@ -327,7 +327,7 @@ func TestA155DiskFull(t *testing.T) {
 	for _, leave := range []int64{3 << 20, 0} { // below the reserve of a twentieth; nothing
 		fill(t, ballast, leave)
 		until(t, func() bool { return say() == "resource-constraint" })
-		until(t, func() bool { return strings.Contains(s.get(p.place.Private, "/health/ready"), "the disk is full") })
+		until(t, func() bool { return strings.Contains(s.get(p.endpoints.Private, "/health/ready"), "the disk is full") })
 		require.Len(t, s.history("juliet"), stored, "reading goes on")
 		late := s.available(script.TCP, "juliet", "late") // and logging in
 		tell(t, late, "<message to='romeo@localhost/phone' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>")
@@ -337,7 +337,7 @@ func TestA155DiskFull(t *testing.T) {
 	}
 	require.NoError(t, ballast.Truncate(0))
 	until(t, func() bool { return say() == "" })
-	until(t, func() bool { return strings.Contains(s.get(p.place.Private, "/health/ready"), `"ready"`) })
+	until(t, func() bool { return strings.Contains(s.get(p.endpoints.Private, "/health/ready"), `"ready"`) })
 	require.Len(t, s.history("juliet"), stored)
 	numbers := s.history("romeo")
 	for i, n := range numbers {

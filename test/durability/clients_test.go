@@ -20,16 +20,16 @@ import (
 )
 
 // addListeners adds a compact listener and one for HTTP to the configuration, and returns their addresses.
-func addListeners(t *testing.T, h *house) (compact, web string) {
+func addListeners(t *testing.T, s *server) (compact, web string) {
 	t.Helper()
 	compact, web = freePort(t), freePort(t)
-	text, err := os.ReadFile(h.config)
+	text, err := os.ReadFile(s.config)
 	require.NoError(t, err)
 	changed := strings.NewReplacer("  http: {address: []}", "  http: {address: [\""+web+"\"]}", "  compact: {address: []}", "  compact: {address: [\""+compact+"\"]}").
 		Replace(string(text)) + "\napi: {rate: -1, address_rate: -1, login_rate: -1}\n"
 	require.Contains(t, changed, compact)
 	require.Contains(t, changed, web)
-	require.NoError(t, os.WriteFile(h.config, []byte(changed), 0o600))
+	require.NoError(t, os.WriteFile(s.config, []byte(changed), 0o600))
 	return compact, web
 }
 
@@ -66,10 +66,10 @@ func (w *writer) write(ctx context.Context, stop <-chan struct{}, count *atomic.
 // themselves and send again what was not answered: each message is stored once, in order, as its sender was told, and their recipients, who come back too, are handed each once.
 func TestKillUnderClients(t *testing.T) {
 	const each, rounds = 4, 8
-	h := newHouse(t, t.TempDir(), "full")
-	compact, web := addListeners(t, h)
-	h.addUsers(t, 4*each)
-	p := h.startWell(t)
+	s := newServer(t, t.TempDir(), "full")
+	compact, web := addListeners(t, s)
+	s.addUsers(t, 4*each)
+	p := s.startWell(t)
 
 	var writers []*writer
 	heard := make([][]string, each) // by compact recipients; each slice belongs to its client's handler
@@ -123,7 +123,7 @@ func TestKillUnderClients(t *testing.T) {
 		reach(t, &count, count.Load()+int64(100+rand.IntN(300)))
 		p.kill()
 		p.killed(t)
-		p = h.startWell(t)
+		p = s.startWell(t)
 	}
 	reach(t, &count, count.Load()+100)
 	close(stop)
@@ -131,7 +131,7 @@ func TestKillUnderClients(t *testing.T) {
 	for range writers {
 		require.NoError(t, <-errs, "%s", p.log)
 	}
-	requireAnswers(t, h, writers)
+	requireAnswers(t, s, writers)
 	for i := range came {
 		reach(t, &came[i], int64(len(writers[i].receipts)))
 	}
@@ -157,12 +157,12 @@ func reach(t *testing.T, count *atomic.Int64, enough int64) {
 }
 
 // requireAnswers compares the histories of both parties with what the writers were told.
-func requireAnswers(t *testing.T, h *house, writers []*writer) {
+func requireAnswers(t *testing.T, s *server, writers []*writer) {
 	t.Helper()
 	repeated := map[bool]int{}
 	for i, w := range writers {
 		for _, one := range []struct{ who, with int }{{w.pair.sender(), w.pair.recipient()}, {w.pair.recipient(), w.pair.sender()}} {
-			a, err := h.connect(t.Context(), one.who)
+			a, err := s.connect(t.Context(), one.who)
 			require.NoError(t, err)
 			found, err := history(a, user(one.with), "")
 			a.Cut()

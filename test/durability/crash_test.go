@@ -18,12 +18,12 @@ import (
 // pairs is how many conversations carry the load.
 const pairs = 8
 
-// settle makes a house with people, and a load for it.
-func settle(t *testing.T) *load {
+// newServerLoad makes a server with accounts, and a load for it.
+func newServerLoad(t *testing.T) *load {
 	t.Helper()
-	h := newHouse(t, t.TempDir(), "full")
-	h.addUsers(t, 2*pairs)
-	return newLoad(h, pairs)
+	s := newServer(t, t.TempDir(), "full")
+	s.addUsers(t, 2*pairs)
+	return newLoad(s, pairs)
 }
 
 // check looks whether everything is as it must be, on a running node.
@@ -37,7 +37,7 @@ func check(t *testing.T, l *load, p *process, round int, whole bool) {
 // checkAll starts a node on what is left, and looks at everything from the beginning.
 func checkAll(t *testing.T, l *load, round int) {
 	t.Helper()
-	p := l.house.startWell(t)
+	p := l.server.startWell(t)
 	check(t, l, p, round, true)
 	p.kill()
 	p.killed(t)
@@ -48,12 +48,12 @@ func checkAll(t *testing.T, l *load, round int) {
 
 // TestKill ends the process with SIGKILL at random moments under load, again and again on the same data.
 func TestKill(t *testing.T) {
-	l := settle(t)
+	l := newServerLoad(t)
 	acked, repeated, rounds := int64(0), 0, 0
 	const least, most = 12, 60 // whether a kill falls between a flush and its answers is luck
 	for rounds < least || repeated == 0 && rounds < most {
 		rounds++
-		p := l.house.startWell(t)
+		p := l.server.startWell(t)
 		check(t, l, p, 2*rounds-1, false)
 		l.round(t.Context(), 2*rounds, 100+rand.IntN(1500), after(time.Duration(rounds%2)*20*time.Millisecond+1, p.kill))
 		p.killed(t)
@@ -80,20 +80,20 @@ func strace(t *testing.T, file, fault string) []string {
 
 // TestKillAtFlush ends the process exactly when one of its threads is about to flush for the n-th time, be it while the node starts.
 func TestKillAtFlush(t *testing.T) {
-	l := settle(t)
+	l := newServerLoad(t)
 	l.burst = 1 // many flushes for few messages
 	killed, acked := 0, int64(0)
 	moments := []int{1, 2, 3, 5, 8, 12, 17, 23, 30, 40}
 	for i, n := range moments {
 		const enough = 20000
-		p := l.house.start(t, strace(t, os.DevNull, fmt.Sprintf("signal=SIGKILL:when=%d", n))...)
+		p := l.server.start(t, strace(t, os.DevNull, fmt.Sprintf("signal=SIGKILL:when=%d", n))...)
 		l.round(t.Context(), 2*i+2, enough, p.kill)
 		p.killed(t)
 		if acked += l.total.Load(); l.total.Load() < enough {
 			killed++
 		}
 		t.Logf("a thread's flush %d: %d messages acknowledged before", n, l.total.Load())
-		p = l.house.startWell(t)
+		p = l.server.startWell(t)
 		check(t, l, p, 2*i+3, false)
 		p.kill()
 		p.killed(t)
@@ -107,20 +107,20 @@ func TestKillAtFlush(t *testing.T) {
 // TestFailedFlush makes a flush fail, be it while the node starts: from then on nothing may be acknowledged, and the node must exit with
 // an error. What the kernel made of the failed flush is not known, so the next start goes by what is on disk.
 func TestFailedFlush(t *testing.T) {
-	l := settle(t)
+	l := newServerLoad(t)
 	l.burst = 1 // many flushes for few messages
 	acked := int64(0)
 	moments := []int{1, 2, 3, 6, 9, 15, 25}
 	for i, n := range moments {
 		trace := filepath.Join(t.TempDir(), "trace")
-		p := l.house.start(t, strace(t, trace, fmt.Sprintf("error=EIO:when=%d", n))...)
+		p := l.server.start(t, strace(t, trace, fmt.Sprintf("error=EIO:when=%d", n))...)
 		l.round(t.Context(), 2*i+2, 1<<30, func() {})
 		code := p.wait(t)
 		end := time.Now()
 		require.Positive(t, code, "after a failed flush the node must exit with an error: %s", p.log)
 		acked += l.total.Load()
 		t.Logf("a thread's flush %d failed; %d messages acknowledged before; exit code %d after %v", n, l.total.Load(), code, end.Sub(injected(t, trace)))
-		p = l.house.startWell(t)
+		p = l.server.startWell(t)
 		check(t, l, p, 2*i+3, false)
 		p.kill()
 		p.killed(t)
@@ -148,15 +148,15 @@ func injected(t *testing.T, file string) time.Time {
 
 // TestCheckFindsEarlyAcknowledgement: a node that acknowledges before it commits must be found out.
 func TestCheckFindsEarlyAcknowledgement(t *testing.T) {
-	l := settle(t)
-	honest, planted := l.house.bin, binary(t, "faultinject_early_ack")
+	l := newServerLoad(t)
+	honest, planted := l.server.bin, binary(t, "faultinject_early_ack")
 	for round := 1; round <= 10; round++ {
-		l.house.bin = planted
-		p := l.house.startWell(t)
+		l.server.bin = planted
+		p := l.server.startWell(t)
 		l.round(t.Context(), 2*round, 200+rand.IntN(300), p.kill)
 		p.killed(t)
-		l.house.bin = honest
-		p = l.house.startWell(t)
+		l.server.bin = honest
+		p = l.server.startWell(t)
 		violations, err := l.verify(t.Context(), 2*round+1, false)
 		require.NoError(t, err)
 		p.kill()

@@ -143,7 +143,7 @@ func recipients(l *load) (all []*recipient) {
 
 // enter logs in anew and becomes available.
 func (r *recipient) enter(ctx context.Context) (*script.Client, error) {
-	a, err := r.load.house.connect(ctx, r.pair.recipient())
+	a, err := r.load.server.connect(ctx, r.pair.recipient())
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +185,7 @@ func (r *recipient) readTo(a *script.Client, body string) error {
 
 // mark has the sender send one more message, which comes after everything else.
 func (l *load) mark(ctx context.Context, p *pair, body string) error {
-	a, err := l.house.connect(ctx, p.sender())
+	a, err := l.server.connect(ctx, p.sender())
 	if err != nil {
 		return err
 	}

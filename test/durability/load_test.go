@@ -24,8 +24,8 @@ const (
 
 // load is what was asked of the node and what it acknowledged, over all rounds.
 type load struct {
-	house *house
-	pairs []*pair
+	server *server
+	pairs  []*pair
 	// burst is how many messages a sender writes before it asks for an acknowledgement.
 	burst int
 	total atomic.Int64 // acknowledged in this round
@@ -61,8 +61,8 @@ func (p *pair) sender() int    { return 2 * p.number }
 func (p *pair) recipient() int { return 2*p.number + 1 }
 
 // newLoad makes pairs of every kind.
-func newLoad(h *house, pairs int) *load {
-	l := &load{house: h, burst: 8}
+func newLoad(s *server, pairs int) *load {
+	l := &load{server: s, burst: 8}
 	for i := range pairs {
 		l.pairs = append(l.pairs, &pair{number: i, online: i%2 == 0, again: i/2%2 == 0, receipts: map[string]receipt{}})
 	}
@@ -79,7 +79,7 @@ func (l *load) round(ctx context.Context, number, stop int, enough func()) {
 	for _, p := range l.pairs {
 		all.Go(func() {
 			if p.online {
-				if to, err := l.house.connect(ctx, p.recipient()); err == nil {
+				if to, err := l.server.connect(ctx, p.recipient()); err == nil {
 					all.Go(func() { l.listen(to) })
 				}
 			}
@@ -144,7 +144,7 @@ type sending struct {
 
 // send writes for one pair until its connection ends.
 func (l *load) send(ctx context.Context, p *pair, round int, progress func()) {
-	a, err := l.house.connect(ctx, p.sender())
+	a, err := l.server.connect(ctx, p.sender())
 	if err != nil {
 		return
 	}

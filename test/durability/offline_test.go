@@ -13,7 +13,7 @@ import (
 // that know nothing of archives: whatever was acknowledged comes to them by itself, in order. It comes again only
 // after a crash, and then under the same stanza-id.
 func TestKillOffline(t *testing.T) {
-	l := settle(t)
+	l := newServerLoad(t)
 	for _, p := range l.pairs {
 		p.online = false
 	}
@@ -22,13 +22,13 @@ func TestKillOffline(t *testing.T) {
 	const rounds = 4
 	for round := 1; round <= rounds; round++ {
 		// The load, with nobody there to receive it.
-		p := l.house.startWell(t)
+		p := l.server.startWell(t)
 		l.round(t.Context(), 3*round, 200+rand.IntN(400), p.kill)
 		crash(t, p, people)
 		acked += l.total.Load()
 
 		// They come back, and the node ends while they receive.
-		p = l.house.startWell(t)
+		p = l.server.startWell(t)
 		enough := l.total.Load() * int64(1+rand.IntN(8)) / 10
 		var received atomic.Int64
 		require.NoError(t, each(people, func(r *recipient) error {
@@ -51,7 +51,7 @@ func TestKillOffline(t *testing.T) {
 
 		// They come back once more and receive the rest. Then they have everything, also after an orderly stop.
 		for i := range 2 {
-			p = l.house.startWell(t)
+			p = l.server.startWell(t)
 			require.NoError(t, each(people, func(r *recipient) error {
 				return r.receive(t, fmt.Sprintf("%d.1", 3*round+1+i))
 			}), "%s", p.log)

@@ -131,11 +131,11 @@ func (d *disk) remove() {
 	d.cmd.Wait()
 }
 
-// houseOn is a node on a disk.
-func houseOn(d *disk, durability string) *house {
-	h := newHouse(d.t, filepath.Join(d.mount, "node"), durability)
-	h.inside = d.inside()
-	return h
+// serverOn makes a server whose data folder is on a disk.
+func serverOn(d *disk, durability string) *server {
+	s := newServer(d.t, filepath.Join(d.mount, "node"), durability)
+	s.inside = d.inside()
+	return s
 }
 
 // cutRounds pulls the plug so many times, each time on what the last cut left, and returns what was acknowledged and what is wrong.
@@ -143,11 +143,11 @@ func cutRounds(t *testing.T, rounds, load int, durability string, torn bool) (ac
 	t.Helper()
 	requirePower(t)
 	d := newDisk(t, "", torn)
-	h := houseOn(d, durability)
-	h.addUsers(t, 2*pairs)
-	l := newLoad(h, pairs)
+	s := serverOn(d, durability)
+	s.addUsers(t, 2*pairs)
+	l := newLoad(s, pairs)
 	for round := 1; ; round++ {
-		p := l.house.startWell(t)
+		p := l.server.startWell(t)
 		found, err := l.verify(t.Context(), 2*round-1, round > rounds)
 		require.NoError(t, err, "round %d: %s", round, p.log)
 		if len(found) > 0 || round > rounds {
@@ -164,7 +164,7 @@ func cutRounds(t *testing.T, rounds, load int, durability string, torn bool) (ac
 		image := d.remains()
 		d.remove()
 		d = newDisk(t, image, torn)
-		l.house = houseOn(d, durability)
+		l.server = serverOn(d, durability)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // the time. Until then resumption is exact: the sender learns what was handled and sends the rest, the recipient gets
 // everything once. After it no stream can be resumed, and still nothing is lost.
 func TestKillWhileResuming(t *testing.T) {
-	l := settle(t)
+	l := newServerLoad(t)
 	l.burst = 4
 	people := recipients(l)
 	for _, r := range people {
@@ -28,7 +28,7 @@ func TestKillWhileResuming(t *testing.T) {
 	acked, resumed := int64(0), 0
 	const rounds, resumptions = 4, 25
 	for round := 1; round <= rounds; round++ {
-		p := l.house.startWell(t)
+		p := l.server.startWell(t)
 		w := &wandering{load: l, round: 3 * round, messages: int64(200 + rand.IntN(200)), resumptions: resumptions + rand.IntN(20), enough: sync.OnceFunc(p.kill)}
 		w.run(t.Context(), people)
 		require.Empty(t, w.violations)
@@ -36,7 +36,7 @@ func TestKillWhileResuming(t *testing.T) {
 		acked += l.total.Load()
 		resumed += w.resumed
 
-		p = l.house.startWell(t)
+		p = l.server.startWell(t)
 		require.NoError(t, each(people, func(r *recipient) error {
 			if err := r.refused(t.Context()); err != nil {
 				return err
@@ -57,7 +57,7 @@ func (r *recipient) refused(ctx context.Context) error {
 	if r.stream == "" {
 		return nil
 	}
-	a, err := script.Connect(ctx, r.load.house.place, script.TCP, user(r.pair.recipient()), password)
+	a, err := script.Connect(ctx, r.load.server.endpoints, script.TCP, user(r.pair.recipient()), password)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ var errRefused = errors.New("the stream was not resumed")
 
 // resume connects again.
 func (w *wandering) resume(ctx context.Context, person int, stream string, handled uint32) (*script.Client, uint32, error) {
-	a, err := script.Connect(ctx, w.load.house.place, script.TCP, user(person), password)
+	a, err := script.Connect(ctx, w.load.server.endpoints, script.TCP, user(person), password)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -157,7 +157,7 @@ func (w *wandering) receive(ctx context.Context, r *recipient) {
 
 // send acts as a sender until the node has ended.
 func (w *wandering) send(ctx context.Context, p *pair) {
-	a, err := w.load.house.connect(ctx, p.sender())
+	a, err := w.load.server.connect(ctx, p.sender())
 	if err != nil {
 		return
 	}

@@ -55,21 +55,21 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// house is a data folder and how to run a node on it.
-type house struct {
+// server is a data folder and how to run a node on it.
+type server struct {
 	bin, data, config string
 	// inside is what a command is run under, to be where the data folder can be seen; nil for everywhere.
-	inside []string
-	place  script.Endpoints
+	inside    []string
+	endpoints script.Endpoints
 }
 
-// newHouse writes a configuration for a node on free ports with its data in that folder.
-func newHouse(t *testing.T, data, durability string) *house {
+// newServer writes a configuration for a node on free ports with its data in that folder.
+func newServer(t *testing.T, data, durability string) *server {
 	t.Helper()
 	port := freePort(t)
-	h := &house{bin: binary(t, ""), data: data, config: filepath.Join(t.TempDir(), "node.yaml")}
-	h.place = script.Endpoints{XMPP: port, Domain: "localhost"}
-	require.NoError(t, os.WriteFile(h.config, []byte(strings.Join([]string{
+	s := &server{bin: binary(t, ""), data: data, config: filepath.Join(t.TempDir(), "node.yaml")}
+	s.endpoints = script.Endpoints{XMPP: port, Domain: "localhost"}
+	require.NoError(t, os.WriteFile(s.config, []byte(strings.Join([]string{
 		"data: " + data,
 		"durability: " + durability,
 		"listen:",
@@ -84,7 +84,7 @@ func newHouse(t *testing.T, data, durability string) *house {
 		"archive: {query_rate: 1000000000, query_burst: 1000000000}",
 		"log: {format: json}",
 	}, "\n")), 0o600))
-	return h
+	return s
 }
 
 func freePort(t *testing.T) string {
@@ -95,18 +95,18 @@ func freePort(t *testing.T) string {
 }
 
 // command is a command of the server. It ends with this process, whatever ends that.
-func (h *house) command(wrapper []string, args ...string) *exec.Cmd {
+func (s *server) command(wrapper []string, args ...string) *exec.Cmd {
 	var all []string
-	all = append(all, h.inside...)
+	all = append(all, s.inside...)
 	all = append(all, wrapper...)
-	all = append(append(all, h.bin), args...)
+	all = append(append(all, s.bin), args...)
 	c := exec.Command(all[0], all[1:]...)
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return c
 }
 
 // addUsers makes the accounts p0, p1, …
-func (h *house) addUsers(t *testing.T, n int) {
+func (s *server) addUsers(t *testing.T, n int) {
 	t.Helper()
 	var csv strings.Builder
 	csv.WriteString("name,password\n")
@@ -115,7 +115,7 @@ func (h *house) addUsers(t *testing.T, n int) {
 	}
 	file := filepath.Join(t.TempDir(), "users.csv")
 	require.NoError(t, os.WriteFile(file, []byte(csv.String()), 0o600))
-	out, err := h.command(nil, "user", "import", "--config", h.config, file).CombinedOutput()
+	out, err := s.command(nil, "user", "import", "--config", s.config, file).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
 
@@ -133,9 +133,9 @@ type process struct {
 }
 
 // start runs the node, under another program when wrapper is given, and waits until it is ready or has ended.
-func (h *house) start(t *testing.T, wrapper ...string) *process {
+func (s *server) start(t *testing.T, wrapper ...string) *process {
 	t.Helper()
-	p := &process{cmd: h.command(wrapper, "serve", "--config", h.config), ready: make(chan struct{}), ended: make(chan struct{}), log: &tail{}}
+	p := &process{cmd: s.command(wrapper, "serve", "--config", s.config), ready: make(chan struct{}), ended: make(chan struct{}), log: &tail{}}
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
 	p.cmd.Stderr, p.cmd.Stdout = write, nil
@@ -153,9 +153,9 @@ func (h *house) start(t *testing.T, wrapper ...string) *process {
 }
 
 // startWell is start for a node that has to get ready: whatever the last one's end left behind, the next one comes up.
-func (h *house) startWell(t *testing.T) *process {
+func (s *server) startWell(t *testing.T) *process {
 	t.Helper()
-	p := h.start(t)
+	p := s.start(t)
 	select {
 	case <-p.ready:
 	default:
@@ -225,8 +225,8 @@ func (l *tail) String() string {
 }
 
 // connect logs a person in, without presence.
-func (h *house) connect(ctx context.Context, i int) (*script.Client, error) {
-	a, err := script.Connect(ctx, h.place, script.TCP, user(i), password)
+func (s *server) connect(ctx context.Context, i int) (*script.Client, error) {
+	a, err := script.Connect(ctx, s.endpoints, script.TCP, user(i), password)
 	if err != nil {
 		return nil, err
 	}

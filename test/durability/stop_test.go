@@ -12,11 +12,11 @@ import (
 // TestStopUnderLoad ends nodes with SIGTERM under load: what was acknowledged is there, every client is told, and the node
 // says that all went well, in time.
 func TestStopUnderLoad(t *testing.T) {
-	l := settle(t)
+	l := newServerLoad(t)
 	acked := int64(0)
 	const rounds = 3
 	for round := 1; round <= rounds; round++ {
-		p := l.house.startWell(t)
+		p := l.server.startWell(t)
 		check(t, l, p, 2*round-1, false)
 		var began time.Time
 		l.round(t.Context(), 2*round, 200+rand.IntN(500), func() {

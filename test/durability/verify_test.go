@@ -42,12 +42,12 @@ func (l *load) verify(ctx context.Context, round int, whole bool) (violations []
 }
 
 func (l *load) verifyPair(ctx context.Context, p *pair, round int) (violations []string, err error) {
-	a, err := l.house.connect(ctx, p.sender())
+	a, err := l.server.connect(ctx, p.sender())
 	if err != nil {
 		return nil, err
 	}
 	defer a.Cut()
-	b, err := l.house.connect(ctx, p.recipient())
+	b, err := l.server.connect(ctx, p.recipient())
 	if err != nil {
 		return nil, err
 	}
