@@ -37,6 +37,11 @@ bench: ## Measure a node of its own: idle sessions, logins, messages (see bench/
 fuzz: ## Run every fuzz target for FUZZTIME (60s) each
 	@GO="$(GO)" test/fuzz.sh $(FUZZTIME)
 
+.PHONY: nightly
+nightly: ## Run what is too long for make test, in at most 90 minutes: fuzzing, durability, bench
+	test/setup.sh
+	@GO="$(GO)" test/nightly.sh
+
 .PHONY: lint
 lint: ## Run golangci-lint, and govulncheck when GOVULNDB is set
 	$(GO) tool -modfile=tools/go.mod golangci-lint run ./...

@@ -65,7 +65,8 @@ func (w *writer) write(ctx context.Context, stop <-chan struct{}, count *atomic.
 // TestKillUnderClients ends the process with SIGKILL, again and again, while apps on the compact stream and programs on the HTTP API write. They come back by
 // themselves and send again what was not answered: each message is stored once, in order, as its sender was told, and their recipients, who come back too, are handed each once.
 func TestKillUnderClients(t *testing.T) {
-	const each, rounds = 4, 8
+	const each = 4
+	rounds := scaled(t, 8)
 	s := newServer(t, t.TempDir(), "full")
 	compact, web := addListeners(t, s)
 	s.addUsers(t, 4*each)
@@ -74,7 +75,7 @@ func TestKillUnderClients(t *testing.T) {
 	var writers []*writer
 	heard := make([][]string, each) // by compact recipients; each slice belongs to its client's handler
 	came := make([]atomic.Int64, each)
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rounds)*30*time.Second)
 	defer cancel()
 	dial := func(i int, handle func(client.Message)) *client.Client {
 		c, err := client.Dial(ctx, client.Config{

@@ -50,7 +50,7 @@ func checkAll(t *testing.T, l *load, round int) {
 func TestKill(t *testing.T) {
 	l := newServerLoad(t)
 	acked, repeated, rounds := int64(0), 0, 0
-	const least, most = 12, 60 // whether a kill falls between a flush and its answers is luck
+	least, most := scaled(t, 12), scaled(t, 60) // whether a kill falls between a flush and its answers is luck
 	for rounds < least || repeated == 0 && rounds < most {
 		rounds++
 		p := l.server.startWell(t)

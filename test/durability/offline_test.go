@@ -19,7 +19,7 @@ func TestKillOffline(t *testing.T) {
 	}
 	people := recipients(l)
 	acked := int64(0)
-	const rounds = 4
+	rounds := scaled(t, 4)
 	for round := 1; round <= rounds; round++ {
 		// The load, with nobody there to receive it.
 		p := l.server.startWell(t)

@@ -168,12 +168,12 @@ func cutRounds(t *testing.T, rounds, load int, durability string, torn bool) (ac
 	}
 }
 
-// TestPowerLoss pulls the plug twenty times under load. In half of the cuts everything that was not flushed is gone,
+// TestPowerLoss cuts the power twenty times under load. In half of the cuts everything that was not flushed is gone,
 // in the other half a random part of it: a disk writes in any order.
 func TestPowerLoss(t *testing.T) {
 	for _, torn := range []bool{false, true} {
 		t.Run(fmt.Sprintf("torn=%v", torn), func(t *testing.T) {
-			const rounds = 10
+			rounds := scaled(t, 10)
 			acked, violations := cutRounds(t, rounds, 800, "full", torn)
 			require.Empty(t, violations)
 			require.Greater(t, acked, int64(rounds*100), "the load was too light to mean anything")

@@ -26,7 +26,8 @@ func TestKillWhileResuming(t *testing.T) {
 		r.pair.again = false // what the server says on resumption must do, without origin-ids
 	}
 	acked, resumed := int64(0), 0
-	const rounds, resumptions = 4, 25
+	const resumptions = 25
+	rounds := scaled(t, 4)
 	for round := 1; round <= rounds; round++ {
 		p := l.server.startWell(t)
 		w := &wandering{load: l, round: 3 * round, messages: int64(200 + rand.IntN(200)), resumptions: resumptions + rand.IntN(20), enough: sync.OnceFunc(p.kill)}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,6 +23,20 @@ import (
 
 // patience bounds every wait for a process.
 const patience = 60 * time.Second
+
+// scaled returns how many rounds a test makes that usually makes so many: DURABILITY_FACTOR times as many, when that is
+// set in the environment, as in `make nightly`.
+func scaled(t *testing.T, rounds int) int {
+	t.Helper()
+	text := os.Getenv("DURABILITY_FACTOR")
+	if text == "" {
+		return rounds
+	}
+	factor, err := strconv.Atoi(text)
+	require.NoError(t, err, "DURABILITY_FACTOR")
+	require.Positive(t, factor, "DURABILITY_FACTOR")
+	return rounds * factor
+}
 
 // binaries are the servers built so far, by build tags.
 var binaries sync.Map

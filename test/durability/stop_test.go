@@ -14,7 +14,7 @@ import (
 func TestStopUnderLoad(t *testing.T) {
 	l := newServerLoad(t)
 	acked := int64(0)
-	const rounds = 3
+	rounds := scaled(t, 3)
 	for round := 1; round <= rounds; round++ {
 		p := l.server.startWell(t)
 		check(t, l, p, 2*round-1, false)
