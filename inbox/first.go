@@ -35,7 +35,7 @@ func (v *View) first(ctx context.Context, o Owner, limit int) (Page, error) {
 	return p.end(ctx)
 }
 
-// goOn is a further page of a first sync.
+// goOn answers with a further page of a first sync.
 func (v *View) goOn(ctx context.Context, o Owner, from cursor, limit int) (Page, error) {
 	p := v.pass(o, from, limit)
 	if err := p.recent(ctx); err != nil {
@@ -44,8 +44,8 @@ func (v *View) goOn(ctx context.Context, o Owner, from cursor, limit int) (Page,
 	return p.end(ctx)
 }
 
-// placed is a conversation with the newest message that it had when the first sync began.
-type placed struct {
+// conversationThen is a conversation with the newest message that it had when the first sync began.
+type conversationThen struct {
 	store.Conversation
 	at store.MessageID
 }
@@ -93,7 +93,7 @@ func (p *pass) recent(ctx context.Context) error {
 
 // listed returns the conversations that the first sync has still to tell of, the newest first, as they were when it began: what was said since
 // moves none of them, although it stands at the head of the store's list. more tells whether there are others beyond.
-func (p *pass) listed(ctx context.Context) (list []placed, more bool, err error) {
+func (p *pass) listed(ctx context.Context) (list []conversationThen, more bool, err error) {
 	want := int(p.next.left)
 	before := store.MessageID(0)
 	for unmoved := 0; unmoved <= want; {
@@ -102,10 +102,10 @@ func (p *pass) listed(ctx context.Context) (list []placed, more bool, err error)
 			return nil, false, err
 		}
 		for i := range page {
-			c := placed{page[i], page[i].Last}
+			c := conversationThen{page[i], page[i].Last}
 			before = c.Last
 			if c.at > p.next.at {
-				if c.at, err = p.placeThen(ctx, c.With); err != nil {
+				if c.at, err = p.lastThen(ctx, c.With); err != nil {
 					return nil, false, err
 				}
 			}
@@ -121,13 +121,13 @@ func (p *pass) listed(ctx context.Context) (list []placed, more bool, err error)
 			break
 		}
 	}
-	slices.SortFunc(list, func(a, b placed) int { return cmp.Compare(b.at, a.at) })
+	slices.SortFunc(list, func(a, b conversationThen) int { return cmp.Compare(b.at, a.at) })
 	more = len(list) > want
 	return list[:min(len(list), want)], more, nil
 }
 
-// placeThen returns a conversation's newest message of when the first sync began, 0 when it had none.
-func (p *pass) placeThen(ctx context.Context, with store.Party) (store.MessageID, error) {
+// lastThen returns a conversation's newest message of when the first sync began, 0 when it had none.
+func (p *pass) lastThen(ctx context.Context, with store.Party) (store.MessageID, error) {
 	found, _, err := p.config.Log.History(ctx, store.HistoryQuery{
 		Owner: p.owner.Account, With: with, Before: p.next.at + 1, Backward: true, Limit: 1,
 	})

@@ -16,7 +16,7 @@ import (
 var (
 	// ErrCursor: the text is no cursor of this account. It is the caller's mistake.
 	ErrCursor = errors.New("not a cursor of this account")
-	// ErrStartOver: what the cursor points at is not there any more, such as after a backup was restored: begin without a cursor.
+	// ErrStartOver: what the cursor refers to is not there any more, such as after a backup was restored: begin without a cursor.
 	ErrStartOver = errors.New("the cursor is too old: start over without one")
 )
 

@@ -35,7 +35,7 @@ func (v *View) Sync(ctx context.Context, o Owner, text string, limit int) (Page,
 	return v.changes(ctx, o, c, limit)
 }
 
-// stillThere makes sure that the log has what the cursor has seen: a restored backup has not, even when it has grown since.
+// stillThere checks that the log has the message that the cursor names: a restored backup has not, even when it has grown since.
 func (v *View) stillThere(ctx context.Context, at store.MessageID) error {
 	if at == 0 {
 		return nil
@@ -50,12 +50,12 @@ func (v *View) stillThere(ctx context.Context, at store.MessageID) error {
 	return nil
 }
 
-// pass is one call of Sync on its way.
+// pass is the state of one call of Sync.
 type pass struct {
 	*View
 	owner Owner
 	limit int
-	// from is where the client stands, next where it will.
+	// from is the cursor of the call, next that of the answer.
 	from, next cursor
 	page       Page
 	// settings of all conversations, by bare address; nil until needed.

@@ -142,7 +142,8 @@ func (v *View) party(ctx context.Context, o Owner, with jid.JID) (p store.Party,
 	return p, ok, err
 }
 
-// find returns the owner's conversation with an address. When nobody has the address any more, it is that with whom had it last.
+// find returns the owner's conversation with an address. When no account has the address any
+// more, it is the most recent conversation with that address.
 func (v *View) find(ctx context.Context, o Owner, with jid.JID) (store.Conversation, error) {
 	p, ok, err := v.party(ctx, o, with)
 	if err != nil {

@@ -51,7 +51,7 @@ func (a *Archive) applyRefs(ctx context.Context, next *entry) {
 	if err == nil && refusal != nil {
 		var known bool
 		if known, err = a.alreadyStored(ctx, &next.message); known {
-			return // it comes again: the log tells what became of it
+			return // it was sent again: the log has the first answer
 		}
 	}
 	if err != nil {
@@ -113,7 +113,7 @@ func (a *Archive) decideRefs(ctx context.Context, next *entry) (*stanza.Error, e
 	return nil, err
 }
 
-// known reports whether a message of that origin-id was stored before.
+// alreadyStored reports whether a message of that origin-id was stored before.
 func (a *Archive) alreadyStored(ctx context.Context, m *store.Append) (bool, error) {
 	if m.OriginID == "" {
 		return false, nil

@@ -12,7 +12,7 @@ type class uint8
 const (
 	// transient: it goes the same way in its turn, and is not stored.
 	transient class = iota
-	// offline: stored for delivery, in nobody's history (XEP-0160 §3 says to keep what XEP-0313 §6.1.1 does not ask for).
+	// offline: stored for delivery, in no history (XEP-0160 §3 says to keep what XEP-0313 §6.1.1 does not ask for).
 	offline
 	// archived: stored for delivery and in the history of both sides.
 	archived

@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	// rateWindow is how long the committer looks at what it does before it decides how to go on.
+	// rateWindow is the interval over which the rate is measured before it is decided anew.
 	rateWindow = 250 * time.Millisecond
 	// delayRate is how many messages a second make the delay worth while: of fewer, hardly two would share a transaction.
 	delayRate = 1000
@@ -16,8 +16,8 @@ const (
 	delayBatch = 64
 )
 
-// commitRate decides whether the committer waits a little before it takes what is there. Between idle and saturated every message would
-// otherwise be a transaction of its own, and pay for a sync alone. Owned by the committer.
+// commitRate decides whether the committer waits for the batch delay before it takes what is there. Between idle and saturated every
+// message would otherwise be a transaction of its own, with a sync of its own. Owned by the committer.
 type commitRate struct {
 	began             time.Time
 	messages, commits int

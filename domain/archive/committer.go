@@ -142,7 +142,7 @@ func (a *Archive) commit(ctx context.Context, entries []entry) error {
 		}
 		err := a.append(ctx, batch, due)
 		if last := &entries[len(entries)-1]; err == nil && last.uncertain() && last.message.Stale {
-			// Its read markers move nothing, but it says more than them.
+			// Its read markers move nothing, but it has other content.
 			last.message.ReadMarkers, last.message.Stale = nil, false
 			err = a.append(ctx, batch[len(batch)-1:], nil)
 			if errors.Is(err, store.ErrFull) {
@@ -183,7 +183,7 @@ func (a *Archive) append(ctx context.Context, batch []*store.Append, due []store
 	return nil
 }
 
-// releaseAll lets a batch go on, in order.
+// releaseAll continues all messages of a batch, in order.
 func (a *Archive) releaseAll(ctx context.Context, entries []entry, full bool) {
 	durable := a.now()
 	for i := range entries {
@@ -191,7 +191,7 @@ func (a *Archive) releaseAll(ctx context.Context, entries []entry, full bool) {
 	}
 }
 
-// release lets one message go on after its batch is durable, or was found not to fit.
+// release continues one message after its batch is durable, or was refused for want of space.
 func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, full bool) {
 	e, m := next.envelope, &next.message
 	switch {
@@ -214,7 +214,7 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 	}
 	a.metrics.durable.Observe(durable.Sub(next.accepted).Seconds())
 	if m.Stale {
-		// A read marker that moves nothing forward is no news to anybody.
+		// A read marker that moves nothing forward is acknowledged and not delivered.
 		a.metrics.stale.Inc()
 		a.router.Finish(e)
 		return
@@ -231,7 +231,7 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 	if m.Flags&store.ForOffline != 0 {
 		a.cursors.note(m.Recipient.Account, m.ID)
 	}
-	if m.Recipient.Account != 0 { // the numbers of other domains' people are none of ours
+	if m.Recipient.Account != 0 { // accounts of other domains have no numbers here
 		e.Stanza = a.stamp(e.Stanza, m.Recipient.JID, uint64(m.ID), m.Seq, m.Flags&store.InRecipientArchive != 0)
 	}
 	if next.moderation {
@@ -244,7 +244,8 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 	}
 }
 
-// refuse tells the sender; whom the archive itself speaks for has asked nothing, and whoever has asked hears it from the receipt.
+// refuse sends the refusal to the sender. Of a moderation only the administrator is told, by the receipt: the sender in whose name it
+// is made has sent nothing.
 func (a *Archive) refuse(ctx context.Context, next *entry, refusal *stanza.Error) {
 	if next.moderation {
 		next.envelope.Receipt.Err = refusal
@@ -254,7 +255,7 @@ func (a *Archive) refuse(ctx context.Context, next *entry, refusal *stanza.Error
 	a.router.Refuse(ctx, next.envelope, refusal)
 }
 
-// tell names the accounts that a stored message is news to.
+// tell calls changed for the accounts that a stored message concerns.
 func tell(changed func(account uint64), m *store.Append) {
 	if m.Sender.Account != 0 {
 		changed(uint64(m.Sender.Account))

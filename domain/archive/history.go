@@ -96,7 +96,7 @@ func (a *Archive) page(ctx context.Context, owner store.AccountID, self jid.JID,
 	default:
 		err = a.scan(ctx, owner, q, with, &p)
 	}
-	if q.limit == 0 { // XEP-0059 §2.6: nobody asked for a place in the archive
+	if q.limit == 0 { // XEP-0059 §2.6: nobody asked for a position in the archive
 		p.first, p.last = 0, 0
 	}
 	if err == nil && q.backward {
@@ -286,7 +286,7 @@ func (a *Archive) send(ctx context.Context, to jid.JID, q *query, p *page) {
 		if q.queryID != "" {
 			result.Attrs = append(result.Attrs, stanza.Attr{Local: "queryid", Value: q.queryID})
 		}
-		forwarded := a.forwarded(it, owner) // §3.2: without a stanza it is the place of a message that is gone
+		forwarded := a.forwarded(it, owner) // §3.2: without a stanza it stands for a message that is gone
 		// Client libraries look at from before they believe a result (§8.2).
 		s := &stanza.Stanza{Kind: stanza.Message, From: owner, To: to, Payload: []stanza.Element{result.With(forwarded)}}
 		a.router.Forward(ctx, &stream.Packet{Stanza: s, Copy: true})

@@ -19,7 +19,7 @@ const replayPage = 100
 
 // Delivered reports that a stored message reached a device of the account: it was written to a link without stream
 // management, or acknowledged on one with it. Reports about messages that were not sent to the account, such as
-// carbons of its own, are welcome and without effect. It may read the log once for an account that was not heard of
+// carbons of its own, have no effect. It may read the log once for an account that was not heard of
 // for long; otherwise it takes less than a microsecond.
 func (a *Archive) Delivered(account, id uint64) {
 	a.cursors.delivered(store.AccountID(account), store.MessageID(id))

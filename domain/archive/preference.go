@@ -99,8 +99,8 @@ func (s *preferenceShard) put(account store.AccountID, p store.ArchivePreference
 }
 
 // keeps decides whether a message between the account and the other address, as it stands in to or from, belongs in
-// the account's archive (XEP-0441 §2.3). Where an address is on both lists, never wins: not keeping is what can be
-// regretted least by somebody who asked for it.
+// the account's archive (XEP-0441 §2.3). Where an address is on both lists, never wins: the account asked
+// that its messages with that address are not kept.
 func (p *preferences) keeps(ctx context.Context, account store.AccountID, other jid.JID) (bool, error) {
 	choice, err := p.get(ctx, account)
 	if err != nil || choice == nil {

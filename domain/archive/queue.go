@@ -16,7 +16,7 @@ type entry struct {
 	accepted time.Time
 	// refusal is set for a message that must be refused in its turn.
 	refusal *stanza.Error
-	// stored says that message is to be stored; otherwise the entry only keeps its place.
+	// stored says that message is to be stored; otherwise the entry only keeps its order.
 	stored  bool
 	message store.Append
 	// refs is what it says about earlier messages, nil for nothing.

@@ -12,7 +12,7 @@ import (
 // StageName is the stage's name in the acceptance chain and in metrics.
 const StageName = "archive"
 
-// Stage returns the archive's place in the acceptance chain. It holds every message, stored or not, so that what one
+// Stage returns the archive's stage of the acceptance chain. It holds every message, stored or not, so that what one
 // connection says is delivered in the order in which it was said; everything else passes at once.
 func (a *Archive) Stage() router.Stage {
 	return router.Stage{
@@ -79,7 +79,7 @@ func (a *Archive) prepare(ctx context.Context, next *entry) error {
 		}
 	}
 	if m.Flags == 0 {
-		return nil // it belongs to nobody here
+		return nil // no account of this domain is to keep it
 	}
 	if m.OriginID = originID(s); m.OriginID != "" {
 		m.ContentHash = contentHash(s)

@@ -23,7 +23,7 @@ const (
 
 // A stanza-id is one AES block over the message's identity and a constant tag, as 22 characters of base64url:
 // unpredictable and without meaning to anyone but this server (XEP-0359 §5, XEP-0313 §3), and without an index in
-// the store. The tag is what tells an identity of ours from any other text: a guess passes once in 2^64.
+// the store. The tag is what tells an identity of ours from any other text: a guess succeeds with probability 2⁻⁶⁴.
 const (
 	blockSize      = aes.BlockSize
 	stanzaIDLength = 22
@@ -84,7 +84,7 @@ func (a *Archive) ParseStanzaID(text string) (id uint64, ok bool) {
 
 // Stamp returns a copy of s that tells, to the owner of the archive by, under which identity it is stored there
 // (XEP-0313 §3.4), and which number it has in its conversation. It takes the place of any stanza-id that claims to be by the
-// same archive, or by the archive of another account of this domain: that one is nobody else's business. A sent carbon is
+// same archive, or by the archive of another account of this domain: that one must not be shown to others. A sent carbon is
 // stamped for the sender.
 func (a *Archive) Stamp(s *stanza.Stanza, by jid.JID, id, seq uint64) *stanza.Stanza {
 	return a.stamp(s, by, id, seq, true)

@@ -130,7 +130,7 @@ func (k *Keeper) removeOthers(ctx context.Context, r request) ([]stanza.Element,
 // note leaves a trace of the signing out of a device that was not in the store, so that a session of it cannot make it there in its last moment.
 func (k *Keeper) note(ctx context.Context, r request, id string) error {
 	now := k.config.Now()
-	const all = 1 << 30 // nobody else's place is taken
+	const all = 1 << 30 // no other device is removed
 	if err := k.config.Devices.PutDevice(ctx, store.Device{Account: r.account, ID: id, Created: now, Seen: now}, all); err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (d *Domain) Carbons() router.Stage {
 	}
 }
 
-// Copy does what the stage does, for a stored message that the server itself says in somebody's name.
+// Copy does what the stage does, for a stored message that the server itself sends in somebody's name.
 func (d *Domain) Copy(ctx context.Context, e *router.Envelope) { _, _ = d.carbons(ctx, e) }
 
 func (d *Domain) carbons(_ context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {

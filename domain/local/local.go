@@ -125,7 +125,7 @@ type Domain struct {
 
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
-	replaying chan struct{} // a place for each replay that reads at once
+	replaying chan struct{} // a slot for each replay that reads at once
 	replays   sync.WaitGroup
 	mu        sync.Mutex // guards closed
 	closed    bool       // no replay starts any more

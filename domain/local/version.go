@@ -9,7 +9,7 @@ import (
 
 const nsVersion = "jabber:iq:version"
 
-// VersionRoutes says what software this is (XEP-0092). The operating system is nobody's business (§5).
+// VersionRoutes says what software this is (XEP-0092). The operating system is not told (§5).
 func (d *Domain) VersionRoutes() []router.IQRoute {
 	return []router.IQRoute{{
 		Target: router.ToServer, Type: stanza.TypeGet, Space: nsVersion, Local: "query",

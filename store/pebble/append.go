@@ -62,7 +62,7 @@ func (w *writer) reset() {
 }
 
 // Append implements store.MessageWriter. When ctx ends before the flush has returned, the log has failed:
-// nobody knows what the disk holds.
+// it is not known what was stored.
 func (l *Log) Append(ctx context.Context, now time.Time, batch []*store.Append, cursors []store.DeliveryCursor) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()

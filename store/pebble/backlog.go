@@ -9,8 +9,8 @@ import (
 )
 
 // maxBacklog is how many full memtables may wait to be written as tables. The engine holds a write for as long as there are too many,
-// whatever the reason, and gives no way to take the write back: then a full disk would not be an answer to Append but the end of its
-// caller's patience. So the wait is here, before anything is given to the engine, whose own limit is higher.
+// whatever the reason, and gives no way to take the write back: then a full disk would not be
+// answered by Append, but time out. So the wait is here, before anything is given to the engine, whose own limit is higher.
 const (
 	maxBacklog    = 3
 	engineBacklog = 8
@@ -23,7 +23,7 @@ const firstTable = 256 << 10
 // backlog counts them by what the engine tells. A batch of the size of a memtable is one that is not counted, so that there may be more than it
 // says, never fewer; when none waits it is right again.
 type backlog struct {
-	// mu guards everything below. It is a leaf.
+	// mu guards everything below. No other lock is taken under it.
 	mu sync.Mutex
 	// table is the configured size of a memtable, next that of the one that is being filled, and waiting are the sizes of those that wait.
 	table, next uint64

@@ -23,7 +23,7 @@ func engineOptions(o Options, e *events) *engine.Options {
 		FS: guard{o.files, e},
 		// The engine takes what its memtables hold out of the cache.
 		CacheSize: o.CacheBytes + 2*int64(o.MemTableBytes),
-		// A fixed format: a newer engine must not raise it behind our back. It has checksums that tell a damaged
+		// A fixed format: a newer engine must not raise it by itself. It has checksums that tell a damaged
 		// write-ahead log from one that simply ends.
 		FormatMajorVersion:          engine.FormatValueSeparation,
 		MemTableSize:                o.MemTableBytes,
@@ -175,10 +175,10 @@ func (f *fatal) Unwrap() (errs []error) {
 	return errs
 }
 
-// Infof takes the engine's chatter.
+// Infof takes the engine's informational log lines.
 func (e *events) Infof(format string, args ...any) { e.log.Debug(fmt.Sprintf(format, args...)) }
 
-// Errorf takes what the engine thinks worth a look.
+// Errorf takes the engine's reports of errors.
 func (e *events) Errorf(format string, args ...any) { e.log.Error(fmt.Sprintf(format, args...)) }
 
 // Fatalf is where the engine expects the process to end. A failed commit is reported here by the goroutine that
@@ -228,7 +228,7 @@ func (e *events) listener() *engine.EventListener {
 // retryPause is how long background work rests after an error. The engine tries again at once, for ever.
 const retryPause = 50 * time.Millisecond
 
-// backgroundError judges an error of a flush or compaction. The write-ahead log still has what a flush could not write, so a full
+// backgroundError classifies an error of a flush or compaction. The write-ahead log still has what a flush could not write, so a full
 // disk is waited for, and Append refuses meanwhile. A damaged table cannot be compacted and is left for reads, which name what
 // they miss. After any other error it is unknown what the disk still keeps of what was written to it: that is a failure.
 func (e *events) backgroundError(err error) {

@@ -16,7 +16,7 @@ type guard struct {
 	events *events
 }
 
-// stop ends the goroutine's way when err is an error.
+// stop records err, when it is an error, and does not return then.
 func (e *events) stop(err error, doing, name string) error {
 	if err == nil {
 		return nil

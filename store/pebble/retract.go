@@ -26,7 +26,7 @@ type retraction struct {
 }
 
 // retract takes the content out of a message for the sake of the message by. A message that is not there, or has no content
-// any more, is left as it is; so is a damaged one, whose other fields nobody knows.
+// any more, is left as it is; so is a damaged one, whose other fields are unknown.
 func (l *Log) retract(id store.MessageID, remains []byte, by store.MessageID) error {
 	w := &l.writer
 	if at, found := slices.BinarySearchFunc(w.messages, id, func(m *store.Message, id store.MessageID) int { return cmp.Compare(m.ID, id) }); found {

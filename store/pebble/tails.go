@@ -6,7 +6,7 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// tail is where a conversation goes on.
+// tail is the end of a conversation: what the next message's number follows.
 type tail struct {
 	conversation store.ConversationID
 	last         uint64 // number of the last message

@@ -116,7 +116,7 @@ const maxWords = 8
 const beyond = "\U0010FFFF"
 
 // SearchProfiles implements store.Profiles. The longest word, which most likely fits the fewest, is looked up in the indexes of user names and
-// of words; those found are held against the others.
+// of words; those found are compared with the others.
 func (s *Store) SearchProfiles(ctx context.Context, words []string, after string, limit int) ([]store.Profile, error) {
 	query, args := searchQuery(searchWords(words), after, limit)
 	found, err := s.readProfiles(ctx, query, args...)
