@@ -78,6 +78,9 @@ type box struct{ ended int }
 func (*box) Send(*stream.Packet)   {}
 func (b *box) Close(*stream.Error) { b.ended++ }
 
+func (*box) WaitRoom(context.Context) error { return nil }
+func (*box) Detached() bool                 { return false }
+
 // house is the handlers, with somebody on a stream and an administrator who acts by the public layer.
 type house struct {
 	*stub

@@ -64,10 +64,7 @@ const (
 	ended                // the session is over; what still arrives is given back
 )
 
-var (
-	_ session.Outbox = (*bound)(nil)
-	_ session.Pacer  = (*bound)(nil)
-)
+var _ session.Outbox = (*bound)(nil)
 
 func newBound(srv *Server) *bound {
 	b := &bound{srv: srv}
@@ -173,6 +170,13 @@ func (b *bound) WaitRoom(ctx context.Context) error {
 		err = errEnded
 	}
 	return err
+}
+
+// Detached reports whether the session waits for its client to resume it.
+func (b *bound) Detached() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.state == live && b.at == nil && b.sm != nil && b.sm.expires != 0 && !b.sm.claimed
 }
 
 // errEnded: the session is over.

@@ -228,7 +228,7 @@ func TestWaitRoom(t *testing.T) {
 	run(t, change, func(t *testing.T, e *env) {
 		juliet := e.bind("juliet", "balcony")
 		id := juliet.enable()
-		pacer := sessions.outbox.(session.Pacer)
+		pacer := sessions.outbox
 		var paced sync.WaitGroup
 		var last error
 		paced.Go(func() {

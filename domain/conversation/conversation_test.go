@@ -288,8 +288,10 @@ func TestProfile(t *testing.T) {
 // outbox remembers.
 type outbox struct{ sent []*stream.Packet }
 
-func (o *outbox) Send(p *stream.Packet) { o.sent = append(o.sent, p) }
-func (o *outbox) Close(*stream.Error)   {}
+func (o *outbox) Send(p *stream.Packet)        { o.sent = append(o.sent, p) }
+func (o *outbox) Close(*stream.Error)          {}
+func (*outbox) WaitRoom(context.Context) error { return nil }
+func (*outbox) Detached() bool                 { return false }
 
 // Only other sessions of the account that asked for it are told, also those that are not available.
 func TestPushes(t *testing.T) {

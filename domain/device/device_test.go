@@ -32,6 +32,9 @@ type box struct {
 
 func (*box) Send(*stream.Packet) {}
 
+func (*box) WaitRoom(context.Context) error { return nil }
+func (*box) Detached() bool                 { return false }
+
 func (b *box) Close(e *stream.Error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -92,6 +92,12 @@ func (p *proxy) Close(*stream.Error) {
 	}
 }
 
+// WaitRoom returns at once: nothing waits here. It implements session.Outbox.
+func (p *proxy) WaitRoom(context.Context) error { return nil }
+
+// Detached reports false: there is no connection to be lost. It implements session.Outbox.
+func (p *proxy) Detached() bool { return false }
+
 // refusalIn reads the error of a stanza (RFC 6120 §8.3.2).
 func refusalIn(s *stanza.Stanza) *stanza.Error {
 	refusal := &stanza.Error{Condition: stanza.UndefinedCondition}

@@ -56,6 +56,9 @@ func (b *box) Close(e *stream.Error) {
 	b.closed = append(b.closed, e)
 }
 
+func (*box) WaitRoom(context.Context) error { return nil }
+func (*box) Detached() bool                 { return false }
+
 // take returns what was sent since the last take.
 func (b *box) take() []*stream.Packet {
 	b.mu.Lock()

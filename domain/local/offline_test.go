@@ -214,6 +214,9 @@ func (d *device) Send(p *stream.Packet) {
 
 func (d *device) Close(*stream.Error) {}
 
+func (*device) WaitRoom(context.Context) error { return nil }
+func (*device) Detached() bool                 { return false }
+
 // acknowledge takes the oldest n packets in.
 func (d *device) acknowledge(n int) (ids []uint64) {
 	d.mu.Lock()

@@ -124,6 +124,9 @@ func (b *box) Send(p *stream.Packet) {
 
 func (b *box) Close(*stream.Error) {}
 
+func (*box) WaitRoom(context.Context) error { return nil }
+func (*box) Detached() bool                 { return false }
+
 func (b *box) texts() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -35,6 +35,9 @@ func (o *outbox) Close(e *stream.Error) {
 	o.closed = append(o.closed, e)
 }
 
+func (*outbox) WaitRoom(context.Context) error { return nil }
+func (*outbox) Detached() bool                 { return false }
+
 // ids returns the ArchiveIDs of the messages that were sent, in order.
 func (o *outbox) ids() []uint64 {
 	o.mu.Lock()

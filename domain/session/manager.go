@@ -206,7 +206,7 @@ func (u *User) visible() (n int) {
 // again and again must not lock its account out by what it left behind. Under the user's lock.
 func (u *User) detached() *Session {
 	for _, s := range u.sessions {
-		if d, ok := s.outbox.(Detacher); ok && d.Detached() {
+		if s.outbox.Detached() {
 			return s
 		}
 	}

@@ -342,6 +342,9 @@ type discard struct{}
 func (discard) Send(*stream.Packet) {}
 func (discard) Close(*stream.Error) {}
 
+func (discard) WaitRoom(context.Context) error { return nil }
+func (discard) Detached() bool                 { return false }
+
 func TestPredecessorIsAwaited(t *testing.T) {
 	m := New(Config{})
 	old, _ := bind(t, m, "phone")

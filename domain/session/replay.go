@@ -68,7 +68,7 @@ func (r *Replay) Context() context.Context { return r.ctx }
 // cannot take more: it has ended, or does not want messages to the bare address any more. ctx should be derived from
 // Context. copied is as in User.Had.
 func (r *Replay) Yield(ctx context.Context, p *stream.Packet, copied bool) bool {
-	if pacer, ok := r.s.outbox.(Pacer); ok && pacer.WaitRoom(ctx) != nil {
+	if r.s.outbox.WaitRoom(ctx) != nil {
 		return false
 	}
 	u := r.s.user
@@ -153,9 +153,7 @@ func (r *Replay) Finish(ctx context.Context) (left []*stream.Packet, next *Repla
 			break
 		}
 		u.mu.Unlock()
-		if pacer, ok := r.s.outbox.(Pacer); ok {
-			_ = pacer.WaitRoom(ctx) // it fails when the session ends, which the loop sees, or the owner, which leaves it to the outbox's policy
-		}
+		_ = r.s.outbox.WaitRoom(ctx) // it fails when the session ends, which the loop sees, or the owner, which leaves it to the outbox's policy
 	}
 	left, r.held = r.held, nil
 	r.s.extra.replay = nil

@@ -17,24 +17,18 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-// Outbox is the sending half of a bound connection. It may also implement Pacer and Detacher.
+// Outbox is the sending half of a bound session.
 type Outbox interface {
 	// Send queues a packet. It never blocks; a full queue ends the connection under the outbox's own written policy.
 	// It is called under the lock of the user: it must not call back into this package.
 	Send(p *stream.Packet)
 	// Close ends the stream with the given error after what is queued was written; nil for an orderly close.
 	Close(e *stream.Error)
-}
-
-// Pacer is an Outbox that can say when it has room for more, so that many packets in a row, a replay, do not overflow it.
-type Pacer interface {
-	// WaitRoom returns when the queue is well below its bound. It fails when ctx ends or the connection has ended.
+	// WaitRoom returns when the queue is well below its bound, so that many packets in a row, a replay, do not overflow it. It fails when
+	// ctx ends or the session has ended.
 	WaitRoom(ctx context.Context) error
-}
-
-// Detacher is an Outbox that may outlive its connection, to be resumed (XEP-0198 §5).
-type Detacher interface {
-	// Detached reports whether there is no connection now. It is called under the lock of the user, as Send is.
+	// Detached reports whether there is no connection now, and the session waits for its client to resume it (XEP-0198 §5). It is
+	// called under the lock of the user, as Send is.
 	Detached() bool
 }
 
@@ -61,7 +55,7 @@ type Hidden struct {
 	Actor string
 }
 
-// Session is one bound resource. It is a router.Source.
+// Session is one bound resource. It is a router.Session.
 type Session struct {
 	// Fixed after Bind.
 	address jid.JID
