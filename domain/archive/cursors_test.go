@@ -53,7 +53,7 @@ func TestReplay(t *testing.T) {
 	for i, id := range []string{"0", "2", "4"} {
 		p := got[i]
 		require.Equal(t, id, p.Stanza.ID)
-		require.True(t, p.Copy)
+		require.Equal(t, stream.Replay, p.Role)
 		require.NotZero(t, p.ArchiveID)
 		delay := p.Stanza.Payload[len(p.Stanza.Payload)-1]
 		require.Equal(t, nsDelay, delay.Space)

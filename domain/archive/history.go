@@ -289,7 +289,7 @@ func (a *Archive) send(ctx context.Context, to jid.JID, q *query, p *page) {
 		forwarded := a.forwarded(it, owner) // §3.2: without a stanza it stands for a message that is gone
 		// Client libraries look at from before they believe a result (§8.2).
 		s := &stanza.Stanza{Kind: stanza.Message, From: owner, To: to, Payload: []stanza.Element{result.With(forwarded)}}
-		a.router.Forward(ctx, &stream.Packet{Stanza: s, Copy: true})
+		a.router.Forward(ctx, &stream.Packet{Stanza: s, Role: stream.History})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 )
 
@@ -71,7 +72,7 @@ func (h *house) tryQuery(t testing.TB, text string) (r result, refusal *stanza.E
 	want := parse(t, text).Child(nsMAM, "query").Attr("queryid")
 	for _, p := range h.seen() {
 		s := p.Stanza
-		require.True(t, p.Copy)
+		require.Equal(t, stream.History, p.Role)
 		require.Zero(t, p.ArchiveID, "a result is not a delivery")
 		require.Equal(t, stanza.Message, s.Kind)
 		require.Equal(t, "romeo@verona.example/orchard", s.To.String())

@@ -62,7 +62,7 @@ func (a *Archive) Replay(ctx context.Context, account uint64, yield func(*stream
 				a.unreadable(m, err)
 				continue
 			}
-			if !yield(&stream.Packet{Stanza: s, ArchiveID: uint64(m.ID), Copy: true}) {
+			if !yield(&stream.Packet{Stanza: s, ArchiveID: uint64(m.ID), Role: stream.Replay}) {
 				return uint64(after), nil
 			}
 		}

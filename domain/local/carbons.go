@@ -80,7 +80,7 @@ func carbon(to *session.Session, s *stanza.Stanza, wrapper *stanza.Element, id u
 			Kind: stanza.Message, Type: s.Type, ID: s.ID, From: to.JID().Bare(), To: to.JID(), Payload: []stanza.Element{*wrapper},
 		},
 		ArchiveID: id,
-		Copy:      true,
+		Role:      stream.Carbon,
 	}
 }
 

@@ -176,7 +176,7 @@ func (l *log) Replay(ctx context.Context, _ uint64, yield func(*stream.Packet) b
 		done := l.delivered[p.ArchiveID]
 		l.mu.Unlock()
 		through = p.ArchiveID
-		if !done && !yield(&stream.Packet{Stanza: p.Stanza, ArchiveID: p.ArchiveID, Copy: true}) {
+		if !done && !yield(&stream.Packet{Stanza: p.Stanza, ArchiveID: p.ArchiveID, Role: stream.Replay}) {
 			return through, ctx.Err()
 		}
 	}

@@ -158,7 +158,7 @@ func (d *Domain) giveBack(s *session.Session, p *stream.Packet) {
 
 // original returns the message of which the packet is a carbon, or the packet itself.
 func original(p *stream.Packet) *stream.Packet {
-	if !p.Copy {
+	if p.Role != stream.Carbon {
 		return p
 	}
 	if wrapper := p.Stanza.Child(nsCarbons, "received"); wrapper != nil {

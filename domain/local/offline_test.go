@@ -67,7 +67,7 @@ func TestHistoryDuringAReplay(t *testing.T) {
 	c := w.sessions.SetPresence(s, parse(t, "<presence/>"), 0)
 	s.Broadcasting.Unlock()
 	page := packet(parse(t, "<message from='juliet@capulet.lit' to='"+phone+"' type='chat'><result xmlns='urn:xmpp:mam:2'/></message>"), 0)
-	page.Copy = true
+	page.Role = stream.History
 	require.Nil(t, w.domain.Route(context.Background(), page))
 	require.Len(t, w.boxes[phone].take(), 1)
 	w.arrive(1, "juliet@capulet.lit")

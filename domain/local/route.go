@@ -62,12 +62,10 @@ func (d *Domain) deliver(u *session.User, p *stream.Packet, form Form) Action {
 	action := decide(s.Kind, typeOf(s), form, state, p.ArchiveID != 0)
 	switch action {
 	case Deliver:
-		if p.Copy {
-			u.SendNow(addressed, p) // a page of history, which comes before the result that ends it, and is not copied to others
-			break
-		}
 		u.Send(addressed, p)
-		d.sendReceived(u, p, addressed)
+		if p.Role == stream.Live {
+			d.sendReceived(u, p, addressed)
+		}
 	case DeliverLive:
 		u.SendLive(p)
 		d.sendReceived(u, p, nil)
@@ -133,7 +131,7 @@ func (d *Domain) cleaned(p *stream.Packet) *stream.Packet {
 			if private {
 				c.Payload = append(c.Payload, noCopy) // what is left says the same to whoever asks eligible
 			}
-			return &stream.Packet{Stanza: c, ArchiveID: p.ArchiveID, Copy: p.Copy}
+			return &stream.Packet{Stanza: c, ArchiveID: p.ArchiveID, Role: p.Role}
 		}
 	}
 	return p

@@ -12,6 +12,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
 func TestAddressStampsTheSender(t *testing.T) { // A59: c2s ends a stream that claims another's address; here it cannot matter
@@ -293,7 +294,7 @@ func TestCarbonsOfSentMessages(t *testing.T) {
 	}
 	p := w.boxes[laptop].take()
 	require.Len(t, p, 1)
-	require.True(t, p[0].Copy)
+	require.Equal(t, stream.Carbon, p[0].Role)
 	require.Zero(t, p[0].ArchiveID, "that a copy arrived says nothing of the message")
 	require.Equal(t, want(laptop), show(p[0].Stanza))
 	w.got("juliet@capulet.lit/watch", want("juliet@capulet.lit/watch"))
@@ -368,7 +369,7 @@ func TestCarbonsOfReceivedMessages(t *testing.T) {
 	require.Len(t, w.boxes[laptop].take(), 1)
 	p := w.boxes[tablet].take()
 	require.Len(t, p, 1, "it has a negative priority, and wants carbons")
-	require.True(t, p[0].Copy)
+	require.Equal(t, stream.Carbon, p[0].Role)
 	require.Equal(t, uint64(3), p[0].ArchiveID)
 	require.Equal(t, "<message from='juliet@capulet.lit' to='"+tablet+"' type='chat'><received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'>"+
 		"<message xmlns='jabber:client' from='romeo@montague.lit/x' to='juliet@capulet.lit' type='chat'><body/></message></forwarded></received></message>", show(p[0].Stanza))
@@ -395,7 +396,7 @@ func TestUnwrapOfNonsense(t *testing.T) {
 		"<message><received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' to='@'/></forwarded></received></message>",
 	} {
 		p := packet(parse(t, text), 1)
-		p.Copy = true
+		p.Role = stream.Carbon
 		require.Same(t, p, original(p))
 	}
 	s := parse(t, "<message from='a@b.lit/c' to='d@e.lit' type='chat' id='i' xml:lang='de'><body>x</body></message>")

@@ -103,20 +103,10 @@ func (u *User) Redeliver(s *Session, p *stream.Packet) {
 	s.queue(p)
 }
 
-// nsHistory qualifies the results of a history query (XEP-0313 §4.2).
-const nsHistory = "urn:xmpp:mam:2"
-
-// SendNow gives a session what belongs to an answer that it asked for, and so does not wait aside while a replay runs.
-func (u *User) SendNow(s *Session, p *stream.Packet) {
-	if !s.gone && !s.failed {
-		s.outbox.Send(p)
-	}
-}
-
 // queue sends a packet, or holds it aside while a replay runs: messages only, and not the results of a history query, which
 // belong before the IQ that ends the page.
 func (s *Session) queue(p *stream.Packet) {
-	if x := s.extra; x != nil && x.replay != nil && p.Stanza.Kind == stanza.Message && !(p.Copy && p.ArchiveID == 0 && p.Stanza.ChildNS(nsHistory) != nil) {
+	if x := s.extra; x != nil && x.replay != nil && p.Stanza.Kind == stanza.Message && p.Role != stream.History {
 		x.replay.hold(p)
 		return
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
 var background = context.Background()
@@ -59,12 +60,11 @@ func TestReplayOthersPass(t *testing.T) {
 	require.True(t, m.Send(s.JID(), result))
 	require.Len(t, box.sent, 1, "an answer does not wait for old messages")
 	page := chat(0, s.JID())
-	page.Copy = true
-	page.Stanza.Payload = []stanza.Element{stanza.New("urn:xmpp:mam:2", "result")}
+	page.Role = stream.History
 	require.True(t, m.Send(s.JID(), page))
 	require.Len(t, box.sent, 2, "a result of a history query must come before the IQ that ends the page")
 	carbon := chat(0, s.JID())
-	carbon.Copy = true
+	carbon.Role = stream.Carbon
 	require.True(t, m.Send(s.JID(), carbon))
 	require.Len(t, box.sent, 2, "a copy of a live message waits")
 	r.Finish(background)

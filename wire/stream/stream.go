@@ -93,6 +93,21 @@ type Codec interface {
 // MaxCodecs bounds Codec.Index.
 const MaxCodecs = 4
 
+// Role says what a packet is to the session that gets it, so that nobody has to look into its payload to find out.
+type Role uint8
+
+// The roles of a packet.
+const (
+	// Live: the stanza itself, as it comes.
+	Live Role = iota
+	// Carbon: a copy of a message that went to another device, or came from one (XEP-0280).
+	Carbon
+	// Replay: a message that waited for a device, as it is delivered late (XEP-0160).
+	Replay
+	// History: a result of a history query (XEP-0313), which belongs before the answer that ends the page.
+	History
+)
+
 // Packet is a stanza on its way to one or more links. It is immutable but for its caches,
 // and may be queued on any number of links at once.
 type Packet struct {
@@ -100,8 +115,8 @@ type Packet struct {
 	Stanza *stanza.Stanza
 	// ArchiveID is the message's position in the log, 0 when it is not stored.
 	ArchiveID uint64
-	// Copy marks what must not be copied once more: a carbon, or a replay from the archive.
-	Copy bool
+	// Role says what it is. Only what is Live is copied to other devices.
+	Role Role
 
 	encoded [MaxCodecs]atomic.Pointer[[]byte]
 }
