@@ -30,7 +30,7 @@ func field(name, value string) string {
 	return "<field var='" + name + "'><value>" + value + "</value></field>"
 }
 
-// A83, A85, and rows 23 and 85: what can be asked of an archive that it should not answer.
+// A83, A85, and rows 23 and 85: queries that the archive must refuse or limit.
 func TestA83History(t *testing.T) {
 	s := open(t, "archive.query_rate=1000000", "archive.query_burst=1000000")
 	juliet := s.connect(script.TCP, "juliet", "balcony")
@@ -93,7 +93,8 @@ func TestA83History(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A84: reading one's archive again and again has a budget, and waiting is all that it takes. Others have their own.
+// A84: queries of the archive are limited for each account. After waiting they are answered again, and other accounts
+// are not affected.
 func TestA84HistoryBudget(t *testing.T) {
 	s := open(t, "archive.query_rate=0.01", "archive.query_burst=5")
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
@@ -111,7 +112,7 @@ func TestA84HistoryBudget(t *testing.T) {
 	require.Empty(t, refusal(ask(t, s.bystander, "h", query("h", "", ""))))
 }
 
-// A86, row 35: what is not copied to other devices (XEP-0280 §6, §8, §11).
+// A86, row 35: messages that must not be copied to other devices (XEP-0280 §6, §8, §11).
 func TestA86Carbons(t *testing.T) {
 	s := open(t)
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {

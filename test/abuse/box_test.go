@@ -21,7 +21,7 @@ import (
 
 const compactName = "posthouse-compact-1"
 
-// compactEverywhere is all that a client of the compact stream can connect with.
+// compactEverywhere are all transports of the compact stream.
 var compactEverywhere = []script.Transport{script.CompactTCP, script.CompactTLS, script.CompactWebSocket}
 
 // box is a raw connection for the compact stream: it sends whatever bytes a test gives it, and reads with the generated
@@ -80,7 +80,7 @@ func (b *box) frame(f *pb.Frame) {
 	b.send(withLength(body))
 }
 
-// next is the next frame, nil when the server has ended the connection.
+// next returns the next frame, nil when the server has closed the connection.
 func (b *box) next() *pb.Frame {
 	b.t.Helper()
 	b.conn.SetReadDeadline(time.Now().Add(patience))
@@ -120,7 +120,8 @@ func (b *box) read() ([]byte, error) {
 	return body, err
 }
 
-// fails requires that the stream ends with an error of that condition, and in order, and returns the error.
+// fails requires that the stream ends with a stream error of that condition and is closed in order. It returns the
+// error.
 func (b *box) fails(about string, condition pb.StreamCondition) *pb.StreamError {
 	b.t.Helper()
 	for {

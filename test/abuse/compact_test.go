@@ -24,7 +24,7 @@ const (
 	notWellFormed = pb.StreamCondition_STREAM_CONDITION_NOT_WELL_FORMED
 )
 
-// A144: a length is judged before anything of the frame has come.
+// A144: a frame's length is checked before its content is read.
 func TestA144Lengths(t *testing.T) {
 	s := open(t)
 	on(t, s, compactEverywhere, func(t *testing.T, s *fixture, how script.Transport) {
@@ -72,7 +72,8 @@ func bytesField(number protowire.Number, inner []byte) []byte {
 // inMessage is a frame with a message that has one payload, given by its fields.
 func inMessage(payload []byte) []byte { return withLength(bytesField(1, bytesField(10, payload))) }
 
-// A145: what is small on the wire and large in memory, or deep, ends the stream. What is not known is skipped, at no cost to anybody.
+// A145: frames that are small on the wire and large in memory, or deeply nested, end the stream. Unknown fields are
+// skipped and cost nothing.
 func TestA145Bombs(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
@@ -113,7 +114,7 @@ func TestA145Bombs(t *testing.T) {
 	nothing(t, juliet)
 }
 
-// A146: what XML cannot carry does not come in as a compact stream either.
+// A146: characters that XML does not allow are not accepted on a compact stream either.
 func TestA146Text(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
@@ -150,7 +151,7 @@ func TestA146Text(t *testing.T) {
 	nothing(t, juliet)
 }
 
-// A147: what looks like XML is text, wherever it stands, and what could only be markup is refused.
+// A147: text that looks like XML stays text in every field, and names that would inject markup are refused.
 func TestA147Injection(t *testing.T) {
 	s := open(t)
 	inXML := []*script.Client{s.available(script.TCP, "juliet", "balcony"), s.available(script.WebSocket, "juliet", "garden")}
@@ -187,7 +188,7 @@ func TestA147Injection(t *testing.T) {
 	}
 }
 
-// A148: the same message is the same message, however it came and however it goes.
+// A148: a message is the same for every reader, whichever transports it was sent and received on.
 func TestA148OneForm(t *testing.T) {
 	s := open(t)
 	readers := map[script.Transport]*script.Client{}
@@ -244,7 +245,7 @@ func withoutIdentity(n *script.Element) string {
 	return n.String()
 }
 
-// A149: frames that were recorded and come again are one message, and counters that cannot be end the stream.
+// A149: replayed frames are stored as one message, and impossible counters end the stream.
 func TestA149Replay(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
@@ -292,7 +293,8 @@ func TestA149Replay(t *testing.T) {
 	nothing(t, juliet)
 }
 
-// A1, A2: silence and slowness buy no time on a compact stream, in any state before a resource is bound; nor do pings.
+// A1, A2: the login deadline of a compact stream is absolute: neither silence nor slow input nor pings extend it, in
+// any state before a resource is bound.
 func TestA1CompactSilence(t *testing.T) {
 	t.Parallel()
 	s := open(t, "c2s.login_timeout=2s")
@@ -329,7 +331,7 @@ func TestA5CompactStrangers(t *testing.T) {
 	}
 }
 
-// A10 for the compact stream: what was agreed on is what is spoken, and the other codec's bytes end the stream.
+// A10 for the compact stream: the negotiated protocol is used, and bytes of the other codec end the stream.
 func TestA10CompactMismatch(t *testing.T) {
 	s := open(t)
 	shakeWith := func(offer ...string) (*tls.Conn, error) {
@@ -380,7 +382,8 @@ func TestA10CompactMismatch(t *testing.T) {
 	socket.fails("half a frame in a message", badFormat)
 }
 
-// A8, A14, A16 for the compact stream: no STARTTLS in it; and TLS may be done by a proxy, which nobody can pretend to be.
+// A8, A14, A16 for the compact stream: it has no STARTTLS. A proxy may terminate TLS, and no client can pretend to be
+// it.
 func TestA16CompactBehindProxy(t *testing.T) {
 	const line = "PROXY TCP4 192.0.2.7 127.0.0.1 1234 5225\r\n"
 	s := open(t)
@@ -405,7 +408,8 @@ func TestA16CompactBehindProxy(t *testing.T) {
 	b.login("romeo").bind("far")
 }
 
-// A16 and A8: behind a proxy that does HTTPS, people can log in on a WebSocket. Without one, nobody from elsewhere can.
+// A16 and A8: behind a proxy that terminates HTTPS, clients can log in on a WebSocket. Without it, remote clients
+// cannot.
 func TestA16WebSocketBehindProxy(t *testing.T) {
 	for network, offered := range map[string]bool{"127.0.0.1/32": true, "192.0.2.1/32": false} {
 		s := open(t, "listen.http.proxy_from="+network, "auth.plain_without_tls=false")

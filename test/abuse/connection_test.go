@@ -19,7 +19,7 @@ import (
 	"github.com/posthouse-im/posthouse/test/script"
 )
 
-// ending is a connection whose end is waited for.
+// ending is how a connection ended.
 type ending struct {
 	about string
 	conn  net.Conn
@@ -28,14 +28,14 @@ type ending struct {
 	after time.Duration
 }
 
-// endings waits for the end of connections, all at the same time. They must not be ended by our patience.
+// endings waits until the server has closed all connections, and returns what was received on each.
 func endings(t *testing.T, conns map[string]net.Conn) (texts map[string]string) {
 	t.Helper()
 	texts, _ = timedEndings(t, conns)
 	return texts
 }
 
-// timedEndings is endings that also tells how long each took.
+// timedEndings is endings that also returns how long each took.
 func timedEndings(t *testing.T, conns map[string]net.Conn) (texts map[string]string, times map[string]time.Duration) {
 	t.Helper()
 	ended, began := make(chan ending), time.Now()
@@ -65,7 +65,8 @@ func dial(t *testing.T, source, address string) net.Conn {
 	return conn
 }
 
-// A1, and row 81 of the advisories: who says nothing is not waited for, on any listener, in any state before a resource is bound.
+// A1, and row 81 of the advisories: silent connections are closed at the login deadline, on every listener, in every
+// state before a resource is bound.
 func TestA1SilentConnections(t *testing.T) {
 	t.Parallel()
 	s := open(t, "c2s.login_timeout=2s")
@@ -121,7 +122,8 @@ func TestA1SilentConnections(t *testing.T) {
 	require.Less(t, handshake, 15*time.Second, "a handshake has ten seconds in all; these are the first of a hundred to end")
 }
 
-// drip writes a text that never ends in single bytes.
+// drip writes a text again and again, one byte at a time, and returns how many bytes were written when the connection
+// ends.
 func drip(conn net.Conn, text string) (drops <-chan int) {
 	out := make(chan int, 1)
 	go func() { // ends when the connection does
@@ -139,7 +141,7 @@ func drip(conn net.Conn, text string) (drops <-chan int) {
 	return out
 }
 
-// A2, and rows 34 and 63: a byte now and then does not buy time, nor do white space, pings and pongs.
+// A2, and rows 34 and 63: single bytes, white space, pings and pongs do not extend a deadline.
 func TestA2Slowloris(t *testing.T) {
 	t.Parallel()
 	s := open(t, "c2s.login_timeout=3s")
@@ -173,8 +175,8 @@ func TestA2Slowloris(t *testing.T) {
 	require.Contains(t, texts["stanza before binding"], "<connection-timeout")
 }
 
-// refused reports whether a connection is closed without a word. One that is not is asked for something, so that there is an answer to wait for;
-// it stays open.
+// refused reports whether a connection is closed without an answer to the greeting. A connection that is not refused
+// stays open until the test ends.
 func refused(t *testing.T, source, address, greeting string) bool {
 	t.Helper()
 	conn, err := from(source).DialContext(t.Context(), "tcp", address)
@@ -190,14 +192,14 @@ func refused(t *testing.T, source, address, greeting string) bool {
 	return n == 0
 }
 
-// greetings get an answer on each listener.
+// greetings returns, for the address of each listener, what a client sends first to get an answer.
 func (s *fixture) greetings() map[string]string {
 	return map[string]string{
 		s.Endpoints().XMPP: header, s.Endpoints().XMPPTLS: clientHello(&tls.Config{}), s.Endpoints().HTTP: "GET / HTTP/1.0\r\n\r\n",
 	}
 }
 
-// clientHello is what a client says first in TLS.
+// clientHello returns the first record that a TLS client sends.
 func clientHello(c *tls.Config) string {
 	c.InsecureSkipVerify = true
 	near, far := net.Pipe()
@@ -210,8 +212,8 @@ func clientHello(c *tls.Config) string {
 	return string(p[:n])
 }
 
-// A4: an address has so many connections, and so many new ones a second, over all listeners together. What is beyond is cut before anything
-// is spent on it, TLS least of all. Other addresses do not notice.
+// A4: an address is limited in connections, and in new ones a second, over all listeners together. Connections above
+// the limit are closed before anything is read, so they cost no TLS handshake. Other addresses are not affected.
 func TestA4ConnectionsOfOneAddress(t *testing.T) {
 	for name, limit := range map[string][]string{
 		"open":     {"auth.connections.per_address=6", "auth.connections.rate=-1"},
@@ -246,7 +248,8 @@ func TestA4ConnectionsOfOneAddress(t *testing.T) {
 	}
 }
 
-// A5: unauthenticated connections from many addresses reach their limit; those that have logged in do not count. When they go, there is room again.
+// A5: unauthenticated connections from many addresses reach their limit; those that have logged in do not count. When
+// they go, there is room again.
 func TestA5ConnectionsOfManyAddresses(t *testing.T) {
 	s := open(t, "auth.connections.unauthenticated=20")
 	romeo := s.available(script.TCP, "romeo", "phone")
@@ -268,7 +271,7 @@ func TestA5ConnectionsOfManyAddresses(t *testing.T) {
 	s.visit(script.TCP).login("juliet")
 }
 
-// until tries something, again and again, that the node does in its own time after it was caused.
+// until polls a condition that the node makes true asynchronously, and fails when it does not within patience.
 func until(t *testing.T, happens func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -284,7 +287,7 @@ func until(t *testing.T, happens func() bool) {
 	}
 }
 
-// A16: who is no proxy of ours cannot say that it is somebody else.
+// A16: a client that is not a trusted proxy cannot forge its address.
 func TestA16ForgedAddress(t *testing.T) {
 	s := open(t, "auth.connections.per_address=2", "auth.connections.rate=-1")
 	for _, line := range []string{"PROXY TCP4 192.0.2.7 127.0.0.1 1234 5222\r\n", "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\x7f\x00\x00\x01\x04\xd2\x14\x66"} {
@@ -312,7 +315,8 @@ func TestA16ForgedAddress(t *testing.T) {
 	}
 }
 
-// A16: from a proxy of ours the header is required, and believed. A8, and rows 17 and 18 of the advisories: from elsewhere there is TLS, or nothing.
+// A16: from a trusted proxy the PROXY header is required, and believed. A8, and rows 17 and 18 of the advisories:
+// remote clients need TLS for everything.
 func TestA8NothingWithoutEncryption(t *testing.T) {
 	s := open(t, "listen.xmpp.proxy_from=127.0.0.1/32", "registration=open")
 	require.Empty(t, endings(t, map[string]net.Conn{"": func() net.Conn {
@@ -361,7 +365,7 @@ func TestA8NothingWithoutEncryption(t *testing.T) {
 	v.login("romeo").bind("phone")
 }
 
-// A9: what was sent in the clear together with <starttls/> is not taken into the encrypted stream. There is none.
+// A9: plaintext that was sent together with <starttls/> is not processed after the handshake: the stream ends instead.
 func TestA9StartTLSInjection(t *testing.T) {
 	s := open(t)
 	for _, injected := range []string{"   ", "\n<", header, saslAuth("PLAIN", plain("", "romeo", password("romeo"))), "<iq", strings.Repeat("\n", 40_000)} {
@@ -372,7 +376,7 @@ func TestA9StartTLSInjection(t *testing.T) {
 	}
 }
 
-// A14: encryption begins once, and before the login.
+// A14: STARTTLS is possible once, and only before the login.
 func TestA14StartTLSTwice(t *testing.T) {
 	s := open(t)
 	for _, how := range []script.Transport{script.StartTLS, script.DirectTLS, script.WebSocket} {

@@ -22,10 +22,10 @@ import (
 // patience bounds every wait. It is generous, because a slow machine must not fail a test.
 const patience = 30 * time.Second
 
-// both are the two kinds of streams: one long document, and one document for each element.
+// both are the two framings of XML streams: TCP (RFC 6120) and WebSocket (RFC 7395).
 var both = []script.Transport{script.TCP, script.WebSocket}
 
-// everywhere is all that a client can connect with.
+// everywhere are all transports of XML streams.
 var everywhere = []script.Transport{script.TCP, script.StartTLS, script.DirectTLS, script.WebSocket}
 
 // fixture is a node with romeo, juliet and a bystander.
@@ -44,7 +44,7 @@ func (s *fixture) Endpoints() script.Endpoints {
 	return s.Node.Endpoints()
 }
 
-// open starts a node without throttles, for tests that come from one address, but for what the overrides say.
+// open starts a node without rate limits, since all tests come from one address. The overrides can set some.
 func open(t *testing.T, overrides ...string) *fixture {
 	t.Helper()
 	s := &fixture{t: t, Node: nodetest.New(t, append([]string{
@@ -177,7 +177,7 @@ func next(t *testing.T, a *script.Client) *script.Element {
 	return n
 }
 
-// refusal is the condition of a stanza error, "" for none.
+// refusal returns the condition of a stanza error, "" when the stanza is not one.
 func refusal(n *script.Element) string {
 	e := n.Child("jabber:client", "error")
 	if n.Attr("type") != "error" || e == nil {
@@ -191,7 +191,7 @@ func refusal(n *script.Element) string {
 	return "none"
 }
 
-// body is the text of a message.
+// body returns the body of a message, "" when it has none.
 func body(n *script.Element) string {
 	if b := n.Child("jabber:client", "body"); b != nil {
 		return b.Text

@@ -14,7 +14,7 @@ import (
 	"github.com/posthouse-im/posthouse/test/script"
 )
 
-// A158, and row 11 of the advisories: connections that end, in whatever way and state, leave nothing behind.
+// A158, and row 11 of the advisories: connections leave no goroutine, descriptor or memory behind, however they end.
 func TestA158Leaks(t *testing.T) {
 	s := open(t, "c2s.resume_timeout=1s")
 	ways := map[string]func(script.Transport){
@@ -92,7 +92,7 @@ func TestA158Leaks(t *testing.T) {
 	}
 }
 
-// Row 24: a million names cost no more than a thousand: nothing is kept for what strangers make up. Here it is some tens of thousands, long ones.
+// Row 24: names that clients make up take no memory that stays: tens of thousands of long ones cost no more than a few.
 func TestRow24Names(t *testing.T) {
 	s := open(t, "auth.directory.unknown=100", "auth.failures.entries=128", "auth.failures.per_user=5", "auth.failures.per_address=-1", "roster.cache_items=100",
 		"messages.memtable_bytes=1048576") // which fills with what is stored, up to its bound
@@ -138,7 +138,7 @@ func TestRow24Names(t *testing.T) {
 	}
 }
 
-// Rows 3 and 24: what is kept of a large stanza is what is meant to be kept of it, and not the whole of it.
+// Rows 3 and 24: what is stored of a large stanza does not keep the whole stanza in memory.
 func TestRow24Remnants(t *testing.T) {
 	const many, size = 300, 60 << 10
 	s := open(t)

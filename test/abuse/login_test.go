@@ -25,7 +25,8 @@ import (
 	"github.com/posthouse-im/posthouse/test/script"
 )
 
-// A39, and row 1 of the advisories: whatever the mechanism, the transport and the form of the name, who logs in acts as themselves or not at all.
+// A39, and row 1 of the advisories: with every mechanism, transport and form of the name, a client can log in only as
+// itself.
 func TestA39AuthzidMatrix(t *testing.T) {
 	s := open(t, "auth.failures.known_per_user=-1")
 	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
@@ -72,7 +73,7 @@ func TestA39AuthzidMatrix(t *testing.T) {
 	})
 }
 
-// A36, A37, A38, A40, A52, and row 74: what is no login, and what is a wrong one.
+// A36, A37, A38, A40, A52, and row 74: malformed logins, and logins with wrong credentials.
 func TestA37LoginRefused(t *testing.T) {
 	s := open(t)
 	encode := base64.StdEncoding.EncodeToString
@@ -133,7 +134,8 @@ func TestA37LoginRefused(t *testing.T) {
 	}
 }
 
-// A40: for a name without an account everything looks as for one with: condition, text, salt, iterations, and the same at every try.
+// A40: a name without an account cannot be told from one with an account: condition, text, salt and iterations look
+// alike, and stay the same at every attempt.
 func TestA40UnknownUser(t *testing.T) {
 	s := open(t)
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
@@ -182,7 +184,7 @@ func TestA41DisabledAccount(t *testing.T) {
 	}
 }
 
-// A42, row 38: no message of SCRAM can be bent and still be right.
+// A42, row 38: every modification of a SCRAM message makes the login fail.
 func TestA42SCRAMBent(t *testing.T) {
 	s := open(t)
 	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
@@ -235,7 +237,7 @@ func TestA42SCRAMBent(t *testing.T) {
 	})
 }
 
-// A43: the list of mechanisms and bindings is repeated where nobody in between can change it (XEP-0474).
+// A43: SCRAM protects the list of mechanisms and channel bindings against a man in the middle (XEP-0474).
 func TestA43Downgrade(t *testing.T) {
 	s := open(t)
 	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
@@ -264,7 +266,8 @@ func TestA43Downgrade(t *testing.T) {
 	})
 }
 
-// Row 42 of the advisories: who sits between client and server with a good certificate of their own reads nothing of a login with channel binding.
+// Row 42 of the advisories: a man in the middle with a valid certificate of his own cannot relay a login with channel
+// binding.
 func TestRow42Interception(t *testing.T) {
 	s := open(t)
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{otherCertificate(t)}})
@@ -315,7 +318,7 @@ func otherCertificate(t *testing.T) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// A44: a stream is good for five failures.
+// A44: a stream ends after five failed logins.
 func TestA44TooManyTries(t *testing.T) {
 	s := open(t)
 	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
@@ -332,7 +335,8 @@ func TestA44TooManyTries(t *testing.T) {
 	})
 }
 
-// A45: guessing slows down whoever guesses, on every mechanism and transport together, and nobody else.
+// A45: failed logins are limited by address and account, over all mechanisms and transports together. Others are not
+// affected.
 func TestA45Guessing(t *testing.T) {
 	s := open(t, "auth.failures.per_user=5", "auth.failures.per_address=20")
 	login := func(address string, how script.Transport, c claim) string {
@@ -357,14 +361,14 @@ func TestA45Guessing(t *testing.T) {
 	require.Empty(t, login("127.0.0.8", script.TCP, right), "nor from elsewhere")
 	require.Empty(t, login("127.0.0.6", script.TCP, claim{mechanism: "PLAIN", name: "juliet", password: password("juliet")}))
 
-	// One guess for each of many names is guessing as well.
+	// One attempt for each of many names counts for the address.
 	for i := range 15 {
 		login("127.0.0.6", script.TCP, claim{mechanism: "PLAIN", name: "name" + string(rune('a'+i)), password: "wrong"})
 	}
 	require.Equal(t, "temporary-auth-failure", login("127.0.0.6", script.TCP, claim{mechanism: "PLAIN", name: "bystander", password: password("bystander")}))
 	require.Empty(t, login("127.0.0.7", script.TCP, right))
 
-	// The stream that used up the last try ends.
+	// The stream that made the last allowed attempt ends.
 	v := s.visitFrom("127.0.0.10", script.TCP)
 	v.open()
 	for range 5 {
@@ -374,7 +378,7 @@ func TestA45Guessing(t *testing.T) {
 	v.fails("policy-violation")
 }
 
-// A46: passwords that cost a lot to check are checked as many at a time as there are processors, and not more than so many wait.
+// A46: expensive password checks run on as many goroutines as there are processors, and the queue for them is bounded.
 func TestA46FloodOfPasswords(t *testing.T) {
 	s := open(t, "auth.iterations=50000") // long enough for all to come before the first have their answer
 	keys, err := auth.MakeCredentials(password("costly"), 50_000)
@@ -404,7 +408,7 @@ func TestA46FloodOfPasswords(t *testing.T) {
 	require.Positive(t, outcomes["temporary-auth-failure"], "all were allowed to wait")
 }
 
-// Row 2 of the advisories: the stream after the login is between the same two as the login.
+// Row 2 of the advisories: the stream after the login must have the same addresses as the one before.
 func TestRow2Restart(t *testing.T) {
 	s := open(t)
 	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
@@ -430,7 +434,7 @@ func TestRow2Restart(t *testing.T) {
 	})
 }
 
-// A53: accounts for the asking are few for each address, and not of names that pass for others'.
+// A53: open registration is limited for each address, and refuses names that can be confused with others.
 func TestA53Registration(t *testing.T) {
 	register := func(v *visitor, name string) string {
 		v.sendStanza("<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>" + name + "</username><password>" + password(name) + "</password></query></iq>")
@@ -473,7 +477,7 @@ func TestA53Registration(t *testing.T) {
 	})
 }
 
-// A57 as the owner does it: who has removed their account is gone at once, and nobody gets the name, nor what was said to it.
+// A57, by the owner: a removed account's sessions end at once, and nobody can take its name or get its messages.
 func TestA57RemovedAccount(t *testing.T) {
 	s := open(t, "registration=open")
 	juliet := s.available(script.TCP, "juliet", "balcony")

@@ -64,7 +64,7 @@ func (p *process) lines() []string {
 	return strings.Split(strings.TrimSuffix(p.log.String(), "\n"), "\n")
 }
 
-// prepare makes the people in an empty data folder.
+// prepare returns a process that is not started yet, with an empty data folder.
 func prepare(t *testing.T, settings ...string) *process {
 	t.Helper()
 	bin, err := program()
@@ -80,7 +80,7 @@ func prepare(t *testing.T, settings ...string) *process {
 	return p
 }
 
-// addPeople makes the accounts, as an operator does. The password comes by a pipe.
+// addPeople makes accounts with the command line, with passwords from a pipe.
 func (p *process) addPeople(names ...string) {
 	p.t.Helper()
 	for _, name := range names {
@@ -161,8 +161,8 @@ func (p *process) wait() int {
 
 func (p *process) signal(s syscall.Signal) { require.NoError(p.t, p.cmd.Process.Signal(s)) }
 
-// A6: with no descriptor left, connections are refused, those that are there go on, messages are stored, the operator sees why,
-// and it is over when there are descriptors again.
+// A6: without free file descriptors, new connections are refused, existing ones go on and store messages, and the
+// health check tells why. When there are descriptors again, connections are accepted again.
 func TestA6FewDescriptors(t *testing.T) {
 	p := prepare(t, "log.format=json")
 	p.addPeople("romeo", "juliet")
@@ -195,11 +195,11 @@ func TestA6FewDescriptors(t *testing.T) {
 	require.Len(t, s.history("romeo"), 50)
 }
 
-// forgedLine wants to be a line of the log of its own, in red.
+// forgedLine is input that tries to forge a line of the log, with terminal escapes.
 const forgedLine = "\r\n{\"level\":\"ERROR\",\"msg\":\"forged\"}\r\nlevel=ERROR msg=forged \x1b[31m\u2028\u0085forged"
 
-// A51 and A124, rows 77 and 79: whatever strangers write, a line of the log is a line, short and quoted; no secret is in it, nor in the
-// metrics, the process list or the data folder.
+// A51 and A124, rows 77 and 79: input of clients cannot break or forge lines of the log, which stay short. No secret is
+// in the log, in the metrics, in the process list or in the data folder.
 func TestA124Log(t *testing.T) {
 	p := prepare(t, "log.format=json", "log.level=debug", "registration=open")
 	p.addPeople("romeo", "juliet")
@@ -233,7 +233,7 @@ func TestA124Log(t *testing.T) {
 	}
 }
 
-// scribble writes to a node wherever strangers can, and returns the secrets that it was told.
+// scribble sends forgedLine and secrets wherever a client can, and returns the secrets that the node issued.
 func (p *process) scribble(s *fixture) (resumptions []string) {
 	escaped := strings.NewReplacer("\r", "&#13;", "\n", "&#10;", `"`, "&quot;", "\x1b", "").Replace(forgedLine)
 	for _, how := range both {
@@ -281,7 +281,7 @@ func (p *process) scribble(s *fixture) (resumptions []string) {
 	return resumptions
 }
 
-// requireNowhere requires that no file below a folder holds a text.
+// requireNowhere requires that no file below a folder contains a text.
 func requireNowhere(t *testing.T, folder, text string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
@@ -294,7 +294,7 @@ func requireNowhere(t *testing.T, folder, text string) {
 	}))
 }
 
-// A155: a disk that is full to the last byte loses nothing and stops nothing but the storing of messages; when there is room again, so does that.
+// A155: on a full disk nothing is lost, and only the storing of messages stops. It goes on when there is space again.
 func TestA155DiskFull(t *testing.T) {
 	require.Zero(t, os.Geteuid(), "a disk of its own needs root, or a container with CAP_SYS_ADMIN")
 	p := prepare(t, "log.format=json", "registration=open", "archive.query_rate=1000000", "archive.query_burst=1000000")
@@ -360,7 +360,7 @@ func fill(t *testing.T, file *os.File, leave int64) {
 	}
 }
 
-// A159: signals out of turn.
+// A159: repeated signals, and signals in an unusual order.
 func TestA159Signals(t *testing.T) {
 	p := prepare(t, "log.format=json")
 	p.addPeople("romeo", "juliet")
@@ -411,7 +411,7 @@ func TestA161TwoNodes(t *testing.T) {
 	p.fixture().visit(script.TCP).login("romeo")
 }
 
-// Row 54: secrets are made, and different on every node; what lies in the data folder is the owner's alone.
+// Row 54: secrets are generated and differ between nodes, and only the owner can read the data folder.
 func TestRow54Secrets(t *testing.T) {
 	a, b := nodetest.New(t), nodetest.New(t)
 	keys := map[string]bool{}

@@ -17,7 +17,7 @@ import (
 	"github.com/posthouse-im/posthouse/test/script"
 )
 
-// metric reads a figure from the private listener: the sum over all lines that begin so.
+// metric reads a metric from the private listener: the sum of all lines with that prefix.
 func (s *fixture) metric(beginning string) (sum float64) {
 	s.t.Helper()
 	for line := range strings.Lines(s.get(s.Endpoints().Private, "/metrics")) {
@@ -41,7 +41,7 @@ func (s *fixture) get(address, path string) string {
 	return string(text)
 }
 
-// heap is how much is in use when what is not has been thrown away.
+// heap returns the bytes of the heap in use after a garbage collection.
 func heap() uint64 {
 	runtime.GC()
 	runtime.GC()
@@ -75,13 +75,13 @@ func (s *fixture) history(name string) (numbers []int) {
 	}
 }
 
-// shrink makes the socket's own buffer small, so that a reader that stops is soon noticed.
+// shrink makes the socket's receive buffer small, so that the server soon notices a reader that stops.
 func shrink(t *testing.T, conn net.Conn) {
 	t.Helper()
 	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(64<<10))
 }
 
-// deaf is somebody available who does not read.
+// deaf logs in, becomes available, and stops reading.
 func (s *fixture) deaf(name, manage string) *visitor {
 	s.t.Helper()
 	v := s.visit(script.TCP)
@@ -95,8 +95,8 @@ func (s *fixture) deaf(name, manage string) *visitor {
 	return v
 }
 
-// A3 and A82: who stops reading, or reads and never acknowledges, is cut off when so much waits; whoever sends to them does not notice, and
-// nothing is lost.
+// A3 and A82: a client that stops reading, or never acknowledges, is disconnected when its queue is full. Senders are
+// not affected, and nothing is lost.
 func TestA3ReaderStops(t *testing.T) {
 	const messages, size = 1000, 8 << 10 // more than what may wait, and the system's buffers
 	for name, row := range map[string]struct {
@@ -133,7 +133,7 @@ func TestA3ReaderStops(t *testing.T) {
 	}
 }
 
-// A3 and A82: what waits for one client is bounded. What is not for keeping passes without a trace in the store, and shows it best.
+// A3 and A82: the queue of a client is bounded, tested with messages that are not stored.
 func TestA82MemoryOfADeafClient(t *testing.T) {
 	const messages, size = 2000, 16 << 10
 	for _, manage := range []string{"", "<enable xmlns='urn:xmpp:sm:3' resume='true'/>"} {
@@ -153,8 +153,8 @@ func TestA82MemoryOfADeafClient(t *testing.T) {
 	}
 }
 
-// A81 and row 19: who asks and does not listen costs no memory: requests are not read any more, and acknowledgements are counted and not
-// written down, until they are listened to; then nothing is missing.
+// A81 and row 19: a client that sends requests and does not read the answers costs no memory. The server stops reading IQs
+// until the client reads again, and no answer is missing then. Requests for acknowledgement (XEP-0198) are read and counted.
 func TestA81FloodOfRequests(t *testing.T) {
 	s := open(t)
 	for name, row := range map[string]struct{ enable, request, answer string }{
@@ -211,7 +211,8 @@ func TestA81FloodOfRequests(t *testing.T) {
 	}
 }
 
-// A71, rows 3 and 19: who sends more than is allowed is read more slowly, on every transport; all of it is done in the end.
+// A71, rows 3 and 19: a client that sends faster than its rate limit is read more slowly, on every transport, and
+// nothing that it sent is dropped.
 func TestA71RateOfStanzas(t *testing.T) {
 	for name, limit := range map[string][]string{
 		"stanzas": {"c2s.rate_stanzas=40", "c2s.burst_stanzas=20"},
@@ -236,7 +237,7 @@ func TestA71RateOfStanzas(t *testing.T) {
 
 var previd = regexp.MustCompile(` id='([^']+)'`)
 
-// resumable is a stream that can be resumed, cut off, and its name.
+// resumable makes a session, breaks its connection, and returns the id by which its stream can be resumed.
 func (s *fixture) resumable(how script.Transport, name, resource string) string {
 	s.t.Helper()
 	v := s.visit(how).login(name)
@@ -296,7 +297,7 @@ func TestA77StreamManagement(t *testing.T) {
 	})
 }
 
-// A79: a stream that is another's, that is over, or that never was: the answers are the same.
+// A79: resuming another account's stream, an ended one or one that never existed gets the same answer.
 func TestA79ForeignResumption(t *testing.T) {
 	s := open(t, "c2s.resume_timeout=2s")
 	expired := s.resumable(script.TCP, "romeo", "expired")
@@ -318,7 +319,7 @@ func TestA79ForeignResumption(t *testing.T) {
 	})
 }
 
-// A80: of many that resume one stream at once, one has it.
+// A80: when many connections resume one stream at the same time, one of them has it in the end.
 func TestA80ResumeRace(t *testing.T) {
 	s := open(t)
 	for range 10 {
@@ -338,7 +339,7 @@ func TestA80ResumeRace(t *testing.T) {
 				v.expect("<item-not-found ", "</failed>")
 			}
 		}
-		// Who had it may lose it to the next: the stream lives on one connection.
+		// A connection that resumed it may lose it to the next one: a stream has one connection.
 		alive := 0
 		for _, v := range racers {
 			v.sendStanza("<iq type='get' id='alive' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>")

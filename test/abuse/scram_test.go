@@ -24,10 +24,10 @@ var mechanisms = []struct{ name, binding string }{
 	{"SCRAM-SHA-1-PLUS", "tls-server-end-point"}, {"SCRAM-SHA-256-PLUS", "tls-server-end-point"},
 }
 
-// encrypted reports whether a transport has a channel to bind to.
+// encrypted reports whether a transport has TLS, and so channel binding.
 func encrypted(how script.Transport) bool { return how == script.StartTLS || how == script.DirectTLS }
 
-// claim is what somebody says to log in, every part of which can be bent.
+// claim is the content of a login; a test may make every part of it wrong.
 type claim struct {
 	two                     bool // by SASL2 (XEP-0388)
 	mechanism, binding      string
@@ -45,7 +45,8 @@ type claim struct {
 
 func b64(p []byte) string { return base64.StdEncoding.EncodeToString(p) }
 
-// attempt tries to log in on an open stream and returns the condition and the text of the refusal, "" and "" for success.
+// attempt tries to log in on an open stream and returns the condition and the text of the refusal, "" and "" for
+// success.
 func (c claim) attempt(v *visitor) (condition, text string) {
 	v.t.Helper()
 	if c.mechanism == "PLAIN" {
@@ -132,7 +133,7 @@ func (c claim) second(v *visitor, first, bare, challenge string) string {
 	return final + ",p=" + b64(proof)
 }
 
-// bindingData is what both ends of the channel should agree about (RFC 9266, RFC 5929 §4).
+// bindingData returns the channel binding data (RFC 9266, RFC 5929 §4).
 func (c claim) bindingData(v *visitor) []byte {
 	switch {
 	case c.data != nil:

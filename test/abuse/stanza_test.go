@@ -10,7 +10,7 @@ import (
 	"github.com/posthouse-im/posthouse/test/script"
 )
 
-// A55, A54, A56: addresses that are none, and addresses that are one written in several ways.
+// A55, A54, A56: invalid addresses, and different spellings of one address.
 func TestA55Addresses(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
@@ -44,7 +44,7 @@ func TestA55Addresses(t *testing.T) {
 	nothing(t, juliet)
 }
 
-// A59: nobody speaks for somebody else, in no kind of stanza, not even for another device of their own.
+// A59: a client cannot forge the sender of any kind of stanza, not even as another device of its account.
 func TestA59ForgedSender(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
@@ -70,7 +70,7 @@ func TestA59ForgedSender(t *testing.T) {
 	nothing(t, juliet)
 }
 
-// A60, A61, A62, A72: what is malformed is answered, an answer that nobody asked for is not.
+// A60, A61, A62, A72: malformed stanzas are answered with errors, and unsolicited answers are ignored.
 func TestA60MalformedStanzas(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
@@ -128,8 +128,8 @@ func TestA60MalformedStanzas(t *testing.T) {
 	nothing(t, juliet)
 }
 
-// A63, row 37 of the advisories: errors between two clients that answer everything end by themselves, and an answer reaches whom it is
-// addressed to as what it is: from its true sender.
+// A63, row 37 of the advisories: two clients that answer every error do not cause a loop, and an answer reaches its
+// recipient with its true sender.
 func TestA63ErrorsAreNotAnswered(t *testing.T) {
 	runScript(t, `people: romeo juliet
 	romeo/orchard connects
@@ -148,7 +148,7 @@ func TestA63ErrorsAreNotAnswered(t *testing.T) {
 	`)
 }
 
-// A64: what comes back with an error is neither kept nor waits for anybody.
+// A64: messages of type error are neither stored nor delivered later.
 func TestA64ErrorIsNoMessage(t *testing.T) {
 	runScript(t, `people: romeo juliet
 	romeo/orchard connects
@@ -166,7 +166,7 @@ func TestA64ErrorIsNoMessage(t *testing.T) {
 	`)
 }
 
-// A65, row 36: a roster is changed by its owner, and a push comes from nobody else.
+// A65, row 36: only the owner changes a roster, and roster pushes cannot be forged.
 func TestA65ForgedRosterPush(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
@@ -185,7 +185,7 @@ func TestA65ForgedRosterPush(t *testing.T) {
 	require.Empty(t, roster.Child("jabber:iq:roster", "query").Children)
 }
 
-// A66: a roster has its bounds, and what is in it survives being quoted (A152).
+// A66: a roster is bounded, and its names and groups are escaped correctly (A152).
 func TestA66RosterLimits(t *testing.T) {
 	s := open(t, "roster.max_items=5")
 	romeo := s.available(script.TCP, "romeo", "phone")
@@ -223,7 +223,7 @@ func TestA66RosterLimits(t *testing.T) {
 	}
 }
 
-// A67: who asks everybody for their presence is stopped, and who is asked by everybody is spared.
+// A67: subscription requests are limited by sender and by recipient.
 func TestA67SubscriptionSpam(t *testing.T) {
 	s := open(t, "roster.requests_per_day=3", "roster.max_requests=2")
 	s.people("a", "b", "c", "d")
@@ -258,7 +258,7 @@ func TestA67SubscriptionSpam(t *testing.T) {
 	require.LessOrEqual(t, len(asked), 2)
 }
 
-// A68: a device that flickers is told to stop, and ended when it does not.
+// A68: a client that changes its presence too often gets errors, and is disconnected when it goes on.
 func TestA68PresenceFlap(t *testing.T) {
 	s := open(t, "local.presence_burst=5", "local.presence_rate=0.001")
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
@@ -277,7 +277,7 @@ func TestA68PresenceFlap(t *testing.T) {
 	})
 }
 
-// A69, and row 53: who is not allowed to see somebody's presence learns nothing: not whether they are there, nor whether they exist.
+// A69, and row 53: without a subscription nobody learns whether an account is online, or whether it exists.
 func TestA69Strangers(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
@@ -324,7 +324,7 @@ func TestA70Resources(t *testing.T) {
 	})
 }
 
-// forgeries are what only servers may say, each as a client would claim it to juliet.
+// forgeries are payloads that only servers may send, as a client would forge them to juliet.
 var forgeries = []string{
 	"<stanza-id xmlns='urn:xmpp:sid:0' by='juliet@localhost' id='forged'/>",
 	"<stanza-id xmlns='urn:xmpp:sid:0' by='JULIET@localhost' id='forged'/>",
@@ -343,7 +343,8 @@ var forgeries = []string{
 	"<retract xmlns='urn:xmpp:message-retract:1' id='1'><moderated xmlns='urn:xmpp:message-moderate:1' by='forged@localhost'/></retract>",
 }
 
-// A73, rows 21 and 35: what only a server may say is taken out, however often and in whatever order it is said. What others assert stays.
+// A73, rows 21 and 35: payloads that only this server may send are removed, however many there are and in whatever
+// order. Those of other entities stay.
 func TestA73ForgedAssertions(t *testing.T) {
 	s := open(t)
 	const foreign = "<stanza-id xmlns='urn:xmpp:sid:0' by='room@elsewhere.example' id='foreign'/><origin-id xmlns='urn:xmpp:sid:0' id='%s'/>" +
@@ -383,7 +384,7 @@ func TestA73ForgedAssertions(t *testing.T) {
 	}
 }
 
-// A76: a body may be anything that is text, and comes as it went.
+// A76: a body may be any text, and arrives unchanged.
 func TestA76OddBodies(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
@@ -401,7 +402,7 @@ func TestA76OddBodies(t *testing.T) {
 	require.NotEmpty(t, kept)
 }
 
-// Row 20: stanzas of protocols that are not spoken here, well formed and senseless, get an answer or none, and hurt nobody.
+// Row 20: well-formed stanzas of protocols that are not implemented are answered or ignored, and have no other effect.
 func TestRow20SenselessStanzas(t *testing.T) {
 	s := open(t)
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {

@@ -11,8 +11,8 @@ import (
 	"github.com/posthouse-im/posthouse/test/script"
 )
 
-// nasty is content that must end a stream wherever it stands, with the condition. The parser's own tests have some hundred more of them; these
-// are for each way through a node.
+// nasty is content that must end a stream wherever it occurs, with the condition. The parser's own tests have about a
+// hundred more; these are tried on every transport and in every state.
 var nasty = []struct{ row, name, in, condition string }{
 	{"A17", "mismatched tag", "<a></b>", "not-well-formed"},
 	{"A17", "duplicate attribute", "<a x='1' x='2'/>", "not-well-formed"},
@@ -47,8 +47,8 @@ func times(n int, format string) string {
 	return b.String()
 }
 
-// A17, A18, A19, A22, and rows 3, 10, 12 and 40 of the advisories: what is not XMPP's XML ends the stream, on every transport, before and
-// after the login, and nobody gets any of it.
+// A17, A18, A19, A22, and rows 3, 10, 12 and 40 of the advisories: XML that XMPP does not allow ends the stream, on
+// every transport, before and after the login, and is not delivered to anybody.
 func TestA17MalformedXML(t *testing.T) {
 	s := open(t)
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
@@ -68,7 +68,7 @@ func TestA17MalformedXML(t *testing.T) {
 	nothing(t, s.available(script.TCP, "juliet", "balcony"))
 }
 
-// requireFails is fails with a word on what was tried.
+// requireFails is fails with a description of what was tried.
 func requireFails(t *testing.T, v *visitor, condition, about string) {
 	t.Helper()
 	ok := t.Run(about, func(t *testing.T) {
@@ -153,7 +153,7 @@ func TestA25StreamHeaders(t *testing.T) {
 	})
 }
 
-// A20: entities that grow are refused where they begin to be declared, before there is anything to grow.
+// A20: entity expansion is impossible: a document type declaration ends the stream.
 func TestA20BillionLaughs(t *testing.T) {
 	s := open(t)
 	v := s.visit(script.TCP)
@@ -167,7 +167,7 @@ func TestA20BillionLaughs(t *testing.T) {
 	})
 }
 
-// A21: bytes are counted while they come, not when they have come.
+// A21: the size limit of a stanza holds while it is received, not only when it is complete.
 func TestA21StanzaTooBig(t *testing.T) {
 	s := open(t)
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
@@ -205,7 +205,7 @@ func tooBig(t *testing.T, v *visitor) {
 	require.Contains(t, v.fails("policy-violation"), "<stanza-too-big xmlns='urn:xmpp:errors'/>")
 }
 
-// A22: elements are counted, few for strangers.
+// A22: the number of elements is limited, with a low limit before the login.
 func TestA22TooManyElements(t *testing.T) {
 	s := open(t)
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
@@ -222,7 +222,7 @@ func TestA22TooManyElements(t *testing.T) {
 	})
 }
 
-// A23: white space keeps a connection alive, a gigabyte of it does not.
+// A23: white space between stanzas is allowed, but too much of it ends the stream.
 func TestA23Whitespace(t *testing.T) {
 	s := open(t)
 	v := s.visit(script.TCP).login("romeo")
@@ -235,7 +235,7 @@ func TestA23Whitespace(t *testing.T) {
 	v.fails("policy-violation")
 }
 
-// A31, A32, and row 17 of the advisories: nothing is done for somebody who has not logged in, nor before a resource is bound.
+// A31, A32, and row 17 of the advisories: no stanza is processed before the login, nor before a resource is bound.
 func TestA31TooEarly(t *testing.T) {
 	s := open(t, "registration=open")
 	juliet := s.available(script.TCP, "juliet", "balcony")
@@ -274,7 +274,7 @@ func TestA31TooEarly(t *testing.T) {
 	nothing(t, juliet)
 }
 
-// A33 and A34, row 40 of the advisories: what looks like the stream inside a stanza is payload or text, and reaches the other side as such.
+// A33 and A34, row 40 of the advisories: stream markup inside a stanza is payload or text, and is delivered as such.
 func TestA34StreamTagsInPayload(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")

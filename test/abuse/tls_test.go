@@ -82,7 +82,7 @@ func TestA7OldTLS(t *testing.T) {
 	}
 }
 
-// A10, and row 64: another protocol than is spoken is refused, none is fine.
+// A10, and row 64: ALPN with unknown protocols is refused, and no ALPN is accepted.
 func TestA10ALPN(t *testing.T) {
 	s := open(t, "listen.http.tls=true")
 	for _, row := range []struct {
@@ -109,7 +109,8 @@ func TestA10ALPN(t *testing.T) {
 	}
 }
 
-// A11: the certificate is the domain's, whatever name is asked for; the stream then tells.
+// A11: the certificate is that of the domain, whatever server name the client asks for; an unknown domain is refused by
+// the stream.
 func TestA11ServerName(t *testing.T) {
 	s := open(t)
 	for _, name := range []string{"", "example.org", "localhost", "127.0.0.1"} {

@@ -17,13 +17,13 @@ import (
 	"github.com/posthouse-im/posthouse/test/script"
 )
 
-// shown is what somebody shows to log in with a token, every part of which can be bent.
+// shown is the content of a login with a token; a test may make every part of it wrong.
 type shown struct {
 	mechanism, name, token, device, fast string
 	data                                 []byte // channel binding data
 }
 
-// attempt shows it on a new stream, and returns the condition of the refusal, "" for success.
+// attempt logs in with it on a new stream, and returns the condition of the refusal, "" for success.
 func (w shown) attempt(s *fixture, how script.Transport) string {
 	s.t.Helper()
 	v := s.visit(how)
@@ -57,7 +57,7 @@ func (s *fixture) token(how script.Transport, name, device, mechanism string) st
 	return found[1]
 }
 
-// A50: a token is good for whom, what and how it was made, and each count once. What was not it tells nothing.
+// A50: a token is valid for one account, device and mechanism, and each counter once. All refusals look alike.
 func TestA50Tokens(t *testing.T) {
 	s := open(t, "auth.failures.per_user=-1", "auth.failures.per_address=-1", "auth.failures.known_per_user=-1")
 	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
@@ -97,7 +97,7 @@ func TestA50Tokens(t *testing.T) {
 		require.Empty(t, right.attempt(s, how))
 		right.fast = "count='9'"
 		require.Equal(t, "not-authorized", right.attempt(s, how), "invalidated")
-		// The matrix of A39: there is no name in it but one's own.
+		// As in A39: a token is valid for its own account only.
 		for _, name := range []string{"romeo@localhost", "juliet@localhost", "romeo/x", ""} {
 			w := right
 			w.name = name
@@ -106,7 +106,8 @@ func TestA50Tokens(t *testing.T) {
 	})
 }
 
-// A50: another process changes the password, or signs a device out: the sessions end and their tokens do not log in any more.
+// A50: another process changes the password, or signs a device out: the sessions end and their tokens do not log in any
+// more.
 func TestA50TokensEnd(t *testing.T) {
 	ctx := context.Background()
 	for name, end := range map[string]func(s *sqlite.Store) error{

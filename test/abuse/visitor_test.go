@@ -109,7 +109,7 @@ func (v *visitor) secure() {
 // tls is the state of a connection in TLS.
 func (v *visitor) tls() tls.ConnectionState { return v.conn.(*tls.Conn).ConnectionState() }
 
-// send writes text, on a WebSocket as one message. That the server has had enough in between is no failure.
+// send writes text, on a WebSocket as one message. It ignores that the server has closed the connection meanwhile.
 func (v *visitor) send(text string) {
 	v.conn.SetWriteDeadline(time.Now().Add(patience))
 	if v.framed {
@@ -171,7 +171,7 @@ func (v *visitor) expect(texts ...string) string {
 	return got
 }
 
-// rest is all that comes until the server ends the connection, which it must.
+// rest returns all that comes until the server closes the connection, which it must.
 func (v *visitor) rest() string {
 	v.t.Helper()
 	for v.over == nil {
@@ -186,7 +186,8 @@ func (v *visitor) rest() string {
 
 var streamCondition = regexp.MustCompile(`<([a-z-]+) xmlns='urn:ietf:params:xml:ns:xmpp-streams'/?>`)
 
-// fails requires that the stream ends with an error of that condition, and in order, and returns what was said until then.
+// fails requires that the stream ends with a stream error of that condition and is closed in order. It returns what was
+// received until then.
 func (v *visitor) fails(condition string) string {
 	v.t.Helper()
 	rest := v.rest()

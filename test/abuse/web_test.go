@@ -63,7 +63,7 @@ func upgrade(changes ...string) string {
 	return request + "\r\n"
 }
 
-// A107: a page of a site that was not named cannot open a stream in its visitor's browser.
+// A107: a page of an origin that is not allowed cannot open a stream in a browser.
 func TestA107Origin(t *testing.T) {
 	s := open(t, "listen.http.origins=https://chat.example.org")
 	for origin, status := range map[string]int{
@@ -84,7 +84,7 @@ func TestA107Origin(t *testing.T) {
 	require.Empty(t, head["Set-Cookie"])
 }
 
-// A108: requests that are none for a WebSocket of ours. Row 16: no compression, whoever offers it.
+// A108: invalid WebSocket requests. Row 16: compression is never negotiated.
 func TestA108Handshake(t *testing.T) {
 	s := open(t)
 	for change, statuses := range map[string][]int{
@@ -108,7 +108,7 @@ func TestA108Handshake(t *testing.T) {
 	}
 }
 
-// frame is a frame with a mask of zeros. length, when not 0, is what it claims in place of the truth.
+// frame returns a frame with a mask of zeros. length, when not 0, is a wrong length to put into its header.
 func frame(head byte, payload string, length uint64) string {
 	claimed := uint64(len(payload))
 	if length != 0 {
@@ -126,7 +126,8 @@ func frame(head byte, payload string, length uint64) string {
 	return string(append(b, 0, 0, 0, 0)) + payload
 }
 
-// A108, and rows 57 and 59: frames that break RFC 6455 end the WebSocket with its own code, before anything is kept of them.
+// A108, and rows 57 and 59: frames that break RFC 6455 end the WebSocket with its own code, before anything is kept of
+// them.
 func TestA108Frames(t *testing.T) {
 	s := open(t)
 	const text, binaryFrame, ping, fin = 0x1, 0x2, 0x9, 0x80
@@ -204,8 +205,8 @@ func TestA109Messages(t *testing.T) {
 	}
 }
 
-// A116, A123, and rows 14 and 30: the public listener has two things to show; nothing private is to be had from it by any spelling, and
-// the private one shows no memory unless it was told to.
+// A116, A123, and rows 14 and 30: the public listener serves none of the private pages, however their path is spelt,
+// and profiling is off on the private listener by default.
 func TestA116Paths(t *testing.T) {
 	s := open(t)
 	private := []string{"/metrics", "/health/ready", "/health/live", "/debug/pprof/", "/debug/pprof/heap", "/debug/vars", "/admin", "/setup", "/"}
@@ -233,7 +234,7 @@ func TestA116Paths(t *testing.T) {
 	require.Contains(t, s.get(s.Endpoints().Private, "/metrics"), "posthouse_c2s_sessions")
 }
 
-// A117: what clients are told to connect to is what was configured, whatever the request says of hosts.
+// A117: the addresses that clients discover are the configured ones, whatever the request's Host header says.
 func TestA117Host(t *testing.T) {
 	s := open(t, "listen.http.base_url=https://chat.example.org")
 	for _, page := range []string{"/.well-known/host-meta", "/.well-known/host-meta.json"} {
@@ -256,7 +257,7 @@ func TestA117Host(t *testing.T) {
 	}
 }
 
-// A110, and rows 49, 64, 65 and 66: bodies that nobody asked for, headers without end, requests that are two, and HTTP/2.
+// A110, and rows 49, 64, 65 and 66: unexpected bodies, endless headers, request smuggling, and HTTP/2.
 func TestA110Requests(t *testing.T) {
 	s := open(t)
 	const post = "POST /xmpp-websocket HTTP/1.1\r\nHost: localhost\r\n"
@@ -283,14 +284,14 @@ func TestA110Requests(t *testing.T) {
 		require.Contains(t, row.statuses, status, name)
 		require.Empty(t, head.Get("Upgrade"), name)
 	}
-	// Row 65: one request that could be taken for two is one, or none.
+	// Row 65: an ambiguous request is treated as one request, or refused.
 	conn := dial(t, "", s.Endpoints().HTTP)
 	_, err := io.WriteString(conn, post+"Transfer-Encoding: chunked\r\n\r\n5;\nxx\r\nhello\r\n0\r\n\r\nGET /.well-known/host-meta HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	require.NoError(t, err)
 	require.NotContains(t, endings(t, map[string]net.Conn{"": conn})[""], "XRD")
 }
 
-// Row 80: what strangers choose does not become a label.
+// Row 80: input of clients does not become a label of a metric.
 func TestRow80Labels(t *testing.T) {
 	s := open(t)
 	series := func() (all []string) { // the node's own checks, a handful, appear as they are made

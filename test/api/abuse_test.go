@@ -28,7 +28,7 @@ func (w *fixture) raw(text string) *http.Response {
 	return r
 }
 
-// TestRawRequests: bodies that never end, lengths that lie, and paths that no client writes.
+// TestRawRequests: endless bodies, wrong lengths and malformed paths.
 func TestRawRequests(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet"}, "api.body_time=50ms")
 	head := func(method, path string, headers ...string) string {
@@ -66,7 +66,8 @@ func TestRawRequests(t *testing.T) {
 	require.Equal(t, 200, w.say("romeo", "juliet", "after", "Still here.").status)
 }
 
-// TestLog: what somebody sends does not end up in the log as lines of its own; nodetest fails a test whose node logs an error.
+// TestLog: what somebody sends does not end up in the log as lines of its own; nodetest fails a test whose node logs an
+// error.
 func TestLog(t *testing.T) {
 	w := open(t, []string{"romeo"})
 	evil := "x\r\n{\"level\":\"ERROR\",\"msg\":\"forged\"}\x1b[31m"

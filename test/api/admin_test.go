@@ -18,7 +18,7 @@ func (w *fixture) form(who, path string, values url.Values) *reply {
 	return w.do(r)
 }
 
-// TestLogin: a password or a refresh token gets a pair; what is wrong is not told apart.
+// TestLogin: a password or a refresh token gets a pair of tokens; all refusals look alike.
 func TestLogin(t *testing.T) {
 	w := open(t, []string{"romeo"})
 	log := func(body map[string]any) *reply { return w.ask("", "POST", "/v1/token", body) }
@@ -53,7 +53,7 @@ func TestLogin(t *testing.T) {
 	require.NotContains(t, keys.text, `"d"`)
 }
 
-// TestSignOut: what was signed out is out at once, by each of the ways.
+// TestSignOut: each way of signing out ends the tokens at once.
 func TestSignOut(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet"})
 	devices := map[string]map[string]any{}
@@ -81,7 +81,7 @@ func TestSignOut(t *testing.T) {
 	require.Equal(t, 200, w.ask("juliet", "GET", "/v1/profile", nil).status)
 }
 
-// TestIntrospection: another system learns what a token is good for, and nothing of one that is not.
+// TestIntrospection: another system learns what a valid token permits, and nothing about an invalid one.
 func TestIntrospection(t *testing.T) {
 	w := open(t, []string{"romeo", "nurse"})
 	key := w.key("introspect", "token.introspect")
@@ -201,7 +201,7 @@ func TestAdministration(t *testing.T) {
 	require.Equal(t, "key:robot", admin("GET", "/audit?limit=1", nil).at("entries", 0, "actor"))
 }
 
-// TestModeration: an administrator takes back what others have said; nobody else can.
+// TestModeration: an administrator can retract messages of others; nobody else can.
 func TestModeration(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet", "nurse"})
 	id := w.say("romeo", "juliet", "m1", "Something bad.").at("id").(string)
@@ -244,7 +244,8 @@ func TestOrigins(t *testing.T) {
 	require.Equal(t, 200, w.ask("romeo", "GET", "/v1/profile", nil).status, "a program has no origin")
 }
 
-// TestRates: who asks too often is told how long to wait; others are not concerned. Logins have a limit of their own.
+// TestRates: a client over its rate limit is told how long to wait; others are not affected. Logins have their own
+// limit.
 func TestRates(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet"}, "api.rate=0.01", "api.burst=3", "api.login_rate=0.01", "api.login_burst=4")
 	for range 3 {
@@ -267,7 +268,7 @@ func TestRates(t *testing.T) {
 	narrow.ask("", "GET", "/v1/profile", nil).refused(429, "rate_limited")
 }
 
-// TestAccept: answers are JSON, whatever else somebody would like.
+// TestAccept: answers are JSON, whatever the Accept header says.
 func TestAccept(t *testing.T) {
 	w := open(t, []string{"romeo"})
 	for _, accept := range []string{"", "*/*", "text/html", "application/x-www-form-urlencoded", "application/cbor", "application/json;q=0", "nonsense;;"} {
@@ -279,7 +280,7 @@ func TestAccept(t *testing.T) {
 	}
 }
 
-// TestHeaders: what every answer says to browsers and caches, and what does not change where it comes from.
+// TestHeaders: security and caching headers of every answer.
 func TestHeaders(t *testing.T) {
 	w := open(t, []string{"romeo"})
 	for _, path := range []string{"/v1/profile", "/v1/nothing", "/v1/openapi.json", "/v1/docs", "/.well-known/jwks.json"} {

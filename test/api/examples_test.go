@@ -16,8 +16,8 @@ import (
 
 var example = regexp.MustCompile("(?ms)^```(sh|json)\n(.*?)^```$")
 
-// TestExamples runs the examples of docs/api.md as they are printed, one after the other in one shell, and compares the form of their last
-// answers with the printed ones.
+// TestExamples runs the examples of docs/api.md as they are printed, one after the other in one shell, and compares the
+// form of their last answers with the printed ones.
 func TestExamples(t *testing.T) {
 	page, err := os.ReadFile("../../docs/api.md")
 	require.NoError(t, err)

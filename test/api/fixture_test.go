@@ -1,4 +1,5 @@
-// Package api_test speaks to the HTTP API of whole nodes: every route, with everything that can be wrong with a request.
+// Package api_test speaks to the HTTP API of whole nodes: every route, with everything that can be wrong with a
+// request.
 package api_test
 
 import (
@@ -22,7 +23,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(thorough{m}) }
 
-// thorough runs all tests, and then looks whether every operation of the document has done what it is for at least once.
+// thorough runs all tests, and then checks that every operation of the document was answered with success at least
+// once.
 type thorough struct{ m *testing.M }
 
 // Run implements goleak.TestingM.
@@ -65,7 +67,7 @@ func note(method, path string) {
 
 const password = "correct horse"
 
-// settings that let tests ask as often as they want, and make nurse an administrator.
+// settings turn the rate limits off, and make nurse an administrator.
 var settings = []string{"api.rate=-1", "api.address_rate=-1", "api.login_rate=-1", "auth.admins=nurse"}
 
 // fixture is a node with accounts that have tokens.

@@ -93,7 +93,8 @@ func (o *operation) String() string { return o.method + " " + o.path }
 
 var anywhere = map[string]string{"jid": "juliet@localhost", "id": "AAAAAAAAAAAAAAAAAAAAAA", "name": "juliet"}
 
-// TestTokens tries every route of the document without a token, with wrong ones, and with good ones that are for something else.
+// TestTokens tries every route of the document without a token, with wrong ones, and with valid ones without the
+// permission.
 func TestTokens(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet", "nurse"})
 	revoked := w.login("romeo", "lost-phone")["access_token"].(string)
@@ -134,7 +135,8 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// TestBodies tries every route that takes a body with everything that a body can have wrong: type, size, coding, JSON, and every field.
+// TestBodies tries every route that takes a body with everything that a body can have wrong: type, size, coding, JSON,
+// and every field.
 func TestBodies(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet", "nurse"})
 	doc, all := w.document()
@@ -207,7 +209,8 @@ func wrongFor(schema map[string]any) []any {
 	return wrong
 }
 
-// TestParameters tries every parameter of every query with values of wrong types and sizes, and parameters that there are not.
+// TestParameters tries every parameter of every query with values of wrong types and sizes, and parameters that there
+// are not.
 func TestParameters(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet", "nurse"})
 	_, all := w.document()
@@ -249,7 +252,8 @@ func TestParameters(t *testing.T) {
 	}
 }
 
-// TestMethods tries every path of the document with methods that it does not have: the answer says which it has, and is no other route's.
+// TestMethods tries every path of the document with methods that it does not have: the answer says which it has, and is
+// no other route's.
 func TestMethods(t *testing.T) {
 	w := open(t, []string{"nurse"})
 	_, all := w.document()

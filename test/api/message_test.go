@@ -6,7 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMessages: a message is answered for when it is durable, found under its id and number by both, and in nobody else's view.
+// TestMessages: a message is answered for when it is durable, found under its id and number by both, and in nobody
+// else's view.
 func TestMessages(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet", "nurse"})
 	sent := w.say("romeo", "juliet", "m1", "It is my lady.")

@@ -27,7 +27,8 @@ func (w *fixture) stream(name string) (c *client.Client, messages chan client.Me
 	return c, messages, states
 }
 
-// TestStreams: who is connected is seen and can be kicked, and what the API says arrives; administration is for the API alone.
+// TestStreams: who is connected is seen and can be kicked, and what the API says arrives; administration is for the API
+// alone.
 func TestStreams(t *testing.T) {
 	w := open(t, []string{"juliet", "nurse"})
 	juliet, messages, states := w.stream("juliet")

@@ -62,8 +62,9 @@ func (w *writer) write(ctx context.Context, stop <-chan struct{}, count *atomic.
 	}
 }
 
-// TestKillUnderClients ends the process with SIGKILL, again and again, while apps on the compact stream and programs on the HTTP API write. They come back by
-// themselves and send again what was not answered: each message is stored once, in order, as its sender was told, and their recipients, who come back too, are handed each once.
+// TestKillUnderClients ends the process with SIGKILL, again and again, while apps on the compact stream and programs on
+// the HTTP API write. They come back by themselves and send again what was not answered: each message is stored once,
+// in order, as its sender was told, and their recipients, who come back too, are handed each once.
 func TestKillUnderClients(t *testing.T) {
 	const each = 4
 	rounds := scaled(t, 8)

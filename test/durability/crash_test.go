@@ -78,7 +78,8 @@ func strace(t *testing.T, file, fault string) []string {
 	}
 }
 
-// TestKillAtFlush ends the process exactly when one of its threads is about to flush for the n-th time, be it while the node starts.
+// TestKillAtFlush kills the process when one of its threads is about to flush for the n-th time, possibly during the
+// start.
 func TestKillAtFlush(t *testing.T) {
 	l := newServerLoad(t)
 	l.burst = 1 // many flushes for few messages
@@ -104,8 +105,8 @@ func TestKillAtFlush(t *testing.T) {
 	t.Logf("%d kills at flushes, %d messages acknowledged, none lost", killed, acked)
 }
 
-// TestFailedFlush makes a flush fail, be it while the node starts: from then on nothing may be acknowledged, and the node must exit with
-// an error. What the kernel made of the failed flush is not known, so the next start goes by what is on disk.
+// TestFailedFlush makes a flush fail, possibly during the start: from then on nothing may be acknowledged, and the node
+// must exit with an error. It is unknown what the kernel wrote, so the next start goes by what is on disk.
 func TestFailedFlush(t *testing.T) {
 	l := newServerLoad(t)
 	l.burst = 1 // many flushes for few messages
@@ -146,7 +147,7 @@ func injected(t *testing.T, file string) time.Time {
 	return time.Time{}
 }
 
-// TestCheckFindsEarlyAcknowledgement: a node that acknowledges before it commits must be found out.
+// TestCheckFindsEarlyAcknowledgement: the checks find the losses of a node that acknowledges before it commits.
 func TestCheckFindsEarlyAcknowledgement(t *testing.T) {
 	l := newServerLoad(t)
 	honest, planted := l.server.bin, binary(t, "faultinject_early_ack")

@@ -18,7 +18,7 @@ import (
 type inbox struct {
 	// streams holds what came on each stream. A resumed stream goes on.
 	streams []received
-	// crashes is how often the node has ended without a word. What came before may come again after it.
+	// crashes is how often the node has crashed. What came before a crash may come again after it.
 	crashes int
 }
 
@@ -100,7 +100,8 @@ type recipient struct {
 	load  *load
 	pair  *pair
 	inbox inbox
-	// managed: the recipient acknowledges what it receives (XEP-0198). Otherwise what was written to the socket counts as received.
+	// managed: the recipient acknowledges what it receives (XEP-0198). Otherwise what was written to the socket counts
+	// as received.
 	managed bool
 	// stream names the stream to resume; handled is how many stanzas of it were received.
 	stream  string
@@ -116,7 +117,7 @@ func (r *recipient) take(n *script.Element) string {
 	return r.inbox.take(n)
 }
 
-// crash ends the node without a word.
+// crash kills the node.
 func crash(t *testing.T, p *process, people []*recipient) {
 	t.Helper()
 	p.kill()

@@ -22,7 +22,7 @@ func collect(judge func(bad func(format string, args ...any))) string {
 	return strings.Join(all, "; ")
 }
 
-// TestHistoryIsJudged: what the crash tests look for is found when it is there.
+// TestHistoryIsJudged: judge finds every kind of error that the crash tests look for.
 func TestHistoryIsJudged(t *testing.T) {
 	sent := []string{"2.1", "2.2", "2.3", "4.1", "4.2"}
 	for name, c := range map[string]struct {

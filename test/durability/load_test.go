@@ -38,7 +38,8 @@ type pair struct {
 	number int
 	// online: the recipient is there during the load.
 	online bool
-	// again: the sender gives each message an origin-id, asks for confirmations, and after a crash sends again what was not acknowledged.
+	// again: the sender gives each message an origin-id, asks for confirmations, and after a crash sends again what was
+	// not acknowledged.
 	again bool
 
 	sent  []string // bodies, in order; each is "round.number"
@@ -94,7 +95,8 @@ func (l *load) round(ctx context.Context, number, stop int, enough func()) {
 	once.Do(enough)
 }
 
-// after returns a function that waits for a random moment and then does f, so that the end comes not always right after an answer.
+// after returns a function that waits for a random moment and then does f, so that the end comes not always right after
+// an answer.
 func after(most time.Duration, f func()) func() {
 	return func() {
 		<-time.After(rand.N(most))
@@ -118,7 +120,7 @@ func (l *load) listen(a *script.Client) {
 	}
 }
 
-// heard notes the last words of the server.
+// heard notes a stream error that tells that the server stops.
 func (l *load) heard(n *script.Element) {
 	if n.Name.Space == nsStreams && n.Name.Local == "error" && n.Child("urn:ietf:params:xml:ns:xmpp-streams", "system-shutdown") != nil {
 		l.told.Add(1)
@@ -183,7 +185,8 @@ func enable(a *script.Client) *script.Element {
 	return n
 }
 
-// step writes as much as the window lets through and takes one answer. It returns an error when the connection has ended.
+// step writes as much as the window lets through and takes one answer. It returns an error when the connection has
+// ended.
 func (s *sending) step() error {
 	for len(s.stream)-s.acked <= (window-1)*s.load.burst {
 		if s.write(s.load.burst) != nil {

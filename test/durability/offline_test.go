@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestKillOffline ends the process while all recipients are away, and again while what waited is brought to them. They log in as clients
-// that know nothing of archives: whatever was acknowledged comes to them by itself, in order. It comes again only
-// after a crash, and then under the same stanza-id.
+// TestKillOffline ends the process while all recipients are away, and again while what waited is brought to them. They
+// log in as clients that know nothing of archives: whatever was acknowledged comes to them by itself, in order. It
+// comes again only after a crash, and then under the same stanza-id.
 func TestKillOffline(t *testing.T) {
 	l := newServerLoad(t)
 	for _, p := range l.pairs {

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// diskMiB is the size of the disk whose plug is pulled.
+// diskMiB is the size of the disk.
 const diskMiB = 192
 
 // disks is the program of the disk, under the key "".
@@ -38,7 +38,7 @@ func powerloss(t *testing.T) string {
 	return path
 }
 
-// requirePower fails a test that cannot pull a plug here. It does not skip it: what was not tried is not known to hold.
+// requirePower fails a test when the power cannot be cut on this machine. The test is not skipped.
 func requirePower(t *testing.T) {
 	t.Helper()
 	const remedy = "pulling the plug needs a disk of its own: run this test as root on Linux with /dev/fuse and loop devices. " +
@@ -51,8 +51,8 @@ func requirePower(t *testing.T) {
 	}
 }
 
-// disk is a mounted file system on a disk that forgets. It is mounted where only its own processes see it, in a mount namespace
-// that vanishes with the last of them: whatever ends this test, no mount is left behind.
+// disk is a mounted file system on a disk that loses what was not flushed. It is mounted where only its own processes
+// see it, in a mount namespace that vanishes with the last of them: whatever ends this test, no mount is left behind.
 type disk struct {
 	t           *testing.T
 	cmd         *exec.Cmd
@@ -62,8 +62,8 @@ type disk struct {
 	after       string
 }
 
-// newDisk makes a disk, formatted, or with the content of an image that an earlier cut left behind. torn says that at the next cut
-// a random part of what was not flushed is written all the same.
+// newDisk makes a disk, formatted, or with the content of an image that an earlier cut left behind. torn says that at
+// the next cut a random part of what was not flushed is written all the same.
 func newDisk(t *testing.T, image string, torn bool) *disk {
 	t.Helper()
 	base := t.TempDir()
@@ -115,7 +115,7 @@ func (d *disk) run(command ...string) {
 	require.NoError(d.t, err, "%s: %s", command, out)
 }
 
-// cut pulls the plug. Everything later fails.
+// cut cuts the power: every access to the disk fails from now on.
 func (d *disk) cut() { d.cmd.Process.Signal(syscall.SIGUSR1) }
 
 // remains waits for the image of what the machine finds when it comes back.
@@ -138,7 +138,8 @@ func serverOn(d *disk, durability string) *server {
 	return s
 }
 
-// cutRounds pulls the plug so many times, each time on what the last cut left, and returns what was acknowledged and what is wrong.
+// cutRounds cuts the power so many times, each time on what the last cut left, and returns how many messages were
+// acknowledged, and what is wrong.
 func cutRounds(t *testing.T, rounds, load int, durability string, torn bool) (acked int64, violations []string) {
 	t.Helper()
 	requirePower(t)
@@ -182,7 +183,7 @@ func TestPowerLoss(t *testing.T) {
 	}
 }
 
-// TestCheckFindsMissingFlush: a node that does not flush before it acknowledges must be found out.
+// TestCheckFindsMissingFlush: the checks find the losses of a node that does not flush before it acknowledges.
 func TestCheckFindsMissingFlush(t *testing.T) {
 	acked, violations := cutRounds(t, 5, 800, "relaxed", false)
 	require.NotEmpty(t, violations, "five power cuts without flushing, and no loss was found")

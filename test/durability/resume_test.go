@@ -14,9 +14,9 @@ import (
 	"github.com/posthouse-im/posthouse/test/script"
 )
 
-// TestKillWhileResuming ends the process while both sides of every conversation lose their connections and resume their streams all
-// the time. Until then resumption is exact: the sender learns what was handled and sends the rest, the recipient gets
-// everything once. After it no stream can be resumed, and still nothing is lost.
+// TestKillWhileResuming ends the process while both sides of every conversation lose their connections and resume their
+// streams all the time. Until then resumption is exact: the sender learns what was handled and sends the rest, the
+// recipient gets everything once. After it no stream can be resumed, and still nothing is lost.
 func TestKillWhileResuming(t *testing.T) {
 	l := newServerLoad(t)
 	l.burst = 4

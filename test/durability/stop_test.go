@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestStopUnderLoad ends nodes with SIGTERM under load: what was acknowledged is there, every client is told, and the node
-// says that all went well, in time.
+// TestStopUnderLoad ends nodes with SIGTERM under load: what was acknowledged is there, every client is told, and the
+// node says that all went well, in time.
 func TestStopUnderLoad(t *testing.T) {
 	l := newServerLoad(t)
 	acked := int64(0)

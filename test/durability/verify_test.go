@@ -11,8 +11,8 @@ import (
 	"github.com/posthouse-im/posthouse/test/script"
 )
 
-// verify compares both parties' histories with what was sent and acknowledged, on a running node, and returns what is wrong.
-// Of the histories it reads what came after the last time, or all of it.
+// verify compares both parties' histories with what was sent and acknowledged, on a running node, and returns what is
+// wrong. Of the histories it reads what came after the last time, or all of it.
 func (l *load) verify(ctx context.Context, round int, whole bool) (violations []string, err error) {
 	type result struct {
 		violations []string

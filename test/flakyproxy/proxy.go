@@ -71,7 +71,8 @@ func (p *Proxy) Breaks() int {
 	return p.breaks
 }
 
-// Down resets all connections. New ones are accepted, but nothing is relayed before Up. It may be called again after Up.
+// Down resets all connections. New ones are accepted, but nothing is relayed before Up. It may be called again after
+// Up.
 func (p *Proxy) Down() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

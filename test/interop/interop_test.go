@@ -47,8 +47,8 @@ func connectSlix(t *testing.T, p *person, address, jid string) {
 	p.tells("managed")
 }
 
-// connectJS connects a person on xmpp.js over WebSocket, or by whatever the service's address says, and returns the address that it got: the
-// login is that of XEP-0388 and XEP-0386.
+// connectJS connects a person on xmpp.js over WebSocket, or by whatever the service's address says, and returns the
+// address that it got: the login is that of XEP-0388 and XEP-0386.
 func connectJS(t *testing.T, p *person, service, jid string) (address string) {
 	t.Helper()
 	p.do("connect", "jid", jid, "password", password, "service", service)
@@ -65,7 +65,8 @@ func connectJS(t *testing.T, p *person, service, jid string) (address string) {
 
 func webSocket(address string) string { return "ws://" + address + "/xmpp-websocket" }
 
-// TestConversation: two people on different clients and transports talk, see each other's presence, and find it all in their history later.
+// TestConversation: two people on different clients and transports talk, see each other's presence, and find it all in
+// their history later.
 func TestConversation(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo", "juliet")

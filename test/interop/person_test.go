@@ -14,7 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience bounds every wait for a client, less than what the package is given as a whole. Interpreters start slowly on a busy machine.
+// patience bounds every wait for a client, less than what the package is given as a whole. Interpreters start slowly on
+// a busy machine.
 const patience = 30 * time.Second
 
 // event is one thing that a client tells.
@@ -89,8 +90,8 @@ func (p *person) do(what string, fields ...any) {
 	require.NoError(p.t, err)
 }
 
-// tells waits until the client tells of an event with the given fields, and returns it. Other events are kept, but a problem
-// fails the test at once.
+// tells waits until the client tells of an event with the given fields, and returns it. Other events are kept, but a
+// problem fails the test at once.
 func (p *person) tells(kind string, fields ...any) event {
 	p.t.Helper()
 	matches := func(e event) bool {

@@ -19,7 +19,8 @@ import (
 )
 
 // terminal is a person at profanity, a client for terminals: commands are typed, and what happens is read from its log,
-// which holds all that it sends and receives. script(1) gives it the terminal. One goroutine reads the log; it ends with the client.
+// which holds all that it sends and receives. script(1) gives it the terminal. One goroutine reads the log; it ends
+// with the client.
 type terminal struct {
 	t     *testing.T
 	name  string
@@ -134,8 +135,8 @@ next:
 	return n
 }
 
-// TestProfanity: all of it over direct TLS: SCRAM, presence, messages both ways, a stream that is resumed, and a second device that
-// gets carbons and fetches history.
+// TestProfanity: all of it over direct TLS: SCRAM, presence, messages both ways, a stream that is resumed, and a second
+// device that gets carbons and fetches history.
 func TestProfanity(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "nurse", "juliet")

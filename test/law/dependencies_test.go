@@ -13,7 +13,8 @@ import (
 
 var required = regexp.MustCompile(`(?m)^\s*(?:require )?([a-z0-9.]+\.[a-z]+/\S+) v\S+( // indirect)?$`)
 
-// undescribed compares the modules that a go.mod requires directly with a table, and returns what is in one and not in the other.
+// undescribed compares the modules that a go.mod requires directly with a table, and returns what is in one and not in
+// the other.
 func undescribed(mod, table string) (missing, gone []string) {
 	direct := make(map[string]bool)
 	all := make(map[string]bool)

@@ -1,5 +1,6 @@
-// Package law_test keeps the rules of the tree: who may import whom, what every package must have, and what none may do.
-// It reads source and runs nothing. Each rule is a function over a small description of the source, and is shown to bite by a table of its own.
+// Package law_test keeps the rules of the tree: who may import whom, what every package must have, and what none may
+// do. It reads source and runs nothing. Each rule is a function over a small description of the source, and is shown to
+// bite by a table of its own.
 package law_test
 
 import (

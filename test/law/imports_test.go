@@ -57,7 +57,8 @@ var laws = []law{
 	{folder: "test/...", may: []string{"..."}},
 }
 
-// testsMay is what tests may import beside what their package may: the suites and fakes that exist for them, and real stores.
+// testsMay is what tests may import beside what their package may: the suites and fakes that exist for them, and real
+// stores.
 var testsMay = []string{"wire/...", "store/...", "domain/router", "domain/session", "domain/auth", "test/script"}
 
 func join(lists ...[]string) (all []string) {

@@ -14,8 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Pages that name code rot unless something reads them. In these, whatever stands in backticks in the form of package.Name or
-// package.Type.Name is looked up in the source, and whatever looks like a path of a Go file must be one.
+// Pages that name code rot unless something reads them. In these, whatever stands in backticks in the form of
+// package.Name or package.Type.Name is looked up in the source, and whatever looks like a path of a Go file must be
+// one.
 var pages = []string{"docs/one-message.md", "docs/delivery.md", "ARCHITECTURE.md"}
 
 var (

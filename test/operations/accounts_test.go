@@ -52,7 +52,8 @@ func refused(t *testing.T, at script.Endpoints, name, password string) {
 	require.ErrorContains(t, err, "failure")
 }
 
-// TestChangesFromOutside: who changes a password, disables or deletes an account at the command line ends its sessions, and those of nobody else.
+// TestChangesFromOutside: who changes a password, disables or deletes an account at the command line ends its sessions,
+// and those of nobody else.
 func TestChangesFromOutside(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(ctx context.Context, p *node.Accounts) error
@@ -128,8 +129,8 @@ func say(t *testing.T, a *script.Client, to, text string) {
 	require.NoError(t, err)
 }
 
-// TestDeletedAndRecreated: A57. The name of a deleted account stays taken for a year. Whoever gets it after that is somebody else: no
-// history, no contacts, none of the messages that waited.
+// TestDeletedAndRecreated: A57. The name of a deleted account stays taken for a year. Whoever gets it after that is
+// somebody else: no history, no contacts, none of the messages that waited.
 func TestDeletedAndRecreated(t *testing.T) {
 	server := nodetest.New(t, "auth.directory.unknown_ttl=1ms")
 	require.NoError(t, server.AddUser("romeo", secret))

@@ -13,8 +13,8 @@ import (
 	"github.com/posthouse-im/posthouse/test/script"
 )
 
-// TestBackup: what docs/operations.md says of backups. A copy of a stopped node's folder is a node of its own, with everything in it; and
-// stanza-ids, by which clients know their place in the history, are the same.
+// TestBackup: what docs/operations.md says of backups. A copy of a stopped node's folder is a node of its own, with
+// everything in it; and stanza-ids, by which clients know their place in the history, are the same.
 func TestBackup(t *testing.T) {
 	original, restored := filepath.Join(t.TempDir(), "original"), filepath.Join(t.TempDir(), "restored")
 	var before *script.Element

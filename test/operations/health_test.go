@@ -50,7 +50,8 @@ func device(t *testing.T, at script.Endpoints, how script.Transport, name, passw
 	return a
 }
 
-// TestFullDisk: with less space than the reserve, the node says so, refuses what it would have to store, and passes on the rest.
+// TestFullDisk: with less space than the reserve, the node says so, refuses what it would have to store, and passes on
+// the rest.
 func TestFullDisk(t *testing.T) {
 	server := nodetest.New(t, "messages.reserve_bytes=4611686018427387904")
 	require.NoError(t, server.AddUser("romeo", "wherefore-art-thou"))

@@ -84,7 +84,8 @@ func registered(t *testing.T) (rows []string) {
 	return rows
 }
 
-// TestMetricsReference: the table in docs/operations.md is what a node registers, and everything that it shows is there.
+// TestMetricsReference: the table in docs/operations.md is what a node registers, and everything that it shows is
+// there.
 func TestMetricsReference(t *testing.T) {
 	table := "\n| metric | labels | says |\n|---|---|---|\n" + strings.Join(registered(t), "") + "\n"
 	page, err := os.ReadFile(metricsPage)

@@ -44,7 +44,8 @@ func refusedSoon(t *testing.T, at script.Endpoints, path, bearer string) {
 	require.Eventually(t, func() bool { return status(t, at, path, bearer) == http.StatusUnauthorized }, soon, 50*time.Millisecond, "it is still good")
 }
 
-// TestTokensEndFromOutside (P20): what the command line issues is good in a node that runs, and whatever ends it takes effect there within seconds.
+// TestTokensEndFromOutside (P20): what the command line issues is good in a node that runs, and whatever ends it takes
+// effect there within seconds.
 func TestTokensEndFromOutside(t *testing.T) {
 	for name, end := range map[string]func(ctx context.Context, p *node.Accounts) error{
 		"passwd":  func(ctx context.Context, p *node.Accounts) error { return p.SetPassword(ctx, "romeo", other) },
@@ -94,7 +95,8 @@ func TestKeysEndFromOutside(t *testing.T) {
 	refusedSoon(t, server.Endpoints(), path, key)
 }
 
-// TestSignedOutByAnotherDevice: the token that one device got on its stream is dead at once when another signs it out, and so is its stream.
+// TestSignedOutByAnotherDevice: the token that one device got on its stream is dead at once when another signs it out,
+// and so is its stream.
 func TestSignedOutByAnotherDevice(t *testing.T) {
 	server := nodetest.New(t, patient...)
 	require.NoError(t, server.AddUser("romeo", secret))

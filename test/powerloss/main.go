@@ -1,17 +1,18 @@
-// Command powerloss is a disk that forgets what was not flushed: a FUSE file, to be used as a block device, whose
+// Command powerloss is a disk that loses what was not flushed: a FUSE file, to be used as a block device, whose
 // unflushed writes vanish when the process gets SIGUSR1, as they would at a power cut.
 //
 //	powerloss [-image FILE] [-seed NUMBER] MOUNTPOINT AFTER SIZE_MIB
 //
-// MOUNTPOINT/disk.img is the disk, empty or with the content of an image. At SIGUSR1 every later access fails, and AFTER
-// receives what a machine finds when it comes back. With a seed, a random subset of the unflushed blocks survives:
-// disks write in any order. The process prints "ready" when the disk can be used and "cut" when AFTER is written. It ends
-// with SIGTERM and with its standard input, so that it does not outlive whoever holds the other end.
+// MOUNTPOINT/disk.img is the disk, empty or with the content of an image. At SIGUSR1 every later access fails, and
+// AFTER receives what a machine finds when it comes back. With a seed, a random subset of the unflushed blocks
+// survives: disks write in any order. The process prints "ready" when the disk can be used and "cut" when AFTER is
+// written. It ends with SIGTERM and with its standard input, so that it does not outlive whoever holds the other end.
 // It needs root and /dev/fuse.
 //
-// It is two processes, for those who run it in a mount namespace of its own, so that what is mounted there vanishes with it. The end of
-// the last process in a namespace unmounts what is mounted in it, and a process that dies stops serving a disk only after that: if it
-// were the last, it would wait for itself for ever. So a second process serves the disk, and the first ends after it.
+// It is two processes, for those who run it in a mount namespace of its own, so that what is mounted there vanishes
+// with it. The end of the last process in a namespace unmounts what is mounted in it, and a process that dies stops
+// serving a disk only after that: if it were the last, it would wait for itself for ever. So a second process serves
+// the disk, and the first ends after it.
 package main
 
 import (

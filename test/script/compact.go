@@ -26,8 +26,8 @@ const (
 	Ping = "<ping xmlns='" + nsFrames + "'/>"
 )
 
-// compact speaks docs/protocol/compact.md with the types that were generated from the schema, and with the tables of that page. Nothing of
-// the server's own codec is in it.
+// compact speaks docs/protocol/compact.md with the types that were generated from the schema, and with the tables of
+// that page. Nothing of the server's own codec is in it.
 type compact struct {
 	conn  net.Conn
 	words *dictionary
@@ -191,8 +191,8 @@ func (d *dictionary) failure(e *pb.StreamError) (*Element, error) {
 	return n, nil
 }
 
-// value is how XMPP writes a value of an enumeration: TYPE_UNSUBSCRIBED is unsubscribed, STREAM_CONDITION_BAD_FORMAT bad-format.
-// It is "" for the value 0, and for one that there is not.
+// value is how XMPP writes a value of an enumeration: TYPE_UNSUBSCRIBED is unsubscribed, STREAM_CONDITION_BAD_FORMAT
+// bad-format. It is "" for the value 0, and for one that there is not.
 func value(e protoreflect.Enum) string {
 	v := e.Descriptor().Values().ByNumber(e.Number())
 	if v == nil || e.Number() == 0 {

@@ -103,7 +103,8 @@ func (d *dictionary) stanza(local string, p *pb.Stanza) (*Element, error) {
 // own is an address of the account, with a resource unless that is empty.
 func own(account, resource string) string { return strings.TrimSuffix(account+"/"+resource, "/") }
 
-// anyStanza is the element of a stanza, also of one that is forwarded. account is whose it is: the bare form of the outermost one's to.
+// anyStanza is the element of a stanza, also of one that is forwarded. account is whose it is: the bare form of the
+// outermost one's to.
 func (d *dictionary) anyStanza(local string, p *pb.Stanza, account, to, from string) (*Element, error) {
 	n := element(nsClient, local)
 	n.maySet("to", to)

@@ -1,6 +1,6 @@
 // Package script runs tests of a whole server that are written as text: scripts in which clients connect, send and
-// receive (see Script). It has a small XMPP client of its own, built on encoding/xml and on none of the server's code, so
-// that what the server writes is checked independently of how the server would read it.
+// receive (see Script). It has a small XMPP client of its own, built on encoding/xml and on none of the server's code,
+// so that what the server writes is checked independently of how the server would read it.
 //
 // Each client has one goroutine that reads; it ends when the client leaves or the script has ended.
 package script
@@ -161,7 +161,8 @@ func (n *Element) write(b *strings.Builder, indent, space string) {
 var placeholder = regexp.MustCompile(`\{([a-z][a-z0-9-]*)\}`)
 
 // match compares what was received with what the script expects. Values may hold placeholders: {any} matches anything,
-// any other {name} is bound on first use. A child <etc/> allows further children; an attribute value {absent} must not be there.
+// any other {name} is bound on first use. A child <etc/> allows further children; an attribute value {absent} must not
+// be there.
 func match(want, got *Element, bound map[string]string) error {
 	if want.Name != got.Name {
 		return fmt.Errorf("expected <%s xmlns='%s'>, got <%s xmlns='%s'>", want.Name.Local, want.Name.Space, got.Name.Local, got.Name.Space)

@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// Break closes the connection without closing the stream, and returns what had come in and was not taken by Next. Handled does not
-// change after it.
+// Break closes the connection without closing the stream, and returns what had come in and was not taken by Next.
+// Handled does not change after it.
 func (c *Client) Break() (rest []*Element) {
 	c.conn.Close()
 	for n := range c.inbox {
@@ -15,8 +15,9 @@ func (c *Client) Break() (rest []*Element) {
 	return rest
 }
 
-// Resume asks for a stream that this person had before (XEP-0198 §5), of which handled stanzas were received. It is called in place of Bind.
-// It returns how many the server has handled. ok is false when there is nothing to resume: a resource can then be bound.
+// Resume asks for a stream that this person had before (XEP-0198 §5), of which handled stanzas were received. It is
+// called in place of Bind. It returns how many the server has handled. ok is false when there is nothing to resume: a
+// resource can then be bound.
 func (c *Client) Resume(stream string, handled uint32) (h uint32, ok bool, err error) {
 	c.carried.Store(handled)
 	if err := c.Write(fmt.Sprintf("<resume xmlns='%s' previd='%s' h='%d'/>", nsSM, stream, handled)); err != nil {

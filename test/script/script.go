@@ -193,8 +193,8 @@ func (r *run) connect(ctx context.Context, who, how string) error {
 	return fmt.Errorf("connects how? %q", how)
 }
 
-// send fills placeholders in and sends, all at once where the transport is a stream of bytes, and element by element, each
-// with its namespace, where it is one of messages.
+// send fills placeholders in and sends, all at once where the transport is a stream of bytes, and element by element,
+// each with its namespace, where it is one of messages.
 func (r *run) send(c *Client, body string) error {
 	for name, value := range r.bound {
 		body = strings.ReplaceAll(body, "{"+name+"}", value)

@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestAccountOnStreamAndAPI: what is changed on the stream is seen in the API, and the other way round. The stream issues
-// the tokens for the API, and signing the device out ends both.
+// TestAccountOnStreamAndAPI: what is changed on the stream is seen in the API, and the other way round. The stream
+// issues the tokens for the API, and signing the device out ends both.
 func TestAccountOnStreamAndAPI(t *testing.T) {
 	t.Parallel()
 	node := open(t, "romeo", "juliet")

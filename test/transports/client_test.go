@@ -148,7 +148,8 @@ func TestClientTransports(t *testing.T) {
 	}
 }
 
-// TestClientRefusals: a wrong password, an unknown recipient and a request that is not understood come back as what they are.
+// TestClientRefusals: a wrong password, an unknown recipient and a request that is not understood come back as what
+// they are.
 func TestClientRefusals(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo")
@@ -161,7 +162,8 @@ func TestClientRefusals(t *testing.T) {
 	require.ErrorContains(t, err, "service-unavailable")
 }
 
-// TestClientToken: a device logs in with its password once, and with tokens from then on; one that is refused is given up for the password, or ends the client.
+// TestClientToken: a device logs in with its password once, and with tokens from then on; one that is refused is given
+// up for the password, or ends the client.
 func TestClientToken(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo", "juliet")

@@ -18,7 +18,8 @@ type said struct {
 	receipt client.Receipt
 }
 
-// requireHistory compares the archive of an app with what was said: nothing lost, nothing doubled, the same identities and numbers.
+// requireHistory compares the archive of an app with what was said: nothing lost, nothing doubled, the same identities
+// and numbers.
 func requireHistory(t *testing.T, a *app, with jid.JID, all []said) {
 	t.Helper()
 	after := ""
@@ -48,8 +49,8 @@ func requireSame(t *testing.T, s said, m client.Message) {
 	require.True(t, s.receipt.Time.Equal(m.Time) || !m.Fetched)
 }
 
-// TestCutBetweenAcceptanceAndAnswer breaks the connections of both sides at any byte that the server says, over and over, while one writes to the
-// other: each message is stored and seen once, in order, as its sender was told.
+// TestCutBetweenAcceptanceAndAnswer breaks the connections of both sides at any byte that the server says, over and
+// over, while one writes to the other: each message is stored and seen once, in order, as its sender was told.
 func TestCutBetweenAcceptanceAndAnswer(t *testing.T) {
 	t.Parallel()
 	for name, forget := range map[string]bool{"resumed": false, "new session": true} {
@@ -137,7 +138,8 @@ func TestInboxOverflows(t *testing.T) {
 	require.Positive(t, j.Stats().Refetched)
 }
 
-// TestCutHTTP breaks the connections of a program that sends by HTTP, at any byte of the answers: each message is stored once, as its sender was told.
+// TestCutHTTP breaks the connections of a program that sends by HTTP, at any byte of the answers: each message is
+// stored once, as its sender was told.
 func TestCutHTTP(t *testing.T) {
 	t.Parallel()
 	node := open(t, "romeo", "juliet")
@@ -167,8 +169,8 @@ func TestCutHTTP(t *testing.T) {
 	require.Empty(t, j.messages, "something came twice")
 }
 
-// TestAway: a client that was away for 10,000 messages, in several conversations, is given all of them, in order, before anything new; and whoever syncs from
-// a cursor, on the stream or by HTTP, is told of each of them once.
+// TestAway: a client that was away for 10,000 messages, in several conversations, is given all of them, in order,
+// before anything new; and whoever syncs from a cursor, on the stream or by HTTP, is told of each of them once.
 func TestAway(t *testing.T) {
 	t.Parallel()
 	const people, each = 4, 2500

@@ -16,7 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// slix is somebody on slixmpp, test/clients/slixmpp_client.py, which is told what to do line by line. One goroutine reads what it tells; it ends with the test.
+// slix is somebody on slixmpp, test/clients/slixmpp_client.py, which is told what to do line by line. One goroutine
+// reads what it tells; it ends with the test.
 type slix struct {
 	t      *testing.T
 	name   string

@@ -43,7 +43,8 @@ func open(t *testing.T, people ...string) *nodetest.Node {
 type transport interface {
 	// say sends a message and returns what the sender was told, with number 0 when it is not told the number.
 	say(to jid.JID, id string, what content.Content, original entry) entry
-	// hears waits for the next message of the conversation, whoever sent it. own tells that it was sent over this connection.
+	// hears waits for the next message of the conversation, whoever sent it. own tells that it was sent over this
+	// connection.
 	hears(own bool) entry
 	name() string
 }
@@ -170,9 +171,9 @@ func (d *httpTransport) hears(bool) entry {
 	return apiEntry(m)
 }
 
-// TestThreeTransports: two accounts, each connected over all three transports at once, send a message of every kind over each
-// of them. All connections of both see the same id, stanza-id, number, kind, target and text, in the same order, and so do
-// their histories in the end.
+// TestThreeTransports: two accounts, each connected over all three transports at once, send a message of every kind
+// over each of them. All connections of both see the same id, stanza-id, number, kind, target and text, in the same
+// order, and so do their histories in the end.
 func TestThreeTransports(t *testing.T) {
 	t.Parallel()
 	node := open(t, "romeo", "juliet")
