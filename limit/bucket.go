@@ -68,6 +68,9 @@ func (b Bucket) Wait(r Rate, now time.Duration, tokens float64) time.Duration {
 // Full reports whether the bucket is as good as a new one.
 func (b Bucket) Full(now time.Duration) bool { return b.full <= now }
 
+// FullAt returns the moment from which it is full, if nothing is taken before.
+func (b Bucket) FullAt() time.Duration { return b.full }
+
 // after returns the moment from which the bucket would be full after tokens were taken.
 func (b Bucket) after(r Rate, now time.Duration, tokens float64) time.Duration {
 	return min(max(b.full, now)+r.Time(tokens), 2*longest)

@@ -32,6 +32,7 @@ func TestBucket(t *testing.T) {
 
 	require.Equal(t, 2*time.Second, b.Spend(r, now, 4), "four tokens of debt")
 	require.Equal(t, 2500*time.Millisecond, b.Take(r, now, 1))
+	require.Equal(t, now+3500*time.Millisecond, b.FullAt())
 	now += 2500*time.Millisecond - 1
 	require.Equal(t, time.Nanosecond, b.Take(r, now, 1))
 	require.Zero(t, b.Take(r, now+1, 1))

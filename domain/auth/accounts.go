@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
@@ -22,7 +23,9 @@ const (
 
 // AllowRegistration counts a registration from that address, if it has any left this hour. It is asked before Register by
 // whoever serves unauthenticated clients.
-func (a *Authenticator) AllowRegistration(remote netip.Addr) bool { return a.rates.take(remote) }
+func (a *Authenticator) AllowRegistration(remote netip.Addr) bool {
+	return a.registered.Take(limit.AddressOf(remote), 1) == 0
+}
 
 // Register makes an account for whoever asks (XEP-0077 §3.1). Names that are reserved, mix scripts or look like another account are refused;
 // Create does not mind them. The error is a Refusal or comes from the store.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/store"
 )
 
@@ -86,7 +87,7 @@ type Authenticator struct {
 	connections *Connections
 	hashing     gate
 	memo        *plainMemo
-	rates       *registrationRates
+	registered  *limit.Table[limit.Address]
 }
 
 // New returns an authenticator over a store of accounts. The error names a mechanism that does not exist.
@@ -125,7 +126,7 @@ func New(accounts store.Accounts, config Config) (*Authenticator, error) {
 		failures:    newFailures(config.Failures, clock),
 		connections: newConnections(config.Connections, clock),
 		hashing:     newGate(runtime.GOMAXPROCS(0), maxWaitingHashes),
-		rates:       newRegistrationRates(config.Failures, clock),
+		registered:  newRegistrationTable(config.Failures, config.Now),
 	}
 	if t := &config.Tokens; t.Devices != nil && len(t.Key) > 0 {
 		a.devices = newDevices(t.Devices, t.Cached, clock)

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/posthouse-im/posthouse/limit"
 )
 
 // ConnectionConfig bounds connections before anything is known of them. The zero value works; a negative number means without limit.
@@ -33,21 +35,21 @@ const (
 // An address is held while it has a connection open, and until its rate has recovered; every admission looks at a few
 // others and forgets those that have, so that the table follows the number of open connections.
 type Connections struct {
-	rate            rate
+	rate            limit.Rate
 	perAddress      int
 	unauthenticated int
 	clock           func() time.Duration
 	refused         func(ConnectionRefusal) // counts; may be nil
 
 	mu      sync.Mutex // guards what follows
-	hosts   map[address]*host
+	hosts   map[limit.Address]*host
 	open    int
 	strange int // open and not logged in
 }
 
 type host struct {
 	open int
-	tat  time.Duration
+	rate limit.Bucket
 }
 
 func newConnections(c ConnectionConfig, clock func() time.Duration) *Connections {
@@ -55,9 +57,9 @@ func newConnections(c ConnectionConfig, clock func() time.Duration) *Connections
 	orDefault(&c.Burst, 60)
 	orDefault(&c.PerAddress, 200)
 	orDefault(&c.Unauthenticated, 5000)
-	n := &Connections{perAddress: c.PerAddress, unauthenticated: c.Unauthenticated, clock: clock, hosts: make(map[address]*host)}
+	n := &Connections{perAddress: c.PerAddress, unauthenticated: c.Unauthenticated, clock: clock, hosts: make(map[limit.Address]*host)}
 	if c.Rate > 0 && c.Burst > 0 {
-		n.rate = rate{burst: c.Burst, period: time.Second / time.Duration(c.Rate)}
+		n.rate = limit.Per(float64(c.Rate), time.Second, float64(c.Burst))
 	}
 	return n
 }
@@ -70,14 +72,14 @@ func NewConnections(config ConnectionConfig, now func() time.Time) *Connections 
 // Admission is one connection's place. Release must be called once it is closed.
 type Admission struct {
 	owner         *Connections
-	address       address
+	address       limit.Address
 	authenticated bool // guarded by owner.mu
 	released      bool // guarded by owner.mu
 }
 
 // Admit asks for a place for a connection from that address. When ok is false, the connection should be closed without an answer.
 func (c *Connections) Admit(ip netip.Addr) (admission *Admission, ok bool) {
-	key, now := countedAs(ip), c.clock()
+	key, now := limit.AddressOf(ip), c.clock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sweep(now)
@@ -86,13 +88,14 @@ func (c *Connections) Admit(ip netip.Addr) (admission *Admission, ok bool) {
 		h = &host{}
 	}
 	refusal := ConnectionRefusal("")
-	tat, inRate := c.rate.take(h.tat, now)
+	after := h.rate
+	wait := after.Take(c.rate, now, 1)
 	switch {
 	case c.unauthenticated > 0 && c.strange >= c.unauthenticated:
 		refusal = ConnectionUnauthenticated
 	case c.perAddress > 0 && h.open >= c.perAddress:
 		refusal = ConnectionsOpen
-	case !inRate:
+	case wait > 0:
 		refusal = ConnectionRate
 	}
 	if refusal != "" {
@@ -101,7 +104,7 @@ func (c *Connections) Admit(ip netip.Addr) (admission *Admission, ok bool) {
 		}
 		return nil, false
 	}
-	h.tat = tat
+	h.rate = after
 	h.open++
 	c.hosts[key] = h
 	c.open++
@@ -113,7 +116,7 @@ func (c *Connections) Admit(ip netip.Addr) (admission *Admission, ok bool) {
 func (c *Connections) sweep(now time.Duration) {
 	seen := 0
 	for key, h := range c.hosts {
-		if h.open == 0 && h.tat <= now {
+		if h.open == 0 && h.rate.Full(now) {
 			delete(c.hosts, key)
 		}
 		if seen++; seen == 4 {
@@ -148,7 +151,7 @@ func (a *Admission) Release() {
 	}
 	h := c.hosts[a.address]
 	h.open--
-	if h.open == 0 && h.tat <= c.clock() {
+	if h.open == 0 && h.rate.Full(c.clock()) {
 		delete(c.hosts, a.address)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/posthouse-im/posthouse/limit"
 )
 
 // FailureConfig bounds failed logins and registrations. The zero value works; a negative number means without limit.
@@ -25,56 +27,7 @@ type FailureConfig struct {
 	Registrations int `yaml:"registrations" default:"20"`
 }
 
-// rate is a limit for the generic cell rate algorithm: burst events at once, one more every period. State is one point in time,
-// the theoretical arrival time, so that a key costs eight bytes.
-type rate struct {
-	burst  int // 0: no limit
-	period time.Duration
-}
-
-func perMinute(n int) rate { return per(n, time.Minute) }
-
-func per(n int, t time.Duration) rate {
-	if n <= 0 {
-		return rate{}
-	}
-	return rate{burst: n, period: t / time.Duration(n)}
-}
-
-// add counts one event and returns the new state, and whether there is no room for another one now.
-func (r rate) add(tat, now time.Duration) (next time.Duration, full bool) {
-	if r.burst == 0 {
-		return tat, false
-	}
-	next = max(tat, now) + r.period
-	return next, next > now+r.period*time.Duration(r.burst-1)
-}
-
-// take counts one event if there is room for it.
-func (r rate) take(tat, now time.Duration) (next time.Duration, ok bool) {
-	if r.burst == 0 {
-		return tat, true
-	}
-	if tat > now+r.period*time.Duration(r.burst-1) {
-		return tat, false
-	}
-	return max(tat, now) + r.period, true
-}
-
-// address is an IP address as it is counted: IPv6 by its /64, which is what one customer gets, and IPv4 in IPv6 as IPv4.
-type address [16]byte
-
-func countedAs(ip netip.Addr) address {
-	ip = ip.Unmap()
-	if !ip.IsValid() {
-		return address{}
-	}
-	a := address(ip.As16())
-	if ip.Is6() {
-		clear(a[8:])
-	}
-	return a
-}
+func perMinute(n int) limit.Rate { return limit.Per(float64(n), time.Minute, float64(n)) }
 
 // failures counts failed logins for each address with each name, and for each address. When either has used up its free ones, further
 // tries are refused unseen for a time that doubles with every failure after that.
@@ -87,9 +40,9 @@ func countedAs(ip netip.Addr) address {
 type failures struct {
 	seed       maphash.Seed
 	clock      func() time.Duration
-	perUser    rate
-	perAddress rate
-	knownUser  rate
+	perUser    limit.Rate
+	perAddress limit.Rate
+	knownUser  limit.Rate
 	maxDelay   time.Duration
 	knownFor   time.Duration
 	known      *cache[failureKey, struct{}]
@@ -104,13 +57,13 @@ type failureShard struct {
 
 // failureKey is an address with a name's hash, or with 0 for all names.
 type failureKey struct {
-	address address
+	address limit.Address
 	name    uint64
 }
 
 // failureEntry is the state of a key.
 type failureEntry struct {
-	tat     time.Duration // of the rate
+	free    limit.Bucket  // failures that cost nothing
 	until   time.Duration // refused before
 	strikes uint8         // failures since the free ones were used up
 }
@@ -137,7 +90,7 @@ func newFailures(c FailureConfig, clock func() time.Duration) *failures {
 
 // keys returns the key of an address with a name, and of the address.
 func (f *failures) keys(ip netip.Addr, name string) (pair, all failureKey) {
-	all.address = countedAs(ip)
+	all.address = limit.AddressOf(ip)
 	pair = failureKey{address: all.address, name: maphash.String(f.seed, name) | 1}
 	return pair, all
 }
@@ -173,15 +126,15 @@ func (f *failures) failed(ip netip.Addr, name string) (tripped bool) {
 	now := f.clock()
 	pair, all := f.keys(ip, name)
 	if _, known := f.known.get(pair, now); known {
-		return f.count(pair, f.knownUser, now, f.knownUser.period)
+		return f.count(pair, f.knownUser, now, f.knownUser.Time(1))
 	}
 	user := f.count(pair, f.perUser, now, f.maxDelay)
 	return f.count(all, f.perAddress, now, f.maxDelay) || user
 }
 
 // count adds a failure to a key. longest bounds the delay.
-func (f *failures) count(k failureKey, r rate, now, longest time.Duration) (full bool) {
-	if r.burst == 0 {
+func (f *failures) count(k failureKey, r limit.Rate, now, longest time.Duration) (full bool) {
+	if !r.Limited() {
 		return false
 	}
 	s := f.shard(k)
@@ -191,13 +144,13 @@ func (f *failures) count(k failureKey, r rate, now, longest time.Duration) (full
 	if !known && len(s.entries) >= f.limit {
 		s.evict(now)
 	}
-	if e.tat+forgiveAfter < now {
+	if e.free.Full(now - forgiveAfter) {
 		e.strikes = 0
 	}
 	// Once the free ones are used up, every failure costs a longer delay, until the key is forgiven.
-	if e.tat, full = r.add(e.tat, now); full || e.strikes > 0 {
-		full = true
-		e.until = now + min(r.period<<e.strikes, longest)
+	e.free.Spend(r, now, 1)
+	if full = e.strikes > 0 || e.free.Wait(r, now, 1) > 0; full {
+		e.until = now + min(r.Time(1)<<e.strikes, longest)
 		e.strikes = min(e.strikes+1, 20)
 	}
 	if s.entries == nil {
@@ -211,7 +164,7 @@ func (s *failureShard) evict(now time.Duration) {
 	var victim failureKey
 	soonest, seen := time.Duration(-1), 0
 	for k, e := range s.entries {
-		end := max(e.until, e.tat)
+		end := max(e.until, e.free.FullAt())
 		if soonest < 0 || end < soonest {
 			victim, soonest = k, end
 		}
@@ -234,41 +187,10 @@ func (f *failures) succeeded(ip netip.Addr, name string) {
 	delete(s.entries, pair)
 }
 
-// registrationRates bounds how many accounts an address may make.
-type registrationRates struct {
-	clock func() time.Duration
-	rate  rate
-	limit int
-
-	mu   sync.Mutex // guards tats
-	tats map[address]time.Duration
-}
-
-func newRegistrationRates(c FailureConfig, clock func() time.Duration) *registrationRates {
+// newRegistrationTable counts the accounts that addresses make.
+func newRegistrationTable(c FailureConfig, now func() time.Time) *limit.Table[limit.Address] {
 	orDefault(&c.Registrations, 20)
 	orDefault(&c.Entries, 65_536)
-	return &registrationRates{clock: clock, rate: per(c.Registrations, time.Hour), limit: c.Entries, tats: make(map[address]time.Duration)}
-}
-
-// take counts one registration if the address has one left. A full table makes room by forgetting any of a few that is due, else one of them.
-func (r *registrationRates) take(ip netip.Addr) bool {
-	now, key := r.clock(), countedAs(ip)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	tat, known := r.tats[key]
-	next, ok := r.rate.take(tat, now)
-	if !ok || r.rate.burst == 0 {
-		return ok
-	}
-	if !known && len(r.tats) >= r.limit {
-		seen := 0
-		for k, t := range r.tats {
-			if seen++; t <= now || seen == 8 {
-				delete(r.tats, k)
-				break
-			}
-		}
-	}
-	r.tats[key] = next
-	return true
+	rate := limit.Per(float64(c.Registrations), time.Hour, float64(c.Registrations))
+	return limit.NewTable[limit.Address](rate, c.Entries, now)
 }
