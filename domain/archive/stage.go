@@ -84,7 +84,7 @@ func (a *Archive) prepare(ctx context.Context, next *entry) error {
 	if m.OriginID = originID(s); m.OriginID != "" {
 		m.ContentHash = contentHash(s)
 	}
-	m.Stanza = xmlstream.Marshal(make([]byte, 0, textSize(s)), s)
+	m.Stanza = xmlstream.Marshal(make([]byte, 0, s.Size()), s)
 	next.stored = true
 	unread, refs := classifyRefs(s)
 	if unread && kind == archived {
@@ -125,28 +125,4 @@ func (a *Archive) addArchives(ctx context.Context, m *store.Append, s *stanza.St
 		}
 	}
 	return nil
-}
-
-// textSize guesses the length of a stanza as text, so that it is nearly always written in one piece.
-func textSize(s *stanza.Stanza) int {
-	n := 96 + len(s.ID) + len(s.Type) + len(s.From.String()) + len(s.To.String())
-	for i := range s.Payload {
-		n += elementSize(&s.Payload[i])
-	}
-	return n
-}
-
-func elementSize(e *stanza.Element) int {
-	n := 16 + 2*len(e.Local) + len(e.Space)
-	for i := range e.Attrs {
-		n += 6 + len(e.Attrs[i].Local) + len(e.Attrs[i].Value)
-	}
-	for i := range e.Nodes {
-		if child := e.Nodes[i].Element; child != nil {
-			n += elementSize(child)
-		} else {
-			n += len(e.Nodes[i].Text) + 8
-		}
-	}
-	return n
 }

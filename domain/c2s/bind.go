@@ -23,7 +23,7 @@ func (c *conn) bind(item *stream.Item) {
 		refuse(item.Malformed)
 		return
 	}
-	if s.ID == "" || len(s.Payload) != 1 || !s.To.IsZero() && s.To.String() != c.srv.config.Domain && s.To != c.neg.bare {
+	if s.CheckIQ() != nil || !s.To.IsZero() && s.To.String() != c.srv.config.Domain && s.To != c.neg.bare {
 		refuse(stanza.Refuse(stanza.BadRequest, ""))
 		return
 	}

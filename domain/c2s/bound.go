@@ -84,7 +84,7 @@ func (b *bound) own(s *session.Session) {
 // Send queues a packet. It never blocks. When the queue is full, the connection is cut off: a resumable session hibernates and
 // ends when even then more arrives; any other is told <resource-constraint/> and ends, and what it did not get is given back.
 func (b *bound) Send(p *stream.Packet) {
-	size := estimate(p.Stanza)
+	size := p.Stanza.Size()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.returned || b.state == closing && b.at != nil && b.over(burst) {

@@ -26,7 +26,7 @@ func (c *conn) stanza(ctx context.Context, item *stream.Item, now int64) {
 	}
 	refusal := item.Malformed
 	if refusal == nil && s.Kind == stanza.IQ {
-		refusal = checkIQ(s)
+		refusal = s.CheckIQ()
 	}
 	e := &router.Envelope{Stanza: s, Source: b.session, Done: b.done}
 	if !b.begin(ctx, c, e, now, s.Kind == stanza.Message) {
@@ -41,27 +41,6 @@ func (c *conn) stanza(ctx context.Context, item *stream.Item, now int64) {
 		return
 	}
 	b.finished(e)
-}
-
-// checkIQ applies RFC 6120 §8.2.3.
-func checkIQ(s *stanza.Stanza) *stanza.Error {
-	switch s.Type {
-	case stanza.TypeGet, stanza.TypeSet:
-		if len(s.Payload) != 1 {
-			return stanza.Refuse(stanza.BadRequest, "A request has exactly one child element.")
-		}
-	case stanza.TypeResult:
-		if len(s.Payload) > 1 {
-			return stanza.Refuse(stanza.BadRequest, "A result has at most one child element.")
-		}
-	case stanza.TypeError:
-	default:
-		return stanza.Refuse(stanza.BadRequest, "The type of an IQ is get, set, result or error.")
-	}
-	if s.ID == "" {
-		return stanza.Refuse(stanza.BadRequest, "An IQ needs an id.")
-	}
-	return nil
 }
 
 // refuse answers a stanza with an error, where an answer is allowed.

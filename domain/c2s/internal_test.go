@@ -100,12 +100,3 @@ func TestStreamIDs(t *testing.T) {
 		require.False(t, ok, bad)
 	}
 }
-
-// What a stanza is estimated at is near what it takes.
-func TestEstimate(t *testing.T) {
-	s := &stanza.Stanza{Kind: stanza.Message, ID: "x", Payload: []stanza.Element{
-		stanza.New(stanza.NSClient, "body").WithText(string(make([]byte, 1000))),
-		stanza.New("urn:example:x", "x", "a", "b").With(stanza.New("urn:example:x", "y").WithText("text")),
-	}}
-	require.InDelta(t, 1250, estimate(s), 150)
-}

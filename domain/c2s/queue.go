@@ -2,7 +2,6 @@ package c2s
 
 import (
 	"github.com/posthouse-im/posthouse/domain/router"
-	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
@@ -62,33 +61,5 @@ type ask struct {
 	count int
 }
 
-// What a tag and its brackets cost beside the names and values, and what a confirmation costs; see estimate.
-const (
-	tagCost          = 16
-	confirmationCost = 400
-)
-
-// estimate is about the number of bytes that s takes on the wire. It is cheap and never far below the truth
-// for what can be large: text.
-func estimate(s *stanza.Stanza) int {
-	n := 64 + len(s.ID) + len(s.From.String()) + len(s.To.String())
-	for i := range s.Payload {
-		n += estimateElement(&s.Payload[i])
-	}
-	return n
-}
-
-func estimateElement(e *stanza.Element) int {
-	n := tagCost + len(e.Local) + len(e.Space)
-	for i := range e.Attrs {
-		n += len(e.Attrs[i].Local) + len(e.Attrs[i].Value) + 4
-	}
-	for i := range e.Nodes {
-		if c := e.Nodes[i].Element; c != nil {
-			n += estimateElement(c)
-		} else {
-			n += len(e.Nodes[i].Text)
-		}
-	}
-	return n
-}
+// confirmationCost is what a confirmation takes, about.
+const confirmationCost = 400

@@ -18,7 +18,7 @@ func (c *conn) registrationOpen() bool {
 // registerUnauthenticated handles in-band registration before authentication (XEP-0077 §3.1). It reports whether the stanza was such a request.
 func (c *conn) registerUnauthenticated(item *stream.Item) bool {
 	s := item.Stanza
-	if s.Kind != stanza.IQ || !s.IsRequest() || len(s.Payload) != 1 || s.ID == "" || item.Malformed != nil ||
+	if !s.IsRequest() || s.CheckIQ() != nil || item.Malformed != nil ||
 		!s.To.IsZero() && s.To.String() != c.srv.config.Domain {
 		return false
 	}

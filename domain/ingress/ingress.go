@@ -250,8 +250,11 @@ func (x *Ingress) receipt(r router.Receipt) (Receipt, error) {
 // Ask hands over an IQ request and returns the payload of the result. Errors are as those of Send. iq.ID must be unique among the
 // caller's requests that are on their way.
 func (x *Ingress) Ask(ctx context.Context, c Caller, iq *stanza.Stanza) ([]stanza.Element, error) {
-	if !iq.IsRequest() || iq.ID == "" {
-		return nil, errors.New("ingress: Ask is for IQ requests with an id")
+	if !iq.IsRequest() {
+		return nil, errors.New("ingress: Ask is for IQ requests")
+	}
+	if refusal := iq.CheckIQ(); refusal != nil {
+		return nil, refusal
 	}
 	p, err := x.enter(c)
 	if err != nil {

@@ -35,7 +35,7 @@ func (d *Domain) address(_ context.Context, e *router.Envelope) (router.Verdict,
 	var refusal *stanza.Error
 	switch s.Kind {
 	case stanza.IQ:
-		refusal = checkIQ(s)
+		refusal = s.CheckIQ()
 	case stanza.Presence:
 		if s.Type == "" {
 			_, refusal = priorityOf(s)
@@ -47,21 +47,6 @@ func (d *Domain) address(_ context.Context, e *router.Envelope) (router.Verdict,
 		refusal = checkDelay(s)
 	}
 	return router.Continue, refusal
-}
-
-// checkIQ holds an IQ to RFC 6120 §8.2.3.
-func checkIQ(s *stanza.Stanza) *stanza.Error {
-	switch {
-	case s.ID == "":
-		return stanza.Refuse(stanza.BadRequest, "An iq needs an id.")
-	case s.IsRequest() && len(s.Payload) != 1:
-		return stanza.Refuse(stanza.BadRequest, "A request has exactly one child element.")
-	case s.Type == stanza.TypeResult && len(s.Payload) > 1:
-		return stanza.Refuse(stanza.BadRequest, "A result has at most one child element.")
-	case s.Type == stanza.TypeError && s.Child(stanza.NSClient, "error") == nil:
-		return stanza.Refuse(stanza.BadRequest, "An error has an error element.")
-	}
-	return nil
 }
 
 // priorityOf returns the priority of available presence, 0 when it names none (RFC 6121 §4.7.2.3).

@@ -48,8 +48,8 @@ func (d *Domain) Extensions() []router.IQRoute {
 
 // answer answers an IQ request on behalf of the domain or of an account that exists.
 func (d *Domain) answer(ctx context.Context, iq *stanza.Stanza) *stanza.Error {
-	if len(iq.Payload) != 1 || iq.ID == "" { // RFC 6120 §8.2.3; from clients, the address stage has seen to it
-		return badRequest
+	if refusal := iq.CheckIQ(); refusal != nil { // from clients, the address stage has seen to it
+		return refusal
 	}
 	target, account := d.target(iq), uint64(0)
 	if d.ours(iq.From) {

@@ -37,3 +37,43 @@ func TestClone(t *testing.T) {
 	}
 	require.Empty(t, (&stanza.Stanza{Kind: stanza.IQ}).Clone().Payload)
 }
+
+// A size is near what the XML takes.
+func TestSize(t *testing.T) {
+	s := &stanza.Stanza{Kind: stanza.Message, ID: "x", Payload: []stanza.Element{
+		stanza.New(stanza.NSClient, "body").WithText(string(make([]byte, 1000))),
+		stanza.New("urn:example:x", "x", "a", "b").With(stanza.New("urn:example:x", "y").WithText("text")),
+	}}
+	require.InDelta(t, 1250, s.Size(), 150)
+}
+
+func TestCheckIQ(t *testing.T) {
+	x := stanza.New("urn:example", "x")
+	failure := stanza.Refuse(stanza.Conflict, "").Element()
+	for _, test := range []struct {
+		kind, id string
+		payload  []stanza.Element
+		ok       bool
+	}{
+		{stanza.TypeGet, "1", []stanza.Element{x}, true},
+		{stanza.TypeSet, "1", []stanza.Element{x}, true},
+		{stanza.TypeGet, "", []stanza.Element{x}, false},
+		{stanza.TypeGet, "1", nil, false},
+		{stanza.TypeSet, "1", []stanza.Element{x, x}, false},
+		{stanza.TypeResult, "1", nil, true},
+		{stanza.TypeResult, "1", []stanza.Element{x}, true},
+		{stanza.TypeResult, "1", []stanza.Element{x, x}, false},
+		{stanza.TypeResult, "", nil, false},
+		{stanza.TypeError, "1", []stanza.Element{x, failure}, true},
+		{stanza.TypeError, "1", []stanza.Element{x}, false},
+		{"", "1", []stanza.Element{x}, false},
+		{"foo", "1", []stanza.Element{x}, false},
+	} {
+		s := &stanza.Stanza{Kind: stanza.IQ, Type: test.kind, ID: test.id, Payload: test.payload}
+		if refusal := s.CheckIQ(); test.ok {
+			require.Nil(t, refusal, "%v", test)
+		} else {
+			require.Equal(t, stanza.BadRequest, refusal.Condition, "%v", test)
+		}
+	}
+}
