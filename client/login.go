@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
@@ -23,7 +24,6 @@ const (
 	nsBind2     = "urn:xmpp:bind:0"
 	nsFast      = "urn:xmpp:fast:0"
 	nsSM        = "urn:xmpp:sm:3"
-	nsCarbons   = "urn:xmpp:carbons:2"
 	nsLimits    = "urn:xmpp:stream-limits:0"
 	nsSASLCB    = "urn:xmpp:sasl-cb:0"
 	bindFeature = "bind"
@@ -436,7 +436,7 @@ func (n *negotiation) authenticate(mechanism string, first []byte) stanza.Elemen
 		bind = bind.With(stanza.New(nsBind2, "tag").WithText(n.Resource))
 	}
 	if n.Carbons {
-		bind = bind.With(stanza.New(nsCarbons, "enable"))
+		bind = bind.With(stanza.New(payload.NSCarbons, "enable"))
 	}
 	if n.Confirms {
 		bind = bind.With(stanza.New(nsConfirm, "enable"))

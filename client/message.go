@@ -6,17 +6,12 @@ import (
 
 	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// Namespaces of messages.
-const (
-	nsSID      = "urn:xmpp:sid:0"
-	nsPosition = "urn:posthouse:position:1"
-	nsDelay    = "urn:xmpp:delay"
-	nsForward  = "urn:xmpp:forward:0"
-	nsMAM      = "urn:xmpp:mam:2"
-)
+// nsPosition qualifies the number of a message in its conversation.
+const nsPosition = "urn:posthouse:position:1"
 
 // Message is one message of one conversation: something said, an edit, a retraction, a mark, or a signal such as typing.
 type Message struct {
@@ -82,15 +77,15 @@ func readMessage(s *stanza.Stanza, self jid.JID) Message {
 	}
 	for i := range s.Payload {
 		switch e := &s.Payload[i]; {
-		case e.Space == nsSID && e.Local == "origin-id":
+		case e.Space == payload.NSStanzaID && e.Local == "origin-id":
 			if id := e.Attr("id"); id != "" {
 				m.ID = id
 			}
-		case e.Space == nsSID && e.Local == "stanza-id" && e.Attr("by") == self.String():
+		case e.Space == payload.NSStanzaID && e.Local == "stanza-id" && e.Attr("by") == self.String():
 			m.StanzaID = e.Attr("id")
 		case e.Space == nsPosition && e.Local == "position":
 			m.Number = positionNumber(e)
-		case e.Space == nsDelay && e.Local == "delay" && e.Attr("from") == self.Domain():
+		case e.Space == payload.NSDelay && e.Local == "delay" && e.Attr("from") == self.Domain():
 			if t, err := time.Parse(time.RFC3339, e.Attr("stamp")); err == nil {
 				m.Time = t
 			}
@@ -108,40 +103,15 @@ func positionNumber(e *stanza.Element) uint64 {
 	return n
 }
 
-// forwarded reads the message in the <forwarded/> of an element (XEP-0297), ok false when there is none.
-func forwarded(around *stanza.Element, self jid.JID) (m Message, ok bool) {
-	f := around.Child(nsForward, "forwarded")
-	if f == nil {
+// forwarded reads the message in <forwarded/>, or in an element around it (XEP-0297), ok false when there is none.
+func forwarded(e *stanza.Element, self jid.JID) (m Message, ok bool) {
+	s, received := payload.Forwarded(e)
+	if s == nil {
 		return m, false
-	}
-	return readForwarded(f, self)
-}
-
-func readForwarded(f *stanza.Element, self jid.JID) (m Message, ok bool) {
-	e := f.Child(stanza.NSClient, "message")
-	if e == nil {
-		return m, false
-	}
-	s := &stanza.Stanza{Kind: stanza.Message, Type: e.Attr("type"), ID: e.Attr("id")}
-	var err error
-	if from := e.Attr("from"); from != "" {
-		if s.From, err = jid.Parse(from); err != nil {
-			return m, false
-		}
-	}
-	if to := e.Attr("to"); to != "" {
-		if s.To, err = jid.Parse(to); err != nil {
-			return m, false
-		}
-	}
-	for child := range e.Elements {
-		s.Payload = append(s.Payload, *child)
 	}
 	m = readMessage(s, self)
-	if d := f.Child(nsDelay, "delay"); d != nil {
-		if t, err := time.Parse(time.RFC3339, d.Attr("stamp")); err == nil {
-			m.Time = t
-		}
+	if !received.IsZero() {
+		m.Time = received
 	}
 	return m, true
 }

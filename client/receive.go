@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
@@ -115,11 +116,11 @@ func (c *Client) takeMessage(s *stanza.Stanza) {
 			c.confirmed(e)
 			return
 		}
-		if e := s.Child(nsMAM, "result"); e != nil {
+		if e := s.Child(payload.NSMAM, "result"); e != nil {
 			c.found(e)
 			return
 		}
-		if e := s.ChildNS(nsCarbons); e != nil {
+		if e := s.ChildNS(payload.NSCarbons); e != nil {
 			if m, ok := forwarded(e, c.bare); ok {
 				c.push(arrival{message: &m})
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
@@ -171,7 +172,7 @@ func (c *Client) History(ctx context.Context, q Query) (Page, error) {
 	field := func(name, value string) stanza.Element {
 		return stanza.New(nsForm, "field", "var", name).With(stanza.New(nsForm, "value").WithText(value))
 	}
-	form := stanza.New(nsForm, "x", "type", "submit").With(field("FORM_TYPE", nsMAM))
+	form := stanza.New(nsForm, "x", "type", "submit").With(field("FORM_TYPE", payload.NSMAM))
 	if !q.With.IsZero() {
 		form = form.With(field("with", q.With.String()))
 	}
@@ -183,13 +184,13 @@ func (c *Client) History(ctx context.Context, q Query) (Page, error) {
 		set = set.With(stanza.New(nsRSM, "before").WithText(q.Before))
 	}
 	r := &request{query: newID()}
-	query := stanza.New(nsMAM, "query", "queryid", r.query).With(form, set)
+	query := stanza.New(payload.NSMAM, "query", "queryid", r.query).With(form, set)
 	answer, err := c.ask(ctx, stanza.TypeSet, jid.JID{}, query, r)
 	if err != nil {
 		return Page{}, err
 	}
 	out := Page{Messages: r.results}
-	if fin := answer.Child(nsMAM, "fin"); fin != nil {
+	if fin := answer.Child(payload.NSMAM, "fin"); fin != nil {
 		out.Complete = fin.Attr("complete") == "true"
 	}
 	return out, nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
@@ -54,11 +55,11 @@ func (c *Client) Send(ctx context.Context, to jid.JID, what content.Content) (Re
 // SendAs is Send with an id that the app made and kept, so that it can send the same message again after it was started anew: within 7 days the
 // server stores and delivers it once, and gives the same answer. The id must be unique for the account; a random UUID is best.
 func (c *Client) SendAs(ctx context.Context, to jid.JID, id string, what content.Content) (Receipt, error) {
-	payload, err := content.Build(what)
+	said, err := content.Build(what)
 	if err != nil {
 		return Receipt{}, err
 	}
-	s := &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, ID: id, To: to, Payload: append(payload, content.Requests(what.Kind)...)}
+	s := &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, ID: id, To: to, Payload: append(said, content.Requests(what.Kind)...)}
 	w := &sending{done: make(chan struct{}), confirmed: true}
 	switch what.Kind {
 	case content.Typing:
@@ -66,10 +67,10 @@ func (c *Client) SendAs(ctx context.Context, to jid.JID, id string, what content
 	case content.Delivered, content.Read:
 		w.confirmed = false // one that comes too late changes nothing and is not confirmed
 	default:
-		s.Payload = append(s.Payload, stanza.New(nsSID, "origin-id", "id", id)) // XEP-0359 §3.2
+		s.Payload = append(s.Payload, stanza.New(payload.NSStanzaID, "origin-id", "id", id)) // XEP-0359 §3.2
 	}
 	if w.signal {
-		s.Payload = append(s.Payload, stanza.New("urn:xmpp:hints", "no-store")) // XEP-0334 §4.2
+		s.Payload = append(s.Payload, stanza.New(payload.NSHints, "no-store")) // XEP-0334 §4.2
 	}
 	return c.sendStanza(ctx, s, w)
 }

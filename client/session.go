@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
@@ -113,7 +114,7 @@ func (c *Client) opening(s *Session) []*outgoing {
 		out = append(out, set(stanza.New(nsConfirm, "enable")))
 	}
 	if !s.Carbons {
-		out = append(out, set(stanza.New(nsCarbons, "enable")))
+		out = append(out, set(stanza.New(payload.NSCarbons, "enable")))
 	}
 	return append(out, &outgoing{s: c.presence})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
@@ -87,8 +88,8 @@ func (c *Client) readChanges(e *stanza.Element) Changes {
 	out := Changes{Cursor: e.Attr("cursor"), More: e.Attr("more") == "true", First: e.Attr("first") == "true"}
 	for child := range e.Elements {
 		switch {
-		case child.Space == nsForward && child.Local == "forwarded":
-			if m, ok := readForwarded(child, c.bare); ok {
+		case child.Space == payload.NSForward && child.Local == "forwarded":
+			if m, ok := forwarded(child, c.bare); ok {
 				m.Fetched = true
 				out.Messages = append(out.Messages, m)
 			}

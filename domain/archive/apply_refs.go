@@ -132,7 +132,7 @@ func tombstone(m *store.Message, retraction *stanza.Stanza, by jid.JID, at time.
 	if err != nil {
 		return nil, err
 	}
-	retracted := stanza.New(nsRetract, "retracted", "stamp", stampOf(at))
+	retracted := stanza.New(nsRetract, "retracted", "stamp", stanza.FormatTime(at))
 	id := retraction.ID
 	if origin := retraction.Child(nsStanzaID, "origin-id"); id == "" && origin != nil {
 		id = origin.Attr("id")

@@ -58,7 +58,7 @@ func TestReplay(t *testing.T) {
 		delay := p.Stanza.Payload[len(p.Stanza.Payload)-1]
 		require.Equal(t, nsDelay, delay.Space)
 		require.Equal(t, "verona.example", delay.Attr("from"))
-		require.Equal(t, stampOf(store.MessageID(p.ArchiveID).Time()), delay.Attr("stamp"))
+		require.Equal(t, stanza.FormatTime(store.MessageID(p.ArchiveID).Time()), delay.Attr("stamp"))
 		sid := p.Stanza.Child(nsStanzaID, "stanza-id")
 		if id == "2" {
 			require.Nil(t, sid, "it is not in her history")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
@@ -301,27 +302,11 @@ func (a *Archive) Forwarded(m *store.Message, owner jid.JID) (e stanza.Element, 
 }
 
 func (a *Archive) forwarded(it *item, owner jid.JID) stanza.Element {
-	e := stanza.New(nsForward, "forwarded").With(stanza.New(nsDelay, "delay", "stamp", stampOf(it.message.ID.Time())))
+	received := it.message.ID.Time()
 	if it.stanza == nil {
-		return e
+		return payload.Empty(received)
 	}
-	return e.With(messageElement(a.Stamp(it.stanza, owner, uint64(it.message.ID), it.message.Seq)))
-}
-
-// messageElement is a message as an element inside another one (XEP-0297 §3.1).
-func messageElement(s *stanza.Stanza) stanza.Element {
-	e := stanza.Element{Space: stanza.NSClient, Local: s.Kind.String()}
-	attr := func(space, local, value string) {
-		if value != "" {
-			e.Attrs = append(e.Attrs, stanza.Attr{Space: space, Local: local, Value: value})
-		}
-	}
-	attr("", "type", s.Type)
-	attr("", "id", s.ID)
-	attr("", "from", s.From.String())
-	attr("", "to", s.To.String())
-	attr(stanza.NSXML, "lang", s.Lang)
-	return e.With(s.Payload...)
+	return payload.Forward(a.Stamp(it.stanza, owner, uint64(it.message.ID), it.message.Seq), received)
 }
 
 // fin is the end of the results with the page's bounds (XEP-0313 §4.3, XEP-0059 §2.2). The number of all messages that

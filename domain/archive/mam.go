@@ -78,7 +78,7 @@ func (a *Archive) answerMetadata(ctx context.Context, account uint64, _ *stanza.
 		return nil, a.failed("read the bounds of an archive", account, err)
 	}
 	bound := func(local string, id store.MessageID) stanza.Element {
-		return stanza.New(nsMAM, local, "id", a.StanzaID(uint64(id)), "timestamp", stampOf(id.Time()))
+		return stanza.New(nsMAM, local, "id", a.StanzaID(uint64(id)), "timestamp", stanza.FormatTime(id.Time()))
 	}
 	return []stanza.Element{out.With(bound("start", first), bound("end", last))}, nil
 }

@@ -85,7 +85,7 @@ func (h *house) tryQuery(t testing.TB, text string) (r result, refusal *stanza.E
 		r.ids = append(r.ids, id)
 		forwarded := result.Child(nsForward, "forwarded")
 		require.NotNil(t, forwarded)
-		require.Equal(t, stampOf(store.MessageID(id).Time()), forwarded.Child(nsDelay, "delay").Attr("stamp"))
+		require.Equal(t, stanza.FormatTime(store.MessageID(id).Time()), forwarded.Child(nsDelay, "delay").Attr("stamp"))
 		m := forwarded.Child(stanza.NSClient, "message")
 		if m == nil {
 			r.bodies = append(r.bodies, "(damaged)")

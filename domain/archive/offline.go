@@ -3,7 +3,6 @@ package archive
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -80,9 +79,6 @@ func (a *Archive) replayed(m *store.Message) (*stanza.Stanza, error) {
 	}
 	s = a.stamp(s, m.Recipient.JID, uint64(m.ID), m.Seq, m.Flags&store.InRecipientArchive != 0)
 	// RFC 6120 leaves where among its siblings it stands open; XEP-0203 §4 asks for from as the entity that delayed it.
-	s.Payload = append(s.Payload, stanza.New(nsDelay, "delay", "from", a.domain.String(), "stamp", stampOf(m.ID.Time())))
+	s.Payload = append(s.Payload, stanza.New(nsDelay, "delay", "from", a.domain.String(), "stamp", stanza.FormatTime(m.ID.Time())))
 	return s, nil
 }
-
-// stampOf writes a time as XEP-0082 §3.2 has it, to the millisecond, which is what a message's identity knows.
-func stampOf(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

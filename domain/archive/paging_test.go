@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
 // A83: a page has at most 250 messages, 50 when nothing is said, and at most so many bytes.
@@ -106,9 +107,9 @@ func TestPagingIsComplete(t *testing.T) {
 			fields = append(fields, "with", with)
 		}
 		if from > 0 {
-			fields = append(fields, "start", stampOf(noon.Add(time.Duration(from)*time.Second)))
+			fields = append(fields, "start", stanza.FormatTime(noon.Add(time.Duration(from)*time.Second)))
 		}
-		fields = append(fields, "end", stampOf(noon.Add(time.Duration(to)*time.Second-1)))
+		fields = append(fields, "end", stanza.FormatTime(noon.Add(time.Duration(to)*time.Second-1)))
 		var want, got []uint64
 		for i := from; i < to; i++ {
 			if filters[with](i) {

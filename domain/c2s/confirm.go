@@ -14,9 +14,6 @@ import (
 // docs/protocol/confirm.md describes it.
 const nsConfirm = "urn:posthouse:confirm:1"
 
-// stampFormat is a DateTime of XEP-0082 with milliseconds, in UTC.
-const stampFormat = "2006-01-02T15:04:05.000Z"
-
 // setConfirm turns confirmations on or off for this session; they stay so when its stream is resumed.
 func (c *conn) setConfirm(e *stanza.Element) *stanza.Error {
 	if e.Local != "enable" && e.Local != "disable" {
@@ -57,7 +54,7 @@ func (b *bound) confirmation(r *receipt) *stream.Packet {
 	}
 	add("conversation", with.String())
 	add("number", strconv.FormatUint(r.Seq, 10))
-	add("stamp", r.Time.UTC().Format(stampFormat))
+	add("stamp", stanza.FormatTime(r.Time))
 	if r.Duplicate {
 		add("duplicate", "true")
 	}

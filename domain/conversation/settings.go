@@ -76,5 +76,5 @@ func stamp(t time.Time) string {
 	if t.Nanosecond() == 0 {
 		return t.UTC().Format("2006-01-02T15:04:05Z")
 	}
-	return t.UTC().Format("2006-01-02T15:04:05.000Z")
+	return stanza.FormatTime(t)
 }

@@ -2,17 +2,17 @@ package local
 
 import (
 	"context"
+	"time"
 
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/domain/session"
-	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
 const (
 	nsCarbons = "urn:xmpp:carbons:2"
-	nsForward = "urn:xmpp:forward:0"
 	nsHints   = "urn:xmpp:hints"
 )
 
@@ -84,49 +84,10 @@ func carbon(to *session.Session, s *stanza.Stanza, wrapper *stanza.Element, id u
 	}
 }
 
-// wrap forwards a message inside a carbon element (XEP-0297 §3).
+// wrap puts a message into a carbon (XEP-0280 §7, §8).
 func wrap(name string, s *stanza.Stanza) *stanza.Element {
-	inner := stanza.Element{Space: stanza.NSClient, Local: "message"}
-	for _, a := range [...]stanza.Attr{
-		{Local: "from", Value: s.From.String()}, {Local: "to", Value: s.To.String()},
-		{Local: "type", Value: s.Type}, {Local: "id", Value: s.ID}, {Space: stanza.NSXML, Local: "lang", Value: s.Lang},
-	} {
-		if a.Value != "" {
-			inner.Attrs = append(inner.Attrs, a)
-		}
-	}
-	for i := range s.Payload {
-		inner.Nodes = append(inner.Nodes, stanza.Node{Element: &s.Payload[i]})
-	}
-	out := stanza.New(nsCarbons, name).With(stanza.New(nsForward, "forwarded").With(inner))
-	return &out
-}
-
-// unwrap is the inverse of wrap, nil when there is no message inside.
-func unwrap(wrapper *stanza.Element) *stanza.Stanza {
-	forwarded := wrapper.Child(nsForward, "forwarded")
-	if forwarded == nil {
-		return nil
-	}
-	inner := forwarded.Child(stanza.NSClient, "message")
-	if inner == nil {
-		return nil
-	}
-	s := &stanza.Stanza{Kind: stanza.Message, Type: inner.Attr("type"), ID: inner.Attr("id")}
-	s.From, _ = jid.Parse(inner.Attr("from"))
-	s.To, _ = jid.Parse(inner.Attr("to"))
-	if s.To.IsZero() {
-		return nil
-	}
-	for _, a := range inner.Attrs {
-		if a.Space == stanza.NSXML && a.Local == "lang" {
-			s.Lang = a.Value
-		}
-	}
-	for e := range inner.Elements {
-		s.Payload = append(s.Payload, *e)
-	}
-	return s
+	e := stanza.New(nsCarbons, name).With(payload.Forward(s, time.Time{}))
+	return &e
 }
 
 // eligible reports whether a message is one of those that all devices of an account should see (XEP-0280 §6).

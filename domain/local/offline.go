@@ -8,6 +8,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
@@ -162,7 +163,7 @@ func original(p *stream.Packet) *stream.Packet {
 		return p
 	}
 	if wrapper := p.Stanza.Child(nsCarbons, "received"); wrapper != nil {
-		if inner := unwrap(wrapper); inner != nil {
+		if inner, _ := payload.Forwarded(wrapper); inner != nil && !inner.To.IsZero() {
 			return &stream.Packet{Stanza: inner, ArchiveID: p.ArchiveID}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
@@ -400,5 +401,6 @@ func TestUnwrapOfNonsense(t *testing.T) {
 		require.Same(t, p, original(p))
 	}
 	s := parse(t, "<message from='a@b.lit/c' to='d@e.lit' type='chat' id='i' xml:lang='de'><body>x</body></message>")
-	require.Equal(t, show(s), show(unwrap(wrap("received", s))))
+	back, _ := payload.Forwarded(wrap("received", s))
+	require.Equal(t, show(s), show(back))
 }

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
@@ -19,13 +20,13 @@ type trimmed struct {
 }
 
 // without returns the body without its fallbacks (XEP-0428 §2.2) for what is understood.
-func without(body string, p *payload, understood []string) trimmed {
+func without(body string, s *stanza.Stanza, understood []string) trimmed {
 	t := trimmed{text: body}
 	var marked []region
 	n := utf8.RuneCountInString(body)
-	for i := range p.elements {
-		e := &p.elements[i]
-		if e.Space != nsFallback || e.Local != "fallback" || !slices.Contains(understood, e.Attr("for")) {
+	for i := range s.Payload {
+		e := &s.Payload[i]
+		if e.Space != payload.NSFallback || e.Local != "fallback" || !slices.Contains(understood, e.Attr("for")) {
 			continue
 		}
 		if len(e.Nodes) == 0 {
@@ -61,7 +62,7 @@ func without(body string, p *payload, understood []string) trimmed {
 }
 
 func regionOf(e *stanza.Element, n int) (region, bool) {
-	if e.Space != nsFallback || e.Local != "body" {
+	if e.Space != payload.NSFallback || e.Local != "body" {
 		return region{}, false
 	}
 	r := region{0, n}
@@ -87,11 +88,11 @@ func (t *trimmed) moved(r region) (region, bool) {
 }
 
 // mentions reads the references of XEP-0372 §3.2, of which the text that they are in is known.
-func mentions(p *payload, t trimmed, text string) (list []Mention) {
+func mentions(s *stanza.Stanza, t trimmed, text string) (list []Mention) {
 	n := utf8.RuneCountInString(text)
-	for i := range p.elements {
-		e := &p.elements[i]
-		if e.Space != nsReference || e.Local != "reference" || e.Attr("type") != "mention" || len(list) == MaxMentions {
+	for i := range s.Payload {
+		e := &s.Payload[i]
+		if e.Space != payload.NSReference || e.Local != "reference" || e.Attr("type") != "mention" || len(list) == MaxMentions {
 			continue
 		}
 		who, ok := parseURI(e.Attr("uri"))

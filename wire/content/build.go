@@ -4,10 +4,10 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
@@ -19,22 +19,22 @@ func Build(c Content) ([]stanza.Element, error) {
 	}
 	switch c.Kind {
 	case Retract: // XEP-0424 §3
-		return []stanza.Element{stanza.New(nsRetract, "retract", "id", c.Target)}, nil
+		return []stanza.Element{stanza.New(payload.NSRetract, "retract", "id", c.Target)}, nil
 	case Reaction: // XEP-0444 §3
-		e := stanza.New(nsReactions, "reactions", "id", c.Target)
+		e := stanza.New(payload.NSReactions, "reactions", "id", c.Target)
 		for _, r := range c.Reactions {
-			e = e.With(stanza.New(nsReactions, "reaction").WithText(r))
+			e = e.With(stanza.New(payload.NSReactions, "reaction").WithText(r))
 		}
 		return []stanza.Element{e}, nil
 	case Delivered: // XEP-0184 §5.2
-		return []stanza.Element{stanza.New(nsReceipts, "received", "id", c.Target)}, nil
+		return []stanza.Element{stanza.New(payload.NSReceipts, "received", "id", c.Target)}, nil
 	case Read: // XEP-0333 §4.2
-		return []stanza.Element{stanza.New(nsMarkers, "displayed", "id", c.Target)}, nil
+		return []stanza.Element{stanza.New(payload.NSMarkers, "displayed", "id", c.Target)}, nil
 	case Typing: // XEP-0085 §5.1
 		if c.Composing {
-			return []stanza.Element{stanza.New(nsChatStates, "composing")}, nil
+			return []stanza.Element{stanza.New(payload.NSChatStates, "composing")}, nil
 		}
-		return []stanza.Element{stanza.New(nsChatStates, "paused")}, nil
+		return []stanza.Element{stanza.New(payload.NSChatStates, "paused")}, nil
 	}
 	out := say(&c)
 	all := 0
@@ -55,12 +55,12 @@ func say(c *Content) []stanza.Element {
 		out = append(out, stanza.New(stanza.NSClient, "body").WithText(body))
 	}
 	if c.Kind == Edit { // XEP-0308 §3
-		out = append(out, stanza.New(nsCorrect, "replace", "id", c.Target))
+		out = append(out, stanza.New(payload.NSCorrect, "replace", "id", c.Target))
 	}
 	switch c.kind() {
 	case Image, File, Voice, Video:
 		out = append(out, sharing(c), // XEP-0447 §3.1 recommends the second one
-			stanza.New(nsOOB, "x").With(stanza.New(nsOOB, "url").WithText(c.Attachment.URL)))
+			stanza.New(payload.NSOOB, "x").With(stanza.New(payload.NSOOB, "url").WithText(c.Attachment.URL)))
 	case Location:
 		out = append(out, geoloc(c.Location))
 	case Code:
@@ -83,14 +83,14 @@ func say(c *Content) []stanza.Element {
 		out = append(out, fallback(space, c.Text, body))
 	}
 	if r := c.ReplyTo; r != nil {
-		e := stanza.New(nsReply, "reply", "id", r.ID)
+		e := stanza.New(payload.NSReply, "reply", "id", r.ID)
 		if r.To != "" {
-			e = stanza.New(nsReply, "reply", "to", r.To, "id", r.ID)
+			e = stanza.New(payload.NSReply, "reply", "to", r.To, "id", r.ID)
 		}
 		out = append(out, e)
 	}
 	for _, m := range c.Mentions { // XEP-0372 §3.2
-		out = append(out, stanza.New(nsReference, "reference", "type", "mention", "begin", strconv.Itoa(m.Begin), "end", strconv.Itoa(m.End), "uri", uri(m.JID)))
+		out = append(out, stanza.New(payload.NSReference, "reference", "type", "mention", "begin", strconv.Itoa(m.Begin), "end", strconv.Itoa(m.End), "uri", uri(m.JID)))
 	}
 	return out
 }
@@ -111,9 +111,9 @@ func (c *Content) kind() Kind {
 func bodyOf(c *Content) (body string, made bool, space string) {
 	switch c.kind() {
 	case Image, File, Voice, Video:
-		body, space = c.Attachment.URL, nsSharing
+		body, space = c.Attachment.URL, payload.NSFileSharing
 	case Location:
-		body, space = geoURI(c.Location), nsGeoloc
+		body, space = geoURI(c.Location), payload.NSGeoloc
 	case Code: // XEP-0393 §5.1.2
 		return "```" + c.Language + "\n" + c.Text + "\n```", false, ""
 	case Card:
@@ -125,7 +125,7 @@ func bodyOf(c *Content) (body string, made bool, space string) {
 		}
 	case Forward:
 		quoted, _, _ := bodyOf(&c.Forwarded.Content)
-		body, space = "> "+strings.ReplaceAll(quoted, "\n", "\n> "), nsForward
+		body, space = "> "+strings.ReplaceAll(quoted, "\n", "\n> "), payload.NSForward
 	default:
 		return c.Text, false, ""
 	}
@@ -137,11 +137,11 @@ func bodyOf(c *Content) (body string, made bool, space string) {
 
 // fallback says which part of the body was made: what comes behind the text.
 func fallback(space, text, body string) stanza.Element {
-	e := stanza.New(nsFallback, "fallback", "for", space)
+	e := stanza.New(payload.NSFallback, "fallback", "for", space)
 	if text == "" {
 		return e
 	}
-	return e.With(stanza.New(nsFallback, "body",
+	return e.With(stanza.New(payload.NSFallback, "body",
 		"start", strconv.Itoa(utf8.RuneCountInString(text)), "end", strconv.Itoa(utf8.RuneCountInString(body))))
 }
 
@@ -174,8 +174,8 @@ func sharing(c *Content) stanza.Element {
 	if a.SHA256 != "" {
 		file = file.With(stanza.New(nsHashes, "hash", "algo", "sha-256").WithText(a.SHA256))
 	}
-	return stanza.New(nsSharing, "file-sharing", "disposition", disposition).With(file,
-		stanza.New(nsSharing, "sources").With(stanza.New(nsURLData, "url-data", "target", a.URL)))
+	return stanza.New(payload.NSFileSharing, "file-sharing", "disposition", disposition).With(file,
+		stanza.New(payload.NSFileSharing, "sources").With(stanza.New(nsURLData, "url-data", "target", a.URL)))
 }
 
 func degrees(f float64) string { return strconv.FormatFloat(f+0, 'f', -1, 64) } // +0: no negative zero
@@ -184,33 +184,14 @@ func degrees(f float64) string { return strconv.FormatFloat(f+0, 'f', -1, 64) } 
 func geoURI(p *Geolocation) string { return "geo:" + degrees(p.Latitude) + "," + degrees(p.Longitude) }
 
 func geoloc(p *Geolocation) stanza.Element {
-	return fields(stanza.New(nsGeoloc, "geoloc"), "lat", degrees(p.Latitude), "lon", degrees(p.Longitude), "description", p.Name, "text", p.Address)
+	return fields(stanza.New(payload.NSGeoloc, "geoloc"), "lat", degrees(p.Latitude), "lon", degrees(p.Longitude), "description", p.Name, "text", p.Address)
 }
-
-// stampForm is the DateTime of XEP-0082 §3.2, in UTC.
-const stampForm = "2006-01-02T15:04:05.000Z"
 
 // forwarded returns the element of XEP-0297 §3.1.
 func forwarded(f *Forwarded) stanza.Element {
-	message := stanza.New(stanza.NSClient, "message", "from", f.From, "type", stanza.TypeChat)
-	if f.ID != "" {
-		message = stanza.New(stanza.NSClient, "message", "from", f.From, "id", f.ID, "type", stanza.TypeChat)
-	}
-	message = message.With(say(&f.Content)...)
-	e := stanza.New(nsForward, "forwarded")
-	if !f.Time.IsZero() {
-		e = e.With(stanza.New(nsDelay, "delay", "stamp", f.Time.UTC().Format(stampForm)))
-	}
-	return e.With(message)
-}
-
-// parseTime reads a DateTime of XEP-0082, in milliseconds.
-func parseTime(s string) time.Time {
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil || t.UTC().Year() < 1970 || t.UTC().Year() > 9999 {
-		return time.Time{}
-	}
-	return t.UTC().Truncate(time.Millisecond)
+	from, _ := jid.Parse(f.From) // was validated
+	message := stanza.Stanza{Kind: stanza.Message, From: from, Type: stanza.TypeChat, ID: f.ID, Payload: say(&f.Content)}
+	return payload.Forward(&message, f.Time)
 }
 
 // uri returns the URI of a bare address (RFC 5122 §2.2).

@@ -8,6 +8,7 @@ package content
 import (
 	"time"
 
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
@@ -139,7 +140,7 @@ func Requests(k Kind) []stanza.Element {
 	if !speaks(k) && k != Edit {
 		return nil
 	}
-	return []stanza.Element{stanza.New(nsReceipts, "request"), stanza.New(nsMarkers, "markable")}
+	return []stanza.Element{stanza.New(payload.NSReceipts, "request"), stanza.New(payload.NSMarkers, "markable")}
 }
 
 // speaks reports whether a kind is one of those that say something by themselves, so that it may be forwarded, or take the

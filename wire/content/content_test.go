@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 )
@@ -73,9 +74,9 @@ func TestBuildAndParse(t *testing.T) {
 				require.Same(t, &s.Payload[0], body, "the body is first")
 			}
 			// What goes with a message does not change what it says.
-			s.Payload = append(append(s.Payload, Requests(c.Kind)...), stanza.New(nsSID, "origin-id", "id", "m9"))
+			s.Payload = append(append(s.Payload, Requests(c.Kind)...), stanza.New(payload.NSStanzaID, "origin-id", "id", "m9"))
 			if c.Kind != Typing {
-				s.Payload = append(s.Payload, stanza.New(nsChatStates, "active"))
+				s.Payload = append(s.Payload, stanza.New(payload.NSChatStates, "active"))
 			}
 			require.Equal(t, c, Parse(s))
 

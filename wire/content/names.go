@@ -2,28 +2,12 @@ package content
 
 import "strings"
 
-// Namespaces of the extensions that carry what is said.
+// Namespaces of what is inside the elements that carry what is said.
 const (
-	nsSharing    = "urn:xmpp:sfs:0"                        // XEP-0447
-	nsMetadata   = "urn:xmpp:file:metadata:0"              // XEP-0446
-	nsHashes     = "urn:xmpp:hashes:2"                     // XEP-0300
-	nsURLData    = "http://jabber.org/protocol/url-data"   // XEP-0103
-	nsOOB        = "jabber:x:oob"                          // XEP-0066
-	nsGeoloc     = "http://jabber.org/protocol/geoloc"     // XEP-0080
-	nsForward    = "urn:xmpp:forward:0"                    // XEP-0297
-	nsDelay      = "urn:xmpp:delay"                        // XEP-0203
-	nsSID        = "urn:xmpp:sid:0"                        // XEP-0359
-	nsReply      = "urn:xmpp:reply:0"                      // XEP-0461
-	nsFallback   = "urn:xmpp:fallback:0"                   // XEP-0428
-	nsReference  = "urn:xmpp:reference:0"                  // XEP-0372
-	nsCorrect    = "urn:xmpp:message-correct:0"            // XEP-0308
-	nsRetract    = "urn:xmpp:message-retract:1"            // XEP-0424
-	nsReactions  = "urn:xmpp:reactions:0"                  // XEP-0444
-	nsMarkers    = "urn:xmpp:chat-markers:0"               // XEP-0333
-	nsReceipts   = "urn:xmpp:receipts"                     // XEP-0184
-	nsChatStates = "http://jabber.org/protocol/chatstates" // XEP-0085
-	nsStyling    = "urn:xmpp:styling:0"                    // XEP-0393
-	nsEncryption = "urn:xmpp:eme:0"                        // XEP-0380
+	nsMetadata = "urn:xmpp:file:metadata:0"            // XEP-0446
+	nsHashes   = "urn:xmpp:hashes:2"                   // XEP-0300
+	nsURLData  = "http://jabber.org/protocol/url-data" // XEP-0103
+	nsStyling  = "urn:xmpp:styling:0"                  // XEP-0393
 )
 
 // mediaTypes are those of files that are known by nothing but their name. It is a constant table.

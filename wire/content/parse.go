@@ -5,7 +5,9 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
@@ -16,27 +18,21 @@ func Parse(s *stanza.Stanza) Content {
 	if s.Kind != stanza.Message || s.Type == stanza.TypeError {
 		return Content{Kind: Other}
 	}
-	return parse(&payload{s.Payload}, 0)
+	return parse(s, 0)
 }
 
-// payload is what a message consists of.
-type payload struct{ elements []stanza.Element }
-
-func (p *payload) child(space, local string) *stanza.Element {
-	for i := range p.elements {
-		if e := &p.elements[i]; e.Local == local && e.Space == space {
-			return e
-		}
-	}
-	return nil
-}
-
-// identified returns the id of an element that is about another message, "" when it is not there or has none.
-func (p *payload) identified(space, local string) string {
-	if e := p.child(space, local); e != nil {
+// identified returns the id of an element, "" when it is not there or has none.
+func identified(s *stanza.Stanza, space, local string) string {
+	if e := s.Child(space, local); e != nil {
 		return validID(e.Attr("id"))
 	}
 	return ""
+}
+
+// about returns the id of the earlier message to which s stands in that relation, "" for none.
+func about(s *stanza.Stanza, r payload.Relation) string {
+	_, id := payload.About(s.Payload, r)
+	return validID(id)
 }
 
 func validID(id string) string {
@@ -46,32 +42,25 @@ func validID(id string) string {
 	return id
 }
 
-func (p *payload) body() string {
-	if e := p.child(stanza.NSClient, "body"); e != nil {
-		return e.Text()
-	}
-	return ""
-}
-
-// parse reads the payload of a message that is inside so many others.
-func parse(p *payload, depth int) Content {
-	if e := p.child(nsRetract, "retracted"); e != nil {
+// parse reads a message that is inside so many others.
+func parse(s *stanza.Stanza, depth int) Content {
+	if e := s.Child(payload.NSRetract, "retracted"); e != nil {
 		return Content{Kind: Retracted, Target: validID(e.Attr("id"))}
 	}
-	if id := p.identified(nsRetract, "retract"); id != "" {
+	if id := about(s, payload.Retracts); id != "" {
 		return Content{Kind: Retract, Target: id}
 	}
-	if e := p.child(nsReactions, "reactions"); e != nil && validID(e.Attr("id")) != "" {
-		return Content{Kind: Reaction, Target: e.Attr("id"), Reactions: reactions(e)}
+	if e, id := payload.About(s.Payload, payload.Reacts); validID(id) != "" {
+		return Content{Kind: Reaction, Target: id, Reactions: reactions(e)}
 	}
-	c := spoken(p, depth)
+	c := spoken(s, depth)
 	if !speaks(c.Kind) {
-		if about, ok := mark(p); ok {
-			return about
+		if mark, ok := unspoken(s); ok {
+			return mark
 		}
 		return c
 	}
-	if id := p.identified(nsCorrect, "replace"); id != "" {
+	if id := about(s, payload.Edits); id != "" {
 		if c.Kind != Text {
 			c.Becomes = c.Kind
 		}
@@ -80,26 +69,24 @@ func parse(p *payload, depth int) Content {
 	return c
 }
 
-// mark reads what is not said with words.
-func mark(p *payload) (c Content, ok bool) {
-	for i := range p.elements {
-		e := &p.elements[i]
-		switch {
-		case e.Space == nsMarkers && (e.Local == "displayed" || e.Local == "acknowledged"):
-			c = Content{Kind: Read, Target: validID(e.Attr("id"))}
-		case (e.Space == nsMarkers || e.Space == nsReceipts) && e.Local == "received":
-			c = Content{Kind: Delivered, Target: validID(e.Attr("id"))}
+// unspoken reads what is not said with words: a marker, or typing.
+func unspoken(s *stanza.Stanza) (c Content, ok bool) {
+	for i := range s.Payload {
+		e := &s.Payload[i]
+		switch payload.Of(e).Relation {
+		case payload.Read:
+			c.Kind = Read
+		case payload.Delivered:
+			c.Kind = Delivered
 		default:
 			continue
 		}
-		if c.Target != "" {
+		if c.Target = validID(e.Attr("id")); c.Target != "" {
 			return c, true
 		}
 	}
-	for i := range p.elements {
-		if e := &p.elements[i]; e.Space == nsChatStates {
-			return Content{Kind: Typing, Composing: e.Local == "composing"}, true
-		}
+	if e := s.ChildNS(payload.NSChatStates); e != nil {
+		return Content{Kind: Typing, Composing: e.Local == "composing"}, true
 	}
 	return Content{}, false
 }
@@ -108,7 +95,7 @@ func reactions(e *stanza.Element) (list []string) {
 	for r := range e.Elements {
 		var k checker
 		k.reactions(append(list[:len(list):len(list)], r.Text()), "")
-		if r.Space == nsReactions && r.Local == "reaction" && k.err == nil {
+		if r.Space == payload.NSReactions && r.Local == "reaction" && k.err == nil {
 			list = append(list, r.Text())
 		}
 	}
@@ -116,33 +103,33 @@ func reactions(e *stanza.Element) (list []string) {
 }
 
 // spoken reads what a message says by itself, in which kind c is: Other when it says nothing that is understood.
-func spoken(p *payload, depth int) (c Content) {
-	body := p.body()
-	if p.child(nsEncryption, "encryption") != nil { // XEP-0380: the body is for those that cannot decrypt
+func spoken(s *stanza.Stanza, depth int) (c Content) {
+	body := s.Body()
+	if s.Child(payload.NSEncryption, "encryption") != nil { // XEP-0380: the body is for those that cannot decrypt
 		return Content{Kind: Other, Text: body}
 	}
-	understood := []string{nsReply}
-	c.ReplyTo = reply(p)
+	understood := []string{payload.NSReply}
+	c.ReplyTo = reply(s)
 	if c.ReplyTo == nil {
 		understood = nil
 	}
 	c.Kind = Text
-	for i := range p.elements {
-		if space := c.special(&p.elements[i], depth); space != "" {
+	for i := range s.Payload {
+		if space := c.special(&s.Payload[i], depth); space != "" {
 			understood = append(understood, space)
 			break
 		}
 	}
 	if a := c.Attachment; a == nil && c.Kind == Text {
-		if c.Attachment, c.Kind = outOfBand(p); c.Attachment != nil {
-			understood = append(understood, nsOOB)
+		if c.Attachment, c.Kind = outOfBand(s); c.Attachment != nil {
+			understood = append(understood, payload.NSOOB)
 		}
 	}
-	t := without(body, p, understood)
+	t := without(body, s, understood)
 	c.Text = t.text
-	c.settle(p, !t.cut)
+	c.settle(s, !t.cut)
 	if speaks(c.Kind) && c.Kind != Code {
-		c.Mentions = mentions(p, t, c.Text)
+		c.Mentions = mentions(s, t, c.Text)
 	}
 	if c.Text == "" && (c.Kind == Text || c.Kind == Code || c.Kind == Notice) {
 		return Content{Kind: Other, Text: body}
@@ -158,19 +145,19 @@ func (c *Content) special(e *stanza.Element, depth int) string {
 		if !c.ours(e) {
 			return ""
 		}
-	case e.Space == nsSharing && e.Local == "file-sharing":
+	case e.Space == payload.NSFileSharing && e.Local == "file-sharing":
 		a, kind := fileSharing(e)
 		if a == nil {
 			return ""
 		}
 		c.Kind, c.Attachment = kind, a
-	case e.Space == nsGeoloc && e.Local == "geoloc":
+	case e.Space == payload.NSGeoloc && e.Local == "geoloc":
 		location := parseGeolocation(e)
 		if location == nil {
 			return ""
 		}
 		c.Kind, c.Location = Location, location
-	case e.Space == nsForward && e.Local == "forwarded":
+	case e.Space == payload.NSForward && e.Local == "forwarded":
 		f := parseForwarded(e, depth)
 		if f == nil {
 			return ""
@@ -210,7 +197,7 @@ func (c *Content) ours(e *stanza.Element) bool {
 }
 
 // settle takes from the text what says the same as an element does, when no mark told which part that is.
-func (c *Content) settle(p *payload, unmarked bool) {
+func (c *Content) settle(s *stanza.Stanza, unmarked bool) {
 	switch c.Kind {
 	case Code:
 		if language, code, ok := block(c.Text); ok {
@@ -220,7 +207,7 @@ func (c *Content) settle(p *payload, unmarked bool) {
 			}
 		}
 	case Text:
-		if p.child(nsStyling, "unstyled") != nil {
+		if s.Child(nsStyling, "unstyled") != nil {
 			return
 		}
 		if language, code, ok := block(c.Text); ok && code != "" && !hasFence(code) {
@@ -230,7 +217,7 @@ func (c *Content) settle(p *payload, unmarked bool) {
 		if unmarked && c.Text == c.Attachment.URL {
 			c.Text = ""
 		}
-		if e := p.child(nsSharing, "file-sharing"); e != nil && c.Text == "" {
+		if e := s.Child(payload.NSFileSharing, "file-sharing"); e != nil && c.Text == "" {
 			if file := e.Child(nsMetadata, "file"); file != nil {
 				c.Text = file.ChildText(nsMetadata, "desc")
 			}
@@ -262,8 +249,8 @@ func block(s string) (language, code string, ok bool) {
 // hasFence reports whether a line of the code would end its block.
 func hasFence(code string) bool { return strings.Contains("\n"+code+"\n", "\n"+fence+"\n") }
 
-func reply(p *payload) *Reply {
-	e := p.child(nsReply, "reply")
+func reply(s *stanza.Stanza) *Reply {
+	e := s.Child(payload.NSReply, "reply")
 	if e == nil || validID(e.Attr("id")) == "" {
 		return nil
 	}
@@ -275,7 +262,7 @@ func reply(p *payload) *Reply {
 }
 
 func fileSharing(e *stanza.Element) (*Attachment, Kind) {
-	file, sources := e.Child(nsMetadata, "file"), e.Child(nsSharing, "sources")
+	file, sources := e.Child(nsMetadata, "file"), e.Child(payload.NSFileSharing, "sources")
 	if file == nil || sources == nil {
 		return nil, ""
 	}
@@ -332,12 +319,12 @@ func baseName(s string) string {
 }
 
 // outOfBand reads a file that only XEP-0066 tells of. Its kind is guessed from its name.
-func outOfBand(p *payload) (*Attachment, Kind) {
-	x := p.child(nsOOB, "x")
+func outOfBand(s *stanza.Stanza) (*Attachment, Kind) {
+	x := s.Child(payload.NSOOB, "x")
 	if x == nil {
 		return nil, Text
 	}
-	link := x.ChildText(nsOOB, "url")
+	link := x.ChildText(payload.NSOOB, "url")
 	if !ValidURL(link, "http", "https") {
 		return nil, Text
 	}
@@ -350,9 +337,9 @@ func outOfBand(p *payload) (*Attachment, Kind) {
 }
 
 func parseGeolocation(e *stanza.Element) *Geolocation {
-	lat, ok1 := coordinate(e.ChildText(nsGeoloc, "lat"))
-	lon, ok2 := coordinate(e.ChildText(nsGeoloc, "lon"))
-	location := Geolocation{Latitude: lat, Longitude: lon, Name: e.ChildText(nsGeoloc, "description"), Address: e.ChildText(nsGeoloc, "text")}
+	lat, ok1 := coordinate(e.ChildText(payload.NSGeoloc, "lat"))
+	lon, ok2 := coordinate(e.ChildText(payload.NSGeoloc, "lon"))
+	location := Geolocation{Latitude: lat, Longitude: lon, Name: e.ChildText(payload.NSGeoloc, "description"), Address: e.ChildText(payload.NSGeoloc, "text")}
 	var k checker
 	if k.geolocation(&location, ""); !ok1 || !ok2 || k.err != nil {
 		return nil
@@ -370,20 +357,16 @@ func coordinate(s string) (float64, bool) {
 }
 
 func parseForwarded(e *stanza.Element, depth int) *Forwarded {
-	message := e.Child(stanza.NSClient, "message")
-	if message == nil || depth+1 > MaxForwards || !validJID(message.Attr("from")) {
+	message, received := payload.Forwarded(e)
+	if message == nil || depth+1 > MaxForwards || message.From.IsZero() {
 		return nil
 	}
-	var inner payload
-	for child := range message.Elements {
-		inner.elements = append(inner.elements, *child)
-	}
-	f := Forwarded{From: message.Attr("from"), ID: validID(message.Attr("id")), Content: spoken(&inner, depth+1)}
-	if id := inner.identified(nsSID, "origin-id"); id != "" {
+	f := Forwarded{From: message.From.String(), ID: validID(message.ID), Content: spoken(message, depth+1)}
+	if id := identified(message, payload.NSStanzaID, "origin-id"); id != "" {
 		f.ID = id
 	}
-	if delay := e.Child(nsDelay, "delay"); delay != nil {
-		f.Time = parseTime(delay.Attr("stamp"))
+	if year := received.UTC().Year(); year >= 1970 && year <= 9999 {
+		f.Time = received.UTC().Truncate(time.Millisecond)
 	}
 	var k checker
 	if k.forwarded(&f, "", depth); k.err != nil {

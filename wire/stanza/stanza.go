@@ -264,9 +264,12 @@ func New(space, local string, attrs ...string) Element {
 
 // With returns e with the given children appended.
 func (e Element) With(children ...Element) Element {
+	nodes := make([]Node, len(e.Nodes), len(e.Nodes)+len(children))
+	copy(nodes, e.Nodes)
 	for i := range children {
-		e.Nodes = append(e.Nodes[:len(e.Nodes):len(e.Nodes)], Node{Element: &children[i]})
+		nodes = append(nodes, Node{Element: &children[i]})
 	}
+	e.Nodes = nodes
 	return e
 }
 
