@@ -118,22 +118,21 @@ func New(accounts store.Accounts, config Config) (*Authenticator, error) {
 	enabled := func(name string) bool {
 		return len(config.Mechanisms) == 0 || slices.Contains(config.Mechanisms, name)
 	}
-	clock := monotonic(config.Now)
 	a := &Authenticator{
 		config: config, accounts: accounts, log: config.Log, random: config.Random, secret: config.Secret,
 		reserved: reservedNameSet(config.ReservedNames), enabled: enabled, offers: newOffers(enabled),
 		directory:   NewDirectory(accounts, config.Directory, config.Now),
-		failures:    newFailures(config.Failures, clock),
-		connections: newConnections(config.Connections, clock),
+		failures:    newFailures(config.Failures, config.Now),
+		connections: newConnections(config.Connections, monotonic(config.Now)),
 		hashing:     newGate(runtime.GOMAXPROCS(0), maxWaitingHashes),
 		registered:  newRegistrationTable(config.Failures, config.Now),
 	}
 	if t := &config.Tokens; t.Devices != nil && len(t.Key) > 0 {
-		a.devices = newDevices(t.Devices, t.Cached, clock)
+		a.devices = newDevices(t.Devices, t.Cached, config.Now)
 	}
 	var err error
 	if !config.PlainCacheOff {
-		if a.memo, err = newPlainMemo(config.Directory.Records, config.PlainCacheTTL, clock); err != nil {
+		if a.memo, err = newPlainMemo(config.Directory.Records, config.PlainCacheTTL, config.Now); err != nil {
 			return nil, err
 		}
 	}

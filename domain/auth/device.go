@@ -6,9 +6,9 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/store"
 )
 
@@ -18,10 +18,7 @@ import (
 // not. Logins are written together, by Run, so that a login writes nothing. Any goroutine may call it.
 type devices struct {
 	store store.Devices
-	clock func() time.Duration
-	cache *cache[deviceKey, deviceState]
-	// epochs rise when all devices of an account are to be forgotten; accounts share them.
-	epochs [256]atomic.Uint64
+	known *cache.Cache[deviceKey, deviceState] // by account
 
 	flushing sync.Mutex // held while logins are written; taken before mu
 	mu       sync.Mutex // guards the rest
@@ -37,7 +34,6 @@ type deviceKey struct {
 
 // deviceState is what a login needs to know of a device.
 type deviceState struct {
-	epoch                     uint64
 	generation, used, counter uint64
 	expires, usedExpires      int64 // Unix milliseconds
 }
@@ -51,49 +47,44 @@ const (
 	noteInterval = time.Minute
 )
 
-func newDevices(s store.Devices, size int, clock func() time.Duration) *devices {
-	return &devices{
-		store: s, clock: clock, cache: newCache[deviceKey, deviceState](size), noted: map[deviceKey]store.DeviceLogin{},
-	}
+func newDevices(s store.Devices, size int, now func() time.Time) *devices {
+	known := cache.New(cache.Config[deviceKey, deviceState]{
+		Limit: size,
+		Group: func(k deviceKey) uint64 { return uint64(k.account) },
+		Now:   now,
+	})
+	return &devices{store: s, known: known, noted: map[deviceKey]store.DeviceLogin{}}
 }
-
-func (d *devices) epoch(account store.AccountID) *atomic.Uint64 { return &d.epochs[account%256] }
 
 // find returns what is known of a device, or store.ErrNotFound. Devices that do not exist are asked for again each time.
 func (d *devices) find(ctx context.Context, key deviceKey) (deviceState, error) {
-	epoch := d.epoch(key.account).Load() // before the store is asked, as the token is
-	if s, ok := d.cache.get(key, d.clock()); ok && s.epoch == epoch {
+	if s, ok := d.known.Get(key); ok {
 		return s, nil
 	}
-	token := d.cache.token(key)
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	found, err := d.store.Device(ctx, key.account, key.id)
-	if err != nil {
-		return deviceState{}, err
-	}
-	s := deviceState{
-		epoch: epoch, generation: found.Generation, used: found.Used, counter: found.Counter,
-		expires: found.LoginExpires.UnixMilli(), usedExpires: found.UsedExpires.UnixMilli(),
-	}
 	key.id = strings.Clone(key.id) // it may be a part of what somebody sent
-	now := d.clock()
-	d.cache.put(key, s, now, now+deviceTTL, token)
-	return s, nil
+	return d.known.Load(ctx, key, func(ctx context.Context) (deviceState, time.Duration, error) {
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		found, err := d.store.Device(ctx, key.account, key.id)
+		return deviceState{
+			generation: found.Generation, used: found.Used, counter: found.Counter,
+			expires: found.LoginExpires.UnixMilli(), usedExpires: found.UsedExpires.UnixMilli(),
+		}, deviceTTL, err
+	})
 }
 
 // forget drops what is known of one device.
-func (d *devices) forget(account store.AccountID, id string) { d.cache.remove(deviceKey{account, id}) }
+func (d *devices) forget(account store.AccountID, id string) {
+	d.known.Invalidate(deviceKey{account, id})
+}
 
 // forgetAccount drops what is known of all devices of an account.
-func (d *devices) forgetAccount(account store.AccountID) { d.epoch(account).Add(1) }
+func (d *devices) forgetAccount(account store.AccountID) {
+	d.known.InvalidateGroup(uint64(account), nil)
+}
 
 // forgetAll drops everything.
-func (d *devices) forgetAll() {
-	for i := range d.epochs {
-		d.epochs[i].Add(1)
-	}
-}
+func (d *devices) forgetAll() { d.known.Clear() }
 
 // errReplayed: the counter is not higher than one that was seen with the same token.
 var errReplayed = errors.New("the counter was seen before")
@@ -158,7 +149,7 @@ func (d *devices) flush(ctx context.Context) error {
 	// What is in the cache has the old counters. It goes before the new ones do.
 	for key, l := range d.writing {
 		if err == nil && l.Counter != 0 {
-			d.cache.remove(key)
+			d.known.Invalidate(key)
 		}
 	}
 	d.mu.Lock()
@@ -174,12 +165,9 @@ func (d *devices) flush(ctx context.Context) error {
 	return err
 }
 
-// Run writes down, once a minute and at the end, which devices have logged in with their tokens. It returns when ctx is done.
+// Run writes down, once a minute and at the end, which devices have logged in with their tokens, and gives back the memory of
+// what is too old to be used, credentials among it. It returns when ctx is done.
 func (a *Authenticator) Run(ctx context.Context) error {
-	if a.devices == nil {
-		<-ctx.Done()
-		return nil
-	}
 	tick := time.NewTicker(noteInterval)
 	defer tick.Stop()
 	for {
@@ -189,11 +177,24 @@ func (a *Authenticator) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			a.writeLogins(ctx)
+			a.sweep()
 		}
 	}
 }
 
+func (a *Authenticator) sweep() {
+	a.directory.sweep()
+	a.memo.sweep()
+	a.failures.known.Sweep()
+	if a.devices != nil {
+		a.devices.known.Sweep()
+	}
+}
+
 func (a *Authenticator) writeLogins(ctx context.Context) {
+	if a.devices == nil {
+		return
+	}
 	if err := a.devices.flush(ctx); err != nil && ctx.Err() == nil {
 		a.log.LogAttrs(ctx, slog.LevelError, "cannot note when devices have logged in; it is tried again",
 			slog.String("event", "auth.store_failed"), slog.Any("err", err))

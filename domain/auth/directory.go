@@ -7,14 +7,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/store"
 )
 
 // DirectoryConfig bounds what is remembered of accounts. The zero value works.
 type DirectoryConfig struct {
-	// Accounts is how many names with their account ids are held, some 150 bytes each.
+	// Accounts is how many names with their account ids are held, some 80 bytes each.
 	Accounts int `yaml:"accounts" default:"200000" min:"1"`
-	// Records is how many whole accounts with their credentials are held, some 600 bytes each: those that log in.
+	// Records is how many whole accounts with their credentials are held, some 500 bytes each: those that log in. They are
+	// not held for long after TTL.
 	Records int `yaml:"records" default:"20000" min:"1"`
 	// Unknown is how many names without an account are held.
 	Unknown int `yaml:"unknown" default:"20000" min:"1"`
@@ -32,12 +34,11 @@ const storeTimeout = 10 * time.Second
 // Any goroutine may call it.
 type Directory struct {
 	accounts store.AccountReader
-	clock    func() time.Duration
 	config   DirectoryConfig
 
-	known   *cache[string, store.AccountID]
-	unknown *cache[string, struct{}]
-	records *cache[string, *store.Account]
+	known   *cache.Cache[string, store.AccountID]
+	unknown *cache.Cache[string, struct{}]
+	records *cache.Cache[string, *store.Account]
 }
 
 // NewDirectory returns an empty directory over a store. now may be nil.
@@ -48,21 +49,21 @@ func NewDirectory(accounts store.AccountReader, config DirectoryConfig, now func
 	orDefault(&config.TTL, 30*time.Second)
 	orDefault(&config.UnknownTTL, 2*time.Second)
 	return &Directory{
-		accounts: accounts, clock: monotonic(now), config: config,
-		known:   newCache[string, store.AccountID](config.Accounts),
-		unknown: newCache[string, struct{}](config.Unknown),
-		records: newCache[string, *store.Account](config.Records),
+		accounts: accounts,
+		config:   config,
+		known:    cache.New(cache.Config[string, store.AccountID]{Limit: config.Accounts, Now: now}),
+		unknown:  cache.New(cache.Config[string, struct{}]{Limit: config.Unknown, Now: now}),
+		records:  cache.New(cache.Config[string, *store.Account]{Limit: config.Records, Now: now}),
 	}
 }
 
 // Lookup returns the identity of the account with that prepared localpart, and whether there is one. A disabled account
 // is one: it goes on receiving. An error means that the store could not tell.
 func (d *Directory) Lookup(ctx context.Context, name string) (store.AccountID, bool, error) {
-	now := d.clock()
-	if id, ok := d.known.get(name, now); ok {
+	if id, ok := d.known.Get(name); ok {
 		return id, true, nil
 	}
-	if _, ok := d.unknown.get(name, now); ok || name == "" {
+	if _, ok := d.unknown.Get(name); ok || name == "" {
 		return 0, false, nil
 	}
 	a, err := d.load(ctx, name)
@@ -77,11 +78,10 @@ func (d *Directory) Lookup(ctx context.Context, name string) (store.AccountID, b
 
 // Account returns the whole account, or store.ErrNotFound. The credentials are shared: they must not be changed.
 func (d *Directory) Account(ctx context.Context, name string) (store.Account, error) {
-	now := d.clock()
-	if a, ok := d.records.get(name, now); ok {
+	if a, ok := d.records.Get(name); ok {
 		return *a, nil
 	}
-	if _, ok := d.unknown.get(name, now); ok || name == "" {
+	if _, ok := d.unknown.Get(name); ok || name == "" {
 		return store.Account{}, store.ErrNotFound
 	}
 	a, err := d.load(ctx, name)
@@ -91,25 +91,25 @@ func (d *Directory) Account(ctx context.Context, name string) (store.Account, er
 	return *a, nil
 }
 
-// load asks the store and remembers the answer, unless Invalidate was called meanwhile.
+// load asks the store, once for all who ask at the same time, and remembers the answer unless Invalidate was called meanwhile.
 func (d *Directory) load(ctx context.Context, name string) (*store.Account, error) {
-	known, unknown, records := d.known.token(name), d.unknown.token(name), d.records.token(name)
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	a, err := d.accounts.Account(ctx, name)
-	now := d.clock()
 	name = strings.Clone(name) // it may be a part of what somebody sent
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		d.unknown.put(name, struct{}{}, now, now+d.config.UnknownTTL, unknown)
-		return nil, store.ErrNotFound
-	case err != nil:
-		return nil, fmt.Errorf("reading an account: %w", err)
-	}
-	compact(&a, name)
-	d.known.put(name, a.ID, now, now+d.config.TTL, known)
-	d.records.put(name, &a, now, now+d.config.TTL, records)
-	return &a, nil
+	return d.records.Load(ctx, name, func(ctx context.Context) (*store.Account, time.Duration, error) {
+		known, unknown := d.known.Begin(name), d.unknown.Begin(name)
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		a, err := d.accounts.Account(ctx, name)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			d.unknown.Put(unknown, name, struct{}{}, d.config.UnknownTTL)
+			return nil, 0, store.ErrNotFound
+		case err != nil:
+			return nil, 0, fmt.Errorf("reading an account: %w", err)
+		}
+		compact(&a, name)
+		d.known.Put(known, name, a.ID, d.config.TTL)
+		return &a, d.config.TTL, nil
+	})
 }
 
 // compact puts all that a record refers to into one piece of memory: there is one for each account that was heard of.
@@ -142,16 +142,23 @@ func compact(a *store.Account, name string) {
 // Invalidate forgets what is known of a name. It is called after every change of the account; answers that were on their
 // way from the store then are not remembered.
 func (d *Directory) Invalidate(name string) {
-	d.known.remove(name)
-	d.unknown.remove(name)
-	d.records.remove(name)
+	d.known.Invalidate(name)
+	d.unknown.Invalidate(name)
+	d.records.Invalidate(name)
 }
 
 // InvalidateAll forgets everything, after changes of many accounts.
 func (d *Directory) InvalidateAll() {
-	d.known.clear()
-	d.unknown.clear()
-	d.records.clear()
+	d.known.Clear()
+	d.unknown.Clear()
+	d.records.Clear()
+}
+
+// sweep gives back the memory of what is too old to be answered.
+func (d *Directory) sweep() {
+	d.known.Sweep()
+	d.unknown.Sweep()
+	d.records.Sweep()
 }
 
 // monotonic returns a clock that counts from now on. now may be nil.

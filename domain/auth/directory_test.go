@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -206,6 +207,25 @@ func TestWarmLoginReadsNothing(t *testing.T) {
 	_, f = s.scram(t, plainChannel(), auth.ScramSHA256, newSCRAMClient(auth.ScramSHA256))
 	require.Nil(t, f)
 	require.Equal(t, reads, s.accounts.reads.Load())
+}
+
+// Credentials are not held for ever because somebody has logged in once.
+func TestCredentialsAreNotHeldForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := quickServer(t, func(c *auth.Config) { c.Now = nil })
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		require.Nil(t, s.from("192.0.2.1", "juliet", password))
+		known, _, records := auth.DirectorySizes(s.Directory())
+		require.Equal(t, []int{1, 1}, []int{known, records})
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		known, _, records = auth.DirectorySizes(s.Directory())
+		require.Equal(t, []int{0, 0}, []int{known, records})
+		cancel()
+		require.NoError(t, <-done)
+	})
 }
 
 func TestMetrics(t *testing.T) {

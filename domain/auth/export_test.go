@@ -34,7 +34,7 @@ func FailureEntries(a *Authenticator) (n int) {
 
 // DirectorySizes returns how many names, unknown names and records a directory holds.
 func DirectorySizes(d *Directory) (known, unknown, records int) {
-	return d.known.len(), d.unknown.len(), d.records.len()
+	return d.known.Size(), d.unknown.Size(), d.records.Size()
 }
 
 // ConnectionHosts returns how many addresses a throttle of connections holds.

@@ -25,7 +25,7 @@ type TokenConfig struct {
 	Life time.Duration `yaml:"life" default:"720h" min:"1m"`
 	// MaxDevices is how many devices of an account are remembered; the one seen longest ago gives way to a new one.
 	MaxDevices int `yaml:"max_devices" default:"50" min:"1"`
-	// Cached is how many devices are held in memory, some 250 bytes each.
+	// Cached is how many devices are held in memory, some 150 bytes each.
 	Cached int `yaml:"cached" default:"20000" min:"64"`
 
 	// Devices keeps the devices, and Key, 32 bytes that are kept with the data, makes their tokens. Without both there are no tokens.

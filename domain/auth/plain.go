@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/store"
 )
 
@@ -129,19 +130,19 @@ func strongest(credentials []store.Credential) (*scramHash, *store.Credential) {
 // A password that is not remembered takes the slow way like every other, so that timing tells only what success tells.
 // The nil memo remembers nothing.
 type plainMemo struct {
-	key   []byte
-	ttl   time.Duration
-	clock func() time.Duration
-	macs  *cache[store.AccountID, [sha256.Size]byte]
+	key  []byte
+	ttl  time.Duration
+	macs *cache.Cache[store.AccountID, [sha256.Size]byte]
 }
 
-func newPlainMemo(size int, ttl time.Duration, clock func() time.Duration) (*plainMemo, error) {
+func newPlainMemo(size int, ttl time.Duration, now func() time.Time) (*plainMemo, error) {
 	orDefault(&size, 20_000)
 	key := make([]byte, sha256.Size)
 	if _, err := rand.Read(key); err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
 	}
-	return &plainMemo{key: key, ttl: ttl, clock: clock, macs: newCache[store.AccountID, [sha256.Size]byte](size)}, nil
+	macs := cache.New(cache.Config[store.AccountID, [sha256.Size]byte]{Limit: size, Now: now})
+	return &plainMemo{key: key, ttl: ttl, macs: macs}, nil
 }
 
 func (m *plainMemo) mac(id store.AccountID, key *store.Credential, password string) (sum [sha256.Size]byte) {
@@ -160,7 +161,7 @@ func (m *plainMemo) knows(id store.AccountID, key *store.Credential, password st
 	if m == nil {
 		return false
 	}
-	known, ok := m.macs.get(id, m.clock())
+	known, ok := m.macs.Get(id)
 	if !ok {
 		return false
 	}
@@ -172,8 +173,14 @@ func (m *plainMemo) learn(id store.AccountID, key *store.Credential, password st
 	if m == nil || key == nil || id == 0 {
 		return
 	}
-	now := m.clock()
-	m.macs.set(id, m.mac(id, key, password), now, now+m.ttl)
+	m.macs.Set(id, m.mac(id, key, password), m.ttl)
+}
+
+// sweep gives back the memory of what is too old to be used.
+func (m *plainMemo) sweep() {
+	if m != nil {
+		m.macs.Sweep()
+	}
 }
 
 // maxWaitingHashes bounds those who wait for a processor to derive a key on.

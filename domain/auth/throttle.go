@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/limit"
 )
 
@@ -45,7 +46,7 @@ type failures struct {
 	knownUser  limit.Rate
 	maxDelay   time.Duration
 	knownFor   time.Duration
-	known      *cache[failureKey, struct{}]
+	known      *cache.Cache[failureKey, struct{}]
 	limit      int // of entries in a shard
 	shards     [16]failureShard
 }
@@ -71,7 +72,7 @@ type failureEntry struct {
 // forgiveAfter is how long after its last failure a key begins anew with the smallest delay.
 const forgiveAfter = time.Hour
 
-func newFailures(c FailureConfig, clock func() time.Duration) *failures {
+func newFailures(c FailureConfig, now func() time.Time) *failures {
 	orDefault(&c.PerUser, 5)
 	orDefault(&c.PerAddress, 30)
 	orDefault(&c.KnownPerUser, 30)
@@ -79,10 +80,10 @@ func newFailures(c FailureConfig, clock func() time.Duration) *failures {
 	orDefault(&c.MaxDelay, 15*time.Minute)
 	orDefault(&c.Entries, 65_536)
 	f := &failures{
-		seed: maphash.MakeSeed(), clock: clock,
+		seed: maphash.MakeSeed(), clock: monotonic(now),
 		perUser: perMinute(c.PerUser), perAddress: perMinute(c.PerAddress), knownUser: perMinute(c.KnownPerUser),
 		maxDelay: c.MaxDelay, knownFor: c.KnownFor,
-		known: newCache[failureKey, struct{}](c.Entries),
+		known: cache.New(cache.Config[failureKey, struct{}]{Limit: c.Entries, Now: now}),
 	}
 	f.limit = max(1, c.Entries/len(f.shards))
 	return f
@@ -109,7 +110,7 @@ func (f *failures) allowed(ip netip.Addr, name string) bool {
 	if !f.blocked(all, now) {
 		return true
 	}
-	_, known := f.known.get(pair, now)
+	_, known := f.known.Get(pair)
 	return known
 }
 
@@ -125,7 +126,7 @@ func (f *failures) blocked(k failureKey, now time.Duration) bool {
 func (f *failures) failed(ip netip.Addr, name string) (tripped bool) {
 	now := f.clock()
 	pair, all := f.keys(ip, name)
-	if _, known := f.known.get(pair, now); known {
+	if _, known := f.known.Get(pair); known {
 		return f.count(pair, f.knownUser, now, f.knownUser.Time(1))
 	}
 	user := f.count(pair, f.perUser, now, f.maxDelay)
@@ -178,9 +179,8 @@ func (s *failureShard) evict(now time.Duration) {
 // succeeded makes the address known for the name, and forgives the pair. The address's own count stays: an
 // attacker with an account of their own must not be able to reset it.
 func (f *failures) succeeded(ip netip.Addr, name string) {
-	now := f.clock()
 	pair, _ := f.keys(ip, name)
-	f.known.set(pair, struct{}{}, now, now+f.knownFor)
+	f.known.Set(pair, struct{}{}, f.knownFor)
 	s := f.shard(pair)
 	s.mu.Lock()
 	defer s.mu.Unlock()
