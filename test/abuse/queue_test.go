@@ -153,8 +153,9 @@ func TestA82MemoryOfADeafClient(t *testing.T) {
 	}
 }
 
-// A81 and row 19: a client that sends requests and does not read the answers costs no memory. The server stops reading IQs
-// until the client reads again, and no answer is missing then. Requests for acknowledgement (XEP-0198) are read and counted.
+// A81 and row 19: a client that sends requests and does not read the answers costs no memory. The server stops reading
+// IQs until the client reads again, and no answer is missing then. Requests for acknowledgement (XEP-0198) are read and
+// counted.
 func TestA81FloodOfRequests(t *testing.T) {
 	s := open(t)
 	for name, row := range map[string]struct{ enable, request, answer string }{
