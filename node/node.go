@@ -27,7 +27,6 @@ import (
 	"github.com/posthouse-im/posthouse/store/pebble"
 	"github.com/posthouse-im/posthouse/store/sqlite"
 	"github.com/posthouse-im/posthouse/token"
-	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
@@ -188,7 +187,6 @@ func (a *assembly) wire(ctx context.Context) error {
 	localConfig.AccountFeatures = []string{
 		"urn:posthouse:confirm:1", "urn:posthouse:position:1", "urn:xmpp:message-retract:1", "urn:xmpp:message-retract:1#tombstone",
 	}
-	localConfig.ClientElements = append([]string{"request", "origin"}, content.Elements()...)
 	localConfig.Version, localConfig.Metrics, localConfig.Log = a.Version, a.Registry, a.Log
 	if a.local, err = local.New(localConfig); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/pebble"
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
@@ -22,8 +23,8 @@ const (
 	balcony = "juliet@verona.example/balcony"
 )
 
-func displayed(id string) stanza.Element { return stanza.New(nsMarkers, "displayed", "id", id) }
-func received(id string) stanza.Element  { return stanza.New(nsReceipts, "received", "id", id) }
+func displayed(id string) stanza.Element { return stanza.New(payload.NSMarkers, "displayed", "id", id) }
+func received(id string) stanza.Element  { return stanza.New(payload.NSReceipts, "received", "id", id) }
 func replace(id string) stanza.Element   { return stanza.New(nsCorrect, "replace", "id", id) }
 func retract(id string) stanza.Element   { return stanza.New(nsRetract, "retract", "id", id) }
 
@@ -94,7 +95,7 @@ func TestReadMarkers(t *testing.T) {
 		require.EqualValues(t, 5, mark(balcony, displayed("m<2>")), "by the stanza's id")
 		require.Zero(t, mark(balcony, displayed("o1")), "not backward")
 		require.Zero(t, mark(balcony, received("m<2>")), "what is read is delivered too")
-		require.EqualValues(t, 6, mark("juliet@verona.example/tablet", stanza.New(nsMarkers, "received", "id", h.StanzaID(first.ID))), "by the stanza-id")
+		require.EqualValues(t, 6, mark("juliet@verona.example/tablet", stanza.New(payload.NSMarkers, "received", "id", h.StanzaID(first.ID))), "by the stanza-id")
 		require.EqualValues(t, 7, mark(balcony, received("m3"), displayed("m3")))
 		require.Equal(t, map[string]string{"balcony": "3/3", "tablet": "1/0"}, h.markers(t, juliet))
 		// What is not found passes as it did, and moves nothing; so does a marker for one's own message, or on that of another conversation.
@@ -238,30 +239,6 @@ func TestResolveReach(t *testing.T) {
 		}
 		require.Nil(t, next.refusal, id)
 		require.NotZero(t, next.message.Retract, id)
-	}
-}
-
-func TestClassifyRefs(t *testing.T) {
-	for _, c := range []struct {
-		payload []stanza.Element
-		unread  bool
-		refs    bool
-	}{
-		{payload: chat("a@b", "x").Payload, unread: true},
-		{payload: []stanza.Element{stanza.New("urn:xmpp:sfs:0", "file-sharing")}, unread: true},
-		{payload: []stanza.Element{stanza.New("urn:xmpp:omemo:2", "encrypted")}, unread: true},
-		{payload: chat("a@b", "x", replace("1")).Payload, refs: true},
-		{payload: chat("a@b", "x", retract("1")).Payload, refs: true},
-		{payload: chat("a@b", "x", stanza.New(nsReactions, "reactions", "id", "1")).Payload},
-		{payload: chat("a@b", "x", stanza.New("urn:xmpp:fasten:0", "apply-to", "id", "1")).Payload},
-		{payload: chat("a@b", "x", displayed("1")).Payload, unread: true, refs: true},
-		{payload: []stanza.Element{displayed("1"), stanza.New(nsHints, "store")}, refs: true},
-		{payload: []stanza.Element{displayed("")}},
-		{payload: []stanza.Element{stanza.New(nsMarkers, "markable"), stanza.New(nsReceipts, "request")}},
-	} {
-		unread, found := classifyRefs(&stanza.Stanza{Kind: stanza.Message, Payload: c.payload})
-		require.Equal(t, c.unread, unread, "%v", c.payload)
-		require.Equal(t, c.refs, found != nil, "%v", c.payload)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
@@ -56,13 +57,13 @@ func (h *house) query(t testing.TB, text string) result {
 func (h *house) tryQuery(t testing.TB, text string) (r result, refusal *stanza.Error) {
 	t.Helper()
 	h.seen()
-	payload, refusal := h.own(t, text)
+	answer, refusal := h.own(t, text)
 	if refusal != nil {
 		require.Empty(t, h.seen(), "nothing is sent with a refusal")
 		return r, refusal
 	}
-	require.Len(t, payload, 1)
-	fin := payload[0]
+	require.Len(t, answer, 1)
+	fin := answer[0]
 	require.Equal(t, "fin", fin.Local)
 	require.Equal(t, nsMAM, fin.Space)
 	r.complete = fin.Attr("complete") == "true"
@@ -83,7 +84,7 @@ func (h *house) tryQuery(t testing.TB, text string) (r result, refusal *stanza.E
 		id, ok := h.ParseStanzaID(result.Attr("id"))
 		require.True(t, ok)
 		r.ids = append(r.ids, id)
-		forwarded := result.Child(nsForward, "forwarded")
+		forwarded := result.Child(payload.NSForward, "forwarded")
 		require.NotNil(t, forwarded)
 		require.Equal(t, stanza.FormatTime(store.MessageID(id).Time()), forwarded.Child(nsDelay, "delay").Attr("stamp"))
 		m := forwarded.Child(stanza.NSClient, "message")

@@ -10,6 +10,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
@@ -104,8 +105,8 @@ func (a *Archive) moderation(ctx context.Context, by jid.JID, id store.MessageID
 	s := &stanza.Stanza{
 		Kind: stanza.Message, Type: stanza.TypeChat, ID: rand.Text(), From: original.Sender.JID, To: original.Recipient.JID,
 		Payload: []stanza.Element{
-			retract, stanza.New("urn:xmpp:fallback:0", "fallback", "for", nsRetract), // XEP-0428
-			stanza.New(stanza.NSClient, "body").WithText("A message was taken back by those who run this server."), stanza.New(nsHints, "store"),
+			retract, stanza.New(payload.NSFallback, "fallback", "for", nsRetract), // XEP-0428
+			stanza.New(stanza.NSClient, "body").WithText("A message was taken back by those who run this server."), stanza.New(payload.NSHints, "store"),
 		},
 	}
 	next := &entry{envelope: &router.Envelope{Stanza: s}, accepted: a.now(), stored: true, moderation: true}

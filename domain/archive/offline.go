@@ -11,8 +11,6 @@ import (
 )
 
 // nsDelay qualifies <delay/> (XEP-0203).
-const nsDelay = "urn:xmpp:delay"
-
 // replayPage is how many messages a replay reads at once.
 const replayPage = 100
 

@@ -13,11 +13,8 @@ import (
 
 // Namespaces of history queries.
 const (
-	nsMAM         = "urn:xmpp:mam:2"
 	nsMAMExtended = "urn:xmpp:mam:2#extended"
-	nsForm        = "jabber:x:data"                             // XEP-0004
 	nsRSM         = "http://jabber.org/protocol/rsm"            // XEP-0059
-	nsForward     = "urn:xmpp:forward:0"                        // XEP-0297
 	nsValidate    = "http://jabber.org/protocol/xdata-validate" // XEP-0122
 )
 

@@ -3,17 +3,18 @@ package archive
 import (
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
-	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/payload"
 )
 
-// Namespaces of what messages say about earlier ones.
+// Namespaces of what the archive itself reads and writes.
 const (
-	nsReceipts  = "urn:xmpp:receipts"          // XEP-0184
-	nsMarkers   = "urn:xmpp:chat-markers:0"    // XEP-0333
-	nsCorrect   = "urn:xmpp:message-correct:0" // XEP-0308
-	nsRetract   = "urn:xmpp:message-retract:1" // XEP-0424
-	nsModerate  = "urn:xmpp:message-moderate:1"
-	nsReactions = "urn:xmpp:reactions:0" // XEP-0444
+	nsStanzaID = payload.NSStanzaID
+	nsCorrect  = payload.NSCorrect
+	nsRetract  = payload.NSRetract
+	nsModerate = payload.NSModerate
+	nsDelay    = payload.NSDelay
+	nsMAM      = payload.NSMAM
+	nsForm     = payload.NSForms
 )
 
 // refs is what a message says about earlier ones of its conversation, each named as the message names it; "" for nothing.
@@ -42,57 +43,10 @@ type refs struct {
 	done     bool
 }
 
-// classifyRefs returns whether a message that is to be stored counts as unread (store.Unread), and what it says about earlier
-// messages, nil for nothing, which is nearly always.
-func classifyRefs(s *stanza.Stanza) (unread bool, said *refs) {
-	var r refs
-	content, change := false, false
-	for i := range s.Payload {
-		e := &s.Payload[i]
-		switch e.Space {
-		case stanza.NSClient:
-			if e.Local == "body" || e.Local == "subject" {
-				content = true
-			}
-		case nsStanzaID, nsHints: // nearly always
-		case nsReceipts: // XEP-0184 §5.3
-			if e.Local == "received" {
-				r.delivered = e.Attr("id")
-			}
-		case nsMarkers: // XEP-0333 §6, in order of significance
-			switch e.Local {
-			case "received":
-				r.delivered = e.Attr("id")
-			case "displayed", "acknowledged":
-				r.read = e.Attr("id")
-			}
-		case nsCorrect: // XEP-0308 §3
-			if e.Local == "replace" {
-				r.edit, change = e.Attr("id"), true
-			}
-		case nsRetract:
-			if e.Local == "retract" {
-				r.retract = e.Attr("id")
-			}
-			change = true
-		case nsReactions, "urn:xmpp:message-retract:0", "urn:xmpp:fasten:0", nsModerate, "urn:xmpp:jingle-message:0":
-			change = true
-		default:
-			switch meaningOf(e) {
-			case archived:
-				content = true
-			case offline:
-				r.essential = true
-			}
-		}
+// refsOf returns what a message says about earlier ones, nil for nothing, which is nearly always.
+func refsOf(m *payload.Meaning) *refs {
+	if m.Delivered+m.Read+m.Edits+m.Retracts == "" {
+		return nil
 	}
-	if r.retract != "" {
-		r.edit = ""
-	}
-	if r.delivered+r.read+r.edit+r.retract != "" {
-		said = new(refs)
-		*said = r
-		said.essential = r.essential || content || change
-	}
-	return content && !change, said
+	return &refs{delivered: m.Delivered, read: m.Read, edit: m.Edits, retract: m.Retracts, essential: m.Says}
 }

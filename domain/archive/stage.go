@@ -5,6 +5,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 )
@@ -48,8 +49,8 @@ func (a *Archive) accept(ctx context.Context, e *router.Envelope) (router.Verdic
 func (a *Archive) prepare(ctx context.Context, next *entry) error {
 	e := next.envelope
 	s := e.Stanza
-	kind := classify(s)
-	if kind == transient {
+	meaning := payload.MeaningOf(s)
+	if meaning.Storage == payload.Transient {
 		return nil
 	}
 	m := &next.message
@@ -73,7 +74,7 @@ func (a *Archive) prepare(ctx context.Context, next *entry) error {
 		m.Recipient.Account = account
 		m.Flags = store.ForOffline
 	}
-	if kind == archived {
+	if meaning.Storage == payload.Archived {
 		if err := a.addArchives(ctx, m, s); err != nil {
 			return err
 		}
@@ -86,10 +87,10 @@ func (a *Archive) prepare(ctx context.Context, next *entry) error {
 	}
 	m.Stanza = xmlstream.Marshal(make([]byte, 0, s.Size()), s)
 	next.stored = true
-	unread, refs := classifyRefs(s)
-	if unread && kind == archived {
+	if meaning.Unread {
 		m.Flags |= store.Unread
 	}
+	refs := refsOf(&meaning)
 	if refs == nil {
 		return nil
 	}

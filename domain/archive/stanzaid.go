@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// nsStanzaID qualifies <stanza-id/> and <origin-id/> (XEP-0359).
-	nsStanzaID = "urn:xmpp:sid:0"
 	// nsPosition qualifies <position/>, our own: the number of a stored message in its conversation. docs/protocol/confirm.md describes it.
 	nsPosition = "urn:posthouse:position:1"
 )

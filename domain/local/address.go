@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
 var badRequest = stanza.Refuse(stanza.BadRequest, "")
 
-const nsDelay = "urn:xmpp:delay"
+const nsDelay = payload.NSDelay
 
 // Address is the stage that gives a client's stanza its addresses and refuses what is malformed.
 func (d *Domain) Address() router.Stage {

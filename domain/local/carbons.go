@@ -11,13 +11,10 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-const (
-	nsCarbons = "urn:xmpp:carbons:2"
-	nsHints   = "urn:xmpp:hints"
-)
+const nsCarbons = payload.NSCarbons
 
 // noCopy is the hint that a message is not to be copied (XEP-0334 §4.3).
-var noCopy = stanza.New(nsHints, "no-copy")
+var noCopy = stanza.New(payload.NSHints, "no-copy")
 
 // Carbons is the stage that copies what a client sends to the other devices of its account (XEP-0280 §8).
 func (d *Domain) Carbons() router.Stage {
@@ -33,7 +30,7 @@ func (d *Domain) Copy(ctx context.Context, e *router.Envelope) { _, _ = d.carbon
 
 func (d *Domain) carbons(_ context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
 	s := e.Stanza
-	if s.Kind != stanza.Message || s.To.Bare() == s.From.Bare() || !eligible(s) {
+	if s.Kind != stanza.Message || s.To.Bare() == s.From.Bare() {
 		return router.Continue, nil // what goes to the own account reaches its devices by Route
 	}
 	var wrapper *stanza.Element
@@ -43,6 +40,9 @@ func (d *Domain) carbons(_ context.Context, e *router.Envelope) (router.Verdict,
 				continue
 			}
 			if wrapper == nil {
+				if !payload.Eligible(s) {
+					return
+				}
 				inner := s
 				if d.config.Stamp != nil && e.Receipt.ID != 0 {
 					inner = d.config.Stamp(s, s.From.Bare(), e.Receipt.ID, e.Receipt.Seq)
@@ -64,7 +64,7 @@ func (d *Domain) sendReceived(u *session.User, p *stream.Packet, addressed *sess
 			continue
 		}
 		if wrapper == nil {
-			if !eligible(p.Stanza) {
+			if !payload.Eligible(p.Stanza) {
 				return
 			}
 			wrapper = wrap("received", p.Stanza)
@@ -88,37 +88,6 @@ func carbon(to *session.Session, s *stanza.Stanza, wrapper *stanza.Element, id u
 func wrap(name string, s *stanza.Stanza) *stanza.Element {
 	e := stanza.New(nsCarbons, name).With(payload.Forward(s, time.Time{}))
 	return &e
-}
-
-// eligible reports whether a message is one of those that all devices of an account should see (XEP-0280 §6).
-func eligible(s *stanza.Stanza) bool {
-	kind := s.MessageType()
-	if s.Kind != stanza.Message || kind != stanza.TypeChat && kind != stanza.TypeNormal {
-		return false // groupchat comes to each device that joined; errors cannot be told to belong to what was copied
-	}
-	talk := kind == stanza.TypeChat
-	for i := range s.Payload {
-		e := &s.Payload[i]
-		switch e.Space {
-		case stanza.NSClient:
-			talk = talk || e.Local == "body"
-		case nsCarbons: // <private/>, or a carbon itself
-			return false
-		case nsHints:
-			if e.Local == "no-copy" {
-				return false
-			}
-		case nsMUCUser: // from a room, or to one of its occupants: only an invitation concerns the account
-			if e.Child(nsMUCUser, "invite") == nil {
-				return false
-			}
-			talk = true
-		case "urn:xmpp:receipts", "http://jabber.org/protocol/chatstates", "urn:xmpp:chat-markers:0", "jabber:x:conference",
-			nsRetract, "urn:xmpp:reactions:0", "urn:xmpp:jingle-message:0":
-			talk = true
-		}
-	}
-	return talk
 }
 
 // CarbonsRoutes lets a client turn carbons on and off (XEP-0280 §4, §5).

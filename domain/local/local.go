@@ -77,10 +77,6 @@ type Config struct {
 	AccountFeatures []string `yaml:"-"`
 	// Items are the services of this domain (XEP-0030 §4): rooms, uploads and so on.
 	Items []Item `yaml:"-"`
-	// Assertions are further elements that only servers may say, removed from what clients send.
-	Assertions []Name `yaml:"-"`
-	// ClientElements are the local names in Posthouse's own namespaces that clients may say; nil means "request" and "origin".
-	ClientElements []string `yaml:"-"`
 	// Version of the software, shown by XEP-0092; "" shows none.
 	Version string `yaml:"-"`
 	// Now is the clock; nil means time.Now.
@@ -153,9 +149,6 @@ func New(c Config) (*Domain, error) {
 	}
 	if c.Replays <= 0 {
 		c.Replays = 64
-	}
-	if c.ClientElements == nil {
-		c.ClientElements = []string{"request", "origin"}
 	}
 	d := &Domain{
 		config: c, domain: c.Domain.Domain(), sessions: c.Sessions, accounts: c.Accounts, contacts: c.Contacts,

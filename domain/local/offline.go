@@ -78,7 +78,7 @@ func (d *Domain) replay(r *session.Replay) {
 	}
 	d.barrier(r.Session().JID())
 	_, err := d.offline.Replay(ctx, r.Account(), func(p *stream.Packet) bool {
-		if d.ctx.Err() != nil || !r.Yield(ctx, p, eligible(p.Stanza)) {
+		if d.ctx.Err() != nil || !r.Yield(ctx, p, payload.Eligible(p.Stanza)) {
 			return false
 		}
 		d.metrics.replays.Inc()
@@ -123,7 +123,7 @@ func (d *Domain) Return(ctx context.Context, s *session.Session, unacked []*stre
 // giveBack finds another session for a stored message that s did not get, or keeps it.
 func (d *Domain) giveBack(s *session.Session, p *stream.Packet) {
 	p = original(p)
-	copied := eligible(p.Stanza)
+	copied := payload.Eligible(p.Stanza)
 	lock := d.keep(s.JID())
 	lock.RLock()
 	defer lock.RUnlock()

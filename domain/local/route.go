@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"strings"
 
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -129,7 +128,7 @@ func (d *Domain) cleaned(p *stream.Packet) *stream.Packet {
 			private := c.Child(nsCarbons, "private") != nil
 			c.Remove(unwanted)
 			if private {
-				c.Payload = append(c.Payload, noCopy) // what is left says the same to whoever asks eligible
+				c.Payload = append(c.Payload, noCopy) // what is left says the same to whoever asks payload.Eligible
 			}
 			return &stream.Packet{Stanza: c, ArchiveID: p.ArchiveID, Role: p.Role}
 		}
@@ -262,6 +261,3 @@ func (d *Domain) send(ctx context.Context, s *stanza.Stanza) {
 }
 
 const nsRoster = "jabber:iq:roster"
-
-// isPosthouse reports whether a namespace is one of Posthouse's own.
-func isPosthouse(space string) bool { return strings.HasPrefix(space, "urn:posthouse:") }

@@ -125,6 +125,7 @@ func TestStrip(t *testing.T) {
 		"<x xmlns='http://jabber.org/protocol/muc#user'><invite from='a@montague.lit'/></x>",
 		"<addresses xmlns='http://jabber.org/protocol/address'><address type='ofrom' jid='pope@vatican.lit'/></addresses>",
 		"<receipt xmlns='urn:posthouse:receipt:1' seq='1'/>",
+		"<request xmlns='urn:posthouse:receipt:1'/>",
 		"<position xmlns='urn:posthouse:position:1' number='1'/>",
 		"<retracted xmlns='urn:xmpp:message-retract:1' id='1'/>",
 		"<retract xmlns='urn:xmpp:message-retract:1' id='1'><moderated xmlns='urn:xmpp:message-moderate:1' by='capulet.lit'/></retract>",
@@ -141,7 +142,7 @@ func TestStrip(t *testing.T) {
 		"<delay xmlns='urn:xmpp:delay' from='montague.lit' stamp='2002-09-10T23:08:25Z'/>",
 		"<x xmlns='jabber:x:conference' jid='room@muc.capulet.lit'/>",
 		"<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><occupant-id xmlns='urn:xmpp:occupant-id:0' id='x'/></message></forwarded>",
-		"<request xmlns='urn:posthouse:receipt:1'/>",
+		"<code xmlns='urn:posthouse:content:1' language='go'/>",
 		"<retract xmlns='urn:xmpp:message-retract:1' id='1'/>",
 	}
 	w := newWorld(t)
@@ -277,7 +278,7 @@ func TestCarbonsOfSentMessages(t *testing.T) {
 	w := newWorld(t, func(c *Config) {
 		c.Stamp = func(s *stanza.Stanza, by jid.JID, id, _ uint64) *stanza.Stanza {
 			out := s.Copy()
-			out.Payload = append(out.Payload, stanza.New(nsStanzaID, "stanza-id", "by", by.String(), "id", fmt.Sprint(id)))
+			out.Payload = append(out.Payload, stanza.New(payload.NSStanzaID, "stanza-id", "by", by.String(), "id", fmt.Sprint(id)))
 			return out
 		}
 	})
@@ -313,8 +314,8 @@ func TestCarbonsOfSentMessages(t *testing.T) {
 func TestCarbonsEligibility(t *testing.T) {
 	const body = "<body>hi</body>"
 	for _, tc := range []struct {
-		kind, payload string
-		copied        bool
+		kind, elements string
+		copied         bool
 	}{
 		{"chat", body, true},
 		{"chat", "<composing xmlns='http://jabber.org/protocol/chatstates'/>", true},
@@ -337,9 +338,9 @@ func TestCarbonsEligibility(t *testing.T) {
 		{"", "<x xmlns='http://jabber.org/protocol/muc#user'><invite from='a@montague.lit'/></x>", true},
 		{"chat", body + "<received xmlns='urn:xmpp:carbons:2'/>", false},
 	} {
-		s := parse(t, "<message from='a@montague.lit/x' to='"+phone+"' type='"+tc.kind+"'>"+tc.payload+"</message>")
-		require.Equal(t, tc.copied, eligible(s), "%s %s", tc.kind, tc.payload)
-		if strings.Contains(tc.payload, "<received xmlns='urn:xmpp:carbons:2'") {
+		s := parse(t, "<message from='a@montague.lit/x' to='"+phone+"' type='"+tc.kind+"'>"+tc.elements+"</message>")
+		require.Equal(t, tc.copied, payload.Eligible(s), "%s %s", tc.kind, tc.elements)
+		if strings.Contains(tc.elements, "<received xmlns='urn:xmpp:carbons:2'") {
 			continue // stripped on the way in
 		}
 		w := newWorld(t)
@@ -347,13 +348,13 @@ func TestCarbonsEligibility(t *testing.T) {
 		w.appear(laptop, 0)
 		carbonsOn(w, phone, laptop)
 		require.Nil(t, w.domain.Route(t.Context(), packet(s, 0)))
-		require.Equal(t, tc.copied, len(w.boxes[laptop].take()) == 1, "received: %s %s", tc.kind, tc.payload)
+		require.Equal(t, tc.copied, len(w.boxes[laptop].take()) == 1, "received: %s %s", tc.kind, tc.elements)
 		for _, p := range w.boxes[phone].take() {
 			require.NotContains(t, show(p.Stanza), "private", "XEP-0280: the recipient need not know")
 		}
-		if !strings.Contains(tc.payload, "muc#user") {
-			w.say(laptop, "<message to='romeo@montague.lit' type='"+tc.kind+"'>"+tc.payload+"</message>")
-			require.Equal(t, tc.copied, len(w.boxes[phone].take()) == 1, "sent: %s %s", tc.kind, tc.payload)
+		if !strings.Contains(tc.elements, "muc#user") {
+			w.say(laptop, "<message to='romeo@montague.lit' type='"+tc.kind+"'>"+tc.elements+"</message>")
+			require.Equal(t, tc.copied, len(w.boxes[phone].take()) == 1, "sent: %s %s", tc.kind, tc.elements)
 		}
 	}
 }

@@ -13,10 +13,7 @@ import (
 )
 
 // Namespace is that of the elements for which no extension of XMPP exists: code, card, notice and custom. Clients say them.
-const Namespace = "urn:posthouse:content:1"
-
-// Elements returns the local names of the elements in Namespace.
-func Elements() []string { return []string{"code", "card", "notice", "custom"} }
+const Namespace = payload.NSContent
 
 // Kind says what a message is.
 type Kind string
