@@ -18,7 +18,7 @@ type load[V any] struct {
 // Load returns the value of a key, and reads it when there is none: read returns it with its time to live, 0 for a
 // value that is not to be kept. Many who ask at once wait for one to read, and get its value or its error, each for as
 // long as their own ctx; when the ctx of the one who reads ends, another one reads. Who asks after an Invalidate never
-// gets what was read before it. An error is not kept. read must not call the cache for the same key.
+// gets what was read before it. An error is not kept. read must not load the same key.
 func (c *Cache[K, V]) Load(
 	ctx context.Context, key K, read func(context.Context) (value V, ttl time.Duration, err error),
 ) (value V, err error) {

@@ -93,14 +93,15 @@ func (s *Service) verify(ctx context.Context, access string) (*Principal, error)
 	}
 	now := s.config.Now()
 	hash := sha256.Sum256([]byte(access))
-	g, ok, generation := s.verified.get(hash, now)
-	if !ok {
-		var err error
-		if g, err = s.open(ctx, access); err != nil {
-			return nil, err
+	g, err := s.verified.Load(ctx, hash, func(ctx context.Context) (*grant, time.Duration, error) {
+		g, err := s.open(ctx, access)
+		if err != nil {
+			return nil, 0, err
 		}
-		// The end is counted from now, so that it comes in time when the clock is set back.
-		s.verified.put(hash, g, now, now.Add(g.Expires.Add(skew).Sub(now)), generation)
+		return g, g.Expires.Add(skew).Sub(now), nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	if !now.Before(g.Expires.Add(skew)) {
 		return nil, ErrExpired
@@ -108,7 +109,7 @@ func (s *Service) verify(ctx context.Context, access string) (*Principal, error)
 	if now.Add(skew).Before(g.begins) || now.Add(skew).Before(g.Issued) {
 		return nil, ErrInvalid
 	}
-	is, err := s.standing(ctx, holder{g.Account, g.JID.Local(), g.Device}, now)
+	is, err := s.standing(ctx, holder{g.Account, g.JID.Local(), g.Device})
 	if err != nil {
 		return nil, err
 	}
@@ -203,23 +204,20 @@ func (s *Service) read(c *claims) (*grant, error) {
 }
 
 // standing asks, at most once in a while, whether account and device are as they were.
-func (s *Service) standing(ctx context.Context, h holder, now time.Time) (standing, error) {
-	is, ok, generation := s.holders.get(h, now)
-	if ok {
-		return is, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	account, err := s.config.Accounts.Account(ctx, h.name)
-	if err == nil && account.ID == h.account && !account.Disabled {
-		var device store.Device
-		if device, err = s.config.Devices.Device(ctx, h.account, h.device); err == nil {
-			is = standing{good: true, since: device.Created.UnixMilli()}
+func (s *Service) standing(ctx context.Context, h holder) (standing, error) {
+	return s.holders.Load(ctx, h, func(ctx context.Context) (is standing, ttl time.Duration, err error) {
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		account, err := s.config.Accounts.Account(ctx, h.name)
+		if err == nil && account.ID == h.account && !account.Disabled {
+			var device store.Device
+			if device, err = s.config.Devices.Device(ctx, h.account, h.device); err == nil {
+				is = standing{good: true, since: device.Created.UnixMilli()}
+			}
 		}
-	}
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return standing{}, fmt.Errorf("check a token: %w", err)
-	}
-	s.holders.put(h, is, now, now.Add(fresh), generation)
-	return is, nil
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return is, 0, fmt.Errorf("check a token: %w", err)
+		}
+		return is, fresh, nil
+	})
 }

@@ -93,7 +93,7 @@ func (s *Service) verifyKey(ctx context.Context, secret string) (*Principal, err
 		return nil, ErrInvalid
 	}
 	now := s.config.Now()
-	key, err := s.serviceKey(ctx, rest[:keyIDLength], now)
+	key, err := s.serviceKey(ctx, rest[:keyIDLength])
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, ErrInvalid
 	}
@@ -120,19 +120,17 @@ func (s *Service) verifyKey(ctx context.Context, secret string) (*Principal, err
 }
 
 // serviceKey asks the store for a key, at most once in a while.
-func (s *Service) serviceKey(ctx context.Context, id string, now time.Time) (store.ServiceKey, error) {
-	key, ok, generation := s.services.get(id, now)
-	if ok {
+func (s *Service) serviceKey(ctx context.Context, id string) (store.ServiceKey, error) {
+	if key, ok := s.services.Get(id); ok {
 		return key, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	key, err := s.config.Services.ServiceKey(ctx, strings.Clone(id))
-	if err != nil {
-		return key, err
-	}
-	s.services.put(key.ID, key, now, now.Add(fresh), generation)
-	return key, nil
+	id = strings.Clone(id) // it is a part of what somebody sent
+	return s.services.Load(ctx, id, func(ctx context.Context) (store.ServiceKey, time.Duration, error) {
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		key, err := s.config.Services.ServiceKey(ctx, id)
+		return key, fresh, err
+	})
 }
 
 // touch notes that a key was used, once a minute. That it cannot be noted keeps nobody from using it.

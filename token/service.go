@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
@@ -77,9 +78,9 @@ type Service struct {
 
 	// Safe for concurrent use.
 	keys     keyring
-	verified *cache[[sha256.Size]byte, *grant]
-	holders  *cache[holder, standing]
-	services *cache[string, store.ServiceKey]
+	verified *cache.Cache[[sha256.Size]byte, *grant]
+	holders  *cache.Cache[holder, standing] // by account
+	services *cache.Cache[string, store.ServiceKey]
 	noted    uses
 }
 
@@ -108,9 +109,13 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	}
 	s := &Service{
 		config: c, admins: make(map[string]bool), metrics: newMetrics(c.Metrics),
-		verified: newCache[[sha256.Size]byte, *grant](mostVerified),
-		holders:  newCache[holder, standing](mostHolders),
-		services: newCache[string, store.ServiceKey](mostServiceKeys),
+		verified: cache.New(cache.Config[[sha256.Size]byte, *grant]{Limit: mostVerified, Now: c.Now}),
+		holders: cache.New(cache.Config[holder, standing]{
+			Limit: mostHolders,
+			Group: func(h holder) uint64 { return uint64(h.account) },
+			Now:   c.Now,
+		}),
+		services: cache.New(cache.Config[string, store.ServiceKey]{Limit: mostServiceKeys, Now: c.Now}),
 	}
 	for _, name := range c.Admins {
 		prepared, err := jid.PrepareLocal(name)
@@ -134,25 +139,32 @@ func (s *Service) Check(ctx context.Context, bearer string) (*Principal, error) 
 // Forget makes the next token of the device be checked in the store; a device of "" means all of the account. It is called after a device
 // was signed out or an account changed, so that it takes effect here at once; other processes notice within two seconds.
 func (s *Service) Forget(account store.AccountID, device string) {
-	s.holders.forget(func(h holder) bool { return h.account == account && (device == "" || h.device == device) })
+	s.holders.InvalidateGroup(uint64(account), func(h holder) bool { return device == "" || h.device == device })
 }
 
 // ForgetKey makes the next use of a service key be checked in the store, after it was revoked.
-func (s *Service) ForgetKey(id string) {
-	s.services.forget(func(key string) bool { return key == id })
-}
+func (s *Service) ForgetKey(id string) { s.services.Invalidate(id) }
 
 // rotateEvery is how often the keys of the store are looked at: as fast as they may have to be out of use.
 const rotateEvery = fresh
 
-// Run keeps the signing keys young until ctx ends. It returns nil.
+// sweepEvery is how often it is looked for what is too old to be used.
+const sweepEvery = time.Minute
+
+// Run keeps the signing keys young, and gives back the memory of what is too old to be used, until ctx ends. It returns nil.
 func (s *Service) Run(ctx context.Context) error {
-	tick := time.NewTicker(rotateEvery)
+	tick, sweep := time.NewTicker(rotateEvery), time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	defer sweep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-sweep.C:
+			s.verified.Sweep()
+			s.holders.Sweep()
+			s.services.Sweep()
+			continue
 		case <-tick.C:
 		}
 		if err := s.Rotate(ctx); err != nil && ctx.Err() == nil {

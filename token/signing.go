@@ -168,7 +168,7 @@ func (s *Service) readKeysLocked(ctx context.Context) error {
 		}
 	}
 	if s.keys.replace(public, signer, newest, document, s.config.Now()) {
-		s.verified.forget(func([32]byte) bool { return true }) // something was signed with a key that is not there any more
+		s.verified.Clear() // something was signed with a key that is not there any more
 	}
 	return nil
 }
