@@ -1,10 +1,9 @@
 package roster
 
 import (
-	"container/list"
 	"slices"
-	"sync"
 
+	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
@@ -70,20 +69,6 @@ func (r *roster) unlisted() (n int) {
 	return n
 }
 
-// cache holds the rosters used last, up to a number of items in all.
-type cache struct {
-	mu    sync.Mutex // guards the rest
-	limit int
-	items int
-	known map[uint64]*list.Element // of *cached
-	order *list.List               // the one used last in front
-}
-
-type cached struct {
-	account uint64
-	roster  *roster
-}
-
 const (
 	// overhead is how many items a cached roster counts for beside its own.
 	overhead = 2
@@ -91,54 +76,7 @@ const (
 	itemBytes = 150
 )
 
-func newCache(limit int) *cache {
-	return &cache{limit: limit, known: map[uint64]*list.Element{}, order: list.New()}
-}
-
-func (c *cache) get(account uint64) *roster {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e := c.known[account]
-	if e == nil {
-		return nil
-	}
-	c.order.MoveToFront(e)
-	return e.Value.(*cached).roster
-}
-
-func (c *cache) put(account uint64, r *roster) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if e := c.known[account]; e != nil {
-		have := e.Value.(*cached)
-		c.items += r.weight - have.roster.weight
-		have.roster = r
-		c.order.MoveToFront(e)
-	} else {
-		c.known[account] = c.order.PushFront(&cached{account, r})
-		c.items += r.weight
-	}
-	for c.items > c.limit && c.order.Len() > 1 {
-		c.forget(c.order.Back())
-	}
-}
-
-func (c *cache) drop(account uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if e := c.known[account]; e != nil {
-		c.forget(e)
-	}
-}
-
-func (c *cache) forget(e *list.Element) {
-	old := c.order.Remove(e).(*cached)
-	delete(c.known, old.account)
-	c.items -= old.roster.weight
-}
-
-func (c *cache) size() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.items
+// newCache holds rosters, up to a number of items in all. They do not expire: Contacts alone changes them.
+func newCache(items int) *cache.Cache[uint64, *roster] {
+	return cache.New(cache.Config[uint64, *roster]{Limit: items, Weight: func(r *roster) int { return r.weight }})
 }

@@ -69,7 +69,7 @@ func (k *Contacts) get(ctx context.Context, account uint64, iq *stanza.Stanza) (
 	mu := k.lock(account)
 	mu.Lock()
 	defer mu.Unlock()
-	r, err := k.loadLocked(ctx, account)
+	r, err := k.load(ctx, account)
 	if err != nil {
 		return nil, k.broken(o, err)
 	}
@@ -166,7 +166,7 @@ func (k *Contacts) set(ctx context.Context, account uint64, iq *stanza.Stanza) (
 	mu := k.lock(account)
 	mu.Lock()
 	defer mu.Unlock()
-	r, err := k.loadLocked(ctx, account)
+	r, err := k.load(ctx, account)
 	if err != nil {
 		return nil, k.broken(o, err)
 	}
@@ -247,7 +247,7 @@ func (k *Contacts) removeItem(ctx context.Context, o owner, contact jid.JID) (st
 	mu := k.lock(o.id)
 	mu.Lock()
 	defer mu.Unlock()
-	r, err := k.loadLocked(ctx, o.id)
+	r, err := k.load(ctx, o.id)
 	if err != nil {
 		return store.RosterItem{}, k.broken(o, err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -223,23 +224,19 @@ func TestContact(t *testing.T) {
 	}
 }
 
+// What is cached counts for its contacts, for something of its own, and for large requests.
 func TestCacheIsBounded(t *testing.T) {
 	c := newCache(100)
 	item := func(i int) store.RosterItem { return store.RosterItem{JID: jid.MustParse(fmt.Sprintf("c%d@b.lit", i))} }
 	for account := range uint64(1000) {
-		c.put(account, makeRoster([]store.RosterItem{item(1), item(2), item(3)}, 1))
-		require.LessOrEqual(t, c.size(), 100)
+		c.Set(account, makeRoster([]store.RosterItem{item(1), item(2), item(3)}, 1), cache.Forever)
+		require.LessOrEqual(t, c.Size(), 100)
 	}
-	require.NotNil(t, c.get(999))
-	require.NotNil(t, c.get(980))
-	require.Nil(t, c.get(979))
-	c.put(5, makeRoster([]store.RosterItem{{Request: make([]byte, 1<<20)}}, 1))
-	require.NotNil(t, c.get(5), "one always fits")
-	require.Len(t, c.known, 1)
-	c.drop(5)
-	c.drop(5)
-	require.Zero(t, c.size())
-	require.Zero(t, c.order.Len())
+	require.Equal(t, 100, c.Size(), "twenty rosters")
+	c.Set(5, makeRoster([]store.RosterItem{{Request: make([]byte, 1<<20)}}, 1), cache.Forever)
+	_, ok := c.Get(5)
+	require.True(t, ok, "one always fits")
+	require.Equal(t, 1<<20/itemBytes+1+overhead, c.Size())
 }
 
 func TestRosterIsImmutable(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/store"
@@ -100,7 +101,7 @@ type Contacts struct {
 	metrics  *metrics
 
 	locks  [accountLocks]sync.Mutex // each guards the stored rosters of its accounts against two writers
-	cache  *cache
+	known  *cache.Cache[uint64, *roster]
 	asked  *limit.Table[uint64] // subscriptions, by account
 	pushes atomic.Uint64        // makes ids
 }
@@ -113,9 +114,9 @@ func New(c Config) (*Contacts, error) {
 	c.defaults()
 	k := &Contacts{
 		config: c, sessions: c.Sessions, store: c.Store, log: c.Log,
-		cache: newCache(c.CacheItems), asked: limit.NewTable[uint64](limit.Per(float64(c.RequestsPerDay), 24*time.Hour, float64(c.RequestsPerDay)), maxLimited, c.Now),
+		known: newCache(c.CacheItems), asked: limit.NewTable[uint64](limit.Per(float64(c.RequestsPerDay), 24*time.Hour, float64(c.RequestsPerDay)), maxLimited, c.Now),
 	}
-	k.metrics = newMetrics(c.Metrics, k.cache.size)
+	k.metrics = newMetrics(c.Metrics, k.known.Size)
 	return k, nil
 }
 
@@ -127,30 +128,16 @@ type owner struct {
 
 func (k *Contacts) lock(account uint64) *sync.Mutex { return &k.locks[account%accountLocks] }
 
-// load returns the account's roster as it is now.
+// load returns the account's roster as it is now. While the account's lock is held, nobody changes it after that.
 func (k *Contacts) load(ctx context.Context, account uint64) (*roster, error) {
-	if r := k.cache.get(account); r != nil {
-		return r, nil
-	}
-	mu := k.lock(account)
-	mu.Lock()
-	defer mu.Unlock()
-	return k.loadLocked(ctx, account)
-}
-
-// loadLocked is load for a caller that holds the account's lock: nobody changes the roster between reading and caching.
-func (k *Contacts) loadLocked(ctx context.Context, account uint64) (*roster, error) {
-	if r := k.cache.get(account); r != nil {
-		return r, nil
-	}
-	items, version, err := k.store.Roster(ctx, store.AccountID(account))
-	if err != nil {
-		return nil, err
-	}
-	k.metrics.reads.Inc()
-	r := newRoster(items, version)
-	k.cache.put(account, r)
-	return r, nil
+	return k.known.Load(ctx, account, func(ctx context.Context) (*roster, time.Duration, error) {
+		items, version, err := k.store.Roster(ctx, store.AccountID(account))
+		if err != nil {
+			return nil, 0, err
+		}
+		k.metrics.reads.Inc()
+		return newRoster(items, version), cache.Forever, nil
+	})
 }
 
 // save stores an item and pushes it, when it is listed, to the devices that are interested (RFC 6121 §2.1.6).
@@ -167,7 +154,7 @@ func (k *Contacts) save(ctx context.Context, o owner, r *roster, item store.Rost
 	case err != nil:
 		return k.broken(o, err)
 	}
-	k.cache.put(o.id, r.with(detached(item), version))
+	k.known.Set(o.id, r.with(detached(item), version), cache.Forever)
 	if item.Listed {
 		k.push(o, itemElement(&item), version)
 	}
@@ -194,7 +181,7 @@ func (k *Contacts) remove(ctx context.Context, o owner, r *roster, item *store.R
 	if err != nil {
 		version = r.version
 	}
-	k.cache.put(o.id, r.without(item.JID, version))
+	k.known.Set(o.id, r.without(item.JID, version), cache.Forever)
 	if item.Listed {
 		k.push(o, removedElement(item.JID), version)
 	}
@@ -210,7 +197,7 @@ func (k *Contacts) changed(o owner) {
 
 // broken is the answer when the store does not answer; what was cached is forgotten, since it is not known what was stored.
 func (k *Contacts) broken(o owner, err error) *stanza.Error {
-	k.cache.drop(o.id)
+	k.known.Invalidate(o.id)
 	k.log.Warn("a roster could not be read or written", "account", o.id, "err", err)
 	return stanza.Refuse(stanza.InternalServerError, "")
 }
@@ -256,7 +243,7 @@ func (k *Contacts) Contact(ctx context.Context, account store.AccountID, contact
 }
 
 // Forget drops what is cached of an account, after it was deleted.
-func (k *Contacts) Forget(account uint64) { k.cache.drop(account) }
+func (k *Contacts) Forget(account uint64) { k.known.Invalidate(account) }
 
 func (k *Contacts) ours(j jid.JID) bool {
 	return j.Domain() == k.config.Domain.Domain() && j.Local() != ""

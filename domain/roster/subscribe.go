@@ -48,7 +48,7 @@ func (k *Contacts) applyOutbound(ctx context.Context, o owner, contact jid.JID, 
 	mu := k.lock(o.id)
 	mu.Lock()
 	defer mu.Unlock()
-	r, err := k.loadLocked(ctx, o.id)
+	r, err := k.load(ctx, o.id)
 	if err != nil {
 		return before, done, k.broken(o, err)
 	}
@@ -124,7 +124,7 @@ func (k *Contacts) applyInbound(ctx context.Context, o owner, in *stanza.Stanza,
 	mu := k.lock(o.id)
 	mu.Lock()
 	defer mu.Unlock()
-	r, err := k.loadLocked(ctx, o.id)
+	r, err := k.load(ctx, o.id)
 	if err != nil {
 		k.broken(o, err)
 		return before, done, false
