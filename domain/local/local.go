@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -105,17 +106,18 @@ type Config struct {
 // Domain delivers to the addresses of one domain. It is a router.Route. All methods may be called from any goroutine,
 // but Answer, which comes before the first stanza.
 type Domain struct {
-	config   Config
-	domain   string
-	sessions *session.Manager
-	accounts Accounts
-	contacts Contacts
-	offline  Offline // may be nil
-	log      *slog.Logger
-	metrics  *metrics
-	started  time.Time
-	table    iqTable
-	disco    discovery
+	config    Config
+	domain    string
+	sessions  *session.Manager
+	accounts  Accounts
+	contacts  Contacts
+	offline   Offline // may be nil
+	log       *slog.Logger
+	metrics   *metrics
+	started   time.Time
+	presences limit.Rate // of a session
+	table     iqTable
+	disco     discovery
 
 	keeping [keepLocks]sync.RWMutex // see keep
 
@@ -154,6 +156,7 @@ func New(c Config) (*Domain, error) {
 		config: c, domain: c.Domain.Domain(), sessions: c.Sessions, accounts: c.Accounts, contacts: c.Contacts,
 		offline: c.Offline, log: c.Log, metrics: newMetrics(c.Metrics), started: c.Now(),
 		replaying: make(chan struct{}, c.Replays),
+		presences: limit.Per(c.PresenceRate, time.Second, float64(c.PresenceBurst)),
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d, nil

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
@@ -291,7 +292,7 @@ func modelOfReplay(t *testing.T, rnd *rand.Rand, devices []string) {
 		if refusal := w.domain.undirected(ctx, c.s, p); refusal != nil && refusal.Condition != stanza.PolicyViolation {
 			t.Error(refusal)
 		}
-		c.s.Budget = session.Budget{}
+		c.s.Budget = limit.Bucket{}
 	}
 	step := func() {
 		full := devices[rnd.IntN(len(devices))]

@@ -70,11 +70,11 @@ func (d *Domain) undirected(ctx context.Context, s *session.Session, p *stanza.S
 	defer s.Broadcasting.Unlock()
 	if p.Type == "" {
 		// Only becoming available costs: whoever leaves is always heard, and cannot leave more often than it came.
-		ok, over := s.Budget.Take(d.config.Now(), float32(d.config.PresenceRate), float32(d.config.PresenceBurst))
-		if over > tooManyPresences {
+		debt := s.Budget.Spend(d.presences, max(0, d.config.Now().Sub(d.started)), 1)
+		if debt > d.presences.Time(tooManyPresences) {
 			d.sessions.KickResource(s.JID(), stream.Fail(stream.PolicyViolation, "Presence changes too often."))
 		}
-		if !ok {
+		if debt > 0 {
 			return stanza.Refuse(stanza.PolicyViolation, "Presence changes too often.")
 		}
 	}

@@ -210,25 +210,6 @@ func TestMetrics(t *testing.T) {
 	}, got)
 }
 
-func TestBudget(t *testing.T) {
-	var b Budget
-	now := time.Unix(1000, 0)
-	for range 3 {
-		ok, over := b.Take(now, 1, 3)
-		require.True(t, ok)
-		require.Zero(t, over)
-	}
-	ok, over := b.Take(now, 1, 3)
-	require.False(t, ok)
-	require.Equal(t, float32(1), over)
-	ok, _ = b.Take(now.Add(2*time.Second), 1, 3)
-	require.True(t, ok)
-	ok, _ = b.Take(now.Add(-time.Hour), 1, 3)
-	require.False(t, ok, "a clock that goes back gives nothing")
-	ok, _ = b.Take(now.Add(time.Hour), 1, 3)
-	require.True(t, ok)
-}
-
 func TestAfterReply(t *testing.T) {
 	var order []string
 	ctx, queued := WithReply(context.Background())

@@ -10,8 +10,8 @@ package session
 import (
 	"context"
 	"sync"
-	"time"
 
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
@@ -71,7 +71,7 @@ type Session struct {
 	// said last, even when the session is replaced or ended by somebody else meanwhile.
 	Broadcasting sync.Mutex
 	// Budget limits how often this session may broadcast. It is guarded by Broadcasting.
-	Budget Budget
+	Budget limit.Bucket
 
 	// Guarded by user.mu.
 	presence    *stanza.Stanza // the last undirected available presence; nil when unavailable
@@ -84,25 +84,6 @@ type Session struct {
 	gone        bool          // unbound or replaced
 	left        chan struct{} // made when it was replaced, closed by Unbind
 	failed      bool          // its side queue overflowed: it is about to be ended and gets nothing more
-}
-
-// Budget is a token bucket. The zero Budget is full.
-type Budget struct {
-	spent float32
-	at    int64 // Unix nanoseconds
-}
-
-// Take takes one token of burst, which come back at rate a second, and reports whether there was one.
-// over is how many were asked for beyond the burst.
-func (b *Budget) Take(now time.Time, rate, burst float32) (ok bool, over float32) {
-	if t := now.UnixNano(); b.at != 0 && t > b.at {
-		b.spent = max(0, b.spent-float32(float64(t-b.at)/1e9)*rate)
-		b.at = t
-	} else if b.at == 0 {
-		b.at = t
-	}
-	b.spent++
-	return b.spent <= burst, max(0, b.spent-burst)
 }
 
 // extra holds what few sessions need, so that the many do not pay for it. Guarded by user.mu.
