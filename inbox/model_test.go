@@ -16,6 +16,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/pebble"
+	"github.com/posthouse-im/posthouse/store/storetest"
 )
 
 func openLog(t testing.TB, folder string) *pebble.Log {
@@ -132,16 +133,14 @@ func (m *model) setting(t *rapid.T) {
 }
 
 func (m *model) contact(t *rapid.T) {
-	ctx, owner, contact := context.Background(), m.world[rapid.IntRange(0, 1).Draw(t, "owner")].Account, m.one(t, "contact").JID
+	owner, contact := m.world[rapid.IntRange(0, 1).Draw(t, "owner")].Account, m.one(t, "contact").JID
 	if rapid.Bool().Draw(t, "remove") {
-		_, err := m.db.RemoveRosterItem(ctx, owner, contact)
-		if err != nil {
-			require.ErrorIs(m.t, err, store.ErrNotFound)
-		}
+		_, err := storetest.SetRosterItem(m.db, owner, store.RosterItem{JID: contact}, 100)
+		require.NoError(m.t, err)
 		return
 	}
 	m.names++
-	_, err := m.db.SetRosterItem(ctx, owner, store.RosterItem{JID: contact, Name: fmt.Sprint(m.names), Listed: rapid.Bool().Draw(t, "listed")}, 100)
+	_, err := storetest.SetRosterItem(m.db, owner, store.RosterItem{JID: contact, Name: fmt.Sprint(m.names), Listed: rapid.Bool().Draw(t, "listed")}, 100)
 	require.NoError(m.t, err)
 }
 

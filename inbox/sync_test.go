@@ -20,7 +20,7 @@ func TestFirstSync(t *testing.T) {
 	ctx := t.Context()
 	alice, friend := h.account("alice"), h.account("friend")
 	for _, item := range []store.RosterItem{{JID: friend.JID, Name: "F", Listed: true}, {JID: h.account("asks").JID, PendingIn: true}} {
-		_, err := h.db.SetRosterItem(ctx, alice.Account, item, 10)
+		_, err := storetest.SetRosterItem(h.db, alice.Account, item, 10)
 		require.NoError(t, err)
 	}
 	for i := 1; i <= 6; i++ {
@@ -143,13 +143,13 @@ func TestChanges(t *testing.T) {
 	require.Equal(t, []string{"carol"}, withs(p))
 	require.False(t, p.Conversations[0].Settings.Pinned)
 
-	_, err = h.db.SetRosterItem(ctx, alice.Account, store.RosterItem{JID: stranger.JID, Listed: true}, 10)
+	_, err = storetest.SetRosterItem(h.db, alice.Account, store.RosterItem{JID: stranger.JID, Listed: true}, 10)
 	require.NoError(t, err)
 	p = next()
 	require.Len(t, p.Roster, 1)
 	require.False(t, p.RosterAll)
 	require.Equal(t, []string{"stranger"}, names(p.Profiles))
-	_, err = h.db.RemoveRosterItem(ctx, alice.Account, stranger.JID)
+	_, err = storetest.SetRosterItem(h.db, alice.Account, store.RosterItem{JID: stranger.JID}, 10)
 	require.NoError(t, err)
 	p = next()
 	require.Equal(t, stranger.JID, p.Removed[0])
@@ -189,7 +189,7 @@ func TestProfilesInPages(t *testing.T) {
 	_, cursor := h.follow(alice, "", 10)
 	for i := range 7 {
 		peer := h.account(fmt.Sprint("peer", i))
-		_, err := h.db.SetRosterItem(t.Context(), alice.Account, store.RosterItem{JID: peer.JID, Listed: true}, 10)
+		_, err := storetest.SetRosterItem(h.db, alice.Account, store.RosterItem{JID: peer.JID, Listed: true}, 10)
 		require.NoError(t, err)
 	}
 	_, cursor = h.follow(alice, cursor, 10)

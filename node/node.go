@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/posthouse-im/posthouse/domain/admin"
 	"github.com/posthouse-im/posthouse/domain/archive"
@@ -86,7 +85,7 @@ func Assemble(ctx context.Context, s *Runtime) error {
 	s.Group.Add(Loop("last activity", a.activity.run))
 	s.Group.Add(Loop("archive", a.archive.Run))
 	s.Group.Add(Part{Name: "delivery", Stop: a.local.Close})
-	s.Group.Add(Loop("account changes", a.watchAccounts))
+	s.Group.Add(Loop("changes", a.followChanges))
 	s.Group.Add(Loop("device logins", a.auth.Run))
 	s.Group.Add(Loop("token keys", a.tokens.Run))
 	s.Group.Add(Loop("uplink", a.ingress.Run))
@@ -270,53 +269,5 @@ func (a *assembly) clientsPart() Part {
 			<-done
 			return err
 		},
-	}
-}
-
-// watchInterval is how often the node looks for what another process did to accounts.
-const watchInterval = time.Second
-
-// watchAccounts ends the sessions of accounts whose password was changed, or that were disabled or deleted, from outside, and those of
-// devices that were signed out.
-func (a *assembly) watchAccounts(ctx context.Context) error {
-	last, err := a.database.AccountChanges(ctx, -1, 1)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil // stopped before it began
-		}
-		return err
-	}
-	seen := last[0].Number
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		changes, err := a.database.AccountChanges(ctx, seen, 1000)
-		if err != nil {
-			if ctx.Err() == nil {
-				a.Log.Error("cannot look for changed accounts; it is tried again", "error", err)
-				a.Health.Degrade("accounts", err.Error())
-			}
-			continue
-		}
-		a.Health.Degrade("accounts", "")
-		for _, c := range changes {
-			seen = c.Number
-			a.auth.ForgetDevices(c.ID)
-			a.tokens.Forget(c.ID, c.Device)
-			if c.Device != "" {
-				n := a.clients.DisconnectDevice(uint64(c.ID), c.Device, stream.Fail(stream.NotAuthorized, "The device was signed out."))
-				a.Log.Info("a device was signed out by another process", "account", uint64(c.ID), "sessions_ended", n)
-				continue
-			}
-			a.auth.Directory().Invalidate(c.Name)
-			a.contacts.Forget(uint64(c.ID))
-			n := a.clients.Disconnect(uint64(c.ID), nil, stream.Fail(stream.NotAuthorized, "The account was changed. Log in again."))
-			a.Log.Info("an account was changed by another process", "account", uint64(c.ID), "sessions_ended", n)
-		}
 	}
 }

@@ -20,7 +20,6 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
 	"github.com/posthouse-im/posthouse/wire/stanza"
-	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
 // makeInbox makes what accounts see of the stores.
@@ -47,12 +46,7 @@ func (a *assembly) makeUplink() (err error) {
 		Domain: a.domain, Sessions: a.sessions, Accounts: a.auth, Directory: a.auth.Directory(), Contacts: a.contacts, Keys: a.tokens,
 		Services: a.database, Audit: a.database, Log: a.Log,
 		Moderate: a.archive.AnswerModerate,
-		Changed: func(_ context.Context, account store.AccountID, name string) {
-			a.tokens.Forget(account, "")
-			a.auth.ForgetDevices(account)
-			a.contacts.Forget(uint64(account))
-			a.clients.Disconnect(uint64(account), nil, stream.Fail(stream.NotAuthorized, "The account was changed. Log in again."))
-		},
+		Changed:  func(_ context.Context, account store.AccountID, _ string) { a.accountChanged(account) },
 		Status: func() admin.Status {
 			r, _ := a.Health.report()
 			return admin.Status{Version: a.Version, Durability: a.Config.Durability, State: r.Status, Started: started}
@@ -110,7 +104,7 @@ func (a *assembly) login(ctx context.Context, l api.Login) (token.Pair, error) {
 	if full && domain != a.domain.Domain() {
 		return token.Pair{}, api.ErrLogin
 	}
-	newest, err := a.database.AccountChanges(ctx, -1, 1)
+	newest, err := a.database.NewestChange(ctx)
 	if err != nil {
 		return token.Pair{}, fmt.Errorf("log in: %w", err)
 	}
@@ -139,7 +133,7 @@ func (a *assembly) login(ctx context.Context, l api.Login) (token.Pair, error) {
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		if err = devices.PutDevice(ctx, d, a.Config.Auth.Tokens.MaxDevices); err == nil {
-			err = a.confirmDevice(ctx, account.ID, d.ID, newest[0].Number)
+			err = a.confirmDevice(ctx, account.ID, d.ID, newest)
 		}
 	}
 	if err != nil {

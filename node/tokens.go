@@ -8,7 +8,6 @@ import (
 	"github.com/posthouse-im/posthouse/public/api"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
-	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
 // tokensSecret is the name of the secret that refresh tokens are made with.
@@ -23,9 +22,7 @@ func (a *assembly) makeTokens(ctx context.Context) (err error) {
 	}
 	c.Domain, c.Keys, c.Services, c.Devices, c.Accounts = a.domain, a.database, a.database, a.auth.Devices(), a.database
 	c.Admins = a.Config.Auth.Admins
-	c.Ended = func(_ context.Context, account store.AccountID, device string) {
-		a.clients.DisconnectDevice(uint64(account), device, stream.Fail(stream.NotAuthorized, "The device was signed out."))
-	}
+	c.Ended = func(_ context.Context, account store.AccountID, device string) { a.endDevice(account, device) }
 	c.Metrics, c.Log = a.Registry, a.Log
 	a.tokens, err = token.New(ctx, c)
 	return err

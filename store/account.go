@@ -59,20 +59,3 @@ type Accounts interface {
 	AccountReader
 	AccountWriter
 }
-
-// AccountChange tells that another process has changed, disabled, enabled or deleted an account. Creations are not told of.
-type AccountChange struct {
-	// Number rises by one or more from change to change.
-	Number int64
-	ID     AccountID
-	Name   string
-	// Device is the device that was signed out; "" when the change concerns the whole account.
-	Device string
-}
-
-// AccountChanges lets a node notice what the command line, or another node, has done.
-type AccountChanges interface {
-	// AccountChanges returns up to limit changes with higher numbers, in order, without those made through this very store.
-	// after < 0 returns none, but one whose Number is the newest there is, for a beginning.
-	AccountChanges(ctx context.Context, after int64, limit int) ([]AccountChange, error)
-}

@@ -54,7 +54,7 @@ type Devices interface {
 	// NoteLogins notes logins with tokens, in one transaction: Seen never goes back, and Counter neither, which is only noted while the
 	// token's generation is Device.Used. Devices that are gone are passed over.
 	NoteLogins(ctx context.Context, logins []DeviceLogin) error
-	// RemoveDevice signs a device out; ErrNotFound when there is none. Other processes hear of it by AccountChanges.
+	// RemoveDevice signs a device out; ErrNotFound when there is none. Other processes hear of it by Changes.
 	RemoveDevice(ctx context.Context, owner AccountID, id string) error
 	// RemoveDevices signs out all devices of the account but one, which may be "", and returns which.
 	RemoveDevices(ctx context.Context, owner AccountID, but string) ([]string, error)

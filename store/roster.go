@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"slices"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
@@ -26,6 +28,13 @@ type RosterItem struct {
 	Listed bool
 }
 
+// Equal reports whether all is the same.
+func (i *RosterItem) Equal(other *RosterItem) bool {
+	return i.JID == other.JID && i.Name == other.Name && i.To == other.To && i.From == other.From && i.PendingOut == other.PendingOut &&
+		i.PendingIn == other.PendingIn && i.Approved == other.Approved && i.Listed == other.Listed &&
+		bytes.Equal(i.Request, other.Request) && slices.Equal(i.Groups, other.Groups)
+}
+
 // Rosters keeps contact lists. Every change raises the roster's version by one.
 type Rosters interface {
 	// Roster returns all items, listed or not, and the version: 0 for a roster that was never changed.
@@ -33,8 +42,12 @@ type Rosters interface {
 	// RosterChanges returns the items changed after the given version, with addresses removed since then.
 	// ok is false when the store cannot tell, and the whole roster is due.
 	RosterChanges(ctx context.Context, owner AccountID, since uint64) (items []RosterItem, removed []jid.JID, version uint64, ok bool, err error)
-	// SetRosterItem stores the item and returns the new version. ErrLimit when a new item would exceed max items.
-	SetRosterItem(ctx context.Context, owner AccountID, item RosterItem, max int) (version uint64, err error)
-	// RemoveRosterItem removes the item and returns the new version, or ErrNotFound.
-	RemoveRosterItem(ctx context.Context, owner AccountID, contact jid.JID) (version uint64, err error)
+	// ChangeRosterItem replaces the item of a contact by what change makes of it, in one transaction, so that of two who change it at once
+	// the second sees what the first did. change gets an item with nothing but its JID when there is none; one that it leaves with nothing
+	// but its JID is removed, and one that it leaves as it was keeps the version. It may be called more than once and must not use the store.
+	// An error from change is returned, and nothing is stored.
+	//
+	// It returns the item as it is then and the version of the roster. ErrLimit when the item would be one more than max of those that are
+	// listed or, if it is not, of those that are not. ErrNotFound when the account is gone.
+	ChangeRosterItem(ctx context.Context, owner AccountID, contact jid.JID, max int, change func(*RosterItem) error) (item RosterItem, version uint64, err error)
 }

@@ -24,7 +24,10 @@ const preferenceShards = 64
 // who never chose. Beyond it any other one is forgotten and read again when needed.
 const preferenceBound = 2048
 
-// preferences answers what each account wants kept. It is the only writer of the stored preferences, so its cache is never stale.
+// ForgetPreference is told that another process has set the preference of an account.
+func (a *Archive) ForgetPreference(account store.AccountID) { a.preferences.forget(account) }
+
+// preferences answers what each account wants kept. What is cached of one is good until it is set here, or until forget is called because somebody else has set it.
 type preferences struct {
 	store    store.ArchivePreferences
 	contacts Contacts // may be nil
@@ -76,6 +79,15 @@ func (p *preferences) set(ctx context.Context, account store.AccountID, preferen
 	}
 	shard.put(account, preference)
 	return nil
+}
+
+// forget drops what is cached of an account, after somebody else has set its preference.
+func (p *preferences) forget(account store.AccountID) {
+	shard := &p.shards[account%preferenceShards]
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	shard.sets++
+	delete(shard.known, account)
 }
 
 // put must be called with mu held.

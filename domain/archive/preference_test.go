@@ -74,6 +74,14 @@ func TestPreferencesAreForgotten(t *testing.T) {
 	keep, err := p.keeps(t.Context(), preferenceShards, jid.MustParse("a@b"))
 	require.NoError(t, err)
 	require.False(t, keep)
+	kept.kept[preferenceShards] = store.ArchivePreference{}
+	keep, err = p.keeps(t.Context(), preferenceShards, jid.MustParse("a@b"))
+	require.NoError(t, err)
+	require.False(t, keep)
+	p.forget(preferenceShards)
+	keep, err = p.keeps(t.Context(), preferenceShards, jid.MustParse("a@b"))
+	require.NoError(t, err)
+	require.True(t, keep, "somebody else has set it")
 	kept.err = errDisk
 	_, err = p.keeps(t.Context(), 9*preferenceShards*preferenceBound, jid.MustParse("a@b"))
 	require.ErrorIs(t, err, errDisk)

@@ -37,11 +37,6 @@ type Tokens interface {
 	Forget(account store.AccountID, device string)
 }
 
-// Changes tells when an account was last changed, or a device of it signed out; the zero time when it was not within a day.
-type Changes interface {
-	LastChange(ctx context.Context, account store.AccountID, device string) (time.Time, error)
-}
-
 // Config makes a Keeper. The settings' zero values mean their defaults.
 type Config struct {
 	// Rate and Burst are how many requests an account may make: so many a second, and so many at once.
@@ -52,7 +47,7 @@ type Config struct {
 	MaxDevices int              `yaml:"-"`
 	Devices    store.Devices    `yaml:"-"`
 	Accounts   token.Accounts   `yaml:"-"`
-	Changes    Changes          `yaml:"-"`
+	Changes    store.Changes    `yaml:"-"`
 	Tokens     Tokens           `yaml:"-"`
 	Sessions   *session.Manager `yaml:"-"`
 

@@ -77,35 +77,41 @@ func (m *memory) RosterChanges(_ context.Context, owner store.AccountID, since u
 	return items, removed, k.version, !m.forgets, m.fail
 }
 
-func (m *memory) SetRosterItem(_ context.Context, owner store.AccountID, item store.RosterItem, max int) (uint64, error) {
+func (m *memory) ChangeRosterItem(_ context.Context, owner store.AccountID, contact jid.JID, max int, change func(*store.RosterItem) error) (store.RosterItem, uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	k := m.of(owner)
-	if m.fail != nil {
-		return 0, m.fail
+	nothing := store.RosterItem{JID: contact}
+	before, there := k.items[contact]
+	if !there {
+		before = nothing
 	}
-	if _, ok := k.items[item.JID]; !ok && len(k.items) >= max {
-		return 0, store.ErrLimit
+	item := before
+	if err := cmp.Or(m.fail, change(&item)); err != nil {
+		return item, 0, err
+	}
+	item.JID = contact
+	if item.Equal(&before) {
+		return item, k.version, nil
+	}
+	others := 0
+	for _, other := range k.items {
+		if other.JID != contact && other.Listed == item.Listed {
+			others++
+		}
+	}
+	gone := item.Equal(&nothing)
+	if !gone && others >= max && (!there || before.Listed != item.Listed) {
+		return item, 0, store.ErrLimit
 	}
 	k.version++
-	k.items[item.JID], k.changed[item.JID] = item, k.version
-	return k.version, nil
-}
-
-func (m *memory) RemoveRosterItem(_ context.Context, owner store.AccountID, contact jid.JID) (uint64, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	k := m.of(owner)
-	if m.fail != nil {
-		return 0, m.fail
-	}
-	if _, ok := k.items[contact]; !ok {
-		return 0, store.ErrNotFound
-	}
-	k.version++
-	delete(k.items, contact)
 	k.changed[contact] = k.version
-	return k.version, nil
+	if gone {
+		delete(k.items, contact)
+		return item, k.version, nil
+	}
+	k.items[contact] = item
+	return item, k.version, nil
 }
 
 var errDisk = errors.New("the disk is on fire")
@@ -231,9 +237,16 @@ func (w *world) say(full, text string) *stanza.Error {
 // appear connects a session that is interested in the roster and available; what it was told is forgotten.
 func (w *world) appear(full string) {
 	w.t.Helper()
-	w.sessions.SetInterested(w.connect(full))
+	w.sessions.SetInterested(w.connect(full), w.version(jid.MustParse(full).Local()))
 	require.Nil(w.t, w.say(full, "<presence/>"))
 	w.hush()
+}
+
+// version returns that of the roster of an account.
+func (w *world) version(name string) uint64 {
+	w.store.mu.Lock()
+	defer w.store.mu.Unlock()
+	return w.store.of(store.AccountID(w.accounts[name])).version
 }
 
 // hush forgets what everybody was sent.
@@ -304,7 +317,10 @@ func push(full string, version int, item string) string {
 func (w *world) give(account store.AccountID, contact string, change func(*store.RosterItem)) {
 	it := store.RosterItem{JID: jid.MustParse(contact), Listed: true}
 	change(&it)
-	_, err := w.store.SetRosterItem(context.Background(), account, it, 1<<30)
+	_, _, err := w.store.ChangeRosterItem(context.Background(), account, it.JID, 1<<30, func(i *store.RosterItem) error {
+		*i = it
+		return nil
+	})
 	require.NoError(w.t, err)
 	w.contacts.Forget(uint64(account))
 }

@@ -65,32 +65,46 @@ func (k *Contacts) get(ctx context.Context, account uint64, iq *stanza.Stanza) (
 	}
 	s := k.sessions.Lookup(iq.From)
 	o := owner{account, iq.From.Bare()}
-	// Under the lock no push can fall between the version that is answered and the moment from which pushes are sent.
-	mu := k.lock(account)
-	mu.Lock()
-	defer mu.Unlock()
 	r, err := k.load(ctx, account)
 	if err != nil {
 		return nil, k.broken(o, err)
 	}
-	if known, ok := parseVersion(request); ok && s != nil && k.delta(ctx, o, s, r, known) {
-		return nil, nil
+	told := r.version
+	known, ok := parseVersion(request)
+	if ok = ok && s != nil && known <= told; ok && known < told {
+		changes, _, all, err := k.changes(ctx, o, known)
+		ok = err == nil && all && len(changes) <= maxDelta
+	}
+	var answer []stanza.Element
+	if ok {
+		told = known // what has changed since follows the empty answer (§2.6.3)
+	} else {
+		q := stanza.New(nsRoster, "query")
+		if request.HasAttr("ver") {
+			q = stanza.New(nsRoster, "query", "ver", strconv.FormatUint(told, 10))
+		}
+		answer = append(answer, q.With(listed(r.items)...))
 	}
 	if s != nil {
-		k.sessions.SetInterested(s)
+		session.AfterReply(ctx, func() {
+			k.sessions.SetInterested(s, told)
+			if now, err := k.load(ctx, account); err == nil && now.version > told {
+				k.catchUp(ctx, o, told)
+			}
+		})
 	}
-	q := stanza.New(nsRoster, "query")
-	if request.HasAttr("ver") {
-		q = stanza.New(nsRoster, "query", "ver", strconv.FormatUint(r.version, 10))
-	}
-	q.Nodes = make([]stanza.Node, 0, len(r.items))
-	for i := range r.items {
-		if r.items[i].Listed {
-			e := itemElement(&r.items[i])
-			q.Nodes = append(q.Nodes, stanza.Node{Element: &e})
+	return answer, nil
+}
+
+// listed returns the items that are shown in the roster.
+func listed(items []store.RosterItem) []stanza.Element {
+	shown := make([]stanza.Element, 0, len(items))
+	for i := range items {
+		if items[i].Listed {
+			shown = append(shown, itemElement(&items[i]))
 		}
 	}
-	return []stanza.Element{q}, nil
+	return shown
 }
 
 // parseVersion returns the version that a device says it has; ok is false when it says none or one of another making.
@@ -99,58 +113,16 @@ func parseVersion(query *stanza.Element) (version uint64, ok bool) {
 	return version, err == nil
 }
 
-// delta arranges for the device to be told what changed since the version it knows, after the empty answer
-// (RFC 6121 §2.6.3), and reports false when it has to get the whole roster. The account's lock is held.
-func (k *Contacts) delta(ctx context.Context, o owner, s *session.Session, r *roster, known uint64) bool {
-	if known == r.version {
-		k.sessions.SetInterested(s)
-		return true
-	}
-	if known > r.version {
-		return false
-	}
-	changes, version, ok := k.changes(ctx, o, known)
-	if !ok || version != r.version {
-		return false
-	}
-	session.AfterReply(ctx, func() {
-		// What changed between the answer and now is told too, under the lock: a push of an older state of a contact must
-		// not follow one of a newer.
-		mu := k.lock(o.id)
-		mu.Lock()
-		defer mu.Unlock()
-		if later, v, ok := k.changes(ctx, o, known); ok {
-			changes, version = later, v
-		}
-		k.sessions.SetInterested(s)
-		ver := strconv.FormatUint(known, 10) // kept by all but the last: a device that is cut off in between asks for all again
-		k.sessions.Visit(o.bare, func(u *session.User) {
-			for i, change := range changes {
-				if i == len(changes)-1 {
-					ver = strconv.FormatUint(version, 10)
-				}
-				u.Send(s, k.pushTo(o, s, change, ver))
-			}
-		})
-	})
-	return true
-}
-
-// changes returns what changed since a version; ok is false when the whole roster is due.
-func (k *Contacts) changes(ctx context.Context, o owner, since uint64) (changes []stanza.Element, version uint64, ok bool) {
+// changes returns what changed since a version, and the version now; ok is false when the store cannot tell.
+func (k *Contacts) changes(ctx context.Context, o owner, since uint64) (changes []stanza.Element, version uint64, ok bool, err error) {
 	items, removed, version, ok, err := k.store.RosterChanges(ctx, store.AccountID(o.id), since)
-	if err != nil || !ok || len(items)+len(removed) > maxDelta {
-		return nil, 0, false
+	if err != nil || !ok {
+		return nil, 0, false, err
 	}
 	for _, contact := range removed {
 		changes = append(changes, removedElement(contact))
 	}
-	for i := range items {
-		if items[i].Listed {
-			changes = append(changes, itemElement(&items[i]))
-		}
-	}
-	return changes, version, true
+	return append(changes, listed(items)...), version, true, nil
 }
 
 // set adds, changes or removes a contact (RFC 6121 §2.1.5, §2.3, §2.4, §2.5).
@@ -163,20 +135,11 @@ func (k *Contacts) set(ctx context.Context, account uint64, iq *stanza.Stanza) (
 	if remove {
 		return nil, k.removeContact(ctx, o, wanted.JID)
 	}
-	mu := k.lock(account)
-	mu.Lock()
-	defer mu.Unlock()
-	r, err := k.load(ctx, account)
-	if err != nil {
-		return nil, k.broken(o, err)
-	}
-	item := wanted
-	if have := r.find(wanted.JID); have != nil {
-		item = *have // the state of the subscription is not the device's to set (§2.1.2.5)
-		item.Name, item.Groups = wanted.Name, wanted.Groups
-	}
-	item.Listed = true
-	return nil, k.save(ctx, o, r, item)
+	_, refusal = k.change(ctx, o, wanted.JID, k.config.MaxItems, func(it *store.RosterItem) error {
+		it.Name, it.Groups, it.Listed = wanted.Name, wanted.Groups, true // the subscription is not the device's to set (§2.1.2.5)
+		return nil
+	})
+	return nil, refusal
 }
 
 // parseSet reads a roster set and holds it to RFC 6121 §2.1.5, §2.3.3 and the limits.
@@ -227,7 +190,13 @@ func (k *Contacts) parseSet(iq *stanza.Stanza) (item store.RosterItem, remove bo
 
 // removeContact removes a contact and ends the subscriptions both ways (RFC 6121 §2.5.2).
 func (k *Contacts) removeContact(ctx context.Context, o owner, contact jid.JID) *stanza.Error {
-	item, refusal := k.removeItem(ctx, o, contact)
+	item, refusal := k.change(ctx, o, contact, 0, func(it *store.RosterItem) error {
+		if !it.Listed {
+			return stanza.Refuse(stanza.ItemNotFound, "")
+		}
+		*it = store.RosterItem{}
+		return nil
+	})
 	if refusal != nil {
 		return refusal
 	}
@@ -241,19 +210,4 @@ func (k *Contacts) removeContact(ctx context.Context, o owner, contact jid.JID) 
 		k.showUnavailable(ctx, o, contact)
 	}
 	return nil
-}
-
-func (k *Contacts) removeItem(ctx context.Context, o owner, contact jid.JID) (store.RosterItem, *stanza.Error) {
-	mu := k.lock(o.id)
-	mu.Lock()
-	defer mu.Unlock()
-	r, err := k.load(ctx, o.id)
-	if err != nil {
-		return store.RosterItem{}, k.broken(o, err)
-	}
-	item := r.find(contact)
-	if item == nil || !item.Listed {
-		return store.RosterItem{}, stanza.Refuse(stanza.ItemNotFound, "")
-	}
-	return *item, k.remove(ctx, o, r, item)
 }

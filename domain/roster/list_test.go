@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -190,6 +191,77 @@ func TestRosterVersionAgainstChange(t *testing.T) {
 	w.got(chamber, push(chamber, 3, "<item jid='a@b.lit' subscription='none' name='2'/>"))
 }
 
+// TestRosterChangedElsewhere: what another process changed is told to the devices that are interested, and to each once.
+func TestRosterChangedElsewhere(t *testing.T) {
+	w := newWorld(t)
+	w.appear(balcony)
+	w.connect(chamber)
+	w.iq(balcony, "set", query("<item jid='a@b.lit'/>"))
+	w.hush()
+	for _, name := range []string{"a", "b", "c"} {
+		w.give(1, name+"@b.lit", func(it *store.RosterItem) { it.Name = "new" })
+	}
+	w.give(1, "c@b.lit", func(it *store.RosterItem) { *it = store.RosterItem{JID: it.JID} })
+	w.contacts.Changed(t.Context(), 1, "juliet")
+	w.contacts.Changed(t.Context(), 1, "juliet")
+	w.contacts.Changed(t.Context(), 2, "romeo") // who is not there
+	w.got(balcony,
+		push(balcony, 1, "<item jid='c@b.lit' subscription='remove'/>"),
+		push(balcony, 1, "<item jid='a@b.lit' subscription='none' name='new'/>"),
+		push(balcony, 5, "<item jid='b@b.lit' subscription='none' name='new'/>"))
+	w.got(chamber)
+	w.give(1, "d@b.lit", func(*store.RosterItem) {})
+	w.iq(balcony, "set", query("<item jid='e@b.lit'/>"))
+	require.Len(t, w.texts(balcony), 2, "with the next change at the latest")
+
+	w.store.forgets = true
+	w.give(1, "f@b.lit", func(*store.RosterItem) {})
+	w.contacts.Changed(t.Context(), 1, "juliet")
+	require.Len(t, w.texts(balcony), 5, "all that there is, when the store cannot tell what has changed")
+}
+
+// TestRosterPushesInOrder: devices that change the roster at once are all told of all changes, in the order of versions.
+func TestRosterPushesInOrder(t *testing.T) {
+	w := newWorld(t)
+	w.appear(balcony)
+	const devices, each = 4, 50
+	var all sync.WaitGroup
+	for d := range devices {
+		full := fmt.Sprint("juliet@capulet.lit/", d)
+		w.appear(full)
+		iqs := []*stanza.Stanza{}
+		for n := range each {
+			iq := parse(t, "<iq type='set' id='1'>"+query(fmt.Sprintf("<item jid='shared@b.lit' name='%d-%d'/>", d, n))+"</iq>")
+			iq.From, iq.To = jid.MustParse(full), jid.MustParse("juliet@capulet.lit")
+			iqs = append(iqs, iq)
+		}
+		all.Go(func() {
+			for _, iq := range iqs {
+				if _, refusal := w.contacts.Routes()[1].Handle(context.Background(), 1, iq); refusal != nil {
+					t.Error(refusal)
+				}
+			}
+		})
+	}
+	all.Wait()
+	require.EqualValues(t, devices*each, w.version("juliet"))
+	for _, full := range []string{balcony, "juliet@capulet.lit/0"} {
+		last, name := uint64(0), ""
+		for _, text := range w.texts(full) {
+			q := parse(t, text).Child(nsRoster, "query")
+			if q == nil {
+				continue // presence
+			}
+			ver, ok := parseVersion(q)
+			require.True(t, ok)
+			require.GreaterOrEqual(t, ver, last)
+			last, name = ver, q.Child(nsRoster, "item").Attr("name")
+		}
+		require.EqualValues(t, devices*each, last, full)
+		require.Equal(t, w.item(1, "shared@b.lit").Name, name, full)
+	}
+}
+
 func TestRosterWhileTheStoreIsBroken(t *testing.T) {
 	w := newWorld(t)
 	w.appear(balcony)
@@ -229,30 +301,14 @@ func TestCacheIsBounded(t *testing.T) {
 	c := newCache(100)
 	item := func(i int) store.RosterItem { return store.RosterItem{JID: jid.MustParse(fmt.Sprintf("c%d@b.lit", i))} }
 	for account := range uint64(1000) {
-		c.Set(account, makeRoster([]store.RosterItem{item(1), item(2), item(3)}, 1), cache.Forever)
+		c.Set(account, newRoster([]store.RosterItem{item(1), item(2), item(3)}, 1), cache.Forever)
 		require.LessOrEqual(t, c.Size(), 100)
 	}
 	require.Equal(t, 100, c.Size(), "twenty rosters")
-	c.Set(5, makeRoster([]store.RosterItem{{Request: make([]byte, 1<<20)}}, 1), cache.Forever)
+	c.Set(5, newRoster([]store.RosterItem{{Request: make([]byte, 1<<20)}}, 1), cache.Forever)
 	_, ok := c.Get(5)
 	require.True(t, ok, "one always fits")
 	require.Equal(t, 1<<20/itemBytes+1+overhead, c.Size())
-}
-
-func TestRosterIsImmutable(t *testing.T) {
-	r := newRoster([]store.RosterItem{{JID: jid.MustParse("c@x.lit")}, {JID: jid.MustParse("a@x.lit")}}, 1)
-	b := r.with(store.RosterItem{JID: jid.MustParse("b@x.lit")}, 2)
-	changed := b.with(store.RosterItem{JID: jid.MustParse("a@x.lit"), Name: "A"}, 3)
-	without := changed.without(jid.MustParse("c@x.lit"), 4)
-	names := func(r *roster) (out string) {
-		for _, it := range r.items {
-			out += it.JID.Local() + it.Name
-		}
-		return out
-	}
-	require.Equal(t, "ac abc aAbc aAb aAb", strings.Join([]string{
-		names(r), names(b), names(changed), names(without), names(without.without(jid.MustParse("z@x.lit"), 5)),
-	}, " "))
 }
 
 func TestNewChecksItsConfig(t *testing.T) {

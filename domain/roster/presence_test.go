@@ -299,7 +299,7 @@ func TestManyAtOnce(t *testing.T) {
 	names := []string{}
 	for i := range 6 {
 		name := fmt.Sprint("u", i)
-		w.accounts[name] = uint64(1 + i*accountLocks) // they share one lock
+		w.accounts[name] = uint64(1 + i)
 		names = append(names, name)
 	}
 	var wg sync.WaitGroup

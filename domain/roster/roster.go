@@ -1,9 +1,8 @@
 // Package roster owns contact lists and subscriptions (RFC 6121 §2, §3) and tells presence to those who may see it (§4).
 //
 // It starts no goroutines: everything runs on the goroutine of the client whose stanza it is, or of whoever delivers to
-// an account. It owns a bounded cache of rosters, of which it is the only writer. An account's roster is changed under
-// a lock that many accounts share; nothing is forwarded and no other roster is looked at under it, so two accounts that
-// change each other's rosters never wait for each other in a circle.
+// an account. It owns a bounded cache of rosters, which others may change, too: a roster is changed inside the store, and
+// a device is told what it has not been told, by the version that it was told last.
 //
 // What it never does: show presence to whom the owner did not approve, in the owner's roster as it is now; change a
 // roster by what a stranger sends, other than by noting a request; keep anything but the last available presence, which
@@ -14,10 +13,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"strconv"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -89,9 +85,6 @@ func (c *Config) defaults() {
 // maxLimited bounds how many accounts' requests are counted at once.
 const maxLimited = 1 << 16
 
-// accountLocks is how many locks the accounts share.
-const accountLocks = 256
-
 // Contacts knows the rosters of the accounts of a domain. All methods may be called from any goroutine.
 type Contacts struct {
 	config   Config
@@ -100,7 +93,6 @@ type Contacts struct {
 	log      *slog.Logger
 	metrics  *metrics
 
-	locks  [accountLocks]sync.Mutex // each guards the stored rosters of its accounts against two writers
 	known  *cache.Cache[uint64, *roster]
 	asked  *limit.Table[uint64] // subscriptions, by account
 	pushes atomic.Uint64        // makes ids
@@ -126,9 +118,7 @@ type owner struct {
 	bare jid.JID
 }
 
-func (k *Contacts) lock(account uint64) *sync.Mutex { return &k.locks[account%accountLocks] }
-
-// load returns the account's roster as it is now. While the account's lock is held, nobody changes it after that.
+// load returns the account's roster as it is now.
 func (k *Contacts) load(ctx context.Context, account uint64) (*roster, error) {
 	return k.known.Load(ctx, account, func(ctx context.Context) (*roster, time.Duration, error) {
 		items, version, err := k.store.Roster(ctx, store.AccountID(account))
@@ -140,53 +130,34 @@ func (k *Contacts) load(ctx context.Context, account uint64) (*roster, error) {
 	})
 }
 
-// save stores an item and pushes it, when it is listed, to the devices that are interested (RFC 6121 §2.1.6).
-// The caller holds the account's lock, so pushes go out in the order of versions.
-func (k *Contacts) save(ctx context.Context, o owner, r *roster, item store.RosterItem) *stanza.Error {
-	limit := k.config.MaxItems + r.unlisted() // requests of strangers take no place from contacts
-	if !item.Listed {
-		limit = k.config.MaxItems + k.config.MaxRequests
-	}
-	version, err := k.store.SetRosterItem(ctx, store.AccountID(o.id), item, limit)
+// change changes the item of a contact in the store and pushes it, when it is listed, to the devices that are interested
+// (RFC 6121 §2.1.6). It returns the item as it was. change may be called more than once; of its error, only a refusal is
+// told as it is.
+func (k *Contacts) change(ctx context.Context, o owner, contact jid.JID, limit int, change func(*store.RosterItem) error) (before store.RosterItem, refusal *stanza.Error) {
+	item, version, err := k.store.ChangeRosterItem(ctx, store.AccountID(o.id), contact, limit, func(it *store.RosterItem) error {
+		before = *it
+		return change(it)
+	})
 	switch {
 	case errors.Is(err, store.ErrLimit):
-		return stanza.Refuse(stanza.ResourceConstraint, "The roster has as many contacts as it may have.")
+		return before, stanza.Refuse(stanza.ResourceConstraint, "The roster has as many contacts as it may have.")
+	case errors.As(err, &refusal):
+		return before, refusal
 	case err != nil:
-		return k.broken(o, err)
+		return before, k.broken(o, err)
+	case item.Equal(&before):
+		return before, nil
 	}
-	k.known.Set(o.id, r.with(detached(item), version), cache.Forever)
+	k.known.Invalidate(o.id)
+	var told []stanza.Element
 	if item.Listed {
-		k.push(o, itemElement(&item), version)
+		told = append(told, itemElement(&item))
+	} else if before.Listed {
+		told = append(told, removedElement(contact))
 	}
+	k.push(ctx, o, version-1, version, told)
 	k.changed(o)
-	return nil
-}
-
-// detached returns the item with memory of its own: what a client set is a piece of its stanza, which the cache must not keep alive.
-func detached(item store.RosterItem) store.RosterItem {
-	item.JID, item.Name = item.JID.Clone(), strings.Clone(item.Name)
-	item.Groups = slices.Clone(item.Groups)
-	for i, g := range item.Groups {
-		item.Groups[i] = strings.Clone(g)
-	}
-	return item
-}
-
-// remove removes an item. The caller holds the account's lock.
-func (k *Contacts) remove(ctx context.Context, o owner, r *roster, item *store.RosterItem) *stanza.Error {
-	version, err := k.store.RemoveRosterItem(ctx, store.AccountID(o.id), item.JID)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return k.broken(o, err)
-	}
-	if err != nil {
-		version = r.version
-	}
-	k.known.Set(o.id, r.without(item.JID, version), cache.Forever)
-	if item.Listed {
-		k.push(o, removedElement(item.JID), version)
-	}
-	k.changed(o)
-	return nil
+	return before, nil
 }
 
 func (k *Contacts) changed(o owner) {
@@ -202,12 +173,56 @@ func (k *Contacts) broken(o owner, err error) *stanza.Error {
 	return stanza.Refuse(stanza.InternalServerError, "")
 }
 
-// push sends a roster push to every interested session of the account.
-func (k *Contacts) push(o owner, item stanza.Element, version uint64) {
+// push tells each interested session of the account that was told of all up to the version since what has changed from
+// then to a version. One that lacks more is told of all that it lacks; one that was told of this version is not told again.
+func (k *Contacts) push(ctx context.Context, o owner, since, version uint64, changes []stanza.Element) {
+	behind := version
 	k.sessions.Visit(o.bare, func(u *session.User) {
 		for s := range u.All {
-			if u.Interested(s) {
-				u.Send(s, k.pushTo(o, s, item, strconv.FormatUint(version, 10)))
+			switch told := u.Roster(s); {
+			case !u.Interested(s) || told >= version:
+			case told < since:
+				behind = min(behind, told)
+			default:
+				k.tellChanges(o, u, s, version, changes)
+			}
+		}
+	})
+	if behind < version {
+		k.catchUp(ctx, o, behind)
+	}
+}
+
+// tellChanges pushes changes up to a version to one session. All pushes but the last have the version that it was told
+// before: a device that is cut off in between asks for all of them again.
+func (k *Contacts) tellChanges(o owner, u *session.User, s *session.Session, version uint64, changes []stanza.Element) {
+	ver := strconv.FormatUint(u.Roster(s), 10)
+	for i, change := range changes {
+		if i == len(changes)-1 {
+			ver = strconv.FormatUint(version, 10)
+		}
+		u.Send(s, k.pushTo(o, s, change, ver))
+	}
+	u.SetRoster(s, version)
+}
+
+// catchUp tells the account's interested sessions what has changed since a version.
+func (k *Contacts) catchUp(ctx context.Context, o owner, since uint64) {
+	changes, version, ok, err := k.changes(ctx, o, since)
+	if err == nil && !ok { // what was removed is not known any more; what there is can be told
+		var r *roster
+		if r, err = k.load(ctx, o.id); err == nil {
+			changes, version = listed(r.items), r.version
+		}
+	}
+	if err != nil {
+		k.broken(o, err) // whoever lacks something is told with the next change
+		return
+	}
+	k.sessions.Visit(o.bare, func(u *session.User) {
+		for s := range u.All {
+			if told := u.Roster(s); u.Interested(s) && told >= since && told < version {
+				k.tellChanges(o, u, s, version, changes)
 			}
 		}
 	})
@@ -244,6 +259,22 @@ func (k *Contacts) Contact(ctx context.Context, account store.AccountID, contact
 
 // Forget drops what is cached of an account, after it was deleted.
 func (k *Contacts) Forget(account uint64) { k.known.Invalidate(account) }
+
+// Changed is told that another process has changed the roster of an account: its devices here hear of it.
+func (k *Contacts) Changed(ctx context.Context, account uint64, name string) {
+	k.known.Invalidate(account)
+	bare, err := jid.New(name, k.config.Domain.Domain(), "")
+	if err != nil || k.sessions.Connected(bare) != account {
+		return
+	}
+	o := owner{account, bare}
+	r, err := k.load(ctx, account)
+	if err != nil {
+		k.broken(o, err)
+		return
+	}
+	k.push(ctx, o, r.version, r.version, nil)
+}
 
 func (k *Contacts) ours(j jid.JID) bool {
 	return j.Domain() == k.config.Domain.Domain() && j.Local() != ""

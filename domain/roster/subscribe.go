@@ -45,43 +45,21 @@ func (k *Contacts) Subscribe(ctx context.Context, s *session.Session, p *stanza.
 
 // applyOutbound changes the roster by a stanza that its owner sends. before is the item as it was.
 func (k *Contacts) applyOutbound(ctx context.Context, o owner, contact jid.JID, kind int) (before store.RosterItem, done step, refusal *stanza.Error) {
-	mu := k.lock(o.id)
-	mu.Lock()
-	defer mu.Unlock()
-	r, err := k.load(ctx, o.id)
-	if err != nil {
-		return before, done, k.broken(o, err)
-	}
-	before = store.RosterItem{JID: contact}
-	have := r.find(contact)
-	if have != nil {
-		before = *have
-	}
-	state := stateOf(&before)
-	done = outbound[kind][state]
-	item := before
-	done.next.set(&item)
-	switch {
-	case done.approve:
-		item.Approved, item.Listed = true, true // §3.4.2
-	case kind == unsubscribed:
-		item.Approved = false
-	}
-	if kind == subscribe || kind == subscribed && done.pass {
-		item.Listed = true // §3.1.2, §3.1.5
-	}
-	switch {
-	case !item.Listed && have != nil && done.next == None:
-		refusal = k.remove(ctx, o, r, have) // a stranger's request, declined
-	case changed(&before, &item):
-		refusal = k.save(ctx, o, r, item)
-	}
+	before, refusal = k.change(ctx, o, contact, k.config.MaxItems, func(it *store.RosterItem) error {
+		done = outbound[kind][stateOf(it)]
+		done.next.set(it)
+		switch {
+		case done.approve:
+			it.Approved, it.Listed = true, true // §3.4.2
+		case kind == unsubscribed:
+			it.Approved = false // of a stranger's request nothing is left
+		}
+		if kind == subscribe || kind == subscribed && done.pass {
+			it.Listed = true // §3.1.2, §3.1.5
+		}
+		return nil
+	})
 	return before, done, refusal
-}
-
-// changed reports whether subscription or visibility differ.
-func changed(a, b *store.RosterItem) bool {
-	return stateOf(a) != stateOf(b) || a.Approved != b.Approved || a.Listed != b.Listed
 }
 
 // Receive takes a subscription stanza or a probe that was sent to an account of this domain (RFC 6121 §3, §4.3.2,
@@ -121,42 +99,22 @@ func (k *Contacts) Receive(ctx context.Context, account uint64, p *stanza.Stanza
 
 // applyInbound changes the roster by a stanza that its owner is sent. ok is false when nothing may happen.
 func (k *Contacts) applyInbound(ctx context.Context, o owner, in *stanza.Stanza, kind int) (before store.RosterItem, done step, ok bool) {
-	mu := k.lock(o.id)
-	mu.Lock()
-	defer mu.Unlock()
-	r, err := k.load(ctx, o.id)
-	if err != nil {
-		k.broken(o, err)
-		return before, done, false
-	}
-	before = store.RosterItem{JID: in.From}
-	have := r.find(in.From)
-	if have != nil {
-		before = *have
-	}
-	state := stateOf(&before)
-	done = inbound[kind][state]
-	if next, due := approved[state]; kind == subscribe && before.Approved && due {
-		done = step{next: next, reply: stanza.TypeSubscribed}
-	}
-	if have == nil && kind == subscribe && r.unlisted() >= k.config.MaxRequests {
-		return before, done, false
-	}
-	item := before
-	done.next.set(&item)
-	if item.PendingIn && !before.PendingIn {
-		item.Request = encodeRequest(in)
-	}
-	switch {
-	case !item.Listed && have != nil && done.next == None:
-		done.pass = false // §3.3.3: only the record of a stranger's request goes
-		ok = k.remove(ctx, o, r, have) == nil
-	case changed(&before, &item):
-		ok = k.save(ctx, o, r, item) == nil
-	default:
-		ok = true
-	}
-	return before, done, ok
+	before, refusal := k.change(ctx, o, in.From, k.config.MaxRequests, func(it *store.RosterItem) error {
+		state, waited := stateOf(it), it.PendingIn
+		done = inbound[kind][state]
+		if next, due := approved[state]; kind == subscribe && it.Approved && due {
+			done = step{next: next, reply: stanza.TypeSubscribed}
+		}
+		done.next.set(it)
+		if it.PendingIn && !waited {
+			it.Request = encodeRequest(in)
+		}
+		if !it.Listed && state != None && done.next == None {
+			done.pass = false // §3.3.3: only the record of a stranger's request goes
+		}
+		return nil
+	})
+	return before, done, refusal == nil
 }
 
 // encodeRequest returns a request to subscribe in the form in which it waits.

@@ -154,6 +154,12 @@ func (u *User) Carbons(s *Session) bool { return s.carbons && !s.failed }
 // Interested reports whether the session gets roster pushes (RFC 6121 §2.2).
 func (u *User) Interested(s *Session) bool { return s.interested && !s.failed }
 
+// Roster returns the version of the roster that an interested session was told of, and SetRoster says which that is.
+func (u *User) Roster(s *Session) uint64 { return s.roster }
+
+// SetRoster is described at Roster.
+func (u *User) SetRoster(s *Session, version uint64) { s.roster = version }
+
 // Synced reports whether the session is told of changes of conversations and of the profile, see SetSynced.
 func (u *User) Synced(s *Session) bool { return s.synced && !s.failed }
 

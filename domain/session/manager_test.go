@@ -165,7 +165,7 @@ func TestKickAndSessions(t *testing.T) {
 	require.Nil(t, refusal)
 	appear(m, phone, 7)
 	m.SetCarbons(phone, true)
-	m.SetInterested(phone)
+	m.SetInterested(phone, 0)
 
 	infos := map[string]Info{}
 	for info := range m.Sessions {

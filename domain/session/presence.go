@@ -78,13 +78,11 @@ func (m *Manager) SetCarbons(s *Session, on bool) bool {
 	return !s.gone
 }
 
-// SetInterested marks the session as one that gets roster pushes (RFC 6121 §2.2) and reports whether it was not one before.
-func (m *Manager) SetInterested(s *Session) bool {
+// SetInterested marks the session as one that gets roster pushes (RFC 6121 §2.2), and that was told of all up to a version.
+func (m *Manager) SetInterested(s *Session, roster uint64) {
 	s.user.mu.Lock()
 	defer s.user.mu.Unlock()
-	was := s.interested
-	s.interested = true
-	return !was
+	s.interested, s.roster = true, roster
 }
 
 // SetSynced says whether the session is told of what other sessions of the account change of conversations and the profile, and

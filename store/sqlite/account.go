@@ -110,10 +110,12 @@ func (s *Store) CreateAccounts(ctx context.Context, accounts []store.Account) ([
 type creator struct {
 	taken, account, credential *sql.Stmt
 	now                        int64
+	note                       func(store.Change) error
 }
 
 func (s *Store) creator(ctx context.Context, tx *sql.Tx) (c creator, err error) {
 	c.now = s.now().UnixMilli()
+	c.note = func(made store.Change) error { return s.note(ctx, tx, made) }
 	c.taken, err = tx.PrepareContext(ctx, `SELECT (SELECT count(*) FROM account WHERE name = ?1)
 		+ (SELECT count(*) FROM reserved_name WHERE name = ?1 AND until > ?2)`)
 	if err != nil {
@@ -144,7 +146,10 @@ func (c creator) create(ctx context.Context, a store.Account) (store.AccountID, 
 	if err != nil {
 		return 0, err
 	}
-	return store.AccountID(id), insertCredentials(ctx, c.credential, id, a.Credentials)
+	if err := insertCredentials(ctx, c.credential, id, a.Credentials); err != nil {
+		return 0, err
+	}
+	return store.AccountID(id), c.note(store.Change{Kind: store.AccountCreated, Account: store.AccountID(id), Name: a.Name})
 }
 
 func prepareCredential(ctx context.Context, tx *sql.Tx) (*sql.Stmt, error) {
@@ -180,7 +185,7 @@ func (s *Store) SetCredentials(ctx context.Context, name string, c []store.Crede
 		if err := forgetDevices(ctx, tx, id); err != nil {
 			return err
 		}
-		return s.note(ctx, tx, id, name)
+		return s.note(ctx, tx, store.Change{Kind: store.AccountChanged, Account: store.AccountID(id), Name: name})
 	})
 	if err != nil {
 		return fmt.Errorf("set credentials: %w", err)
@@ -208,7 +213,7 @@ func (s *Store) SetDisabled(ctx context.Context, name string, disabled bool) err
 				return err
 			}
 		}
-		return s.note(ctx, tx, id, name)
+		return s.note(ctx, tx, store.Change{Kind: store.AccountChanged, Account: store.AccountID(id), Name: name})
 	})
 	if err != nil {
 		return fmt.Errorf("disable or enable account: %w", err)
@@ -226,7 +231,7 @@ func (s *Store) DeleteAccount(ctx context.Context, name string) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM account WHERE id = ?`, id); err != nil {
 			return err
 		}
-		if err := s.note(ctx, tx, id, name); err != nil {
+		if err := s.note(ctx, tx, store.Change{Kind: store.AccountChanged, Account: store.AccountID(id), Name: name}); err != nil {
 			return err
 		}
 		now := s.now()
@@ -241,49 +246,6 @@ func (s *Store) DeleteAccount(ctx context.Context, name string) error {
 		return fmt.Errorf("delete account: %w", err)
 	}
 	return nil
-}
-
-// changesKept is for how long a change of an account can be noticed.
-const changesKept = 24 * time.Hour
-
-// note records a change of an account for other processes. A creation is not noted: nobody can hold anything of an account
-// that was not there, and whoever logs in at once must not be taken for somebody with an old password.
-func (s *Store) note(ctx context.Context, tx *sql.Tx, account int64, name string) error {
-	return s.noteDevice(ctx, tx, account, name, "")
-}
-
-// noteDevice is note for one device, or for the whole account when it is "".
-func (s *Store) noteDevice(ctx context.Context, tx *sql.Tx, account int64, name, device string) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO account_change (at, origin, account, name, device) VALUES (?, ?, ?, ?, ?)`,
-		s.now().UnixMilli(), s.origin, account, name, device)
-	return err
-}
-
-// AccountChanges implements store.AccountChanges.
-func (s *Store) AccountChanges(ctx context.Context, after int64, limit int) ([]store.AccountChange, error) {
-	if after < 0 {
-		var newest store.AccountChange
-		err := s.read.scan(ctx, `SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'account_change'), 0)`, nil, &newest.Number)
-		if err != nil {
-			return nil, fmt.Errorf("read account changes: %w", translate(err))
-		}
-		return []store.AccountChange{newest}, nil
-	}
-	rows, err := s.read.QueryContext(ctx, `SELECT number, account, name, device FROM account_change WHERE number > ? AND origin <> ? ORDER BY number LIMIT ?`,
-		after, s.origin, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read account changes: %w", translate(err))
-	}
-	defer rows.Close()
-	var all []store.AccountChange
-	for rows.Next() {
-		var c store.AccountChange
-		if err := rows.Scan(&c.Number, &c.ID, &c.Name, &c.Device); err != nil {
-			return nil, fmt.Errorf("read account changes: %w", err)
-		}
-		all = append(all, c)
-	}
-	return all, translate(rows.Err())
 }
 
 // Secret implements store.Secrets.

@@ -89,10 +89,10 @@ func TestLastChange(t *testing.T) {
 		return at
 	}
 	require.Zero(t, last("phone"))
-	before, err := s.AccountChanges(ctx, -1, 1)
+	before, err := s.NewestChange(ctx)
 	require.NoError(t, err)
 	since := func(device string) bool {
-		changed, err := s.ChangedSince(ctx, id, device, before[0].Number)
+		changed, err := s.ChangedSince(ctx, id, device, before)
 		require.NoError(t, err)
 		return changed
 	}

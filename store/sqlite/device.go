@@ -120,7 +120,7 @@ func (s *Store) RemoveDevice(ctx context.Context, owner store.AccountID, id stri
 		if err := affected(tx.ExecContext(ctx, `DELETE FROM device WHERE account = ? AND id = ?`, owner, id)); err != nil {
 			return err
 		}
-		return s.noteDevice(ctx, tx, int64(owner), name, id)
+		return s.note(ctx, tx, store.Change{Kind: store.DeviceRemoved, Account: owner, Name: name, Device: id})
 	})
 	if err != nil {
 		return fmt.Errorf("remove device: %w", err)
@@ -155,7 +155,7 @@ func (s *Store) removeDevices(ctx context.Context, tx *sql.Tx, owner store.Accou
 		if _, err := tx.ExecContext(ctx, `DELETE FROM device WHERE account = ? AND id = ?`, owner, id); err != nil {
 			return err
 		}
-		if err := s.noteDevice(ctx, tx, int64(owner), name, id); err != nil {
+		if err := s.note(ctx, tx, store.Change{Kind: store.DeviceRemoved, Account: owner, Name: name, Device: id}); err != nil {
 			return err
 		}
 	}

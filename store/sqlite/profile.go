@@ -85,7 +85,10 @@ func (s *Store) SetProfile(ctx context.Context, p store.Profile) (store.Profile,
 		_, err = tx.ExecContext(ctx, `INSERT INTO profile (account, name, title, changed) VALUES (?, ?, ?, ?)
 			ON CONFLICT (account) DO UPDATE SET name = excluded.name, title = excluded.title, changed = excluded.changed`,
 			p.Account, p.Name, p.Title, p.Changed)
-		if err != nil || name == p.Name {
+		if err != nil {
+			return err
+		}
+		if err := s.note(ctx, tx, store.Change{Kind: store.ProfileChanged, Account: p.Account, Name: p.Username}); err != nil || name == p.Name {
 			return err
 		}
 		return indexWords(ctx, tx, p.Account, p.Name)

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -76,14 +77,22 @@ func (s *Store) readRoster(ctx context.Context, owner store.AccountID, since uin
 		}
 		item.Name = name.String
 		applyState(&item, state.Int64)
-		if groups.String != "[]" {
-			if err := json.Unmarshal([]byte(groups.String), &item.Groups); err != nil {
-				return nil, nil, 0, 0, fmt.Errorf("%w: groups of a contact of account %d: %w", store.ErrDamaged, owner, err)
-			}
+		if err := readGroups(owner, groups.String, &item); err != nil {
+			return nil, nil, 0, 0, err
 		}
 		items = append(items, item)
 	}
 	return items, removed, version, forgotten, translate(rows.Err())
+}
+
+func readGroups(owner store.AccountID, text string, item *store.RosterItem) error {
+	if text == "[]" {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(text), &item.Groups); err != nil {
+		return fmt.Errorf("%w: groups of a contact of account %d: %w", store.ErrDamaged, owner, err)
+	}
+	return nil
 }
 
 func stateOf(i *store.RosterItem) (state int64) {
@@ -107,54 +116,98 @@ func applyState(i *store.RosterItem, state int64) {
 	i.Approved, i.Listed = state&stateApproved != 0, state&stateListed != 0
 }
 
-// SetRosterItem implements store.Rosters.
-func (s *Store) SetRosterItem(ctx context.Context, owner store.AccountID, item store.RosterItem, limit int) (version uint64, err error) {
-	groups, err := json.Marshal(append([]string{}, item.Groups...))
-	if err != nil {
-		return 0, fmt.Errorf("set roster item: %w", err)
+// ChangeRosterItem implements store.Rosters.
+func (s *Store) ChangeRosterItem(ctx context.Context, owner store.AccountID, contact jid.JID, limit int, change func(*store.RosterItem) error) (item store.RosterItem, version uint64, err error) {
+	apply := func(from queryer) (before store.RosterItem, err error) {
+		if before, version, err = rosterItem(ctx, from, owner, contact); err != nil {
+			return before, err
+		}
+		item = before
+		err = change(&item)
+		item.JID = contact
+		return before, err
 	}
-	err = s.change(ctx, func(tx *sql.Tx) error {
-		var have, others int
-		err := tx.QueryRowContext(ctx, `SELECT count(*) FILTER (WHERE contact = ?1), count(*) FILTER (WHERE contact <> ?1)
-			FROM roster_item WHERE account = ?2 AND removed = 0`, item.JID.String(), owner).Scan(&have, &others)
-		if err != nil {
+	// What changes nothing is found out without waiting for those who write.
+	before, err := apply(s.read)
+	if err == nil && !item.Equal(&before) {
+		err = s.change(ctx, func(tx *sql.Tx) error {
+			before, err := apply(tx)
+			if err != nil || item.Equal(&before) {
+				return err
+			}
+			version, err = s.storeItem(ctx, tx, owner, &before, &item, limit)
 			return err
-		}
-		if have == 0 && limit > 0 && others >= limit {
-			return store.ErrLimit
-		}
-		if version, err = nextVersion(ctx, tx, owner); err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO roster_item (account, contact, removed, changed, name, state, request, groups) VALUES (?, ?, 0, ?, ?, ?, ?, ?)
-			ON CONFLICT (account, contact) DO UPDATE SET removed = 0, changed = excluded.changed, name = excluded.name,
-				state = excluded.state, request = excluded.request, groups = excluded.groups`,
-			owner, item.JID.String(), version, item.Name, stateOf(&item), item.Request, string(groups))
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("set roster item: %w", err)
+		})
 	}
-	return version, nil
+	if err != nil {
+		return store.RosterItem{}, 0, fmt.Errorf("change roster item: %w", err)
+	}
+	return item, version, nil
 }
 
-// RemoveRosterItem implements store.Rosters.
-func (s *Store) RemoveRosterItem(ctx context.Context, owner store.AccountID, contact jid.JID) (version uint64, err error) {
-	err = s.change(ctx, func(tx *sql.Tx) error {
-		if version, err = nextVersion(ctx, tx, owner); err != nil {
-			return err
-		}
-		err = affected(tx.ExecContext(ctx, `UPDATE roster_item SET removed = 1, changed = ?, name = '', state = 0, request = NULL, groups = '[]'
-			WHERE account = ? AND contact = ? AND removed = 0`, version, owner, contact.String()))
-		if err != nil {
-			return err
-		}
-		return forget(ctx, tx, owner, version)
-	})
+// queryer is a transaction, or reads without one.
+type queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// rosterItem reads one item, which has nothing but its JID when there is none, and the roster's version; store.ErrNotFound when the
+// account is gone.
+func rosterItem(ctx context.Context, from queryer, owner store.AccountID, contact jid.JID) (item store.RosterItem, version uint64, err error) {
+	rows, err := from.QueryContext(ctx, `
+		SELECT coalesce(r.version, 0), i.name, coalesce(i.state, 0), i.request, coalesce(i.groups, '[]')
+		FROM account a LEFT JOIN roster r ON r.account = a.id LEFT JOIN roster_item i ON i.account = a.id AND i.contact = ? AND i.removed = 0
+		WHERE a.id = ?`, contact.String(), owner)
 	if err != nil {
-		return 0, fmt.Errorf("remove roster item: %w", err)
+		return item, 0, translate(err)
 	}
-	return version, nil
+	defer rows.Close()
+	if !rows.Next() {
+		return item, 0, translate(cmp.Or(rows.Err(), sql.ErrNoRows))
+	}
+	var name sql.NullString
+	var state int64
+	var groups string
+	if err := rows.Scan(&version, &name, &state, &item.Request, &groups); err != nil {
+		return item, 0, err
+	}
+	item.JID, item.Name = contact, name.String
+	applyState(&item, state)
+	return item, version, readGroups(owner, groups, &item)
+}
+
+// storeItem stores what an item has become, or that it is gone, and returns the roster's new version.
+func (s *Store) storeItem(ctx context.Context, tx *sql.Tx, owner store.AccountID, before, item *store.RosterItem, limit int) (version uint64, err error) {
+	nothing := store.RosterItem{JID: item.JID}
+	removed := item.Equal(&nothing)
+	if !removed && (before.Equal(&nothing) || before.Listed != item.Listed) {
+		var others int
+		err := tx.QueryRowContext(ctx, `SELECT count(*) FROM roster_item WHERE account = ? AND removed = 0 AND contact <> ? AND (state & ? <> 0) = ?`,
+			owner, item.JID.String(), stateListed, item.Listed).Scan(&others)
+		if err == nil && others >= limit {
+			err = store.ErrLimit
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	if version, err = nextVersion(ctx, tx, owner); err != nil {
+		return 0, err
+	}
+	groups, err := json.Marshal(append([]string{}, item.Groups...))
+	if err != nil {
+		return 0, err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO roster_item (account, contact, removed, changed, name, state, request, groups) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (account, contact) DO UPDATE SET removed = excluded.removed, changed = excluded.changed, name = excluded.name,
+			state = excluded.state, request = excluded.request, groups = excluded.groups`,
+		owner, item.JID.String(), removed, version, item.Name, stateOf(item), item.Request, string(groups))
+	if err == nil && removed {
+		err = forget(ctx, tx, owner, version)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return version, s.noteOf(ctx, tx, store.RosterChanged, owner)
 }
 
 // forget drops what is remembered of removed contacts when it has become too much.
@@ -226,7 +279,10 @@ func (s *Store) SetArchivePreference(ctx context.Context, owner store.AccountID,
 		_, err := tx.ExecContext(ctx, `INSERT INTO archive_preference (account, fallback, always, never) VALUES (?, ?, ?, ?)
 			ON CONFLICT (account) DO UPDATE SET fallback = excluded.fallback, always = excluded.always, never = excluded.never`,
 			owner, p.Default, list(p.Always), list(p.Never))
-		return err
+		if err != nil {
+			return err
+		}
+		return s.noteOf(ctx, tx, store.PreferenceChanged, owner)
 	})
 	if err != nil {
 		return fmt.Errorf("set archive preference: %w", err)

@@ -80,10 +80,14 @@ func (s *Store) SetConversationSettings(ctx context.Context, owner store.Account
 		if err := roomForSettings(ctx, tx, owner, &c, plain, max); err != nil {
 			return err
 		}
-		return affected(tx.ExecContext(ctx, `INSERT INTO conversation_setting (account, contact, muted_until, pinned, changed)
+		err = affected(tx.ExecContext(ctx, `INSERT INTO conversation_setting (account, contact, muted_until, pinned, changed)
 			SELECT id, ?, ?, ?, ? FROM account WHERE id = ?
 			ON CONFLICT (account, contact) DO UPDATE SET muted_until = excluded.muted_until, pinned = excluded.pinned, changed = excluded.changed`,
 			c.With, muted, c.Pinned, c.Changed, owner))
+		if err != nil {
+			return err
+		}
+		return s.noteOf(ctx, tx, store.SettingsChanged, owner)
 	})
 	if err != nil {
 		return store.ConversationSettings{}, fmt.Errorf("set conversation settings: %w", err)

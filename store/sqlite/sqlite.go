@@ -147,7 +147,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("bring the tables up to date: %w", err)
 	}
-	_, err = s.write.ExecContext(ctx, `DELETE FROM account_change WHERE at < ?`, s.now().Add(-changesKept).UnixMilli())
+	_, err = s.write.ExecContext(ctx, `DELETE FROM change WHERE at < ?`, s.now().Add(-changesKept).UnixMilli())
 	return err
 }
 

@@ -15,7 +15,7 @@ import (
 // Database is everything that is kept beside messages.
 type Database interface {
 	store.Accounts
-	store.AccountChanges
+	store.Changes
 	store.Rosters
 	store.ArchivePreferences
 	store.LastActivity
@@ -52,7 +52,7 @@ func credentials(n byte) []store.Credential {
 	return made
 }
 
-// Accounts runs the suite for store.Accounts and store.AccountChanges.
+// Accounts runs the suite for store.Accounts.
 func Accounts(t *testing.T, d Databases) {
 	for name, run := range map[string]func(*testing.T, Databases){
 		"Create":                testCreateAccount,
@@ -62,7 +62,6 @@ func Accounts(t *testing.T, d Databases) {
 		"NamesAreReserved":      testReservedNames,
 		"IdentitiesAreUsedOnce": testIdentities,
 		"List":                  testListAccounts,
-		"ChangesOfOthers":       testAccountChanges,
 		"TwoProcesses":          testTwoProcesses,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, d) })
@@ -157,7 +156,7 @@ func testDeleteAccount(t *testing.T, d Databases) {
 	defer func() { require.NoError(t, s.Close()) }()
 	id, err := s.CreateAccount(ctx, store.Account{Name: "alice", Credentials: credentials(1)})
 	require.NoError(t, err)
-	_, err = s.SetRosterItem(ctx, id, store.RosterItem{JID: bob().JID, Listed: true}, 10)
+	_, err = SetRosterItem(s, id, store.RosterItem{JID: bob().JID, Listed: true}, 10)
 	require.NoError(t, err)
 	require.NoError(t, s.SetArchivePreference(ctx, id, store.ArchivePreference{Default: "never"}))
 	require.NoError(t, s.SetLastActivity(ctx, id, 1, "bye"))
@@ -237,46 +236,6 @@ func testListAccounts(t *testing.T, d Databases) {
 		after = page[len(page)-1].Name
 	}
 	require.Equal(t, []string{"B", "a", "b", "c", "é"}, names)
-}
-
-// testAccountChanges: what another process changes is told, in order; what one has changed itself is not.
-func testAccountChanges(t *testing.T, d Databases) {
-	folder, ctx := t.TempDir(), context.Background()
-	node, tool := d.Open(t, folder, noon), d.Open(t, folder, noon)
-	defer func() { require.NoError(t, node.Close()); require.NoError(t, tool.Close()) }()
-	_, err := tool.CreateAccount(ctx, store.Account{Name: "before"})
-	require.NoError(t, err)
-	begin, err := node.AccountChanges(ctx, -1, 10)
-	require.NoError(t, err)
-	require.Len(t, begin, 1)
-	after := begin[0].Number
-	changes, err := node.AccountChanges(ctx, after, 10)
-	require.NoError(t, err)
-	require.Empty(t, changes)
-
-	id, err := tool.CreateAccount(ctx, store.Account{Name: "alice"})
-	require.NoError(t, err)
-	_, err = node.CreateAccount(ctx, store.Account{Name: "own"})
-	require.NoError(t, err)
-	require.NoError(t, tool.SetDisabled(ctx, "alice", true))
-	require.NoError(t, tool.SetCredentials(ctx, "alice", credentials(1)))
-	require.NoError(t, tool.DeleteAccount(ctx, "alice"))
-	require.Error(t, tool.SetDisabled(ctx, "nobody", true))
-	changes, err = node.AccountChanges(ctx, after, 10)
-	require.NoError(t, err)
-	require.Len(t, changes, 3)
-	for _, c := range changes {
-		require.Greater(t, c.Number, after)
-		require.Equal(t, id, c.ID)
-		require.Equal(t, "alice", c.Name)
-		after = c.Number
-	}
-	changes, err = node.AccountChanges(ctx, after, 10)
-	require.NoError(t, err)
-	require.Empty(t, changes)
-	changes, err = node.AccountChanges(ctx, begin[0].Number, 2)
-	require.NoError(t, err)
-	require.Len(t, changes, 2)
 }
 
 // testTwoProcesses: two that write at the same time wait for each other, and each sees what the other has done.

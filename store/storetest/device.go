@@ -73,7 +73,7 @@ func testDeviceLimit(t *testing.T, d Databases) {
 	s, other := d.Open(t, folder, noon), d.Open(t, folder, noon)
 	defer func() { require.NoError(t, s.Close()); require.NoError(t, other.Close()) }()
 	a, b := twoAccounts(t, s)
-	begin, err := other.AccountChanges(ctx, -1, 1)
+	begin, err := other.NewestChange(ctx)
 	require.NoError(t, err)
 	require.NoError(t, s.PutDevice(ctx, device(b, "of another", -time.Hour), 3))
 	for i := range 3 {
@@ -83,9 +83,10 @@ func testDeviceLimit(t *testing.T, d Databases) {
 	require.NoError(t, s.PutDevice(ctx, device(a, "long ago", -time.Hour), 3))
 	require.Equal(t, []string{"1", "2", "long ago"}, deviceNames(t, s, a))
 	require.Equal(t, []string{"of another"}, deviceNames(t, s, b))
-	changes, err := other.AccountChanges(ctx, begin[0].Number, 10)
+	changes, err := other.Changes(ctx, begin, 10)
 	require.NoError(t, err)
 	require.Len(t, changes, 1)
+	require.Equal(t, store.DeviceRemoved, changes[0].Kind)
 	require.Equal(t, "0", changes[0].Device, "who gave way was signed out")
 }
 
@@ -196,7 +197,7 @@ func testDeviceRemovals(t *testing.T, d Databases) {
 		require.NoError(t, tool.PutDevice(ctx, device(a, fmt.Sprint(i), 0), 10))
 	}
 	require.NoError(t, tool.PutDevice(ctx, device(b, "0", 0), 10))
-	begin, err := node.AccountChanges(ctx, -1, 1)
+	begin, err := node.NewestChange(ctx)
 	require.NoError(t, err)
 
 	require.ErrorIs(t, tool.RemoveDevice(ctx, a, "none"), store.ErrNotFound)
@@ -212,11 +213,12 @@ func testDeviceRemovals(t *testing.T, d Databases) {
 	require.Equal(t, []string{"0"}, deviceNames(t, node, b))
 	require.NoError(t, node.RemoveDevice(ctx, a, "1"), "which is its own doing")
 
-	changes, err := node.AccountChanges(ctx, begin[0].Number, 10)
+	changes, err := node.Changes(ctx, begin, 10)
 	require.NoError(t, err)
 	var heard []string
 	for _, c := range changes {
-		require.Equal(t, a, c.ID)
+		require.Equal(t, store.DeviceRemoved, c.Kind)
+		require.Equal(t, a, c.Account)
 		require.NotEmpty(t, c.Name)
 		heard = append(heard, c.Device)
 	}

@@ -2,7 +2,10 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,10 +24,35 @@ func Rosters(t *testing.T, d Databases) {
 		"Limit":             testRosterLimit,
 		"OwnersAreSeparate": testRosterOwners,
 		"ConcurrentChanges": testRosterConcurrent,
+		"Change":            testRosterChange,
+		"ChangersLoseNothing": func(t *testing.T, d Databases) {
+			folder := t.TempDir()
+			a, b := d.Open(t, folder, noon), d.Open(t, folder, noon)
+			defer func() { require.NoError(t, a.Close()); require.NoError(t, b.Close()) }()
+			owner, _ := twoAccounts(t, a)
+			require.NoError(t, RosterChangers(context.Background(), owner, a, b, a))
+		},
 	} {
 		t.Run(name, func(t *testing.T) { run(t, d) })
 	}
 }
+
+// SetRosterItem stores an item, whatever was there, and returns the roster's version. One with nothing but its JID removes what was there.
+func SetRosterItem(s store.Rosters, owner store.AccountID, item store.RosterItem, max int) (version uint64, err error) {
+	_, version, err = s.ChangeRosterItem(context.Background(), owner, item.JID, max, func(i *store.RosterItem) error {
+		*i = item
+		return nil
+	})
+	return version, err
+}
+
+// removeItem removes the item of a contact, if there is one.
+func removeItem(s store.Rosters, owner store.AccountID, contact jid.JID) (version uint64, err error) {
+	return SetRosterItem(s, owner, store.RosterItem{JID: contact}, 1)
+}
+
+// listed is an item in which nothing but the contact is said.
+func listed(n int) store.RosterItem { return store.RosterItem{JID: contact(n), Listed: true} }
 
 func contact(n int) jid.JID { return jid.MustParse(fmt.Sprintf("contact%d@example.net", n)) }
 
@@ -43,18 +71,18 @@ func testRosterItems(t *testing.T, d Databases) {
 		{JID: contact(3), PendingIn: true, Request: []byte("<presence type='subscribe'><status>hi</status></presence>")},
 		{JID: contact(4), Approved: true, Listed: true, Name: "x"},
 		{JID: contact(5), To: true, From: true, PendingOut: true, PendingIn: true, Approved: true, Listed: true, Groups: []string{"g"}},
-		{JID: jid.MustParse("gateway.example")},
+		{JID: jid.MustParse("gateway.example"), Listed: true},
 	}
 	for _, item := range want {
-		_, err := s.SetRosterItem(ctx, a, item, 100)
+		_, err := SetRosterItem(s, a, item, 100)
 		require.NoError(t, err)
 	}
 	got, _, err := s.Roster(ctx, a)
 	require.NoError(t, err)
 	require.ElementsMatch(t, want, got)
 	// Setting replaces the whole item.
-	want[0] = store.RosterItem{JID: contact(0)}
-	_, err = s.SetRosterItem(ctx, a, want[0], 100)
+	want[0] = listed(0)
+	_, err = SetRosterItem(s, a, want[0], 100)
 	require.NoError(t, err)
 	got, _, err = s.Roster(ctx, a)
 	require.NoError(t, err)
@@ -74,23 +102,25 @@ func testRosterVersions(t *testing.T, d Databases) {
 		require.NoError(t, err)
 		require.Equal(t, want, version)
 	}
-	version, err := s.SetRosterItem(ctx, a, store.RosterItem{JID: contact(1)}, 10)
+	version, err := SetRosterItem(s, a, listed(1), 10)
 	step(1, version, err)
-	version, err = s.SetRosterItem(ctx, a, store.RosterItem{JID: contact(2)}, 10)
+	version, err = SetRosterItem(s, a, listed(2), 10)
 	step(2, version, err)
-	version, err = s.SetRosterItem(ctx, a, store.RosterItem{JID: contact(1), Name: "one"}, 10)
+	version, err = SetRosterItem(s, a, store.RosterItem{JID: contact(1), Name: "one", Listed: true}, 10)
 	step(3, version, err)
-	version, err = s.RemoveRosterItem(ctx, a, contact(1))
+	version, err = removeItem(s, a, contact(1))
 	step(4, version, err)
-	_, err = s.RemoveRosterItem(ctx, a, contact(1))
-	require.ErrorIs(t, err, store.ErrNotFound)
-	_, err = s.RemoveRosterItem(ctx, a, contact(9))
-	require.ErrorIs(t, err, store.ErrNotFound)
-	_, err = s.SetRosterItem(ctx, a, store.RosterItem{JID: contact(3)}, 1)
+	version, err = removeItem(s, a, contact(1))
+	step(4, version, err)
+	version, err = removeItem(s, a, contact(9))
+	step(4, version, err)
+	version, err = SetRosterItem(s, a, listed(2), 10)
+	step(4, version, err)
+	_, err = SetRosterItem(s, a, listed(3), 1)
 	require.ErrorIs(t, err, store.ErrLimit)
 	require.NoError(t, s.Close())
 	s = d.Open(t, folder, noon)
-	version, err = s.SetRosterItem(ctx, a, store.RosterItem{JID: contact(1)}, 10)
+	version, err = SetRosterItem(s, a, listed(1), 10)
 	step(5, version, err)
 	require.NoError(t, s.Close())
 }
@@ -114,14 +144,16 @@ func testRosterChanges(t *testing.T, d Databases) {
 		require.Equal(t, now, version)
 	}
 	check(0, nil, nil)
+	times := 0
 	set := func(n int) {
 		t.Helper()
-		_, err := s.SetRosterItem(ctx, a, store.RosterItem{JID: contact(n)}, 10)
+		times++
+		_, err := SetRosterItem(s, a, store.RosterItem{JID: contact(n), Listed: true, Name: fmt.Sprint(times)}, 10)
 		require.NoError(t, err)
 	}
 	remove := func(n int) {
 		t.Helper()
-		_, err := s.RemoveRosterItem(ctx, a, contact(n))
+		_, err := removeItem(s, a, contact(n))
 		require.NoError(t, err)
 	}
 	set(1)    // 1
@@ -149,9 +181,9 @@ func testRosterManyRemovals(t *testing.T, d Databases) {
 	a, _ := twoAccounts(t, s)
 	const total = 1200
 	for n := range total {
-		_, err := s.SetRosterItem(ctx, a, store.RosterItem{JID: contact(n)}, 2)
+		_, err := SetRosterItem(s, a, listed(n), 2)
 		require.NoError(t, err)
-		_, err = s.RemoveRosterItem(ctx, a, contact(n))
+		_, err = removeItem(s, a, contact(n))
 		require.NoError(t, err)
 	}
 	items, removed, version, ok, err := s.RosterChanges(ctx, a, 0)
@@ -167,10 +199,10 @@ func testRosterManyRemovals(t *testing.T, d Databases) {
 }
 
 func testRosterLimit(t *testing.T, d Databases) {
-	s, ctx := openDatabase(t, d), context.Background()
+	s := openDatabase(t, d)
 	a, _ := twoAccounts(t, s)
 	set := func(n int) error {
-		_, err := s.SetRosterItem(ctx, a, store.RosterItem{JID: contact(n)}, 3)
+		_, err := SetRosterItem(s, a, listed(n), 3)
 		return err
 	}
 	for n := range 3 {
@@ -178,27 +210,38 @@ func testRosterLimit(t *testing.T, d Databases) {
 	}
 	require.ErrorIs(t, set(3), store.ErrLimit)
 	require.NoError(t, set(1), "an item that is there may be changed")
-	_, err := s.RemoveRosterItem(ctx, a, contact(0))
+	_, err := removeItem(s, a, contact(0))
 	require.NoError(t, err)
 	require.NoError(t, set(3), "a removed item does not count")
 	require.ErrorIs(t, set(0), store.ErrLimit)
+	waiting := store.RosterItem{JID: contact(9), PendingIn: true}
+	_, err = SetRosterItem(s, a, waiting, 1)
+	require.NoError(t, err, "those that are not listed are counted by themselves")
+	_, err = SetRosterItem(s, a, store.RosterItem{JID: contact(8), PendingIn: true}, 1)
+	require.ErrorIs(t, err, store.ErrLimit)
+	waiting.Listed = true
+	_, err = SetRosterItem(s, a, waiting, 3)
+	require.ErrorIs(t, err, store.ErrLimit, "it would be listed")
+	_, err = SetRosterItem(s, a, waiting, 4)
+	require.NoError(t, err)
 }
 
 func testRosterOwners(t *testing.T, d Databases) {
 	s, ctx := openDatabase(t, d), context.Background()
 	a, b := twoAccounts(t, s)
-	_, err := s.SetRosterItem(ctx, a, store.RosterItem{JID: contact(1), Name: "a's"}, 10)
+	_, err := SetRosterItem(s, a, store.RosterItem{JID: contact(1), Name: "a's", Listed: true}, 10)
 	require.NoError(t, err)
-	_, err = s.RemoveRosterItem(ctx, b, contact(1))
-	require.ErrorIs(t, err, store.ErrNotFound)
-	version, err := s.SetRosterItem(ctx, b, store.RosterItem{JID: contact(1), Name: "b's"}, 10)
+	version, err := removeItem(s, b, contact(1))
+	require.NoError(t, err)
+	require.Zero(t, version)
+	version, err = SetRosterItem(s, b, store.RosterItem{JID: contact(1), Name: "b's", Listed: true}, 10)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, version)
-	_, err = s.RemoveRosterItem(ctx, b, contact(1))
+	_, err = removeItem(s, b, contact(1))
 	require.NoError(t, err)
 	items, _, err := s.Roster(ctx, a)
 	require.NoError(t, err)
-	require.Equal(t, []store.RosterItem{{JID: contact(1), Name: "a's"}}, items)
+	require.Equal(t, []store.RosterItem{{JID: contact(1), Name: "a's", Listed: true}}, items)
 }
 
 // testRosterConcurrent: changes at the same time get versions of their own, and a reader sees items and version that belong together.
@@ -211,7 +254,7 @@ func testRosterConcurrent(t *testing.T, d Databases) {
 	for w := range writers {
 		go func() {
 			for n := range each {
-				version, err := s.SetRosterItem(ctx, a, store.RosterItem{JID: contact(w*each + n)}, 1000)
+				version, err := SetRosterItem(s, a, listed(w*each+n), 1000)
 				if err != nil {
 					errs <- err
 					return
@@ -239,4 +282,85 @@ func testRosterConcurrent(t *testing.T, d Databases) {
 		seen[v] = true
 	}
 	require.Len(t, seen, writers*each)
+}
+
+// testRosterChange: change sees what is stored, an error stores nothing, and who the item is of cannot be changed.
+func testRosterChange(t *testing.T, d Databases) {
+	s, ctx := openDatabase(t, d), context.Background()
+	a, b := twoAccounts(t, s)
+	refusal := errors.New("no")
+	_, _, err := s.ChangeRosterItem(ctx, a, contact(1), 10, func(i *store.RosterItem) error {
+		i.Listed = true
+		return refusal
+	})
+	require.ErrorIs(t, err, refusal)
+	items, version, err := s.Roster(ctx, a)
+	require.NoError(t, err)
+	require.Empty(t, items)
+	require.Zero(t, version)
+	want := store.RosterItem{JID: contact(1), Name: "One", Groups: []string{"g"}, Request: []byte("x"), PendingIn: true, Listed: true}
+	got, version, err := s.ChangeRosterItem(ctx, a, contact(1), 10, func(i *store.RosterItem) error {
+		if !i.Equal(&store.RosterItem{JID: contact(1)}) {
+			return fmt.Errorf("there was %+v", i)
+		}
+		*i = want
+		i.JID = contact(2) // which is not a change
+		return nil
+	})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, version)
+	require.Equal(t, want, got)
+	got, version, err = s.ChangeRosterItem(ctx, a, contact(1), 10, func(i *store.RosterItem) error {
+		if !i.Equal(&want) {
+			return fmt.Errorf("there was %+v", i)
+		}
+		i.To = true
+		return nil
+	})
+	want.To = true
+	require.NoError(t, err)
+	require.EqualValues(t, 2, version)
+	require.Equal(t, want, got)
+	_, err = SetRosterItem(s, b+99, listed(1), 10)
+	require.ErrorIs(t, err, store.ErrNotFound)
+}
+
+// RosterChangers has each of the stores, which are handles on one, change one contact and contacts of its own at the same time, and
+// returns what was lost of it.
+func RosterChangers(ctx context.Context, owner store.AccountID, stores ...store.Rosters) error {
+	const each = 10
+	shared := contact(0)
+	var all sync.WaitGroup
+	errs := make([]error, len(stores))
+	for w, s := range stores {
+		all.Go(func() {
+			for n := range each {
+				_, _, err := s.ChangeRosterItem(ctx, owner, shared, 1000, func(i *store.RosterItem) error {
+					i.Listed, i.Groups = true, append(slices.Clone(i.Groups), fmt.Sprint(w, " ", n))
+					return nil
+				})
+				_, own := SetRosterItem(s, owner, listed(1+w*each+n), 1000)
+				errs[w] = errors.Join(errs[w], err, own)
+			}
+		})
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	items, version, err := stores[0].Roster(ctx, owner)
+	if err != nil {
+		return err
+	}
+	if changes := 2 * each * len(stores); version != uint64(changes) {
+		return fmt.Errorf("%d changes made version %d", changes, version)
+	}
+	if len(items) != 1+each*len(stores) {
+		return fmt.Errorf("there are %d items", len(items))
+	}
+	at := slices.IndexFunc(items, func(i store.RosterItem) bool { return i.JID == shared })
+	if at < 0 || len(items[at].Groups) != each*len(stores) {
+		return fmt.Errorf("of %d groups that were added there are %q", each*len(stores), items[max(at, 0)].Groups)
+	}
+	return nil
 }
