@@ -161,7 +161,7 @@ func TestA147Injection(t *testing.T) {
 		m := message("juliet@localhost", evil).GetMessage()
 		m.Identity = &pb.Stanza_Id{Id: evil}
 		e := pbElement("urn:"+evil, "a", evil, "b", evil)
-		m.Payload = []*pb.Payload{{Kind: &pb.Payload_Element{Element: e}}, {Kind: &pb.Payload_Thread{Thread: &pb.Thread{Id: evil, Parent: evil}}}}
+		m.Payload = []*pb.Payload{{Kind: &pb.Payload_Element{Element: e}}, {Kind: &pb.Payload_Caps{Caps: &pb.Caps{Node: evil, Hash: evil}}}}
 		b.frame(&pb.Frame{Kind: &pb.Frame_Message{Message: m}})
 		for _, a := range inXML {
 			n, _, err := a.Until(func(n *script.Element) bool { return n.Name.Local == "message" })
@@ -173,7 +173,7 @@ func TestA147Injection(t *testing.T) {
 			require.NotNil(t, inner, "%v", n)
 			require.Equal(t, evil, inner.Text)
 			require.Equal(t, evil, inner.Attr("b"))
-			require.Equal(t, evil, n.Child("jabber:client", "thread").Attr("parent"))
+			require.Equal(t, evil, n.Child("http://jabber.org/protocol/caps", "c").Attr("node"))
 		}
 		b.conn.Close()
 		for _, name := range []string{"a b", "a>", "a/", "<a", "", "1a", "a:b", "xmlns:a", "a='1'"} {

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/posthouse-im/posthouse/wire/stream/pbstream/pb"
 )
@@ -26,8 +24,8 @@ const (
 	Ping = "<ping xmlns='" + nsFrames + "'/>"
 )
 
-// compact speaks docs/protocol/compact.md with the types that were generated from the schema, and with the tables of
-// that page. Nothing of the server's own codec is in it.
+// compact speaks docs/protocol/compact.md with the types that were generated from the schema, and with the published
+// dictionary. Nothing of the server's own codec is in it.
 type compact struct {
 	conn  net.Conn
 	words *dictionary
@@ -49,7 +47,7 @@ func newCompact(conn net.Conn, over *wsStream) (*compact, error) {
 
 // open sends the header.
 func (c *compact) open(domain string) error {
-	return c.send(&pb.Frame{Kind: &pb.Frame_Open{Open: &pb.Open{To: &domain, Version: proto.String("1.0"), Schema: c.words.schema}}})
+	return c.send(&pb.Frame{Kind: &pb.Frame_Open{Open: &pb.Open{To: &domain, Version: proto.String("1.0"), Schema: c.words.Schema}}})
 }
 
 func (c *compact) close() error { return c.send(&pb.Frame{Kind: &pb.Frame_Close{Close: &pb.Close{}}}) }
@@ -171,7 +169,11 @@ const (
 func (d *dictionary) failure(e *pb.StreamError) (*Element, error) {
 	condition := "undefined-condition"
 	if e.Condition != 0 {
-		condition = value(e.Condition)
+		name, err := lookUp(d.StreamConditions, uint32(e.Condition), "")
+		if err != nil {
+			return nil, err
+		}
+		condition = name
 	}
 	n := element(nsStreams, "error")
 	n.Children = append(n.Children, element(nsErrors, condition))
@@ -189,39 +191,4 @@ func (d *dictionary) failure(e *pb.StreamError) (*Element, error) {
 		n.Children = append(n.Children, app)
 	}
 	return n, nil
-}
-
-// value is how XMPP writes a value of an enumeration: TYPE_UNSUBSCRIBED is unsubscribed, STREAM_CONDITION_BAD_FORMAT
-// bad-format. It is "" for the value 0, and for one that there is not.
-func value(e protoreflect.Enum) string {
-	v := e.Descriptor().Values().ByNumber(e.Number())
-	if v == nil || e.Number() == 0 {
-		return ""
-	}
-	return strings.TrimPrefix(hyphens(string(v.Name())), hyphens(snake(string(e.Descriptor().Name())))+"-")
-}
-
-// number is the reverse of value, 0 when there is none.
-func number(d protoreflect.EnumDescriptor, text string) protoreflect.EnumNumber {
-	prefix := hyphens(snake(string(d.Name()))) + "-"
-	for i := range d.Values().Len() {
-		if v := d.Values().Get(i); v.Number() != 0 && hyphens(string(v.Name())) == prefix+text {
-			return v.Number()
-		}
-	}
-	return 0
-}
-
-func hyphens(s string) string { return strings.ReplaceAll(strings.ToLower(s), "_", "-") }
-
-// snake puts underscores before the capitals within a name.
-func snake(s string) string {
-	var b strings.Builder
-	for i, r := range s {
-		if i > 0 && r >= 'A' && r <= 'Z' {
-			b.WriteByte('_')
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
 }

@@ -5,9 +5,10 @@ import (
 	"encoding/xml"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/posthouse-im/posthouse/wire/stream/pbstream/pb"
 )
@@ -36,27 +37,6 @@ func (n *Element) set(space, local, value string) {
 	slices.SortFunc(n.Attrs, compareAttrs)
 }
 
-// maySet adds an attribute unless it is empty.
-func (n *Element) maySet(local, value string) {
-	if value != "" {
-		n.set("", local, value)
-	}
-}
-
-// mayBe adds an attribute that is true, or is not there.
-func (n *Element) mayBe(local string, is bool) {
-	if is {
-		n.set("", local, "true")
-	}
-}
-
-// mayCount adds an attribute that is a number, or is not there.
-func mayCount[T uint32 | uint64](n *Element, local string, count *T) {
-	if count != nil {
-		n.set("", local, strconv.FormatUint(uint64(*count), 10))
-	}
-}
-
 // lookUp finds a number in a table, or takes the name.
 func lookUp(table []string, number uint32, name string) (string, error) {
 	switch {
@@ -74,246 +54,175 @@ func uuidText(b []byte) string {
 
 func keyText(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// identifier is every message with an identifier.
-type identifier interface {
-	GetId() string
-	GetUuid() []byte
-	GetKey() []byte
-}
+const millis = "2006-01-02T15:04:05.000Z"
 
-func idText(id identifier) string {
-	switch {
-	case len(id.GetUuid()) == 16:
-		return uuidText(id.GetUuid())
-	case len(id.GetKey()) == 16:
-		return keyText(id.GetKey())
-	}
-	return id.GetId()
+// around is what is known around an element.
+type around struct {
+	space   string // of the element that it is in
+	stanza  string // the id of the stanza that it is in
+	account string // the bare form of the outermost stanza's to
 }
 
 // stanza is the element of a stanza at the top level.
 func (d *dictionary) stanza(local string, p *pb.Stanza) (*Element, error) {
-	to := p.To
 	if p.OwnTo != nil {
-		to = own(bare(p.From), *p.OwnTo)
+		p.To, p.OwnTo = own(bare(p.From), *p.OwnTo), nil
 	}
-	return d.anyStanza(local, p, bare(to), to, p.From)
+	f := d.Forms["Stanza"]
+	f.Element = local
+	return d.typed(&f, p.ProtoReflect(), around{account: bare(p.To)})
 }
 
 // own is an address of the account, with a resource unless that is empty.
 func own(account, resource string) string { return strings.TrimSuffix(account+"/"+resource, "/") }
-
-// anyStanza is the element of a stanza, also of one that is forwarded. account is whose it is: the bare form of the
-// outermost one's to.
-func (d *dictionary) anyStanza(local string, p *pb.Stanza, account, to, from string) (*Element, error) {
-	n := element(nsClient, local)
-	n.maySet("to", to)
-	n.maySet("from", from)
-	n.maySet("id", stanzaID(p))
-	n.maySet("type", value(p.Type)+p.TypeName)
-	if p.Lang != "" {
-		n.set(nsXML, "lang", p.Lang)
-	}
-	if p.Body != "" {
-		n.Children = append(n.Children, element(nsClient, "body").with(p.Body))
-	}
-	for _, child := range p.Payload {
-		c, err := d.payload(nsClient, account, n.Attr("id"), child)
-		if err != nil {
-			return nil, err
-		}
-		n.Children = append(n.Children, c)
-	}
-	return n, nil
-}
-
-func stanzaID(p *pb.Stanza) string {
-	switch {
-	case len(p.GetIdUuid()) == 16:
-		return uuidText(p.GetIdUuid())
-	case len(p.GetIdKey()) == 16:
-		return keyText(p.GetIdKey())
-	}
-	return p.GetId()
-}
 
 func bare(jid string) string {
 	b, _, _ := strings.Cut(jid, "/")
 	return b
 }
 
-// payload is the element of one child of a stanza with that id, or of an element in the namespace around.
-func (d *dictionary) payload(around, account, stanza string, p *pb.Payload) (*Element, error) {
-	switch k := p.Kind.(type) {
-	case *pb.Payload_Element:
-		return d.element(around, k.Element)
-	case *pb.Payload_Body:
-		return textElement("body", k.Body), nil
-	case *pb.Payload_Subject:
-		return textElement("subject", k.Subject), nil
-	case *pb.Payload_Status:
-		return textElement("status", k.Status), nil
-	case *pb.Payload_Thread:
-		n := element(nsClient, "thread").with(k.Thread.Id)
-		n.maySet("parent", k.Thread.Parent)
-		return n, nil
-	case *pb.Payload_ChatState:
-		return element("http://jabber.org/protocol/chatstates", value(k.ChatState)), nil
-	case *pb.Payload_Signal:
-		if k.Signal <= 0 || int(k.Signal) >= len(d.signals) {
-			return nil, fmt.Errorf("signal %d", k.Signal)
-		}
-		return element(d.signals[k.Signal].space, d.signals[k.Signal].local), nil
-	case *pb.Payload_OriginId:
-		id := idText(k.OriginId)
-		if k.OriginId.Form == nil {
-			id = stanza
-		}
-		return element("urn:xmpp:sid:0", "origin-id", "id", id), nil
-	case *pb.Payload_StanzaId:
-		by := k.StanzaId.By
-		if by == "" {
-			by = account
-		}
-		return element("urn:xmpp:sid:0", "stanza-id", "by", by, "id", idText(k.StanzaId)), nil
-	case *pb.Payload_Received:
-		return element("urn:xmpp:receipts", "received", "id", idText(k.Received)), nil
-	case *pb.Payload_Marker:
-		return element("urn:xmpp:chat-markers:0", value(k.Marker.Kind), "id", idText(k.Marker)), nil
-	case *pb.Payload_Replace:
-		return element("urn:xmpp:message-correct:0", "replace", "id", idText(k.Replace)), nil
-	case *pb.Payload_Delay:
-		return delayElement(k.Delay), nil
-	case *pb.Payload_Confirmed:
-		return confirmedElement(k.Confirmed), nil
-	case *pb.Payload_Show:
-		return element(nsClient, "show").with(value(k.Show)), nil
-	case *pb.Payload_Priority:
-		return element(nsClient, "priority").with(strconv.Itoa(int(k.Priority))), nil
-	case *pb.Payload_Roster:
-		return rosterElement(k.Roster), nil
-	case *pb.Payload_Position:
-		return element("urn:posthouse:position:1", "position", "number", strconv.FormatUint(k.Position, 10)), nil
-	case *pb.Payload_Forwarded:
-		return d.forwarded(account, k.Forwarded)
-	case *pb.Payload_Sync:
-		return d.sync(account, k.Sync)
+// payload is the element of one child of a stanza.
+func (d *dictionary) payload(p protoreflect.Message, at around) (*Element, error) {
+	kind := p.WhichOneof(p.Descriptor().Oneofs().ByName("kind"))
+	if kind == nil || int(kind.Number()) >= len(d.Payloads) {
+		return nil, fmt.Errorf("a payload of no known kind: %v", p)
 	}
-	return d.rarer(p)
+	f := &d.Payloads[kind.Number()]
+	switch kind.Name() {
+	case "element":
+		return d.element(at.space, p.Interface().(*pb.Payload).GetElement())
+	case "signal":
+		n := int(p.Get(kind).Enum())
+		if n <= 0 || n >= len(d.Signals) {
+			return nil, fmt.Errorf("signal %d", n)
+		}
+		return element(d.Signals[n].Namespace, d.Signals[n].Element).with(d.Signals[n].Text), nil
+	case "position":
+		return element(f.Namespace, f.Element, "number", p.Get(kind).String()), nil
+	}
+	return d.typed(f, p.Get(kind).Message(), at)
 }
 
-// forwarded is a message in another one.
-func (d *dictionary) forwarded(account string, f *pb.Forwarded) (*Element, error) {
-	n := element("urn:xmpp:forward:0", "forwarded")
-	if f.Delay != nil {
-		n.Children = append(n.Children, delayElement(f.Delay))
+// typed is the element of a message that has a form.
+func (d *dictionary) typed(f *form, m protoreflect.Message, at around) (*Element, error) {
+	if unknown := m.GetUnknown(); len(unknown) > 0 {
+		return nil, fmt.Errorf("unknown fields in %v", m)
 	}
-	if m := f.Message; m != nil {
-		to, from := m.To, m.From
-		if m.OwnTo != nil {
-			to = own(account, *m.OwnTo)
+	n := element(f.Namespace, f.Element)
+	inside := n
+	if f.Within != "" {
+		inside = element("urn:xmpp:forward:0", f.Within)
+		n.Children = []*Element{inside}
+	}
+	within := around{space: f.Namespace, account: at.account}
+	for i := range f.Fields {
+		x := &f.Fields[i]
+		d := m.Descriptor().Fields().ByNumber(protoreflect.FieldNumber(x.Number))
+		if x.Attribute == "" || !m.Has(d) {
+			continue
 		}
-		if m.OwnFrom != nil {
-			from = own(account, *m.OwnFrom)
-		}
-		inner, err := d.anyStanza("message", m, account, to, from)
+		text, err := x.text(m.Get(d), at)
 		if err != nil {
 			return nil, err
 		}
-		n.Children = append(n.Children, inner)
-	}
-	var around *Element
-	switch f.Wrapper {
-	case pb.Wrapper_WRAPPER_UNSPECIFIED:
-		return n, nil
-	case pb.Wrapper_WRAPPER_RESULT:
-		around = element("urn:xmpp:mam:2", "result")
-		around.maySet("id", idText(f))
-		around.maySet("queryid", f.Query)
-	default:
-		around = element("urn:xmpp:carbons:2", value(f.Wrapper))
-	}
-	around.Children = []*Element{n}
-	return around, nil
-}
-
-func textElement(local string, t *pb.Text) *Element {
-	n := element(nsClient, local).with(t.Text)
-	if t.Lang != "" {
-		n.set(nsXML, "lang", t.Lang)
-	}
-	return n
-}
-
-const millis = "2006-01-02T15:04:05.000Z"
-
-func delayElement(d *pb.Delay) *Element {
-	stamp := d.GetOther()
-	switch k := d.Stamp.(type) {
-	case *pb.Delay_Millis:
-		stamp = time.UnixMilli(int64(k.Millis)).UTC().Format(millis)
-	case *pb.Delay_Seconds:
-		stamp = time.Unix(int64(k.Seconds), 0).UTC().Format(time.RFC3339)
-	}
-	n := element("urn:xmpp:delay", "delay", "stamp", stamp).with(d.Reason)
-	n.maySet("from", d.From)
-	return n
-}
-
-func confirmedElement(c *pb.Confirmed) *Element {
-	n := element("urn:posthouse:confirm:1", "confirmed", "conversation", c.Conversation,
-		"number", strconv.FormatUint(c.Number, 10), "stamp", time.UnixMilli(int64(c.Stamp)).UTC().Format(millis))
-	if c.Id != nil {
-		n.set("", "id", idText(c.Id))
-	}
-	if c.StanzaId != nil {
-		n.set("", "stanza-id", idText(c.StanzaId))
-	}
-	n.mayBe("duplicate", c.Duplicate)
-	return n
-}
-
-func rosterElement(r *pb.Roster) *Element {
-	n := element("jabber:iq:roster", "query")
-	if r.Ver != nil {
-		n.set("", "ver", *r.Ver)
-	}
-	n.Children = itemElements(r.Items)
-	return n
-}
-
-func itemElements(items []*pb.RosterItem) (out []*Element) {
-	for _, i := range items {
-		item := element("jabber:iq:roster", "item")
-		item.maySet("jid", i.Jid)
-		item.maySet("name", i.Name)
-		item.maySet("subscription", value(i.Subscription))
-		if i.Ask {
-			item.set("", "ask", "subscribe")
+		if x.Attribute == "id" && x.Namespace == "" && f.Namespace == nsClient {
+			within.stanza = text
 		}
-		item.mayBe("approved", i.Approved)
-		for _, g := range i.Groups {
-			item.Children = append(item.Children, element(item.Name.Space, "group").with(g))
-		}
-		out = append(out, item)
+		n.set(x.Namespace, x.Attribute, text)
 	}
-	return out
+	what := map[string]string{"stanza-id": at.stanza, "account": at.account, "sha-1": "sha-1"}[f.Implied.Is]
+	if what != "" && n.Attr(f.Implied.Attribute) == "" {
+		n.set("", f.Implied.Attribute, what)
+	}
+	for i := range f.Fields {
+		if err := d.children(n, inside, &f.Fields[i], m, within); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// text is the value of an attribute.
+func (x *field) text(v protoreflect.Value, at around) (string, error) {
+	switch x.As {
+	case "text":
+		return v.String(), nil
+	case "own":
+		return own(at.account, v.String()), nil
+	case "uuid":
+		b := v.Bytes()
+		return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), nil
+	case "key":
+		return base64.RawURLEncoding.EncodeToString(v.Bytes()), nil
+	case "data":
+		return base64.StdEncoding.EncodeToString(v.Bytes()), nil
+	case "number":
+		return v.String(), nil
+	case "millis":
+		return time.UnixMilli(int64(v.Uint())).UTC().Format(millis), nil
+	case "seconds":
+		return time.Unix(int64(v.Uint()), 0).UTC().Format(time.RFC3339), nil
+	case "name":
+		i := 1
+		if number, ok := v.Interface().(protoreflect.EnumNumber); ok {
+			i = int(number)
+		}
+		return lookUp(x.Names, uint32(i), "")
+	}
+	return "", fmt.Errorf("a field that stands for %q", x.As)
+}
+
+// children adds what a field that is no attribute stands for: to n its text, and children to what is inside.
+func (d *dictionary) children(n, inside *Element, x *field, m protoreflect.Message, at around) error {
+	fd := m.Descriptor().Fields().ByNumber(protoreflect.FieldNumber(x.Number))
+	if x.Attribute != "" || !m.Has(fd) {
+		return nil
+	}
+	values := []protoreflect.Value{}
+	if fd.IsList() {
+		for i := range m.Get(fd).List().Len() {
+			values = append(values, m.Get(fd).List().Get(i))
+		}
+	} else {
+		values = append(values, m.Get(fd))
+	}
+	for _, v := range values {
+		var c *Element
+		var err error
+		switch x.As {
+		case "content":
+			n.Text = v.String()
+			continue
+		case "child":
+			c = element(at.space, x.Child).with(v.String())
+		case "payload":
+			c, err = d.payload(v.Message(), at)
+		case "form":
+			f := d.Forms[x.Form]
+			c, err = d.typed(&f, v.Message(), at)
+		}
+		if err != nil {
+			return err
+		}
+		inside.Children = append(inside.Children, c)
+	}
+	return nil
 }
 
 // element is any element; around is the namespace of the one around it.
 func (d *dictionary) element(around string, p *pb.Element) (*Element, error) {
-	space, err := lookUp(d.spaces, p.Space, p.SpaceName)
+	space, err := lookUp(d.Namespaces, p.Space, p.SpaceName)
 	if err != nil {
 		return nil, err
 	}
 	if p.Space == 0 && p.SpaceName == "" {
 		space = around
 	}
-	local, err := lookUp(d.words, p.Local, p.LocalName)
+	local, err := lookUp(d.Words, p.Local, p.LocalName)
 	if err != nil {
 		return nil, err
 	}
-	text, err := lookUp(d.words, p.GetTextWord(), p.GetText())
+	text, err := lookUp(d.Words, p.GetTextWord(), p.GetText())
 	if err != nil {
 		return nil, err
 	}
@@ -349,24 +258,24 @@ func (d *dictionary) child(n *Element, p *pb.Element) error {
 }
 
 func (d *dictionary) attribute(n *Element, a *pb.Attr) error {
-	space, err := lookUp(d.spaces, a.Space, a.SpaceName)
+	space, err := lookUp(d.Namespaces, a.Space, a.SpaceName)
 	if err != nil {
 		return err
 	}
-	local, err := lookUp(d.words, a.Local, a.LocalName)
+	local, err := lookUp(d.Words, a.Local, a.LocalName)
 	if err != nil {
 		return err
 	}
 	value := a.GetValue()
 	switch k := a.Form.(type) {
 	case *pb.Attr_Uuid:
-		value = uuidText(k.Uuid)
+		value, err = (&field{As: "uuid"}).text(protoreflect.ValueOfBytes(k.Uuid), around{})
 	case *pb.Attr_Key:
-		value = keyText(k.Key)
+		value = base64.RawURLEncoding.EncodeToString(k.Key)
 	case *pb.Attr_Word:
-		value, err = lookUp(d.words, k.Word, "")
+		value, err = lookUp(d.Words, k.Word, "")
 	case *pb.Attr_Uri:
-		value, err = lookUp(d.spaces, k.Uri, "")
+		value, err = lookUp(d.Namespaces, k.Uri, "")
 	case *pb.Attr_Data:
 		value = base64.StdEncoding.EncodeToString(k.Data)
 	case *pb.Attr_UrlData:

@@ -46,7 +46,7 @@ func (d *dictionary) pbStanza(n *Element) (*pb.Stanza, error) {
 				s.Identity = &pb.Stanza_IdUuid{IdUuid: b}
 			}
 		case " type":
-			if s.Type = pb.Type(number(s.Type.Descriptor(), a.Value)); s.Type == 0 {
+			if s.Type = pb.Type(d.numberOfType[a.Value]); s.Type == 0 {
 				s.TypeName = a.Value
 			}
 		case nsXML + " lang":
@@ -79,72 +79,27 @@ func uuidBytes(text string) ([]byte, bool) {
 	return b, err == nil
 }
 
-// pbID is an identifier, in its short form where it has one.
-func pbID(text string) *pb.Id {
-	if b, ok := uuidBytes(text); ok {
-		return &pb.Id{Form: &pb.Id_Uuid{Uuid: b}}
-	}
-	return &pb.Id{Form: &pb.Id_Id{Id: text}}
-}
-
-// pbPayload takes the kind of its own where an element has one that it may have, and the generic form otherwise.
+// pbPayload takes a typed form for signals, origin-ids and markers, and the generic form otherwise.
 func (d *dictionary) pbPayload(n *Element) *pb.Payload {
-	onlyID := len(n.Attrs) == 1 && n.Attr("id") != "" && n.Text == "" && len(n.Children) == 0
-	bareNode := len(n.Attrs) == 0 && len(n.Children) == 0
-	switch n.Name.Space {
-	case nsClient:
-		if kind := pbText(n, bareNode); kind != nil {
-			return kind
-		}
-	case "http://jabber.org/protocol/chatstates":
-		state := number(pb.ChatState(0).Descriptor(), n.Name.Local)
-		if state != 0 && bareNode && n.Text == "" {
-			return &pb.Payload{Kind: &pb.Payload_ChatState{ChatState: pb.ChatState(state)}}
-		}
-	case "urn:xmpp:sid:0":
-		if onlyID && n.Name.Local == "origin-id" {
-			return &pb.Payload{Kind: &pb.Payload_OriginId{OriginId: pbID(n.Attr("id"))}}
-		}
-	case "urn:xmpp:receipts":
-		if onlyID && n.Name.Local == "received" {
-			return &pb.Payload{Kind: &pb.Payload_Received{Received: pbID(n.Attr("id"))}}
-		}
-	case "urn:xmpp:message-correct:0":
-		if onlyID && n.Name.Local == "replace" {
-			return &pb.Payload{Kind: &pb.Payload_Replace{Replace: pbID(n.Attr("id"))}}
-		}
-	case "urn:xmpp:chat-markers:0":
-		if kind := number(pb.MarkerKind(0).Descriptor(), n.Name.Local); onlyID && kind != 0 {
-			return &pb.Payload{Kind: &pb.Payload_Marker{Marker: &pb.Marker{Kind: pb.MarkerKind(kind), Form: &pb.Marker_Id{Id: n.Attr("id")}}}}
-		}
-	}
-	if signal := d.numberOfSignal[name{n.Name.Space, n.Name.Local}]; signal != 0 && bareNode && n.Text == "" {
+	if signal := d.numberOfSignal[published{n.Name.Space, n.Name.Local, n.Text}]; signal != 0 && len(n.Attrs) == 0 && len(n.Children) == 0 {
 		return &pb.Payload{Kind: &pb.Payload_Signal{Signal: pb.Signal(signal)}}
 	}
-	return &pb.Payload{Kind: &pb.Payload_Element{Element: d.pbElement(n, nsClient)}}
-}
-
-// pbText is the kind of an element of jabber:client with text, nil when it has none.
-func pbText(n *Element, bareNode bool) *pb.Payload {
-	switch n.Name.Local {
-	case "subject":
-		if bareNode {
-			return &pb.Payload{Kind: &pb.Payload_Subject{Subject: &pb.Text{Text: n.Text}}}
+	alone := len(n.Attrs) == 1 && n.Text == "" && len(n.Children) == 0
+	number, err := strconv.ParseUint(n.Attr("number"), 10, 64)
+	marker := &pb.Marker{Number: &number}
+	switch {
+	case alone && n.is("urn:xmpp:sid:0", "origin-id") && n.Attr("id") != "":
+		id := &pb.Id{Form: &pb.Id_Id{Id: n.Attr("id")}}
+		if b, ok := uuidBytes(n.Attr("id")); ok {
+			id.Form = &pb.Id_Uuid{Uuid: b}
 		}
-	case "status":
-		if bareNode {
-			return &pb.Payload{Kind: &pb.Payload_Status{Status: &pb.Text{Text: n.Text}}}
-		}
-	case "show":
-		if show := number(pb.Show(0).Descriptor(), n.Text); show != 0 && bareNode {
-			return &pb.Payload{Kind: &pb.Payload_Show{Show: pb.Show(show)}}
-		}
-	case "priority":
-		if p, err := strconv.ParseInt(n.Text, 10, 32); err == nil && bareNode && strconv.FormatInt(p, 10) == n.Text {
-			return &pb.Payload{Kind: &pb.Payload_Priority{Priority: int32(p)}}
-		}
+		return &pb.Payload{Kind: &pb.Payload_OriginId{OriginId: id}}
+	case alone && err == nil && n.is("urn:posthouse:marker:1", "read"):
+		return &pb.Payload{Kind: &pb.Payload_Read{Read: marker}}
+	case alone && err == nil && n.is("urn:posthouse:marker:1", "delivered"):
+		return &pb.Payload{Kind: &pb.Payload_Delivered{Delivered: marker}}
 	}
-	return nil
+	return &pb.Payload{Kind: &pb.Payload_Element{Element: d.pbElement(n, nsClient)}}
 }
 
 // pbElement is the generic form; around is the namespace of the element around it.

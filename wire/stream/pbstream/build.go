@@ -138,10 +138,6 @@ func (b *builder) addAttr(e *stanza.Element, a stanza.Attr) {
 	e.Attrs = b.attr[i-len(e.Attrs) : i+1 : i+1]
 }
 
-func (b *builder) set(e *stanza.Element, local, value string) {
-	b.addAttr(e, stanza.Attr{Local: local, Value: value})
-}
-
 // room gives e n nodes.
 func (b *builder) room(e *stanza.Element, n int) {
 	i := b.nodes
@@ -176,7 +172,7 @@ func (b *builder) uuid(r *reader, data string) string {
 		r.fail("identifier that has not 16 bytes")
 	}
 	if b.counting || r.err != nil {
-		return ""
+		return unknown
 	}
 	out := formatUUID(data)
 	return b.keep(out[:])
@@ -187,20 +183,8 @@ func (b *builder) key(r *reader, data string) string {
 		r.fail("identifier that has not 16 bytes")
 	}
 	if b.counting || r.err != nil {
-		return ""
+		return unknown
 	}
 	out := formatKey(data)
 	return b.keep(out[:])
-}
-
-// identifier reads the current field as one of the three forms of an identifier, of which the fields begin at first.
-func (b *builder) identifier(r *reader, first uint32) string {
-	data := r.choice(7 << first)
-	switch r.num - first {
-	case 1:
-		return b.uuid(r, data)
-	case 2:
-		return b.key(r, data)
-	}
-	return data
 }

@@ -164,7 +164,7 @@ func (b *builder) readAttr(data string) (a stanza.Attr, err *stream.Error) {
 func (b *builder) encoded(r *reader, data string, encoding *base64.Encoding) string {
 	raw := notEmpty(r, data)
 	if b.counting || r.err != nil {
-		return ""
+		return unknown
 	}
 	return encoding.EncodeToString(raw)
 }

@@ -1,6 +1,7 @@
 package pbstream
 
 import (
+	"encoding/hex"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -59,8 +60,12 @@ func FuzzDecoder(f *testing.F) {
 	for i, xml := range elements {
 		f.Add(Codec{}.AppendElement(nil, elementXML(f, xml)), uint8(i))
 	}
-	for i, g := range golden {
-		f.Add(g.wire(f), uint8(i))
+	for i, x := range exchanges(f) {
+		for _, s := range x.Steps {
+			wire, err := hex.DecodeString(s.Hex)
+			require.NoError(f, err)
+			f.Add(wire, uint8(i))
+		}
 	}
 	for i, test := range refused {
 		f.Add(test.in, uint8(i))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
@@ -16,34 +17,34 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 )
 
-// field returns one field with a length.
-func field(num uint32, data ...byte) []byte { return appendRaw(nil, num, string(data)) }
+// part returns one field with a length.
+func part(num uint32, data ...byte) []byte { return appendRaw(nil, num, string(data)) }
 
 func number(num uint32, n uint64) []byte { return appendNumber(nil, num, n) }
 
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 // message returns a frame with a message of the given fields.
-func message(fields ...[]byte) []byte { return frameOf(field(frameMessage, join(fields...)...)) }
+func message(fields ...[]byte) []byte { return frameOf(part(frameMessage, join(fields...)...)) }
 
 // payload returns a message with one payload of the given fields.
-func payload(fields ...[]byte) []byte { return message(field(stanzaPayload, join(fields...)...)) }
+func payload(fields ...[]byte) []byte { return message(part(stanzaPayload, join(fields...)...)) }
 
-// forwarded returns a message with a message of the given fields inside.
-func forwarded(fields ...[]byte) []byte {
-	return payload(field(kindForwarded, field(forwardedMessage, join(fields...)...)...))
+// inside returns a message with a message of the given fields inside.
+func inside(fields ...[]byte) []byte {
+	return payload(part(kindForwarded, part(2, join(fields...)...)...))
 }
 
 // tree returns a message with an element of the given fields.
-func tree(fields ...[]byte) []byte { return payload(field(kindElement, join(fields...)...)) }
+func tree(fields ...[]byte) []byte { return payload(part(kindElement, join(fields...)...)) }
 
-func name(s string) []byte { return field(elementLocalName, []byte(s)...) }
+func name(s string) []byte { return part(elementLocalName, []byte(s)...) }
 
 // nested returns elements nested to the given depth, the stanza being 1.
 func nested(depth int) []byte {
 	e := name("x")
 	for range depth - 2 {
-		e = join(name("x"), field(elementChildren, e...))
+		e = join(name("x"), part(elementChildren, e...))
 	}
 	return tree(e)
 }
@@ -81,161 +82,132 @@ var refused = []struct {
 	{"one kind twice", frameOf([]byte{frameMessage<<3 | 2, 0, frameMessage<<3 | 2, 0}), stream.BadFormat},
 	{"no kind known", frameOf([]byte{0x7A, 0}), stream.UnsupportedStanzaType},
 	{"kind of another wire type", frameOf([]byte{frameMessage << 3, 1}), stream.BadFormat},
-	{"to twice", message(field(stanzaTo, 'a'), field(stanzaTo, 'a')), stream.BadFormat},
-	{"id in two forms", message(field(stanzaID, 'a'), field(stanzaUUID, make([]byte, 16)...)), stream.BadFormat},
-	{"type in two forms", message(number(stanzaType, 2), field(stanzaTypeName, 'a')), stream.BadFormat},
+	{"to twice", message(part(stanzaTo, 'a'), part(stanzaTo, 'a')), stream.BadFormat},
+	{"id in two forms", message(part(stanzaID, 'a'), part(stanzaUUID, make([]byte, 16)...)), stream.BadFormat},
+	{"type in two forms", message(number(stanzaType, 2), part(stanzaTypeName, 'a')), stream.BadFormat},
 	{"type out of range", message(number(stanzaType, uint64(len(types)))), stream.BadFormat},
 	{"type of a number that wraps", message(number(stanzaType, 1<<32+1)), stream.BadFormat},
-	{"UUID of 15 bytes", message(field(stanzaUUID, make([]byte, 15)...)), stream.BadFormat},
-	{"UUID of no bytes", message(field(stanzaUUID)), stream.BadFormat},
-	{"key of 17 bytes", message(field(stanzaKey, make([]byte, 17)...)), stream.BadFormat},
-	{"acknowledgement beyond 32 bits", frameOf(field(frameAck, number(1, 1<<32)...)), stream.BadFormat},
+	{"UUID of 15 bytes", message(part(stanzaUUID, make([]byte, 15)...)), stream.BadFormat},
+	{"UUID of no bytes", message(part(stanzaUUID)), stream.BadFormat},
+	{"key of 17 bytes", message(part(stanzaKey, make([]byte, 17)...)), stream.BadFormat},
+	{"acknowledgement beyond 32 bits", frameOf(part(frameAck, number(1, 1<<32)...)), stream.BadFormat},
 
 	// Payloads.
 	{"payload of no kind", payload(), stream.BadFormat},
-	{"payload of an unknown kind", payload(field(99, 'x')), stream.BadFormat},
-	{"payload of two kinds", payload(number(kindSignal, 1), number(kindShow, 1)), stream.BadFormat},
-	{"chat state 0", payload(number(kindChatState, 0)), stream.BadFormat},
-	{"chat state out of range", payload(number(kindChatState, 6)), stream.BadFormat},
+	{"payload of an unknown kind", payload(part(99, 'x')), stream.BadFormat},
+	{"payload of two kinds", payload(number(kindSignal, 1), number(kindPosition, 1)), stream.BadFormat},
+	{"signal 0", payload(number(kindSignal, 0)), stream.BadFormat},
+	{"signal that wraps", payload(number(kindSignal, 1<<64-1)), stream.BadFormat},
+	{"position of another wire type", payload(part(kindPosition, 1)), stream.BadFormat},
+	{"form of another wire type", payload(number(kindRead, 1)), stream.BadFormat},
+	{"attribute of another wire type", payload(part(kindRead, part(1, 1)...)), stream.BadFormat},
+	{"marker with two ids", payload(part(kindRead, join(part(2, 'x'), part(4, make([]byte, 16)...))...)), stream.BadFormat},
+	{"marker with two numbers", payload(part(kindRead, join(number(1, 1), number(1, 1))...)), stream.BadFormat},
+	{"two messages inside", payload(part(kindForwarded, join(part(2), part(2))...)), stream.BadFormat},
+	{"two bodies, inside", inside(part(stanzaBody, 'x'), part(stanzaBody, 'x')), stream.BadFormat},
 	{"signal out of range", payload(number(kindSignal, uint64(len(signals)))), stream.BadFormat},
-	{"show out of range", payload(number(kindShow, 5)), stream.BadFormat},
-	{"origin-id of a stanza without id", payload(field(kindOriginID)), stream.BadFormat},
-	{"receipt without id", payload(field(kindReceived)), stream.BadFormat},
-	{"stanza-id without id", message(field(stanzaTo, 'a'), field(stanzaPayload, field(kindStanzaID)...)), stream.BadFormat},
-	{"stanza-id by nobody", payload(field(kindStanzaID, field(1, 'x')...)), stream.BadFormat},
-	{"marker without kind", payload(field(kindMarker, field(1, 'x')...)), stream.BadFormat},
-	{"marker without id", payload(field(kindMarker, number(4, 1)...)), stream.BadFormat},
-	{"delay without stamp", payload(field(kindDelay)), stream.BadFormat},
-	{"delay beyond the year 9999", payload(field(kindDelay, number(2, maxSeconds+1)...)), stream.BadFormat},
-	{"delay beyond the year 9999 in milliseconds", payload(field(kindDelay, number(1, maxMillis+1)...)), stream.BadFormat},
-	{"confirmation without conversation", payload(field(kindConfirmed)), stream.BadFormat},
-	{"confirmation with an empty id", payload(field(kindConfirmed, join(field(1), field(3, 'a'))...)), stream.BadFormat},
-	{"duplicate that is 2", payload(field(kindConfirmed, join(field(3, 'a'), number(6, 2))...)), stream.BadFormat},
-	{"subscription out of range", payload(field(kindRoster, field(2, number(3, 6)...)...)), stream.BadFormat},
+	{"delay beyond the year 9999", payload(part(kindDelay, number(2, maxSeconds+1)...)), stream.BadFormat},
+	{"delay beyond the year 9999 in milliseconds", payload(part(kindDelay, number(1, maxMillis+1)...)), stream.BadFormat},
+	{"duplicate that is 2", payload(part(kindConfirmed, join(part(7, 'a'), number(10, 2))...)), stream.BadFormat},
+	{"subscription out of range", payload(part(kindRoster, part(2, number(3, 6)...)...)), stream.BadFormat},
 
 	// What is around others, and about them.
-	{"own address of nobody", message(field(stanzaOwnTo)), stream.BadFormat},
-	{"to in two forms", message(field(stanzaFrom, 'a'), field(stanzaTo, 'a'), field(stanzaOwnTo)), stream.BadFormat},
-	{"own from at the top", message(field(stanzaTo, 'a'), field(stanzaOwnFrom)), stream.BadFormat},
-	{"own address in a message to nobody", forwarded(field(stanzaOwnTo)), stream.BadFormat},
-	{"from in two forms, inside", message(field(stanzaTo, 'a'), field(stanzaPayload, field(kindForwarded, field(forwardedMessage, join(field(stanzaFrom, 'a'), field(stanzaOwnFrom))...)...)...)), stream.BadFormat},
-	{"forwarded nothing", payload(field(kindForwarded)), stream.BadFormat},
-	{"wrapper out of range", payload(field(kindForwarded, join(number(forwardedWrapper, 4), field(forwardedMessage))...)), stream.BadFormat},
-	{"result without id", payload(field(kindForwarded, join(number(forwardedWrapper, wrapperResult), field(forwardedMessage))...)), stream.BadFormat},
-	{"carbon with id", payload(field(kindForwarded, join(field(forwardedID, 'a'), number(forwardedWrapper, 1), field(forwardedMessage))...)), stream.BadFormat},
-	{"query of no result", payload(field(kindForwarded, join(field(forwardedQuery, 'a'), field(forwardedMessage))...)), stream.BadFormat},
-	{"delay without stamp, inside", payload(field(kindForwarded, join(field(forwardedDelay), field(forwardedMessage))...)), stream.BadFormat},
-	{"type in two forms, inside", forwarded(number(stanzaType, 2), field(stanzaTypeName, 'a')), stream.BadFormat},
-	{"UUID of 15 bytes, inside", forwarded(field(stanzaUUID, make([]byte, 15)...)), stream.BadFormat},
-	{"payload of no kind, inside", forwarded(field(stanzaPayload)), stream.BadFormat},
-	{"origin-id of a message without id, inside", message(field(stanzaID, 'a'), field(stanzaPayload, field(kindForwarded, field(forwardedMessage, field(stanzaPayload, field(kindOriginID)...)...)...)...)), stream.BadFormat},
-	{"retraction without id", payload(field(kindRetract)), stream.BadFormat},
-	{"reply without id", payload(field(kindReply, field(4, 'a')...)), stream.BadFormat},
-	{"reactions without id", payload(field(kindReactions, field(4, 'a')...)), stream.BadFormat},
-	{"fallback for a namespace out of the dictionary", payload(field(kindFallback, number(1, uint64(len(spaces)))...)), stream.BadFormat},
-	{"fallback for two namespaces", payload(field(kindFallback, join(number(1, 2), field(2, 'a'))...)), stream.BadFormat},
-	{"region beyond 32 bits", payload(field(kindFallback, field(3, number(1, 1<<32)...)...)), stream.BadFormat},
-	{"mention beyond 32 bits", payload(field(kindMention, number(2, 1<<32)...)), stream.BadFormat},
-	{"capabilities without a version", payload(field(kindCaps)), stream.BadFormat},
-	{"SHA-1 of 19 bytes", payload(field(kindCaps, field(2, make([]byte, 19)...)...)), stream.BadFormat},
-	{"version in two forms", payload(field(kindCaps, join(field(2, make([]byte, 20)...), field(3, 'a'))...)), stream.BadFormat},
-	{"sync of no kind", payload(field(kindSync, field(syncItems)...)), stream.BadFormat},
-	{"sync with more that is 2", payload(field(kindSync, number(syncMore, 2)...)), stream.BadFormat},
-	{"conversation with nobody", payload(field(kindConversation, number(conversationNumber, 1)...)), stream.BadFormat},
-	{"conversation muted in two forms", payload(field(kindConversation, join(field(1, 'a'), number(9, 1), number(10, 1))...)), stream.BadFormat},
-	{"contact with two names", payload(field(kindContacts, field(2, join(field(2, 'a'), field(2, 'a'))...)...)), stream.BadFormat},
-	{"NUL in own address", message(field(stanzaFrom, 'a'), field(stanzaOwnTo, 0)), stream.NotWellFormed},
-	{"NUL in own address, inside", message(field(stanzaTo, 'a'), field(stanzaPayload, field(kindForwarded, field(forwardedMessage, field(stanzaOwnFrom, 0)...)...)...)), stream.NotWellFormed},
-	{"NUL in from, inside", forwarded(field(stanzaFrom, 0)), stream.NotWellFormed},
-	{"NUL in type, inside", forwarded(field(stanzaTypeName, 0)), stream.NotWellFormed},
-	{"NUL in body, inside", forwarded(field(stanzaBody, 0)), stream.NotWellFormed},
-	{"NUL in query", payload(field(kindForwarded, join(field(forwardedID, 'a'), number(forwardedWrapper, wrapperResult), field(forwardedQuery, 0), field(forwardedMessage))...)), stream.NotWellFormed},
-	{"NUL in reply", payload(field(kindReply, join(field(1, 'a'), field(4, 0))...)), stream.NotWellFormed},
-	{"NUL in fallback", payload(field(kindFallback, field(2, 0)...)), stream.NotWellFormed},
-	{"NUL in reaction", payload(field(kindReactions, join(field(1, 'a'), field(4, 0))...)), stream.NotWellFormed},
-	{"NUL in mention", payload(field(kindMention, field(1, 0)...)), stream.NotWellFormed},
-	{"NUL in hash", payload(field(kindCaps, join(field(3, 'a'), field(4, 0))...)), stream.NotWellFormed},
-	{"NUL in cursor", payload(field(kindSync, field(syncCursor, 0)...)), stream.NotWellFormed},
-	{"NUL in conversation of a sync", payload(field(kindConversation, field(1, 0)...)), stream.NotWellFormed},
-	{"NUL in profile", payload(field(kindProfile, field(3, 0)...)), stream.NotWellFormed},
+	{"own address of nobody", message(part(stanzaOwnTo)), stream.BadFormat},
+	{"to in two forms", message(part(stanzaFrom, 'a'), part(stanzaTo, 'a'), part(stanzaOwnTo)), stream.BadFormat},
+	{"own from at the top", message(part(stanzaTo, 'a'), part(stanzaOwnFrom)), stream.BadFormat},
+	{"own address in a message to nobody", inside(part(stanzaOwnTo)), stream.BadFormat},
+	{"from in two forms, inside", message(part(stanzaTo, 'a'), part(stanzaPayload, part(kindForwarded, part(2, join(part(stanzaFrom, 'a'), part(stanzaOwnFrom))...)...)...)), stream.BadFormat},
+	{"type in two forms, inside", inside(number(stanzaType, 2), part(stanzaTypeName, 'a')), stream.BadFormat},
+	{"UUID of 15 bytes, inside", inside(part(stanzaUUID, make([]byte, 15)...)), stream.BadFormat},
+	{"payload of no kind, inside", inside(part(stanzaPayload)), stream.BadFormat},
+	{"sync of no kind", payload(part(kindSync, part(5)...)), stream.BadFormat},
+	{"sync with more that is 2", payload(part(kindSync, number(3, 2)...)), stream.BadFormat},
+	{"conversation muted in two forms", payload(part(kindConversation, join(part(1, 'a'), number(11, 1), number(12, 1))...)), stream.BadFormat},
+	{"contact with two names", payload(part(kindContacts, part(2, join(part(2, 'a'), part(2, 'a'))...)...)), stream.BadFormat},
+	{"NUL in own address", message(part(stanzaFrom, 'a'), part(stanzaOwnTo, 0)), stream.NotWellFormed},
+	{"NUL in own address, inside", message(part(stanzaTo, 'a'), part(stanzaPayload, part(kindForwarded, part(2, part(stanzaOwnFrom, 0)...)...)...)), stream.NotWellFormed},
+	{"NUL in from, inside", inside(part(stanzaFrom, 0)), stream.NotWellFormed},
+	{"NUL in type, inside", inside(part(stanzaTypeName, 0)), stream.NotWellFormed},
+	{"NUL in body, inside", inside(part(stanzaBody, 0)), stream.NotWellFormed},
+	{"NUL in query", payload(part(kindResult, join(part(3, 'a'), part(6, 0), part(2))...)), stream.NotWellFormed},
+	{"no data", payload(part(kindCaps, part(2)...)), stream.BadFormat},
+	{"NUL in cursor", payload(part(kindSync, part(1, 0)...)), stream.NotWellFormed},
+	{"NUL in conversation of a sync", payload(part(kindConversation, part(1, 0)...)), stream.NotWellFormed},
 
 	// Elements.
-	{"text in two forms", tree(name("x"), field(elementText, 'a'), number(elementTextWord, 1)), stream.BadFormat},
+	{"text in two forms", tree(name("x"), part(elementText, 'a'), number(elementTextWord, 1)), stream.BadFormat},
 	{"text of a word out of the dictionary", tree(name("x"), number(elementTextWord, uint64(len(words)))), stream.BadFormat},
-	{"empty data", tree(name("x"), field(elementData)), stream.BadFormat},
-	{"data and children", tree(name("x"), field(elementData, 'a'), field(elementChildren, name("y")...)), stream.BadFormat},
-	{"empty data of an attribute", tree(name("x"), field(elementAttrs, join(name("a"), field(attrURLData))...)), stream.BadFormat},
-	{"time beyond the year 9999", tree(name("x"), field(elementAttrs, join(name("a"), number(attrSeconds, maxSeconds+1))...)), stream.BadFormat},
+	{"empty data", tree(name("x"), part(elementData)), stream.BadFormat},
+	{"data and children", tree(name("x"), part(elementData, 'a'), part(elementChildren, name("y")...)), stream.BadFormat},
+	{"empty data of an attribute", tree(name("x"), part(elementAttrs, join(name("a"), part(attrURLData))...)), stream.BadFormat},
+	{"time beyond the year 9999", tree(name("x"), part(elementAttrs, join(name("a"), number(attrSeconds, maxSeconds+1))...)), stream.BadFormat},
 	{"element without a name", tree(), stream.NotWellFormed},
 	{"namespace out of the dictionary", tree(number(elementSpace, uint64(len(spaces))), name("x")), stream.BadFormat},
 	{"word out of the dictionary", tree(number(elementLocal, uint64(len(words)))), stream.BadFormat},
 	{"word of 2^32", tree(number(elementLocal, 1<<32)), stream.BadFormat},
-	{"namespace in two forms", tree(number(elementSpace, 1), field(elementSpaceName, 'u'), name("x")), stream.BadFormat},
+	{"namespace in two forms", tree(number(elementSpace, 1), part(elementSpaceName, 'u'), name("x")), stream.BadFormat},
 	{"name in two forms", tree(number(elementLocal, 1), name("x")), stream.BadFormat},
-	{"text and children", tree(name("x"), field(elementText, 'a'), field(elementChildren, name("y")...)), stream.BadFormat},
-	{"children and nodes", tree(name("x"), field(elementChildren, name("y")...), field(elementNodes, field(1, 'a')...)), stream.BadFormat},
-	{"node that is nothing", tree(name("x"), field(elementNodes)), stream.BadFormat},
-	{"node that is two things", tree(name("x"), field(elementNodes, join(field(1, 'a'), field(2, name("y")...))...)), stream.BadFormat},
-	{"node of empty text", tree(name("x"), field(elementNodes, field(1)...)), stream.BadFormat},
-	{"text beside text", tree(name("x"), field(elementNodes, field(1, 'a')...), field(elementNodes, field(1, 'b')...)), stream.BadFormat},
-	{"attribute there twice", tree(name("x"), field(elementAttrs, name("a")...), field(elementAttrs, name("a")...)), stream.NotWellFormed},
-	{"attribute without a name", tree(name("x"), field(elementAttrs)), stream.NotWellFormed},
-	{"attribute xmlns", tree(name("x"), field(elementAttrs, name("xmlns")...)), stream.NotWellFormed},
-	{"attribute with two values", tree(name("x"), field(elementAttrs, join(name("a"), field(attrValue, 'x'), number(attrWord, 1))...)), stream.BadFormat},
-	{"stanza in the form of an element", frameOf(field(frameElement, join(number(elementSpace, 2), name("message"))...)), stream.UnsupportedStanzaType},
-	{"unknown stanza", frameOf(field(frameElement, join(number(elementSpace, 2), name("x"))...)), stream.UnsupportedStanzaType},
-	{"stream header in the form of an element", frameOf(field(frameElement, join(number(elementSpace, 3), name("stream"))...)), stream.PolicyViolation},
-	{"stream error out of range", frameOf(field(frameError, number(1, uint64(len(conditions)))...)), stream.BadFormat},
+	{"text and children", tree(name("x"), part(elementText, 'a'), part(elementChildren, name("y")...)), stream.BadFormat},
+	{"children and nodes", tree(name("x"), part(elementChildren, name("y")...), part(elementNodes, part(1, 'a')...)), stream.BadFormat},
+	{"node that is nothing", tree(name("x"), part(elementNodes)), stream.BadFormat},
+	{"node that is two things", tree(name("x"), part(elementNodes, join(part(1, 'a'), part(2, name("y")...))...)), stream.BadFormat},
+	{"node of empty text", tree(name("x"), part(elementNodes, part(1)...)), stream.BadFormat},
+	{"text beside text", tree(name("x"), part(elementNodes, part(1, 'a')...), part(elementNodes, part(1, 'b')...)), stream.BadFormat},
+	{"attribute there twice", tree(name("x"), part(elementAttrs, name("a")...), part(elementAttrs, name("a")...)), stream.NotWellFormed},
+	{"attribute without a name", tree(name("x"), part(elementAttrs)), stream.NotWellFormed},
+	{"attribute xmlns", tree(name("x"), part(elementAttrs, name("xmlns")...)), stream.NotWellFormed},
+	{"attribute with two values", tree(name("x"), part(elementAttrs, join(name("a"), part(attrValue, 'x'), number(attrWord, 1))...)), stream.BadFormat},
+	{"stanza in the form of an element", frameOf(part(frameElement, join(number(elementSpace, 2), name("message"))...)), stream.UnsupportedStanzaType},
+	{"unknown stanza", frameOf(part(frameElement, join(number(elementSpace, 2), name("x"))...)), stream.UnsupportedStanzaType},
+	{"stream header in the form of an element", frameOf(part(frameElement, join(number(elementSpace, 3), name("stream"))...)), stream.PolicyViolation},
+	{"stream error out of range", frameOf(part(frameError, number(1, uint64(len(conditions)))...)), stream.BadFormat},
 
 	// A145: budgets.
 	{"nesting one above the limit", nested(65), stream.PolicyViolation},
 	{"nesting of 10,000", nested(10000), stream.PolicyViolation},
-	{"5,000 payloads", message(bytes.Repeat(field(stanzaPayload, number(kindSignal, 1)...), 5000)), stream.PolicyViolation},
-	{"100,000 empty payloads", message(bytes.Repeat(field(stanzaPayload), 100_000)), stream.PolicyViolation},
-	{"100,000 empty children", tree(bytes.Repeat(field(elementChildren), 100_000)), stream.PolicyViolation},
-	{"5,000 roster items", payload(field(kindRoster, bytes.Repeat(field(2), 5000)...)), stream.PolicyViolation},
-	{"5,000 groups", payload(field(kindRoster, field(2, bytes.Repeat(field(6), 5000)...)...)), stream.PolicyViolation},
-	{"65 attributes", tree(name("x"), bytes.Repeat(field(elementAttrs, name("a")...), 65)), stream.PolicyViolation},
-	{"33 namespaces of attributes", tree(name("x"), bytes.Repeat(field(elementAttrs, join(field(elementSpaceName, 'u'), name("a"))...), 33)), stream.PolicyViolation},
+	{"5,000 payloads", message(bytes.Repeat(part(stanzaPayload, number(kindSignal, 1)...), 5000)), stream.PolicyViolation},
+	{"100,000 empty payloads", message(bytes.Repeat(part(stanzaPayload), 100_000)), stream.PolicyViolation},
+	{"100,000 empty children", tree(bytes.Repeat(part(elementChildren), 100_000)), stream.PolicyViolation},
+	{"5,000 roster items", payload(part(kindRoster, bytes.Repeat(part(2), 5000)...)), stream.PolicyViolation},
+	{"5,000 groups", payload(part(kindRoster, part(2, bytes.Repeat(part(6), 5000)...)...)), stream.PolicyViolation},
+	{"65 attributes", tree(name("x"), bytes.Repeat(part(elementAttrs, name("a")...), 65)), stream.PolicyViolation},
+	{"33 namespaces of attributes", tree(name("x"), bytes.Repeat(part(elementAttrs, join(part(elementSpaceName, 'u'), name("a"))...), 33)), stream.PolicyViolation},
 	{"long name", tree(name(strings.Repeat("x", 257))), stream.PolicyViolation},
-	{"long namespace", tree(name("x"), field(elementSpaceName, bytes.Repeat([]byte{'u'}, 257)...)), stream.PolicyViolation},
-	{"long name of an attribute", tree(name("x"), field(elementAttrs, name(strings.Repeat("x", 257))...)), stream.PolicyViolation},
+	{"long namespace", tree(name("x"), part(elementSpaceName, bytes.Repeat([]byte{'u'}, 257)...)), stream.PolicyViolation},
+	{"long name of an attribute", tree(name("x"), part(elementAttrs, name(strings.Repeat("x", 257))...)), stream.PolicyViolation},
 
 	// A146: what XML cannot carry, in every field that is text.
-	{"NUL in body", message(field(stanzaBody, 0)), stream.NotWellFormed},
-	{"U+FFFE in body", message(field(stanzaBody, []byte("a\ufffe")...)), stream.NotWellFormed},
-	{"bytes that are not UTF-8 in body", message(field(stanzaBody, 'a', 0xFF)), stream.NotWellFormed},
-	{"surrogate in body", message(field(stanzaBody, 0xED, 0xA0, 0x80)), stream.NotWellFormed},
-	{"escape in body beyond eight bytes", message(field(stanzaBody, []byte("12345678\x1b1234567")...)), stream.NotWellFormed},
-	{"NUL in id", message(field(stanzaID, 0)), stream.NotWellFormed},
-	{"NUL in type", message(field(stanzaTypeName, 0)), stream.NotWellFormed},
-	{"NUL in lang", message(field(stanzaLang, 0)), stream.NotWellFormed},
-	{"NUL in to", message(field(stanzaTo, 0)), stream.NotWellFormed},
-	{"NUL in from", message(field(stanzaFrom, 0)), stream.NotWellFormed},
-	{"NUL in text", payload(field(kindSubject, field(1, 0)...)), stream.NotWellFormed},
-	{"NUL in language of text", payload(field(kindBody, field(2, 0)...)), stream.NotWellFormed},
-	{"NUL in thread", payload(field(kindThread, field(2, 0)...)), stream.NotWellFormed},
-	{"NUL in identifier", payload(field(kindReceived, field(1, 0)...)), stream.NotWellFormed},
-	{"NUL in by", payload(field(kindStanzaID, join(field(1, 'a'), field(4, 0))...)), stream.NotWellFormed},
-	{"NUL in stamp", payload(field(kindDelay, field(3, 0)...)), stream.NotWellFormed},
-	{"NUL in reason", payload(field(kindDelay, join(number(1, 1), field(5, 0))...)), stream.NotWellFormed},
-	{"NUL in conversation", payload(field(kindConfirmed, field(3, 0)...)), stream.NotWellFormed},
-	{"NUL in version of roster", payload(field(kindRoster, field(1, 0)...)), stream.NotWellFormed},
-	{"NUL in group", payload(field(kindRoster, field(2, field(6, 0)...)...)), stream.NotWellFormed},
-	{"NUL in name of a contact", payload(field(kindRoster, field(2, field(2, 0)...)...)), stream.NotWellFormed},
-	{"NUL in element", tree(name("x"), field(elementText, 0)), stream.NotWellFormed},
-	{"NUL in node", tree(name("x"), field(elementNodes, field(1, 0)...)), stream.NotWellFormed},
-	{"NUL in value", tree(name("x"), field(elementAttrs, join(name("a"), field(attrValue, 0))...)), stream.NotWellFormed},
-	{"control character in namespace", tree(name("x"), field(elementSpaceName, '\n')), stream.NotWellFormed},
-	{"namespace of declarations", tree(name("x"), field(elementSpaceName, []byte(stanza.NSXMLNS)...)), stream.NotWellFormed},
-	{"NUL in header", frameOf(field(frameOpen, join(field(2, 0), number(6, 1))...)), stream.NotWellFormed},
-	{"NUL in text of stream error", frameOf(field(frameError, field(2, 0)...)), stream.NotWellFormed},
-	{"NUL in application condition", frameOf(field(frameError, field(3, join(name("x"), field(elementText, 0))...)...)), stream.NotWellFormed},
+	{"NUL in body", message(part(stanzaBody, 0)), stream.NotWellFormed},
+	{"U+FFFE in body", message(part(stanzaBody, []byte("a\ufffe")...)), stream.NotWellFormed},
+	{"bytes that are not UTF-8 in body", message(part(stanzaBody, 'a', 0xFF)), stream.NotWellFormed},
+	{"surrogate in body", message(part(stanzaBody, 0xED, 0xA0, 0x80)), stream.NotWellFormed},
+	{"escape in body beyond eight bytes", message(part(stanzaBody, []byte("12345678\x1b1234567")...)), stream.NotWellFormed},
+	{"NUL in id", message(part(stanzaID, 0)), stream.NotWellFormed},
+	{"NUL in type", message(part(stanzaTypeName, 0)), stream.NotWellFormed},
+	{"NUL in lang", message(part(stanzaLang, 0)), stream.NotWellFormed},
+	{"NUL in to", message(part(stanzaTo, 0)), stream.NotWellFormed},
+	{"NUL in from", message(part(stanzaFrom, 0)), stream.NotWellFormed},
+	{"NUL in identifier", payload(part(kindRead, part(2, 0)...)), stream.NotWellFormed},
+	{"NUL in by", payload(part(kindStanzaID, join(part(1, 'a'), part(4, 0))...)), stream.NotWellFormed},
+	{"NUL in stamp", payload(part(kindDelay, part(3, 0)...)), stream.NotWellFormed},
+	{"NUL in from of a delay", payload(part(kindDelay, join(number(1, 1), part(4, 0))...)), stream.NotWellFormed},
+	{"NUL in conversation", payload(part(kindConfirmed, part(7, 0)...)), stream.NotWellFormed},
+	{"NUL in version of roster", payload(part(kindRoster, part(1, 0)...)), stream.NotWellFormed},
+	{"NUL in group", payload(part(kindRoster, part(2, part(6, 0)...)...)), stream.NotWellFormed},
+	{"NUL in name of a contact", payload(part(kindRoster, part(2, part(2, 0)...)...)), stream.NotWellFormed},
+	{"NUL in element", tree(name("x"), part(elementText, 0)), stream.NotWellFormed},
+	{"NUL in node", tree(name("x"), part(elementNodes, part(1, 0)...)), stream.NotWellFormed},
+	{"NUL in value", tree(name("x"), part(elementAttrs, join(name("a"), part(attrValue, 0))...)), stream.NotWellFormed},
+	{"control character in namespace", tree(name("x"), part(elementSpaceName, '\n')), stream.NotWellFormed},
+	{"namespace of declarations", tree(name("x"), part(elementSpaceName, []byte(stanza.NSXMLNS)...)), stream.NotWellFormed},
+	{"NUL in header", frameOf(part(frameOpen, join(part(2, 0), number(6, 1))...)), stream.NotWellFormed},
+	{"NUL in text of stream error", frameOf(part(frameError, part(2, 0)...)), stream.NotWellFormed},
+	{"NUL in application condition", frameOf(part(frameError, part(3, join(name("x"), part(elementText, 0))...)...)), stream.NotWellFormed},
 
 	// A147: markup in names.
 	{"markup in name of element", tree(name("x><iq/")), stream.NotWellFormed},
 	{"prefix in name of element", tree(name("p:x")), stream.NotWellFormed},
-	{"markup in name of attribute", tree(name("x"), field(elementAttrs, name("a='' b")...)), stream.NotWellFormed},
+	{"markup in name of attribute", tree(name("x"), part(elementAttrs, name("a='' b")...)), stream.NotWellFormed},
 }
 
 func TestRefused(t *testing.T) {
@@ -263,11 +235,11 @@ func TestRefused(t *testing.T) {
 func TestInjection(t *testing.T) {
 	const evil = "</body></message><iq type='set' id='x'><query xmlns='jabber:iq:roster'/></iq><!-- ]]> &lt;"
 	for _, in := range [][]byte{
-		message(field(stanzaBody, []byte(evil)...)), message(field(stanzaID, []byte(evil)...)), message(field(stanzaTypeName, []byte(evil)...)),
-		message(field(stanzaLang, []byte(evil)...)), payload(field(kindSubject, field(1, []byte(evil)...)...)),
-		payload(field(kindReceived, field(1, []byte(evil)...)...)), tree(name("x"), field(elementText, []byte(evil)...)),
-		tree(name("x"), field(elementAttrs, join(name("a"), field(attrValue, []byte(evil)...))...)),
-		tree(name("x"), field(elementSpaceName, []byte(evil)...)),
+		message(part(stanzaBody, []byte(evil)...)), message(part(stanzaID, []byte(evil)...)), message(part(stanzaTypeName, []byte(evil)...)),
+		message(part(stanzaLang, []byte(evil)...)), payload(part(kindSync, part(1, []byte(evil)...)...)),
+		payload(part(kindRead, part(2, []byte(evil)...)...)), tree(name("x"), part(elementText, []byte(evil)...)),
+		tree(name("x"), part(elementAttrs, join(name("a"), part(attrValue, []byte(evil)...))...)),
+		tree(name("x"), part(elementSpaceName, []byte(evil)...)),
 	} {
 		item := one(t, in)
 		checkAccepted(t, in, item)
@@ -281,14 +253,14 @@ func TestMalformedAddresses(t *testing.T) {
 		{"@", "", "the to address is malformed"}, {"a@b", "b@", "the from address is malformed"},
 		{"@", "b@", "the from address is malformed"}, {"a b@c", "", "the to address is malformed"},
 	} {
-		in := message(field(stanzaTo, []byte(test.to)...), field(stanzaFrom, []byte(test.from)...), field(stanzaID, '1'))
+		in := message(part(stanzaTo, []byte(test.to)...), part(stanzaFrom, []byte(test.from)...), part(stanzaID, '1'))
 		items, err := drain(d, in, every(1))
 		require.Nil(t, err)
 		require.Len(t, items, 1)
 		require.Equal(t, stanza.Refuse(stanza.JIDMalformed, test.text), items[0].Malformed)
 		require.Equal(t, "1", items[0].Stanza.ID)
 	}
-	items, err := drain(d, message(field(stanzaTo, []byte("B@Example.ORG")...)), whole)
+	items, err := drain(d, message(part(stanzaTo, []byte("B@Example.ORG")...)), whole)
 	require.Nil(t, err)
 	require.Nil(t, items[0].Malformed)
 	require.Equal(t, "b@example.org", items[0].Stanza.To.String())
@@ -298,21 +270,21 @@ func TestMalformedAddresses(t *testing.T) {
 func TestAtTheLimit(t *testing.T) {
 	attrs := func(n int) (out []byte) {
 		for i := range n {
-			out = append(out, field(elementAttrs, name("a"+strings.Repeat("x", i))...)...)
+			out = append(out, part(elementAttrs, name("a"+strings.Repeat("x", i))...)...)
 		}
 		return out
 	}
 	body := strings.Repeat("x", 256<<10-2*4-1)
-	for len(body) > 0 && len(message(field(stanzaBody, []byte(body)...))) > 256<<10+3 {
+	for len(body) > 0 && len(message(part(stanzaBody, []byte(body)...))) > 256<<10+3 {
 		body = body[1:]
 	}
 	for name, in := range map[string][]byte{
-		"bytes":      message(field(stanzaBody, []byte(body)...)),
+		"bytes":      message(part(stanzaBody, []byte(body)...)),
 		"depth":      nested(64),
-		"elements":   message(bytes.Repeat(field(stanzaPayload, number(kindSignal, 1)...), 4999)),
+		"elements":   message(bytes.Repeat(part(stanzaPayload, number(kindSignal, 1)...), 4999)),
 		"attributes": tree(name("x"), attrs(64)),
 		"name":       tree(name(strings.Repeat("x", 248))),
-		"namespace":  tree(name("x"), field(elementSpaceName, bytes.Repeat([]byte{'u'}, 256)...)),
+		"namespace":  tree(name("x"), part(elementSpaceName, bytes.Repeat([]byte{'u'}, 256)...)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			items, err := drain(openedDecoder(t, stream.Limits{}), in, every(1000))
@@ -383,10 +355,10 @@ func fromXMLUnlimited(t testing.TB, xml string) *stanza.Stanza {
 
 // TestUnknownFields covers A145: what is not known is skipped, everywhere, and costs no more than its own bytes.
 func TestUnknownFields(t *testing.T) {
-	unknown := join(number(500, 7), field(501, bytes.Repeat([]byte{0xFF}, 200<<10)...), []byte{0xF5, 0x1F, 1, 2, 3, 4}, []byte{0xF1, 0x1F, 1, 2, 3, 4, 5, 6, 7, 8})
-	few := join(number(500, 7), field(501, 0xFF))
-	in := frameOf(join(few, field(frameMessage, join(unknown, field(stanzaBody, 'x'), field(stanzaPayload, join(few, number(kindSignal, 1))...),
-		field(stanzaPayload, join(few, field(kindElement, join(few, name("x"), field(elementAttrs, join(few, name("a"))...))...))...))...), few))
+	unknown := join(number(500, 7), part(501, bytes.Repeat([]byte{0xFF}, 200<<10)...), []byte{0xF5, 0x1F, 1, 2, 3, 4}, []byte{0xF1, 0x1F, 1, 2, 3, 4, 5, 6, 7, 8})
+	few := join(number(500, 7), part(501, 0xFF))
+	in := frameOf(join(few, part(frameMessage, join(unknown, part(stanzaBody, 'x'), part(stanzaPayload, join(few, number(kindSignal, 1))...),
+		part(stanzaPayload, join(few, part(kindElement, join(few, name("x"), part(elementAttrs, join(few, name("a"))...))...))...))...), few))
 	item := one(t, in)
 	want := fromXML(t, "<message><body>x</body><request xmlns='urn:xmpp:receipts'/><x a=''/></message>")
 	require.True(t, want.Equal(item.Stanza), "%+v", item.Stanza)
@@ -396,11 +368,11 @@ func TestUnknownFields(t *testing.T) {
 // TestOrderOfFields: Protocol Buffers do not promise one.
 func TestOrderOfFields(t *testing.T) {
 	in := message(
-		field(stanzaPayload, field(kindOriginID)...), field(stanzaBody, 'x'), field(stanzaID, '7'),
-		field(stanzaPayload, field(kindElement, join(
-			field(elementChildren, join(name("z"), field(elementAttrs, name("q")...))...), field(elementAttrs, join(field(attrValue, 'v'), name("a"))...),
-			name("y"), field(elementChildren, number(elementLocal, 1)...), field(elementSpaceName, 'u'), field(elementAttrs, name("b")...))...)...),
-		field(stanzaTo, []byte("a@b")...))
+		part(stanzaPayload, part(kindOriginID)...), part(stanzaBody, 'x'), part(stanzaID, '7'),
+		part(stanzaPayload, part(kindElement, join(
+			part(elementChildren, join(name("z"), part(elementAttrs, name("q")...))...), part(elementAttrs, join(part(attrValue, 'v'), name("a"))...),
+			name("y"), part(elementChildren, number(elementLocal, 1)...), part(elementSpaceName, 'u'), part(elementAttrs, name("b")...))...)...),
+		part(stanzaTo, []byte("a@b")...))
 	item := one(t, in)
 	want := fromXML(t, "<message to='a@b' id='7'><body>x</body><origin-id xmlns='urn:xmpp:sid:0' id='7'/><y xmlns='u' a='v' b=''><z q=''/><body/></y></message>")
 	require.True(t, want.Equal(item.Stanza), "%+v", item.Stanza)
@@ -445,7 +417,7 @@ func TestIdleHoldsNothing(t *testing.T) {
 // TestSetLimits: they hold from the next frame on.
 func TestSetLimits(t *testing.T) {
 	d := openedDecoder(t, stream.Limits{})
-	in := message(field(stanzaBody, bytes.Repeat([]byte{'x'}, 100)...))
+	in := message(part(stanzaBody, bytes.Repeat([]byte{'x'}, 100)...))
 	_, err := drain(d, in[:10], whole)
 	require.Nil(t, err)
 	d.SetLimits(stream.Limits{Bytes: 50})
@@ -490,8 +462,8 @@ func TestOrder(t *testing.T) {
 		{"header twice", join(open, open), stream.PolicyViolation},
 		{"stanza after the end", join(open, stop, message()), stream.BadFormat},
 		{"header after the end", join(open, stop, open), stream.BadFormat},
-		{"header without a schema", frameOf(field(frameOpen, field(2, []byte("example.org")...)...)), stream.UnsupportedVersion},
-		{"header of a later schema", frameOf(field(frameOpen, number(6, 900)...)), ""},
+		{"header without a schema", frameOf(part(frameOpen, part(2, []byte("example.org")...)...)), stream.UnsupportedVersion},
+		{"header of a later schema", frameOf(part(frameOpen, number(6, 900)...)), ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := drain(NewDecoder(stream.Limits{}), test.in, every(1))
@@ -512,7 +484,7 @@ func TestOrder(t *testing.T) {
 
 // TestFrames: a WebSocket message is exactly one frame.
 func TestFrames(t *testing.T) {
-	one := message(field(stanzaBody, 'x'))
+	one := message(part(stanzaBody, 'x'))
 	for _, test := range []struct {
 		name   string
 		frames [][]byte
@@ -559,55 +531,95 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// TestFieldNumbers holds the numbers that the code uses to those of compact.proto.
-func TestFieldNumbers(t *testing.T) {
+// TestNumbers holds the enumerations and the fields that are read without a form to compact.proto.
+func TestNumbers(t *testing.T) {
 	for _, test := range []struct {
 		message proto.Message
 		field   string
 		want    int
 	}{
-		{&pb.Frame{}, "message", frameMessage}, {&pb.Frame{}, "presence", framePresence}, {&pb.Frame{}, "iq", frameIQ}, {&pb.Frame{}, "error", frameError},
-		{&pb.Stanza{}, "to", stanzaTo}, {&pb.Stanza{}, "payload", stanzaPayload}, {&pb.Payload{}, "roster", kindRoster}, {&pb.Payload{}, "position", kindPosition},
-		{&pb.Payload{}, "profile", kindProfile}, {&pb.Stanza{}, "own_from", stanzaOwnFrom}, {&pb.Forwarded{}, "wrapper", forwardedWrapper}, {&pb.Forwarded{}, "query", forwardedQuery},
-		{&pb.Sync{}, "items", syncItems}, {&pb.Conversation{}, "unread", conversationNumber + len(conversationNumbers) - 1},
-		{&pb.Conversation{}, "last", conversationLast}, {&pb.Conversation{}, "millis", conversationMuted}, {&pb.Conversation{}, "pinned", conversationPinned},
-		{&pb.Element{}, "data", elementData}, {&pb.Attr{}, "millis", attrMillis}, {&pb.Attr{}, "url_data", attrURLData},
-		{&pb.Element{}, "nodes", elementNodes}, {&pb.Attr{}, "uri", attrURI}, {&pb.Attr{}, "local_name", elementLocalName},
+		{&pb.Frame{}, "message", frameMessage}, {&pb.Frame{}, "presence", framePresence}, {&pb.Frame{}, "iq", frameIQ},
+		{&pb.Frame{}, "error", frameError}, {&pb.Stanza{}, "to", stanzaTo}, {&pb.Stanza{}, "payload", stanzaPayload},
+		{&pb.Stanza{}, "own_from", stanzaOwnFrom}, {&pb.Element{}, "data", elementData}, {&pb.Attr{}, "millis", attrMillis},
+		{&pb.Attr{}, "url_data", attrURLData}, {&pb.Element{}, "nodes", elementNodes}, {&pb.Attr{}, "uri", attrURI},
+		{&pb.Attr{}, "local_name", elementLocalName}, {&pb.Payload{}, "signal", kindSignal}, {&pb.Payload{}, "position", kindPosition},
 	} {
-		f := test.message.ProtoReflect().Descriptor().Fields()
-		got := -1
-		for i := range f.Len() {
-			if string(f.Get(i).Name()) == test.field {
-				got = int(f.Get(i).Number())
-			}
-		}
-		require.Equal(t, test.want, got, test.field)
+		f := test.message.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(test.field))
+		require.NotNil(t, f, test.field)
+		require.Equal(t, test.want, int(f.Number()), test.field)
+	}
+	require.Len(t, signals, len(pb.Signal_name))
+	for i, s := range signals[1:] {
+		require.Equal(t, protoName("SIGNAL", strings.TrimSuffix(s.local+"_"+s.text, "_")), pb.Signal(i+1).String())
+	}
+	require.Len(t, conditions, len(pb.StreamCondition_name))
+	for i, c := range conditions[1:] {
+		require.Equal(t, protoName("STREAM_CONDITION", string(c)), pb.StreamCondition(i+1).String())
 	}
 	require.Len(t, types, len(pb.Type_name))
-	require.Len(t, chatStates, len(pb.ChatState_name))
-	require.Len(t, shows, len(pb.Show_name))
-	require.Len(t, markers, len(pb.MarkerKind_name))
-	require.Len(t, subscriptions, len(pb.Subscription_name))
-	require.Len(t, wrappers, len(pb.Wrapper_name))
-	require.Len(t, signals, len(pb.Signal_name))
-	require.Len(t, conditions, len(pb.StreamCondition_name))
-	upper := strings.NewReplacer("-", "_")
-	for i, c := range conditions[1:] {
-		require.Equal(t, "STREAM_CONDITION_"+strings.ToUpper(upper.Replace(string(c))), pb.StreamCondition(i+1).String())
-	}
 	for i, s := range types[1:] {
-		require.Equal(t, "TYPE_"+strings.ToUpper(s), pb.Type(i+1).String())
+		require.Equal(t, protoName("TYPE", s), pb.Type(i+1).String())
 	}
-	for i, s := range chatStates[1:] {
-		require.Equal(t, "CHAT_STATE_"+strings.ToUpper(s), pb.ChatState(i+1).String())
-	}
-	for i, s := range shows[1:] {
-		require.Equal(t, "SHOW_"+strings.ToUpper(s), pb.Show(i+1).String())
-	}
-	for i, s := range markers[1:] {
-		require.Equal(t, "MARKER_KIND_"+strings.ToUpper(s), pb.MarkerKind(i+1).String())
-	}
+	require.Len(t, subscriptions, len(pb.Subscription_name))
 	for i, s := range subscriptions[1:] {
-		require.Equal(t, "SUBSCRIPTION_"+strings.ToUpper(s), pb.Subscription(i+1).String())
+		require.Equal(t, protoName("SUBSCRIPTION", s), pb.Subscription(i+1).String())
+	}
+}
+
+// protoName is the name of a value of an enumeration.
+func protoName(enum, text string) string {
+	return enum + "_" + strings.ToUpper(strings.ReplaceAll(text, "-", "_"))
+}
+
+// TestForms holds the table of typed forms to compact.proto: the kinds, their messages, and each field's number, type,
+// presence and oneof.
+func TestForms(t *testing.T) {
+	kinds := (&pb.Payload{}).ProtoReflect().Descriptor().Fields()
+	require.Equal(t, kinds.Len(), len(forms)-1)
+	for number := 1; number < len(forms); number++ {
+		kind := kinds.ByNumber(protoreflect.FieldNumber(number))
+		require.NotNil(t, kind, number)
+		if f := forms[number]; f != nil {
+			checkForm(t, f, kind.Message())
+		} else {
+			require.Contains(t, []string{"element", "signal", "position"}, string(kind.Name()))
+		}
+	}
+}
+
+func checkForm(t *testing.T, f *form, message protoreflect.MessageDescriptor) {
+	require.Equal(t, f.name, string(message.Name()))
+	require.Equal(t, message.Fields().Len(), len(f.fields), f.name)
+	children := false
+	for i := range f.fields {
+		x := &f.fields[i]
+		d := message.Fields().ByNumber(protoreflect.FieldNumber(x.number))
+		require.NotNil(t, d, "%s %d", f.name, x.number)
+		at := f.name + "." + string(d.Name())
+		kind, ok := map[as]protoreflect.Kind{
+			asText: protoreflect.StringKind, asUUID: protoreflect.BytesKind, asKey: protoreflect.BytesKind, asData: protoreflect.BytesKind, asNumber: protoreflect.Uint64Kind,
+			asMillis: protoreflect.Uint64Kind, asSeconds: protoreflect.Uint64Kind, asOwn: protoreflect.StringKind,
+			asChild: protoreflect.StringKind, asForm: protoreflect.MessageKind, asPayload: protoreflect.MessageKind,
+		}[x.as]
+		if ok {
+			require.Equal(t, kind, d.Kind(), at)
+		} else if len(x.names) == 2 {
+			require.Equal(t, protoreflect.BoolKind, d.Kind(), at)
+		} else {
+			require.Equal(t, len(x.names), d.Enum().Values().Len(), at)
+		}
+		require.Equal(t, x.repeated || x.as == asPayload, d.Cardinality() == protoreflect.Repeated, at)
+		require.Equal(t, x.as == asNumber || x.as == asMillis || x.as == asSeconds || x.as == asOwn || d.ContainingOneof() != nil || x.as == asForm && !x.repeated, d.HasPresence(), at)
+		if one := d.ContainingOneof(); one != nil && !d.HasOptionalKeyword() {
+			var same uint64
+			for j := range one.Fields().Len() {
+				same |= 1 << one.Fields().Get(j).Number()
+			}
+			require.Equal(t, same, x.one, at)
+		}
+		require.False(t, children && x.as < asChild, "%s: children come last", at)
+		if children = x.as >= asChild; x.as == asForm {
+			checkForm(t, x.of, d.Message())
+		}
 	}
 }

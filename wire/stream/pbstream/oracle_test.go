@@ -141,77 +141,53 @@ func withAttrs(space, local string, pairs ...string) stanza.Element {
 	return e
 }
 
-func meantForwarded(f *pb.Forwarded, own string) stanza.Element {
-	m := f.Message
+// forwarding is what both messages with a message inside have.
+type forwarding interface {
+	GetDelay() *pb.Delay
+	GetMessage() *pb.Stanza
+}
+
+func meantForwarded(f forwarding, own string) stanza.Element {
+	e := stanza.New("urn:xmpp:forward:0", "forwarded")
+	if d := f.GetDelay(); d != nil {
+		e = e.With(meantDelay(d))
+	}
+	m := f.GetMessage()
+	if m == nil {
+		return e
+	}
+	to, from := m.To, m.From
 	if m.OwnTo != nil {
-		m.To = meantOwn(own, *m.OwnTo)
+		to = meantOwn(own, *m.OwnTo)
 	}
 	if m.OwnFrom != nil {
-		m.From = meantOwn(own, *m.OwnFrom)
+		from = meantOwn(own, *m.OwnFrom)
 	}
 	id := meantStanzaID(m)
-	message := withAttrs("jabber:client", "message", "from", m.From, "to", m.To, "id", id, "type", types[m.Type]+m.TypeName)
+	message := withAttrs("jabber:client", "message", "from", from, "to", to, "id", id, "type", types[m.Type]+m.TypeName)
 	if m.Lang != "" {
 		message.Attrs = append(message.Attrs, stanza.Attr{Space: stanza.NSXML, Local: "lang", Value: m.Lang})
 	}
-	message = message.With(meantContent(m, id, own)...)
-	e := stanza.New("urn:xmpp:forward:0", "forwarded")
-	if f.Delay != nil {
-		e = e.With(meantDelay(f.Delay))
-	}
-	e = e.With(message)
-	switch f.Wrapper {
-	case pb.Wrapper_WRAPPER_SENT:
-		return stanza.New("urn:xmpp:carbons:2", "sent").With(e)
-	case pb.Wrapper_WRAPPER_RECEIVED:
-		return stanza.New("urn:xmpp:carbons:2", "received").With(e)
-	case pb.Wrapper_WRAPPER_RESULT:
-		result := withAttrs("urn:xmpp:mam:2", "result", "queryid", f.Query)
-		result.Attrs = append(result.Attrs, stanza.Attr{Local: "id", Value: meantID(f)})
-		return result.With(e)
-	}
-	return e
-}
-
-func meantCaps(c *pb.Caps) stanza.Element {
-	hash, ver := "sha-1", c.GetVer()
-	if c.Hash != "" {
-		hash = c.Hash
-	}
-	if b := c.GetSha1(); b != nil {
-		ver = base64.StdEncoding.EncodeToString(b)
-	}
-	return withAttrs("http://jabber.org/protocol/caps", "c", "hash", hash, "node", c.Node, "ver", ver)
-}
-
-func meantFallback(f *pb.Fallback) stanza.Element {
-	e := withAttrs("urn:xmpp:fallback:0", "fallback", "for", spaces[f.For]+f.ForName)
-	for _, r := range f.Bodies {
-		e = e.With(withAttrs("urn:xmpp:fallback:0", "body", "start", decimal(r.Start), "end", decimal(r.End)))
-	}
-	return e
+	return e.With(message.With(meantContent(m, id, own)...))
 }
 
 // decimal returns a number as text, "" when it is not there.
-func decimal[T uint32 | uint64](n *T) string {
+func decimal(n *uint64) string {
 	if n == nil {
 		return ""
 	}
-	return strconv.FormatUint(uint64(*n), 10)
+	return strconv.FormatUint(*n, 10)
 }
 
 func meantSync(s *pb.Sync, own string) stanza.Element {
-	e := withAttrs("urn:posthouse:sync:1", "sync", "max", decimal(s.Max), "more", truth(s.More), "first", truth(s.First))
-	if s.Cursor != nil {
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "cursor", Value: *s.Cursor})
-	}
+	e := withAttrs("urn:posthouse:sync:1", "sync", "cursor", s.Cursor, "max", decimal(s.Max), "more", yes(s.More), "first", yes(s.First))
 	for _, i := range s.Items {
 		e = e.With(meantPayload("urn:posthouse:sync:1", "", own, i))
 	}
 	return e
 }
 
-func truth(b bool) string {
+func yes(b bool) string {
 	if b {
 		return "true"
 	}
@@ -219,157 +195,126 @@ func truth(b bool) string {
 }
 
 func meantConversation(c *pb.Conversation) stanza.Element {
-	e := withAttrs("urn:posthouse:sync:1", "conversation", "with", c.With, "number", decimal(c.Number), "read", decimal(c.Read), "delivered", decimal(c.Delivered),
-		"peer-read", decimal(c.PeerRead), "peer-delivered", decimal(c.PeerDelivered), "unread", decimal(c.Unread), "pinned", truth(c.Pinned))
-	if c.Last != nil {
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "last", Value: meantID(c.Last)})
+	last, until := c.GetLast(), c.GetOther()
+	switch k := c.Newest.(type) {
+	case *pb.Conversation_LastUuid:
+		last = hexUUID(k.LastUuid)
+	case *pb.Conversation_LastKey:
+		last = base64.RawURLEncoding.EncodeToString(k.LastKey)
 	}
-	if c.MutedUntil != nil {
-		until := c.GetOther()
-		switch k := c.MutedUntil.(type) {
-		case *pb.Conversation_Millis:
-			until = time.UnixMilli(int64(k.Millis)).UTC().Format("2006-01-02T15:04:05.000Z")
-		case *pb.Conversation_Seconds:
-			until = time.Unix(int64(k.Seconds), 0).UTC().Format(time.RFC3339)
-		}
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "muted-until", Value: until})
+	switch k := c.MutedUntil.(type) {
+	case *pb.Conversation_Millis:
+		until = meantMillis(k.Millis)
+	case *pb.Conversation_Seconds:
+		until = time.Unix(int64(k.Seconds), 0).UTC().Format(time.RFC3339)
 	}
-	return e
+	return withAttrs("urn:posthouse:sync:1", "conversation", "with", c.With, "number", decimal(c.Number), "read", decimal(c.Read),
+		"delivered", decimal(c.Delivered), "peer-read", decimal(c.PeerRead), "peer-delivered", decimal(c.PeerDelivered),
+		"unread", decimal(c.Unread), "last", last, "muted-until", until, "pinned", yes(c.Pinned))
 }
 
 // meantPayload returns the element that a payload stands for: within an element of a namespace, in a stanza with an id, of an account.
 func meantPayload(around, id, own string, child *pb.Payload) stanza.Element {
-	text := func(local string, t *pb.Text) stanza.Element {
-		e := stanza.New(stanza.NSClient, local)
-		if t.Text != "" {
-			e = e.WithText(t.Text)
-		}
-		if t.Lang != "" {
-			e.Attrs = append(e.Attrs, stanza.Attr{Space: stanza.NSXML, Local: "lang", Value: t.Lang})
-		}
-		return e
-	}
 	switch k := child.Kind.(type) {
 	case *pb.Payload_Element:
 		return meantElement(around, k.Element)
-	case *pb.Payload_Body:
-		return text("body", k.Body)
-	case *pb.Payload_Subject:
-		return text("subject", k.Subject)
-	case *pb.Payload_Status:
-		return text("status", k.Status)
-	case *pb.Payload_Thread:
-		e := text("thread", &pb.Text{Text: k.Thread.Id})
-		if k.Thread.Parent != "" {
-			e.Attrs = []stanza.Attr{{Local: "parent", Value: k.Thread.Parent}}
+	case *pb.Payload_Signal:
+		e := stanza.New(signals[k.Signal].space, signals[k.Signal].local)
+		if text := signals[k.Signal].text; text != "" {
+			e = e.WithText(text)
 		}
 		return e
-	case *pb.Payload_ChatState:
-		return stanza.New("http://jabber.org/protocol/chatstates", chatStates[k.ChatState])
-	case *pb.Payload_Signal:
-		return stanza.New(signals[k.Signal].space, signals[k.Signal].local)
 	case *pb.Payload_OriginId:
-		if k.OriginId.Form == nil {
-			return stanza.New("urn:xmpp:sid:0", "origin-id", "id", id)
+		own := meantID(k.OriginId)
+		if own == "" {
+			own = id
 		}
-		return stanza.New("urn:xmpp:sid:0", "origin-id", "id", meantID(k.OriginId))
+		return withAttrs("urn:xmpp:sid:0", "origin-id", "id", own)
 	case *pb.Payload_StanzaId:
 		by := k.StanzaId.By
 		if by == "" {
 			by = own
 		}
-		return stanza.New("urn:xmpp:sid:0", "stanza-id", "by", by, "id", meantID(k.StanzaId))
-	case *pb.Payload_Received:
-		return stanza.New("urn:xmpp:receipts", "received", "id", meantID(k.Received))
-	case *pb.Payload_Marker:
-		return stanza.New("urn:xmpp:chat-markers:0", markers[k.Marker.Kind], "id", meantID(k.Marker))
-	case *pb.Payload_Replace:
-		return stanza.New("urn:xmpp:message-correct:0", "replace", "id", meantID(k.Replace))
-	case *pb.Payload_Delay:
-		return meantDelay(k.Delay)
-	case *pb.Payload_Confirmed:
-		return meantConfirmed(k.Confirmed)
-	case *pb.Payload_Show:
-		return stanza.New(stanza.NSClient, "show").WithText(shows[k.Show])
-	case *pb.Payload_Priority:
-		return stanza.New(stanza.NSClient, "priority").WithText(strconv.Itoa(int(k.Priority)))
-	case *pb.Payload_Roster:
-		return meantRoster(k.Roster)
+		return withAttrs("urn:xmpp:sid:0", "stanza-id", "by", by, "id", meantID(k.StanzaId))
 	case *pb.Payload_Position:
 		return stanza.New("urn:posthouse:position:1", "position", "number", strconv.FormatUint(k.Position, 10))
+	case *pb.Payload_Confirmed:
+		return meantConfirmed(k.Confirmed)
+	case *pb.Payload_Delivered:
+		return withAttrs("urn:posthouse:marker:1", "delivered", "id", meantID(k.Delivered), "number", decimal(k.Delivered.Number))
+	case *pb.Payload_Read:
+		return withAttrs("urn:posthouse:marker:1", "read", "id", meantID(k.Read), "number", decimal(k.Read.Number))
+	case *pb.Payload_Delay:
+		return meantDelay(k.Delay)
 	case *pb.Payload_Forwarded:
 		return meantForwarded(k.Forwarded, own)
-	case *pb.Payload_Caps:
-		return meantCaps(k.Caps)
-	case *pb.Payload_Retract:
-		return stanza.New("urn:xmpp:message-retract:1", "retract", "id", meantID(k.Retract))
-	case *pb.Payload_Reply:
-		e := withAttrs("urn:xmpp:reply:0", "reply", "to", k.Reply.To)
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "id", Value: meantID(k.Reply)})
-		return e
-	case *pb.Payload_Fallback:
-		return meantFallback(k.Fallback)
-	case *pb.Payload_Reactions:
-		e := stanza.New("urn:xmpp:reactions:0", "reactions", "id", meantID(k.Reactions))
-		for _, r := range k.Reactions.Reactions {
-			e = e.With(stanza.New("urn:xmpp:reactions:0", "reaction").WithText(r))
-		}
-		return e
-	case *pb.Payload_Mention:
-		return stanza.New("urn:xmpp:reference:0", "reference", "type", "mention", "begin", strconv.Itoa(int(k.Mention.Begin)),
-			"end", strconv.Itoa(int(k.Mention.End)), "uri", "xmpp:"+k.Mention.Address)
+	case *pb.Payload_Sent:
+		return stanza.New("urn:xmpp:carbons:2", "sent").With(meantForwarded(k.Sent, own))
+	case *pb.Payload_Received:
+		return stanza.New("urn:xmpp:carbons:2", "received").With(meantForwarded(k.Received, own))
+	case *pb.Payload_Result:
+		return withAttrs("urn:xmpp:mam:2", "result", "queryid", k.Result.Query, "id", meantID(k.Result)).With(meantForwarded(k.Result, own))
 	case *pb.Payload_Sync:
 		return meantSync(k.Sync, own)
+	case *pb.Payload_Roster:
+		return withAttrs("jabber:iq:roster", "query", "ver", k.Roster.Ver).With(meantItems(k.Roster.Items)...)
 	case *pb.Payload_Conversation:
 		return meantConversation(k.Conversation)
+	case *pb.Payload_Caps:
+		ver, hash := k.Caps.GetVer(), k.Caps.Hash
+		if b := k.Caps.GetData(); b != nil {
+			ver = base64.StdEncoding.EncodeToString(b)
+		}
+		if hash == "" {
+			hash = "sha-1"
+		}
+		return withAttrs("http://jabber.org/protocol/caps", "c", "node", k.Caps.Node, "ver", ver, "hash", hash)
+	case *pb.Payload_Status:
+		return meantText("status", k.Status)
+	case *pb.Payload_Priority:
+		return meantText("priority", k.Priority)
 	case *pb.Payload_Contacts:
-		e := withAttrs("urn:posthouse:sync:1", "roster", "all", truth(k.Contacts.All))
-		return e.With(meantItems(k.Contacts.Items)...)
-	case *pb.Payload_Profile:
-		return withAttrs("urn:posthouse:profile:1", "profile", "jid", k.Profile.Jid, "name", k.Profile.Name, "title", k.Profile.Title)
+		return withAttrs("urn:posthouse:sync:1", "roster", "all", yes(k.Contacts.All)).With(meantItems(k.Contacts.Items)...)
 	}
 	panic("payload without a kind")
+}
+
+func meantText(local string, p *pb.Text) stanza.Element {
+	if p.Text == "" {
+		return stanza.New("jabber:client", local)
+	}
+	return stanza.New("jabber:client", local).WithText(p.Text)
 }
 
 func meantDelay(d *pb.Delay) stanza.Element {
 	stamp := d.GetOther()
 	switch k := d.Stamp.(type) {
 	case *pb.Delay_Millis:
-		stamp = time.UnixMilli(int64(k.Millis)).UTC().Format("2006-01-02T15:04:05.000Z")
+		stamp = meantMillis(k.Millis)
 	case *pb.Delay_Seconds:
 		stamp = time.Unix(int64(k.Seconds), 0).UTC().Format(time.RFC3339)
 	}
-	e := stanza.New("urn:xmpp:delay", "delay", "stamp", stamp)
-	if d.From != "" {
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "from", Value: d.From})
-	}
-	if d.Reason != "" {
-		e = e.WithText(d.Reason)
-	}
-	return e
+	return withAttrs("urn:xmpp:delay", "delay", "stamp", stamp, "from", d.From)
+}
+
+func meantMillis(n uint64) string {
+	return time.UnixMilli(int64(n)).UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
 func meantConfirmed(c *pb.Confirmed) stanza.Element {
-	e := stanza.New("urn:posthouse:confirm:1", "confirmed", "conversation", c.Conversation,
-		"number", strconv.FormatUint(c.Number, 10), "stamp", time.UnixMilli(int64(c.Stamp)).UTC().Format("2006-01-02T15:04:05.000Z"))
-	if c.Id != nil {
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "id", Value: meantID(c.Id)})
+	archived := c.GetStanzaId()
+	switch k := c.Archived.(type) {
+	case *pb.Confirmed_StanzaUuid:
+		archived = hexUUID(k.StanzaUuid)
+	case *pb.Confirmed_StanzaKey:
+		archived = base64.RawURLEncoding.EncodeToString(k.StanzaKey)
 	}
-	if c.StanzaId != nil {
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "stanza-id", Value: meantID(c.StanzaId)})
+	stamp := ""
+	if c.Stamp != nil {
+		stamp = meantMillis(*c.Stamp)
 	}
-	if c.Duplicate {
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "duplicate", Value: "true"})
-	}
-	return e
-}
-
-func meantRoster(r *pb.Roster) stanza.Element {
-	e := stanza.New("jabber:iq:roster", "query")
-	if r.Ver != nil {
-		e.Attrs = []stanza.Attr{{Local: "ver", Value: *r.Ver}}
-	}
-	return e.With(meantItems(r.Items)...)
+	return withAttrs("urn:posthouse:confirm:1", "confirmed", "id", meantID(c), "stanza-id", archived, "conversation", c.Conversation,
+		"number", decimal(c.Number), "stamp", stamp, "duplicate", yes(c.Duplicate))
 }
 
 func meantItems(items []*pb.RosterItem) (out []stanza.Element) {

@@ -2,8 +2,8 @@
 // docs/protocol/compact.md specifies them, that say exactly what XML can say and nothing else.
 //
 // What is frequent has typed fields, used only where the conversion loses nothing; everything else goes as a tree of
-// elements, with a dictionary for the usual namespaces and names. Encoding and decoding are written by hand; the types
-// generated from pb/compact.proto are what the tests compare them with.
+// elements, with a dictionary for the usual namespaces and names. Typed forms are rows of a table (forms.go) that encoder
+// and decoder interpret; the types generated from pb/compact.proto are what the tests compare them with.
 //
 // A Decoder is owned by one goroutine. The codec is a pure function. The package opens nothing and starts nothing, and
 // never hands on a stanza that stanza.Validate refuses.
@@ -50,34 +50,25 @@ const (
 // Fields of Payload.
 const (
 	kindElement = iota + 1
-	kindBody
-	kindChatState
 	kindSignal
 	kindOriginID
 	kindStanzaID
-	kindReceived
-	kindMarker
-	kindDelay
-	kindReplace
-	kindConfirmed
 	kindPosition
-	kindShow
-	kindPriority
+	kindConfirmed
+	kindDelivered
+	kindRead
+	kindDelay
 	kindForwarded
+	kindSent
+	kindReceived
+	kindResult
 	kindStatus
-	kindSubject
-	kindThread
-	kindRoster
 	kindCaps
-	kindRetract
-	kindReply
-	kindFallback
-	kindReactions
-	kindMention
+	kindPriority
 	kindSync
+	kindRoster
 	kindConversation
 	kindContacts
-	kindProfile
 )
 
 // Fields of Element.
@@ -94,7 +85,7 @@ const (
 	elementData
 )
 
-// Fields of Attr, the first four of which are as in Element, and of everything that is an identifier: the first three.
+// Fields of Attr, the first four of which are as in Element.
 const (
 	attrValue = iota + 5
 	attrUUID
@@ -219,7 +210,7 @@ func appendStanza(dst []byte, s *stanza.Stanza) []byte {
 	for i := range payload {
 		var inner int
 		dst, inner = beginField(dst, stanzaPayload)
-		dst = end(appendPayload(dst, at, &payload[i]), inner)
+		dst = end(appendPayload(dst, &at, &payload[i]), inner)
 	}
 	return dst
 }
@@ -235,13 +226,6 @@ func appendHead(dst []byte, id, kind, lang string) []byte {
 		dst = appendString(dst, stanzaTypeName, kind)
 	}
 	return appendString(dst, stanzaLang, lang)
-}
-
-// around is what is known around a payload, and need not be said once more.
-type around struct {
-	space string // of the element that it is in
-	id    string // of the stanza that it is in
-	own   string // the bare form of the outermost stanza's to
 }
 
 // account returns the bare form of the text of an address.

@@ -41,6 +41,7 @@ const (
 		"<delay xmlns='urn:xmpp:delay' stamp='2026-10-21T08:00:00.123Z'/><message xmlns='jabber:client' from='juliet@example.org/desk' to='romeo@example.org' type='chat' id='" + uuid + "'><body>" + text60 + "</body></message></forwarded></result></message>"
 	composingMessage = "<message to='juliet@example.org' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/><no-store xmlns='urn:xmpp:hints'/></message>"
 	displayedMessage = "<message to='romeo@example.org' type='chat' id='" + uuid + "'><displayed xmlns='urn:xmpp:chat-markers:0' id='" + uuid + "'/><store xmlns='urn:xmpp:hints'/></message>"
+	readMessage      = "<message to='romeo@example.org' type='chat'><read xmlns='urn:posthouse:marker:1' number='1234'/></message>"
 	confirmMessage   = "<message from='romeo@example.org' to='romeo@example.org/phone-3f2a' type='headline'><confirmed xmlns='urn:posthouse:confirm:1' id='" + uuid +
 		"' stanza-id='q0ZbHkq1SyCoV7Xb3mJ6tw' conversation='juliet@example.org' number='1234' stamp='2026-10-21T08:00:00.123Z'/></message>"
 	syncPage = "<iq type='result' id='s1' from='romeo@example.org' to='romeo@example.org/phone-3f2a'><sync xmlns='urn:posthouse:sync:1' cursor='q0ZbHkq1SyCoV7Xb3mJ6tw'>" +
@@ -68,7 +69,8 @@ var sizes = []struct {
 	{"carbon of it", carbonMessage, 39},
 	{"history result with it", resultMessage, 37},
 	{"typing", composingMessage, 25},
-	{"read mark", displayedMessage, 35},
+	{"read marker", readMessage, 35},
+	{"read marker of XEP-0333", displayedMessage, 36},
 	{"confirmation", confirmMessage, 38},
 	{"presence", presenceStanza, 50},
 	{"roster push", rosterPush, 45},

@@ -1,5 +1,5 @@
 // Frames of the compact transport, schema 1. docs/protocol/compact.md is the specification: how frames are laid on a
-// link, what each field stands for, what a decoder refuses, and the dictionary to which the numbers refer.
+// link, what each field stands for, and what a decoder refuses. dictionary.json has the tables to which numbers refer.
 //
 // Numbers here and in the dictionary are never given a second meaning. A new field, kind, value or dictionary entry
 // makes a new schema; Open.schema tells the highest one that each side knows, and nobody sends more than both know.
@@ -113,110 +113,6 @@ func (Type) EnumDescriptor() ([]byte, []int) {
 	return file_compact_proto_rawDescGZIP(), []int{0}
 }
 
-type MarkerKind int32
-
-const (
-	MarkerKind_MARKER_KIND_UNSPECIFIED  MarkerKind = 0
-	MarkerKind_MARKER_KIND_RECEIVED     MarkerKind = 1
-	MarkerKind_MARKER_KIND_DISPLAYED    MarkerKind = 2
-	MarkerKind_MARKER_KIND_ACKNOWLEDGED MarkerKind = 3
-)
-
-// Enum value maps for MarkerKind.
-var (
-	MarkerKind_name = map[int32]string{
-		0: "MARKER_KIND_UNSPECIFIED",
-		1: "MARKER_KIND_RECEIVED",
-		2: "MARKER_KIND_DISPLAYED",
-		3: "MARKER_KIND_ACKNOWLEDGED",
-	}
-	MarkerKind_value = map[string]int32{
-		"MARKER_KIND_UNSPECIFIED":  0,
-		"MARKER_KIND_RECEIVED":     1,
-		"MARKER_KIND_DISPLAYED":    2,
-		"MARKER_KIND_ACKNOWLEDGED": 3,
-	}
-)
-
-func (x MarkerKind) Enum() *MarkerKind {
-	p := new(MarkerKind)
-	*p = x
-	return p
-}
-
-func (x MarkerKind) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (MarkerKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_compact_proto_enumTypes[1].Descriptor()
-}
-
-func (MarkerKind) Type() protoreflect.EnumType {
-	return &file_compact_proto_enumTypes[1]
-}
-
-func (x MarkerKind) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use MarkerKind.Descriptor instead.
-func (MarkerKind) EnumDescriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{1}
-}
-
-type Wrapper int32
-
-const (
-	Wrapper_WRAPPER_UNSPECIFIED Wrapper = 0 // none
-	Wrapper_WRAPPER_SENT        Wrapper = 1 // sent, urn:xmpp:carbons:2
-	Wrapper_WRAPPER_RECEIVED    Wrapper = 2 // received, urn:xmpp:carbons:2
-	Wrapper_WRAPPER_RESULT      Wrapper = 3 // result, urn:xmpp:mam:2
-)
-
-// Enum value maps for Wrapper.
-var (
-	Wrapper_name = map[int32]string{
-		0: "WRAPPER_UNSPECIFIED",
-		1: "WRAPPER_SENT",
-		2: "WRAPPER_RECEIVED",
-		3: "WRAPPER_RESULT",
-	}
-	Wrapper_value = map[string]int32{
-		"WRAPPER_UNSPECIFIED": 0,
-		"WRAPPER_SENT":        1,
-		"WRAPPER_RECEIVED":    2,
-		"WRAPPER_RESULT":      3,
-	}
-)
-
-func (x Wrapper) Enum() *Wrapper {
-	p := new(Wrapper)
-	*p = x
-	return p
-}
-
-func (x Wrapper) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (Wrapper) Descriptor() protoreflect.EnumDescriptor {
-	return file_compact_proto_enumTypes[2].Descriptor()
-}
-
-func (Wrapper) Type() protoreflect.EnumType {
-	return &file_compact_proto_enumTypes[2]
-}
-
-func (x Wrapper) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use Wrapper.Descriptor instead.
-func (Wrapper) EnumDescriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{2}
-}
-
 type Subscription int32
 
 const (
@@ -259,11 +155,11 @@ func (x Subscription) String() string {
 }
 
 func (Subscription) Descriptor() protoreflect.EnumDescriptor {
-	return file_compact_proto_enumTypes[3].Descriptor()
+	return file_compact_proto_enumTypes[1].Descriptor()
 }
 
 func (Subscription) Type() protoreflect.EnumType {
-	return &file_compact_proto_enumTypes[3]
+	return &file_compact_proto_enumTypes[1]
 }
 
 func (x Subscription) Number() protoreflect.EnumNumber {
@@ -272,190 +168,68 @@ func (x Subscription) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Subscription.Descriptor instead.
 func (Subscription) EnumDescriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{3}
+	return file_compact_proto_rawDescGZIP(), []int{1}
 }
 
-type ChatState int32
-
-const (
-	ChatState_CHAT_STATE_UNSPECIFIED ChatState = 0
-	ChatState_CHAT_STATE_ACTIVE      ChatState = 1
-	ChatState_CHAT_STATE_COMPOSING   ChatState = 2
-	ChatState_CHAT_STATE_PAUSED      ChatState = 3
-	ChatState_CHAT_STATE_INACTIVE    ChatState = 4
-	ChatState_CHAT_STATE_GONE        ChatState = 5
-)
-
-// Enum value maps for ChatState.
-var (
-	ChatState_name = map[int32]string{
-		0: "CHAT_STATE_UNSPECIFIED",
-		1: "CHAT_STATE_ACTIVE",
-		2: "CHAT_STATE_COMPOSING",
-		3: "CHAT_STATE_PAUSED",
-		4: "CHAT_STATE_INACTIVE",
-		5: "CHAT_STATE_GONE",
-	}
-	ChatState_value = map[string]int32{
-		"CHAT_STATE_UNSPECIFIED": 0,
-		"CHAT_STATE_ACTIVE":      1,
-		"CHAT_STATE_COMPOSING":   2,
-		"CHAT_STATE_PAUSED":      3,
-		"CHAT_STATE_INACTIVE":    4,
-		"CHAT_STATE_GONE":        5,
-	}
-)
-
-func (x ChatState) Enum() *ChatState {
-	p := new(ChatState)
-	*p = x
-	return p
-}
-
-func (x ChatState) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (ChatState) Descriptor() protoreflect.EnumDescriptor {
-	return file_compact_proto_enumTypes[4].Descriptor()
-}
-
-func (ChatState) Type() protoreflect.EnumType {
-	return &file_compact_proto_enumTypes[4]
-}
-
-func (x ChatState) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use ChatState.Descriptor instead.
-func (ChatState) EnumDescriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{4}
-}
-
-type Show int32
-
-const (
-	Show_SHOW_UNSPECIFIED Show = 0
-	Show_SHOW_AWAY        Show = 1
-	Show_SHOW_CHAT        Show = 2
-	Show_SHOW_DND         Show = 3
-	Show_SHOW_XA          Show = 4
-)
-
-// Enum value maps for Show.
-var (
-	Show_name = map[int32]string{
-		0: "SHOW_UNSPECIFIED",
-		1: "SHOW_AWAY",
-		2: "SHOW_CHAT",
-		3: "SHOW_DND",
-		4: "SHOW_XA",
-	}
-	Show_value = map[string]int32{
-		"SHOW_UNSPECIFIED": 0,
-		"SHOW_AWAY":        1,
-		"SHOW_CHAT":        2,
-		"SHOW_DND":         3,
-		"SHOW_XA":          4,
-	}
-)
-
-func (x Show) Enum() *Show {
-	p := new(Show)
-	*p = x
-	return p
-}
-
-func (x Show) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (Show) Descriptor() protoreflect.EnumDescriptor {
-	return file_compact_proto_enumTypes[5].Descriptor()
-}
-
-func (Show) Type() protoreflect.EnumType {
-	return &file_compact_proto_enumTypes[5]
-}
-
-func (x Show) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use Show.Descriptor instead.
-func (Show) EnumDescriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{5}
-}
-
-// Signal is an element without attributes and without content.
+// Signal is a whole element: one of the table of signals in the dictionary.
 type Signal int32
 
 const (
-	Signal_SIGNAL_UNSPECIFIED        Signal = 0
-	Signal_SIGNAL_RECEIPT_REQUEST    Signal = 1  // request, urn:xmpp:receipts
-	Signal_SIGNAL_MARKABLE           Signal = 2  // markable, urn:xmpp:chat-markers:0
-	Signal_SIGNAL_STORE              Signal = 3  // store, urn:xmpp:hints
-	Signal_SIGNAL_NO_STORE           Signal = 4  // no-store, urn:xmpp:hints
-	Signal_SIGNAL_NO_PERMANENT_STORE Signal = 5  // no-permanent-store, urn:xmpp:hints
-	Signal_SIGNAL_NO_COPY            Signal = 6  // no-copy, urn:xmpp:hints
-	Signal_SIGNAL_PRIVATE            Signal = 7  // private, urn:xmpp:carbons:2
-	Signal_SIGNAL_PING               Signal = 8  // ping, urn:xmpp:ping
-	Signal_SIGNAL_CARBONS_ENABLE     Signal = 9  // enable, urn:xmpp:carbons:2
-	Signal_SIGNAL_CARBONS_DISABLE    Signal = 10 // disable, urn:xmpp:carbons:2
-	Signal_SIGNAL_CONFIRM_ENABLE     Signal = 11 // enable, urn:posthouse:confirm:1
-	Signal_SIGNAL_CONFIRM_DISABLE    Signal = 12 // disable, urn:posthouse:confirm:1
-	Signal_SIGNAL_BIND               Signal = 13 // bind, urn:ietf:params:xml:ns:xmpp-bind
-	Signal_SIGNAL_SESSION            Signal = 14 // session, urn:ietf:params:xml:ns:xmpp-session
-	Signal_SIGNAL_ATTENTION          Signal = 15 // attention, urn:xmpp:attention:0
-	Signal_SIGNAL_SYNC_ENABLE        Signal = 16 // enable, urn:posthouse:sync:1
-	Signal_SIGNAL_SYNC_DISABLE       Signal = 17 // disable, urn:posthouse:sync:1
-	Signal_SIGNAL_NOTICE             Signal = 18 // notice, urn:posthouse:content:1
+	Signal_SIGNAL_UNSPECIFIED Signal = 0
+	Signal_SIGNAL_REQUEST     Signal = 1  // urn:xmpp:receipts
+	Signal_SIGNAL_MARKABLE    Signal = 2  // urn:xmpp:chat-markers:0
+	Signal_SIGNAL_STORE       Signal = 3  // urn:xmpp:hints
+	Signal_SIGNAL_NO_STORE    Signal = 4  // urn:xmpp:hints
+	Signal_SIGNAL_NO_COPY     Signal = 5  // urn:xmpp:hints
+	Signal_SIGNAL_ACTIVE      Signal = 6  // http://jabber.org/protocol/chatstates
+	Signal_SIGNAL_COMPOSING   Signal = 7  // http://jabber.org/protocol/chatstates
+	Signal_SIGNAL_PAUSED      Signal = 8  // http://jabber.org/protocol/chatstates
+	Signal_SIGNAL_INACTIVE    Signal = 9  // http://jabber.org/protocol/chatstates
+	Signal_SIGNAL_GONE        Signal = 10 // http://jabber.org/protocol/chatstates
+	Signal_SIGNAL_SHOW_AWAY   Signal = 11 // jabber:client
+	Signal_SIGNAL_SHOW_CHAT   Signal = 12 // jabber:client
+	Signal_SIGNAL_SHOW_DND    Signal = 13 // jabber:client
+	Signal_SIGNAL_SHOW_XA     Signal = 14 // jabber:client
+	Signal_SIGNAL_PING        Signal = 15 // urn:xmpp:ping
 )
 
 // Enum value maps for Signal.
 var (
 	Signal_name = map[int32]string{
 		0:  "SIGNAL_UNSPECIFIED",
-		1:  "SIGNAL_RECEIPT_REQUEST",
+		1:  "SIGNAL_REQUEST",
 		2:  "SIGNAL_MARKABLE",
 		3:  "SIGNAL_STORE",
 		4:  "SIGNAL_NO_STORE",
-		5:  "SIGNAL_NO_PERMANENT_STORE",
-		6:  "SIGNAL_NO_COPY",
-		7:  "SIGNAL_PRIVATE",
-		8:  "SIGNAL_PING",
-		9:  "SIGNAL_CARBONS_ENABLE",
-		10: "SIGNAL_CARBONS_DISABLE",
-		11: "SIGNAL_CONFIRM_ENABLE",
-		12: "SIGNAL_CONFIRM_DISABLE",
-		13: "SIGNAL_BIND",
-		14: "SIGNAL_SESSION",
-		15: "SIGNAL_ATTENTION",
-		16: "SIGNAL_SYNC_ENABLE",
-		17: "SIGNAL_SYNC_DISABLE",
-		18: "SIGNAL_NOTICE",
+		5:  "SIGNAL_NO_COPY",
+		6:  "SIGNAL_ACTIVE",
+		7:  "SIGNAL_COMPOSING",
+		8:  "SIGNAL_PAUSED",
+		9:  "SIGNAL_INACTIVE",
+		10: "SIGNAL_GONE",
+		11: "SIGNAL_SHOW_AWAY",
+		12: "SIGNAL_SHOW_CHAT",
+		13: "SIGNAL_SHOW_DND",
+		14: "SIGNAL_SHOW_XA",
+		15: "SIGNAL_PING",
 	}
 	Signal_value = map[string]int32{
-		"SIGNAL_UNSPECIFIED":        0,
-		"SIGNAL_RECEIPT_REQUEST":    1,
-		"SIGNAL_MARKABLE":           2,
-		"SIGNAL_STORE":              3,
-		"SIGNAL_NO_STORE":           4,
-		"SIGNAL_NO_PERMANENT_STORE": 5,
-		"SIGNAL_NO_COPY":            6,
-		"SIGNAL_PRIVATE":            7,
-		"SIGNAL_PING":               8,
-		"SIGNAL_CARBONS_ENABLE":     9,
-		"SIGNAL_CARBONS_DISABLE":    10,
-		"SIGNAL_CONFIRM_ENABLE":     11,
-		"SIGNAL_CONFIRM_DISABLE":    12,
-		"SIGNAL_BIND":               13,
-		"SIGNAL_SESSION":            14,
-		"SIGNAL_ATTENTION":          15,
-		"SIGNAL_SYNC_ENABLE":        16,
-		"SIGNAL_SYNC_DISABLE":       17,
-		"SIGNAL_NOTICE":             18,
+		"SIGNAL_UNSPECIFIED": 0,
+		"SIGNAL_REQUEST":     1,
+		"SIGNAL_MARKABLE":    2,
+		"SIGNAL_STORE":       3,
+		"SIGNAL_NO_STORE":    4,
+		"SIGNAL_NO_COPY":     5,
+		"SIGNAL_ACTIVE":      6,
+		"SIGNAL_COMPOSING":   7,
+		"SIGNAL_PAUSED":      8,
+		"SIGNAL_INACTIVE":    9,
+		"SIGNAL_GONE":        10,
+		"SIGNAL_SHOW_AWAY":   11,
+		"SIGNAL_SHOW_CHAT":   12,
+		"SIGNAL_SHOW_DND":    13,
+		"SIGNAL_SHOW_XA":     14,
+		"SIGNAL_PING":        15,
 	}
 )
 
@@ -470,11 +244,11 @@ func (x Signal) String() string {
 }
 
 func (Signal) Descriptor() protoreflect.EnumDescriptor {
-	return file_compact_proto_enumTypes[6].Descriptor()
+	return file_compact_proto_enumTypes[2].Descriptor()
 }
 
 func (Signal) Type() protoreflect.EnumType {
-	return &file_compact_proto_enumTypes[6]
+	return &file_compact_proto_enumTypes[2]
 }
 
 func (x Signal) Number() protoreflect.EnumNumber {
@@ -483,7 +257,7 @@ func (x Signal) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Signal.Descriptor instead.
 func (Signal) EnumDescriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{6}
+	return file_compact_proto_rawDescGZIP(), []int{2}
 }
 
 // StreamCondition is a condition of RFC 6120 §4.9.3.
@@ -589,11 +363,11 @@ func (x StreamCondition) String() string {
 }
 
 func (StreamCondition) Descriptor() protoreflect.EnumDescriptor {
-	return file_compact_proto_enumTypes[7].Descriptor()
+	return file_compact_proto_enumTypes[3].Descriptor()
 }
 
 func (StreamCondition) Type() protoreflect.EnumType {
-	return &file_compact_proto_enumTypes[7]
+	return &file_compact_proto_enumTypes[3]
 }
 
 func (x StreamCondition) Number() protoreflect.EnumNumber {
@@ -602,7 +376,7 @@ func (x StreamCondition) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StreamCondition.Descriptor instead.
 func (StreamCondition) EnumDescriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{7}
+	return file_compact_proto_rawDescGZIP(), []int{3}
 }
 
 // Frame is one thing that one side says.
@@ -1193,9 +967,9 @@ type Stanza struct {
 	// A plain body, as the stanza's first child. All other children follow in order.
 	Body    string     `protobuf:"bytes,9,opt,name=body,proto3" json:"body,omitempty"`
 	Payload []*Payload `protobuf:"bytes,10,rep,name=payload,proto3" json:"payload,omitempty"`
-	// The address is that of the account, with this resource when it is not empty, and takes the place of to or from. In a
-	// top-level stanza the account is the bare form of from, so that only own_to is used; in one that is forwarded it is the
-	// bare form of the outermost stanza's to.
+	// The address is that of the account, with this resource when it is not empty, and takes the place of to or from. At
+	// the top level the account is the bare form of from, so that only own_to is used; in a message that is forwarded it
+	// is the bare form of the outermost stanza's to.
 	OwnTo         *string `protobuf:"bytes,11,opt,name=own_to,json=ownTo,proto3,oneof" json:"own_to,omitempty"`
 	OwnFrom       *string `protobuf:"bytes,12,opt,name=own_from,json=ownFrom,proto3,oneof" json:"own_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1354,39 +1128,31 @@ func (*Stanza_IdUuid) isStanza_Identity() {}
 func (*Stanza_IdKey) isStanza_Identity() {}
 
 // Payload is one child of a stanza. What has a kind of its own may also come as an element: both mean the same.
+// docs/protocol/compact.md says which element each kind stands for.
 type Payload struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Payload_Element
-	//	*Payload_Body
-	//	*Payload_ChatState
 	//	*Payload_Signal
 	//	*Payload_OriginId
 	//	*Payload_StanzaId
-	//	*Payload_Received
-	//	*Payload_Marker
-	//	*Payload_Delay
-	//	*Payload_Replace
-	//	*Payload_Confirmed
 	//	*Payload_Position
-	//	*Payload_Show
-	//	*Payload_Priority
+	//	*Payload_Confirmed
+	//	*Payload_Delivered
+	//	*Payload_Read
+	//	*Payload_Delay
 	//	*Payload_Forwarded
+	//	*Payload_Sent
+	//	*Payload_Received
+	//	*Payload_Result
 	//	*Payload_Status
-	//	*Payload_Subject
-	//	*Payload_Thread
-	//	*Payload_Roster
 	//	*Payload_Caps
-	//	*Payload_Retract
-	//	*Payload_Reply
-	//	*Payload_Fallback
-	//	*Payload_Reactions
-	//	*Payload_Mention
+	//	*Payload_Priority
 	//	*Payload_Sync
+	//	*Payload_Roster
 	//	*Payload_Conversation
 	//	*Payload_Contacts
-	//	*Payload_Profile
 	Kind          isPayload_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1438,24 +1204,6 @@ func (x *Payload) GetElement() *Element {
 	return nil
 }
 
-func (x *Payload) GetBody() *Text {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Body); ok {
-			return x.Body
-		}
-	}
-	return nil
-}
-
-func (x *Payload) GetChatState() ChatState {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_ChatState); ok {
-			return x.ChatState
-		}
-	}
-	return ChatState_CHAT_STATE_UNSPECIFIED
-}
-
 func (x *Payload) GetSignal() Signal {
 	if x != nil {
 		if x, ok := x.Kind.(*Payload_Signal); ok {
@@ -1483,19 +1231,37 @@ func (x *Payload) GetStanzaId() *StanzaId {
 	return nil
 }
 
-func (x *Payload) GetReceived() *Id {
+func (x *Payload) GetPosition() uint64 {
 	if x != nil {
-		if x, ok := x.Kind.(*Payload_Received); ok {
-			return x.Received
+		if x, ok := x.Kind.(*Payload_Position); ok {
+			return x.Position
+		}
+	}
+	return 0
+}
+
+func (x *Payload) GetConfirmed() *Confirmed {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Confirmed); ok {
+			return x.Confirmed
 		}
 	}
 	return nil
 }
 
-func (x *Payload) GetMarker() *Marker {
+func (x *Payload) GetDelivered() *Marker {
 	if x != nil {
-		if x, ok := x.Kind.(*Payload_Marker); ok {
-			return x.Marker
+		if x, ok := x.Kind.(*Payload_Delivered); ok {
+			return x.Delivered
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetRead() *Marker {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Read); ok {
+			return x.Read
 		}
 	}
 	return nil
@@ -1510,55 +1276,37 @@ func (x *Payload) GetDelay() *Delay {
 	return nil
 }
 
-func (x *Payload) GetReplace() *Id {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Replace); ok {
-			return x.Replace
-		}
-	}
-	return nil
-}
-
-func (x *Payload) GetConfirmed() *Confirmed {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Confirmed); ok {
-			return x.Confirmed
-		}
-	}
-	return nil
-}
-
-func (x *Payload) GetPosition() uint64 {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Position); ok {
-			return x.Position
-		}
-	}
-	return 0
-}
-
-func (x *Payload) GetShow() Show {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Show); ok {
-			return x.Show
-		}
-	}
-	return Show_SHOW_UNSPECIFIED
-}
-
-func (x *Payload) GetPriority() int32 {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Priority); ok {
-			return x.Priority
-		}
-	}
-	return 0
-}
-
 func (x *Payload) GetForwarded() *Forwarded {
 	if x != nil {
 		if x, ok := x.Kind.(*Payload_Forwarded); ok {
 			return x.Forwarded
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetSent() *Forwarded {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Sent); ok {
+			return x.Sent
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetReceived() *Forwarded {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Received); ok {
+			return x.Received
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetResult() *Result {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Result); ok {
+			return x.Result
 		}
 	}
 	return nil
@@ -1573,33 +1321,6 @@ func (x *Payload) GetStatus() *Text {
 	return nil
 }
 
-func (x *Payload) GetSubject() *Text {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Subject); ok {
-			return x.Subject
-		}
-	}
-	return nil
-}
-
-func (x *Payload) GetThread() *Thread {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Thread); ok {
-			return x.Thread
-		}
-	}
-	return nil
-}
-
-func (x *Payload) GetRoster() *Roster {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Roster); ok {
-			return x.Roster
-		}
-	}
-	return nil
-}
-
 func (x *Payload) GetCaps() *Caps {
 	if x != nil {
 		if x, ok := x.Kind.(*Payload_Caps); ok {
@@ -1609,46 +1330,10 @@ func (x *Payload) GetCaps() *Caps {
 	return nil
 }
 
-func (x *Payload) GetRetract() *Id {
+func (x *Payload) GetPriority() *Text {
 	if x != nil {
-		if x, ok := x.Kind.(*Payload_Retract); ok {
-			return x.Retract
-		}
-	}
-	return nil
-}
-
-func (x *Payload) GetReply() *Reply {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Reply); ok {
-			return x.Reply
-		}
-	}
-	return nil
-}
-
-func (x *Payload) GetFallback() *Fallback {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Fallback); ok {
-			return x.Fallback
-		}
-	}
-	return nil
-}
-
-func (x *Payload) GetReactions() *Reactions {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Reactions); ok {
-			return x.Reactions
-		}
-	}
-	return nil
-}
-
-func (x *Payload) GetMention() *Mention {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Mention); ok {
-			return x.Mention
+		if x, ok := x.Kind.(*Payload_Priority); ok {
+			return x.Priority
 		}
 	}
 	return nil
@@ -1658,6 +1343,15 @@ func (x *Payload) GetSync() *Sync {
 	if x != nil {
 		if x, ok := x.Kind.(*Payload_Sync); ok {
 			return x.Sync
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetRoster() *Roster {
+	if x != nil {
+		if x, ok := x.Kind.(*Payload_Roster); ok {
+			return x.Roster
 		}
 	}
 	return nil
@@ -1681,15 +1375,6 @@ func (x *Payload) GetContacts() *Contacts {
 	return nil
 }
 
-func (x *Payload) GetProfile() *Profile {
-	if x != nil {
-		if x, ok := x.Kind.(*Payload_Profile); ok {
-			return x.Profile
-		}
-	}
-	return nil
-}
-
 type isPayload_Kind interface {
 	isPayload_Kind()
 }
@@ -1698,123 +1383,83 @@ type Payload_Element struct {
 	Element *Element `protobuf:"bytes,1,opt,name=element,proto3,oneof"`
 }
 
-type Payload_Body struct {
-	Body *Text `protobuf:"bytes,2,opt,name=body,proto3,oneof"`
-}
-
-type Payload_ChatState struct {
-	ChatState ChatState `protobuf:"varint,3,opt,name=chat_state,json=chatState,proto3,enum=posthouse.compact.v1.ChatState,oneof"` // XEP-0085
-}
-
 type Payload_Signal struct {
-	Signal Signal `protobuf:"varint,4,opt,name=signal,proto3,enum=posthouse.compact.v1.Signal,oneof"`
+	Signal Signal `protobuf:"varint,2,opt,name=signal,proto3,enum=posthouse.compact.v1.Signal,oneof"`
 }
 
 type Payload_OriginId struct {
-	OriginId *Id `protobuf:"bytes,5,opt,name=origin_id,json=originId,proto3,oneof"` // XEP-0359; without an id it is the stanza's own
+	OriginId *Id `protobuf:"bytes,3,opt,name=origin_id,json=originId,proto3,oneof"` // XEP-0359; without an id it is the stanza's own
 }
 
 type Payload_StanzaId struct {
-	StanzaId *StanzaId `protobuf:"bytes,6,opt,name=stanza_id,json=stanzaId,proto3,oneof"` // XEP-0359
+	StanzaId *StanzaId `protobuf:"bytes,4,opt,name=stanza_id,json=stanzaId,proto3,oneof"` // XEP-0359
 }
 
-type Payload_Received struct {
-	Received *Id `protobuf:"bytes,7,opt,name=received,proto3,oneof"` // XEP-0184
+type Payload_Position struct {
+	Position uint64 `protobuf:"varint,5,opt,name=position,proto3,oneof"` // urn:posthouse:position:1
 }
 
-type Payload_Marker struct {
-	Marker *Marker `protobuf:"bytes,8,opt,name=marker,proto3,oneof"` // XEP-0333
+type Payload_Confirmed struct {
+	Confirmed *Confirmed `protobuf:"bytes,6,opt,name=confirmed,proto3,oneof"` // urn:posthouse:confirm:1
+}
+
+type Payload_Delivered struct {
+	Delivered *Marker `protobuf:"bytes,7,opt,name=delivered,proto3,oneof"` // urn:posthouse:marker:1
+}
+
+type Payload_Read struct {
+	Read *Marker `protobuf:"bytes,8,opt,name=read,proto3,oneof"` // urn:posthouse:marker:1
 }
 
 type Payload_Delay struct {
 	Delay *Delay `protobuf:"bytes,9,opt,name=delay,proto3,oneof"` // XEP-0203
 }
 
-type Payload_Replace struct {
-	Replace *Id `protobuf:"bytes,10,opt,name=replace,proto3,oneof"` // XEP-0308
-}
-
-type Payload_Confirmed struct {
-	Confirmed *Confirmed `protobuf:"bytes,11,opt,name=confirmed,proto3,oneof"` // urn:posthouse:confirm:1
-}
-
-type Payload_Position struct {
-	Position uint64 `protobuf:"varint,12,opt,name=position,proto3,oneof"` // urn:posthouse:position:1
-}
-
-type Payload_Show struct {
-	Show Show `protobuf:"varint,13,opt,name=show,proto3,enum=posthouse.compact.v1.Show,oneof"`
-}
-
-type Payload_Priority struct {
-	Priority int32 `protobuf:"zigzag32,14,opt,name=priority,proto3,oneof"`
-}
-
 type Payload_Forwarded struct {
-	Forwarded *Forwarded `protobuf:"bytes,15,opt,name=forwarded,proto3,oneof"` // XEP-0297, also in XEP-0280 and XEP-0313
+	Forwarded *Forwarded `protobuf:"bytes,10,opt,name=forwarded,proto3,oneof"` // XEP-0297
+}
+
+type Payload_Sent struct {
+	Sent *Forwarded `protobuf:"bytes,11,opt,name=sent,proto3,oneof"` // XEP-0280
+}
+
+type Payload_Received struct {
+	Received *Forwarded `protobuf:"bytes,12,opt,name=received,proto3,oneof"` // XEP-0280
+}
+
+type Payload_Result struct {
+	Result *Result `protobuf:"bytes,13,opt,name=result,proto3,oneof"` // XEP-0313
 }
 
 type Payload_Status struct {
-	Status *Text `protobuf:"bytes,16,opt,name=status,proto3,oneof"`
-}
-
-type Payload_Subject struct {
-	Subject *Text `protobuf:"bytes,17,opt,name=subject,proto3,oneof"`
-}
-
-type Payload_Thread struct {
-	Thread *Thread `protobuf:"bytes,18,opt,name=thread,proto3,oneof"`
-}
-
-type Payload_Roster struct {
-	Roster *Roster `protobuf:"bytes,19,opt,name=roster,proto3,oneof"` // jabber:iq:roster
+	Status *Text `protobuf:"bytes,14,opt,name=status,proto3,oneof"` // RFC 6121 §4.7.2.2
 }
 
 type Payload_Caps struct {
-	Caps *Caps `protobuf:"bytes,20,opt,name=caps,proto3,oneof"` // XEP-0115
+	Caps *Caps `protobuf:"bytes,15,opt,name=caps,proto3,oneof"` // XEP-0115
 }
 
-type Payload_Retract struct {
-	Retract *Id `protobuf:"bytes,21,opt,name=retract,proto3,oneof"` // XEP-0424
-}
-
-type Payload_Reply struct {
-	Reply *Reply `protobuf:"bytes,22,opt,name=reply,proto3,oneof"` // XEP-0461
-}
-
-type Payload_Fallback struct {
-	Fallback *Fallback `protobuf:"bytes,23,opt,name=fallback,proto3,oneof"` // XEP-0428
-}
-
-type Payload_Reactions struct {
-	Reactions *Reactions `protobuf:"bytes,24,opt,name=reactions,proto3,oneof"` // XEP-0444
-}
-
-type Payload_Mention struct {
-	Mention *Mention `protobuf:"bytes,25,opt,name=mention,proto3,oneof"` // XEP-0372
+type Payload_Priority struct {
+	Priority *Text `protobuf:"bytes,16,opt,name=priority,proto3,oneof"` // RFC 6121 §4.7.2.3
 }
 
 type Payload_Sync struct {
-	Sync *Sync `protobuf:"bytes,26,opt,name=sync,proto3,oneof"` // urn:posthouse:sync:1
+	Sync *Sync `protobuf:"bytes,17,opt,name=sync,proto3,oneof"` // urn:posthouse:sync:1
+}
+
+type Payload_Roster struct {
+	Roster *Roster `protobuf:"bytes,18,opt,name=roster,proto3,oneof"` // jabber:iq:roster
 }
 
 type Payload_Conversation struct {
-	Conversation *Conversation `protobuf:"bytes,27,opt,name=conversation,proto3,oneof"` // urn:posthouse:sync:1
+	Conversation *Conversation `protobuf:"bytes,19,opt,name=conversation,proto3,oneof"` // urn:posthouse:sync:1
 }
 
 type Payload_Contacts struct {
-	Contacts *Contacts `protobuf:"bytes,28,opt,name=contacts,proto3,oneof"` // urn:posthouse:sync:1
-}
-
-type Payload_Profile struct {
-	Profile *Profile `protobuf:"bytes,29,opt,name=profile,proto3,oneof"` // urn:posthouse:profile:1
+	Contacts *Contacts `protobuf:"bytes,20,opt,name=contacts,proto3,oneof"` // urn:posthouse:sync:1
 }
 
 func (*Payload_Element) isPayload_Kind() {}
-
-func (*Payload_Body) isPayload_Kind() {}
-
-func (*Payload_ChatState) isPayload_Kind() {}
 
 func (*Payload_Signal) isPayload_Kind() {}
 
@@ -1822,156 +1467,37 @@ func (*Payload_OriginId) isPayload_Kind() {}
 
 func (*Payload_StanzaId) isPayload_Kind() {}
 
-func (*Payload_Received) isPayload_Kind() {}
-
-func (*Payload_Marker) isPayload_Kind() {}
-
-func (*Payload_Delay) isPayload_Kind() {}
-
-func (*Payload_Replace) isPayload_Kind() {}
+func (*Payload_Position) isPayload_Kind() {}
 
 func (*Payload_Confirmed) isPayload_Kind() {}
 
-func (*Payload_Position) isPayload_Kind() {}
+func (*Payload_Delivered) isPayload_Kind() {}
 
-func (*Payload_Show) isPayload_Kind() {}
+func (*Payload_Read) isPayload_Kind() {}
 
-func (*Payload_Priority) isPayload_Kind() {}
+func (*Payload_Delay) isPayload_Kind() {}
 
 func (*Payload_Forwarded) isPayload_Kind() {}
 
+func (*Payload_Sent) isPayload_Kind() {}
+
+func (*Payload_Received) isPayload_Kind() {}
+
+func (*Payload_Result) isPayload_Kind() {}
+
 func (*Payload_Status) isPayload_Kind() {}
-
-func (*Payload_Subject) isPayload_Kind() {}
-
-func (*Payload_Thread) isPayload_Kind() {}
-
-func (*Payload_Roster) isPayload_Kind() {}
 
 func (*Payload_Caps) isPayload_Kind() {}
 
-func (*Payload_Retract) isPayload_Kind() {}
-
-func (*Payload_Reply) isPayload_Kind() {}
-
-func (*Payload_Fallback) isPayload_Kind() {}
-
-func (*Payload_Reactions) isPayload_Kind() {}
-
-func (*Payload_Mention) isPayload_Kind() {}
+func (*Payload_Priority) isPayload_Kind() {}
 
 func (*Payload_Sync) isPayload_Kind() {}
+
+func (*Payload_Roster) isPayload_Kind() {}
 
 func (*Payload_Conversation) isPayload_Kind() {}
 
 func (*Payload_Contacts) isPayload_Kind() {}
-
-func (*Payload_Profile) isPayload_Kind() {}
-
-// Text is an element with text and, perhaps, a language.
-type Text struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
-	Lang          string                 `protobuf:"bytes,2,opt,name=lang,proto3" json:"lang,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Text) Reset() {
-	*x = Text{}
-	mi := &file_compact_proto_msgTypes[10]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Text) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Text) ProtoMessage() {}
-
-func (x *Text) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[10]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Text.ProtoReflect.Descriptor instead.
-func (*Text) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{10}
-}
-
-func (x *Text) GetText() string {
-	if x != nil {
-		return x.Text
-	}
-	return ""
-}
-
-func (x *Text) GetLang() string {
-	if x != nil {
-		return x.Lang
-	}
-	return ""
-}
-
-type Thread struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Parent        string                 `protobuf:"bytes,2,opt,name=parent,proto3" json:"parent,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Thread) Reset() {
-	*x = Thread{}
-	mi := &file_compact_proto_msgTypes[11]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Thread) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Thread) ProtoMessage() {}
-
-func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[11]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Thread.ProtoReflect.Descriptor instead.
-func (*Thread) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{11}
-}
-
-func (x *Thread) GetId() string {
-	if x != nil {
-		return x.Id
-	}
-	return ""
-}
-
-func (x *Thread) GetParent() string {
-	if x != nil {
-		return x.Parent
-	}
-	return ""
-}
 
 // Id is an element whose only attribute is an id. The forms are those of Stanza.identity.
 type Id struct {
@@ -1988,7 +1514,7 @@ type Id struct {
 
 func (x *Id) Reset() {
 	*x = Id{}
-	mi := &file_compact_proto_msgTypes[12]
+	mi := &file_compact_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +1526,7 @@ func (x *Id) String() string {
 func (*Id) ProtoMessage() {}
 
 func (x *Id) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[12]
+	mi := &file_compact_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +1539,7 @@ func (x *Id) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Id.ProtoReflect.Descriptor instead.
 func (*Id) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{12}
+	return file_compact_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Id) GetForm() isId_Form {
@@ -2088,7 +1614,7 @@ type StanzaId struct {
 
 func (x *StanzaId) Reset() {
 	*x = StanzaId{}
-	mi := &file_compact_proto_msgTypes[13]
+	mi := &file_compact_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2100,7 +1626,7 @@ func (x *StanzaId) String() string {
 func (*StanzaId) ProtoMessage() {}
 
 func (x *StanzaId) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[13]
+	mi := &file_compact_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2113,7 +1639,7 @@ func (x *StanzaId) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StanzaId.ProtoReflect.Descriptor instead.
 func (*StanzaId) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{13}
+	return file_compact_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StanzaId) GetForm() isStanzaId_Form {
@@ -2179,22 +1705,222 @@ func (*StanzaId_Uuid) isStanzaId_Form() {}
 
 func (*StanzaId_Key) isStanzaId_Form() {}
 
+// Confirmed tells the sender what became of a message.
+type Confirmed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The message's id; absent when it had none.
+	//
+	// Types that are valid to be assigned to Form:
+	//
+	//	*Confirmed_Id
+	//	*Confirmed_Uuid
+	//	*Confirmed_Key
+	Form isConfirmed_Form `protobuf_oneof:"form"`
+	// Types that are valid to be assigned to Archived:
+	//
+	//	*Confirmed_StanzaId
+	//	*Confirmed_StanzaUuid
+	//	*Confirmed_StanzaKey
+	Archived     isConfirmed_Archived `protobuf_oneof:"archived"`
+	Conversation string               `protobuf:"bytes,7,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Number       *uint64              `protobuf:"varint,8,opt,name=number,proto3,oneof" json:"number,omitempty"`
+	// Milliseconds since 1970 in UTC.
+	Stamp         *uint64 `protobuf:"varint,9,opt,name=stamp,proto3,oneof" json:"stamp,omitempty"`
+	Duplicate     bool    `protobuf:"varint,10,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Confirmed) Reset() {
+	*x = Confirmed{}
+	mi := &file_compact_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Confirmed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Confirmed) ProtoMessage() {}
+
+func (x *Confirmed) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Confirmed.ProtoReflect.Descriptor instead.
+func (*Confirmed) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Confirmed) GetForm() isConfirmed_Form {
+	if x != nil {
+		return x.Form
+	}
+	return nil
+}
+
+func (x *Confirmed) GetId() string {
+	if x != nil {
+		if x, ok := x.Form.(*Confirmed_Id); ok {
+			return x.Id
+		}
+	}
+	return ""
+}
+
+func (x *Confirmed) GetUuid() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*Confirmed_Uuid); ok {
+			return x.Uuid
+		}
+	}
+	return nil
+}
+
+func (x *Confirmed) GetKey() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*Confirmed_Key); ok {
+			return x.Key
+		}
+	}
+	return nil
+}
+
+func (x *Confirmed) GetArchived() isConfirmed_Archived {
+	if x != nil {
+		return x.Archived
+	}
+	return nil
+}
+
+func (x *Confirmed) GetStanzaId() string {
+	if x != nil {
+		if x, ok := x.Archived.(*Confirmed_StanzaId); ok {
+			return x.StanzaId
+		}
+	}
+	return ""
+}
+
+func (x *Confirmed) GetStanzaUuid() []byte {
+	if x != nil {
+		if x, ok := x.Archived.(*Confirmed_StanzaUuid); ok {
+			return x.StanzaUuid
+		}
+	}
+	return nil
+}
+
+func (x *Confirmed) GetStanzaKey() []byte {
+	if x != nil {
+		if x, ok := x.Archived.(*Confirmed_StanzaKey); ok {
+			return x.StanzaKey
+		}
+	}
+	return nil
+}
+
+func (x *Confirmed) GetConversation() string {
+	if x != nil {
+		return x.Conversation
+	}
+	return ""
+}
+
+func (x *Confirmed) GetNumber() uint64 {
+	if x != nil && x.Number != nil {
+		return *x.Number
+	}
+	return 0
+}
+
+func (x *Confirmed) GetStamp() uint64 {
+	if x != nil && x.Stamp != nil {
+		return *x.Stamp
+	}
+	return 0
+}
+
+func (x *Confirmed) GetDuplicate() bool {
+	if x != nil {
+		return x.Duplicate
+	}
+	return false
+}
+
+type isConfirmed_Form interface {
+	isConfirmed_Form()
+}
+
+type Confirmed_Id struct {
+	Id string `protobuf:"bytes,1,opt,name=id,proto3,oneof"`
+}
+
+type Confirmed_Uuid struct {
+	Uuid []byte `protobuf:"bytes,2,opt,name=uuid,proto3,oneof"`
+}
+
+type Confirmed_Key struct {
+	Key []byte `protobuf:"bytes,3,opt,name=key,proto3,oneof"`
+}
+
+func (*Confirmed_Id) isConfirmed_Form() {}
+
+func (*Confirmed_Uuid) isConfirmed_Form() {}
+
+func (*Confirmed_Key) isConfirmed_Form() {}
+
+type isConfirmed_Archived interface {
+	isConfirmed_Archived()
+}
+
+type Confirmed_StanzaId struct {
+	StanzaId string `protobuf:"bytes,4,opt,name=stanza_id,json=stanzaId,proto3,oneof"`
+}
+
+type Confirmed_StanzaUuid struct {
+	StanzaUuid []byte `protobuf:"bytes,5,opt,name=stanza_uuid,json=stanzaUuid,proto3,oneof"`
+}
+
+type Confirmed_StanzaKey struct {
+	StanzaKey []byte `protobuf:"bytes,6,opt,name=stanza_key,json=stanzaKey,proto3,oneof"`
+}
+
+func (*Confirmed_StanzaId) isConfirmed_Archived() {}
+
+func (*Confirmed_StanzaUuid) isConfirmed_Archived() {}
+
+func (*Confirmed_StanzaKey) isConfirmed_Archived() {}
+
+// Marker says how far somebody has come in a conversation.
 type Marker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the newest message that it is about.
+	Number *uint64 `protobuf:"varint,1,opt,name=number,proto3,oneof" json:"number,omitempty"`
+	// The id of that message, for one that has no number.
+	//
 	// Types that are valid to be assigned to Form:
 	//
 	//	*Marker_Id
 	//	*Marker_Uuid
 	//	*Marker_Key
 	Form          isMarker_Form `protobuf_oneof:"form"`
-	Kind          MarkerKind    `protobuf:"varint,4,opt,name=kind,proto3,enum=posthouse.compact.v1.MarkerKind" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Marker) Reset() {
 	*x = Marker{}
-	mi := &file_compact_proto_msgTypes[14]
+	mi := &file_compact_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2206,7 +1932,7 @@ func (x *Marker) String() string {
 func (*Marker) ProtoMessage() {}
 
 func (x *Marker) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[14]
+	mi := &file_compact_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2219,7 +1945,14 @@ func (x *Marker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Marker.ProtoReflect.Descriptor instead.
 func (*Marker) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{14}
+	return file_compact_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Marker) GetNumber() uint64 {
+	if x != nil && x.Number != nil {
+		return *x.Number
+	}
+	return 0
 }
 
 func (x *Marker) GetForm() isMarker_Form {
@@ -2256,27 +1989,20 @@ func (x *Marker) GetKey() []byte {
 	return nil
 }
 
-func (x *Marker) GetKind() MarkerKind {
-	if x != nil {
-		return x.Kind
-	}
-	return MarkerKind_MARKER_KIND_UNSPECIFIED
-}
-
 type isMarker_Form interface {
 	isMarker_Form()
 }
 
 type Marker_Id struct {
-	Id string `protobuf:"bytes,1,opt,name=id,proto3,oneof"`
+	Id string `protobuf:"bytes,2,opt,name=id,proto3,oneof"`
 }
 
 type Marker_Uuid struct {
-	Uuid []byte `protobuf:"bytes,2,opt,name=uuid,proto3,oneof"`
+	Uuid []byte `protobuf:"bytes,3,opt,name=uuid,proto3,oneof"`
 }
 
 type Marker_Key struct {
-	Key []byte `protobuf:"bytes,3,opt,name=key,proto3,oneof"`
+	Key []byte `protobuf:"bytes,4,opt,name=key,proto3,oneof"`
 }
 
 func (*Marker_Id) isMarker_Form() {}
@@ -2296,14 +2022,13 @@ type Delay struct {
 	//	*Delay_Other
 	Stamp         isDelay_Stamp `protobuf_oneof:"stamp"`
 	From          string        `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`
-	Reason        string        `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Delay) Reset() {
 	*x = Delay{}
-	mi := &file_compact_proto_msgTypes[15]
+	mi := &file_compact_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2040,7 @@ func (x *Delay) String() string {
 func (*Delay) ProtoMessage() {}
 
 func (x *Delay) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[15]
+	mi := &file_compact_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2053,7 @@ func (x *Delay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delay.ProtoReflect.Descriptor instead.
 func (*Delay) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{15}
+	return file_compact_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Delay) GetStamp() isDelay_Stamp {
@@ -2372,13 +2097,6 @@ func (x *Delay) GetFrom() string {
 	return ""
 }
 
-func (x *Delay) GetReason() string {
-	if x != nil {
-		return x.Reason
-	}
-	return ""
-}
-
 type isDelay_Stamp interface {
 	isDelay_Stamp()
 }
@@ -2401,116 +2119,18 @@ func (*Delay_Seconds) isDelay_Stamp() {}
 
 func (*Delay_Other) isDelay_Stamp() {}
 
-// Confirmed tells the sender what became of a message.
-type Confirmed struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The message's id; absent when it had none.
-	Id           *Id    `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	StanzaId     *Id    `protobuf:"bytes,2,opt,name=stanza_id,json=stanzaId,proto3" json:"stanza_id,omitempty"`
-	Conversation string `protobuf:"bytes,3,opt,name=conversation,proto3" json:"conversation,omitempty"`
-	Number       uint64 `protobuf:"varint,4,opt,name=number,proto3" json:"number,omitempty"`
-	// Milliseconds since 1970 in UTC.
-	Stamp         uint64 `protobuf:"varint,5,opt,name=stamp,proto3" json:"stamp,omitempty"`
-	Duplicate     bool   `protobuf:"varint,6,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Confirmed) Reset() {
-	*x = Confirmed{}
-	mi := &file_compact_proto_msgTypes[16]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Confirmed) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Confirmed) ProtoMessage() {}
-
-func (x *Confirmed) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[16]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Confirmed.ProtoReflect.Descriptor instead.
-func (*Confirmed) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{16}
-}
-
-func (x *Confirmed) GetId() *Id {
-	if x != nil {
-		return x.Id
-	}
-	return nil
-}
-
-func (x *Confirmed) GetStanzaId() *Id {
-	if x != nil {
-		return x.StanzaId
-	}
-	return nil
-}
-
-func (x *Confirmed) GetConversation() string {
-	if x != nil {
-		return x.Conversation
-	}
-	return ""
-}
-
-func (x *Confirmed) GetNumber() uint64 {
-	if x != nil {
-		return x.Number
-	}
-	return 0
-}
-
-func (x *Confirmed) GetStamp() uint64 {
-	if x != nil {
-		return x.Stamp
-	}
-	return 0
-}
-
-func (x *Confirmed) GetDuplicate() bool {
-	if x != nil {
-		return x.Duplicate
-	}
-	return false
-}
-
-// Forwarded is a message inside another one, and what it is wrapped in.
+// Forwarded is a message inside another one.
 type Forwarded struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of an archive result.
-	//
-	// Types that are valid to be assigned to Form:
-	//
-	//	*Forwarded_Id
-	//	*Forwarded_Uuid
-	//	*Forwarded_Key
-	Form    isForwarded_Form `protobuf_oneof:"form"`
-	Wrapper Wrapper          `protobuf:"varint,4,opt,name=wrapper,proto3,enum=posthouse.compact.v1.Wrapper" json:"wrapper,omitempty"`
-	Delay   *Delay           `protobuf:"bytes,5,opt,name=delay,proto3" json:"delay,omitempty"`
-	Message *Stanza          `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
-	// Of an archive result.
-	Query         string `protobuf:"bytes,7,opt,name=query,proto3" json:"query,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Delay         *Delay                 `protobuf:"bytes,1,opt,name=delay,proto3" json:"delay,omitempty"`
+	Message       *Stanza                `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Forwarded) Reset() {
 	*x = Forwarded{}
-	mi := &file_compact_proto_msgTypes[17]
+	mi := &file_compact_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2522,7 +2142,7 @@ func (x *Forwarded) String() string {
 func (*Forwarded) ProtoMessage() {}
 
 func (x *Forwarded) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[17]
+	mi := &file_compact_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2535,48 +2155,7 @@ func (x *Forwarded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forwarded.ProtoReflect.Descriptor instead.
 func (*Forwarded) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{17}
-}
-
-func (x *Forwarded) GetForm() isForwarded_Form {
-	if x != nil {
-		return x.Form
-	}
-	return nil
-}
-
-func (x *Forwarded) GetId() string {
-	if x != nil {
-		if x, ok := x.Form.(*Forwarded_Id); ok {
-			return x.Id
-		}
-	}
-	return ""
-}
-
-func (x *Forwarded) GetUuid() []byte {
-	if x != nil {
-		if x, ok := x.Form.(*Forwarded_Uuid); ok {
-			return x.Uuid
-		}
-	}
-	return nil
-}
-
-func (x *Forwarded) GetKey() []byte {
-	if x != nil {
-		if x, ok := x.Form.(*Forwarded_Key); ok {
-			return x.Key
-		}
-	}
-	return nil
-}
-
-func (x *Forwarded) GetWrapper() Wrapper {
-	if x != nil {
-		return x.Wrapper
-	}
-	return Wrapper_WRAPPER_UNSPECIFIED
+	return file_compact_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Forwarded) GetDelay() *Delay {
@@ -2593,327 +2172,156 @@ func (x *Forwarded) GetMessage() *Stanza {
 	return nil
 }
 
-func (x *Forwarded) GetQuery() string {
+// Result is a message of an archive.
+type Result struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Delay   *Delay                 `protobuf:"bytes,1,opt,name=delay,proto3" json:"delay,omitempty"`
+	Message *Stanza                `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// Types that are valid to be assigned to Form:
+	//
+	//	*Result_Id
+	//	*Result_Uuid
+	//	*Result_Key
+	Form          isResult_Form `protobuf_oneof:"form"`
+	Query         string        `protobuf:"bytes,6,opt,name=query,proto3" json:"query,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Result) Reset() {
+	*x = Result{}
+	mi := &file_compact_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Result) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Result) ProtoMessage() {}
+
+func (x *Result) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Result.ProtoReflect.Descriptor instead.
+func (*Result) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Result) GetDelay() *Delay {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *Result) GetMessage() *Stanza {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *Result) GetForm() isResult_Form {
+	if x != nil {
+		return x.Form
+	}
+	return nil
+}
+
+func (x *Result) GetId() string {
+	if x != nil {
+		if x, ok := x.Form.(*Result_Id); ok {
+			return x.Id
+		}
+	}
+	return ""
+}
+
+func (x *Result) GetUuid() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*Result_Uuid); ok {
+			return x.Uuid
+		}
+	}
+	return nil
+}
+
+func (x *Result) GetKey() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*Result_Key); ok {
+			return x.Key
+		}
+	}
+	return nil
+}
+
+func (x *Result) GetQuery() string {
 	if x != nil {
 		return x.Query
 	}
 	return ""
 }
 
-type isForwarded_Form interface {
-	isForwarded_Form()
+type isResult_Form interface {
+	isResult_Form()
 }
 
-type Forwarded_Id struct {
-	Id string `protobuf:"bytes,1,opt,name=id,proto3,oneof"`
+type Result_Id struct {
+	Id string `protobuf:"bytes,3,opt,name=id,proto3,oneof"`
 }
 
-type Forwarded_Uuid struct {
-	Uuid []byte `protobuf:"bytes,2,opt,name=uuid,proto3,oneof"`
+type Result_Uuid struct {
+	Uuid []byte `protobuf:"bytes,4,opt,name=uuid,proto3,oneof"`
 }
 
-type Forwarded_Key struct {
-	Key []byte `protobuf:"bytes,3,opt,name=key,proto3,oneof"`
+type Result_Key struct {
+	Key []byte `protobuf:"bytes,5,opt,name=key,proto3,oneof"`
 }
 
-func (*Forwarded_Id) isForwarded_Form() {}
+func (*Result_Id) isResult_Form() {}
 
-func (*Forwarded_Uuid) isForwarded_Form() {}
+func (*Result_Uuid) isResult_Form() {}
 
-func (*Forwarded_Key) isForwarded_Form() {}
+func (*Result_Key) isResult_Form() {}
 
-type Caps struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	// The verification string; as 20 bytes, of which the text is base64, it is of SHA-1.
-	//
-	// Types that are valid to be assigned to Form:
-	//
-	//	*Caps_Sha1
-	//	*Caps_Ver
-	Form isCaps_Form `protobuf_oneof:"form"`
-	// The name of the hash, when it is not sha-1.
-	Hash          string `protobuf:"bytes,4,opt,name=hash,proto3" json:"hash,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Caps) Reset() {
-	*x = Caps{}
-	mi := &file_compact_proto_msgTypes[18]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Caps) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Caps) ProtoMessage() {}
-
-func (x *Caps) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[18]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Caps.ProtoReflect.Descriptor instead.
-func (*Caps) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{18}
-}
-
-func (x *Caps) GetNode() string {
-	if x != nil {
-		return x.Node
-	}
-	return ""
-}
-
-func (x *Caps) GetForm() isCaps_Form {
-	if x != nil {
-		return x.Form
-	}
-	return nil
-}
-
-func (x *Caps) GetSha1() []byte {
-	if x != nil {
-		if x, ok := x.Form.(*Caps_Sha1); ok {
-			return x.Sha1
-		}
-	}
-	return nil
-}
-
-func (x *Caps) GetVer() string {
-	if x != nil {
-		if x, ok := x.Form.(*Caps_Ver); ok {
-			return x.Ver
-		}
-	}
-	return ""
-}
-
-func (x *Caps) GetHash() string {
-	if x != nil {
-		return x.Hash
-	}
-	return ""
-}
-
-type isCaps_Form interface {
-	isCaps_Form()
-}
-
-type Caps_Sha1 struct {
-	Sha1 []byte `protobuf:"bytes,2,opt,name=sha1,proto3,oneof"`
-}
-
-type Caps_Ver struct {
-	Ver string `protobuf:"bytes,3,opt,name=ver,proto3,oneof"`
-}
-
-func (*Caps_Sha1) isCaps_Form() {}
-
-func (*Caps_Ver) isCaps_Form() {}
-
-type Reply struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Types that are valid to be assigned to Form:
-	//
-	//	*Reply_Id
-	//	*Reply_Uuid
-	//	*Reply_Key
-	Form          isReply_Form `protobuf_oneof:"form"`
-	To            string       `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Reply) Reset() {
-	*x = Reply{}
-	mi := &file_compact_proto_msgTypes[19]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Reply) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Reply) ProtoMessage() {}
-
-func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[19]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Reply.ProtoReflect.Descriptor instead.
-func (*Reply) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{19}
-}
-
-func (x *Reply) GetForm() isReply_Form {
-	if x != nil {
-		return x.Form
-	}
-	return nil
-}
-
-func (x *Reply) GetId() string {
-	if x != nil {
-		if x, ok := x.Form.(*Reply_Id); ok {
-			return x.Id
-		}
-	}
-	return ""
-}
-
-func (x *Reply) GetUuid() []byte {
-	if x != nil {
-		if x, ok := x.Form.(*Reply_Uuid); ok {
-			return x.Uuid
-		}
-	}
-	return nil
-}
-
-func (x *Reply) GetKey() []byte {
-	if x != nil {
-		if x, ok := x.Form.(*Reply_Key); ok {
-			return x.Key
-		}
-	}
-	return nil
-}
-
-func (x *Reply) GetTo() string {
-	if x != nil {
-		return x.To
-	}
-	return ""
-}
-
-type isReply_Form interface {
-	isReply_Form()
-}
-
-type Reply_Id struct {
-	Id string `protobuf:"bytes,1,opt,name=id,proto3,oneof"`
-}
-
-type Reply_Uuid struct {
-	Uuid []byte `protobuf:"bytes,2,opt,name=uuid,proto3,oneof"`
-}
-
-type Reply_Key struct {
-	Key []byte `protobuf:"bytes,3,opt,name=key,proto3,oneof"`
-}
-
-func (*Reply_Id) isReply_Form() {}
-
-func (*Reply_Uuid) isReply_Form() {}
-
-func (*Reply_Key) isReply_Form() {}
-
-type Fallback struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it is for: a number of the dictionary's namespaces, or the name; neither: no attribute.
-	For     uint32 `protobuf:"varint,1,opt,name=for,proto3" json:"for,omitempty"`
-	ForName string `protobuf:"bytes,2,opt,name=for_name,json=forName,proto3" json:"for_name,omitempty"`
-	// Which parts of the body: one without a field is all of it.
-	Bodies        []*Region `protobuf:"bytes,3,rep,name=bodies,proto3" json:"bodies,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Fallback) Reset() {
-	*x = Fallback{}
-	mi := &file_compact_proto_msgTypes[20]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Fallback) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Fallback) ProtoMessage() {}
-
-func (x *Fallback) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[20]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Fallback.ProtoReflect.Descriptor instead.
-func (*Fallback) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{20}
-}
-
-func (x *Fallback) GetFor() uint32 {
-	if x != nil {
-		return x.For
-	}
-	return 0
-}
-
-func (x *Fallback) GetForName() string {
-	if x != nil {
-		return x.ForName
-	}
-	return ""
-}
-
-func (x *Fallback) GetBodies() []*Region {
-	if x != nil {
-		return x.Bodies
-	}
-	return nil
-}
-
-type Region struct {
+// Sync asks for what has changed, or answers.
+type Sync struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Start         *uint32                `protobuf:"varint,1,opt,name=start,proto3,oneof" json:"start,omitempty"`
-	End           *uint32                `protobuf:"varint,2,opt,name=end,proto3,oneof" json:"end,omitempty"`
+	Cursor        string                 `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Max           *uint64                `protobuf:"varint,2,opt,name=max,proto3,oneof" json:"max,omitempty"`
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	First         bool                   `protobuf:"varint,4,opt,name=first,proto3" json:"first,omitempty"`
+	Items         []*Payload             `protobuf:"bytes,5,rep,name=items,proto3" json:"items,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Region) Reset() {
-	*x = Region{}
-	mi := &file_compact_proto_msgTypes[21]
+func (x *Sync) Reset() {
+	*x = Sync{}
+	mi := &file_compact_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Region) String() string {
+func (x *Sync) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Region) ProtoMessage() {}
+func (*Sync) ProtoMessage() {}
 
-func (x *Region) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[21]
+func (x *Sync) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2924,206 +2332,58 @@ func (x *Region) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Region.ProtoReflect.Descriptor instead.
-func (*Region) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{21}
+// Deprecated: Use Sync.ProtoReflect.Descriptor instead.
+func (*Sync) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{17}
 }
 
-func (x *Region) GetStart() uint32 {
-	if x != nil && x.Start != nil {
-		return *x.Start
-	}
-	return 0
-}
-
-func (x *Region) GetEnd() uint32 {
-	if x != nil && x.End != nil {
-		return *x.End
-	}
-	return 0
-}
-
-type Reactions struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Types that are valid to be assigned to Form:
-	//
-	//	*Reactions_Id
-	//	*Reactions_Uuid
-	//	*Reactions_Key
-	Form          isReactions_Form `protobuf_oneof:"form"`
-	Reactions     []string         `protobuf:"bytes,4,rep,name=reactions,proto3" json:"reactions,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Reactions) Reset() {
-	*x = Reactions{}
-	mi := &file_compact_proto_msgTypes[22]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Reactions) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Reactions) ProtoMessage() {}
-
-func (x *Reactions) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[22]
+func (x *Sync) GetCursor() string {
 	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Reactions.ProtoReflect.Descriptor instead.
-func (*Reactions) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{22}
-}
-
-func (x *Reactions) GetForm() isReactions_Form {
-	if x != nil {
-		return x.Form
-	}
-	return nil
-}
-
-func (x *Reactions) GetId() string {
-	if x != nil {
-		if x, ok := x.Form.(*Reactions_Id); ok {
-			return x.Id
-		}
+		return x.Cursor
 	}
 	return ""
 }
 
-func (x *Reactions) GetUuid() []byte {
-	if x != nil {
-		if x, ok := x.Form.(*Reactions_Uuid); ok {
-			return x.Uuid
-		}
-	}
-	return nil
-}
-
-func (x *Reactions) GetKey() []byte {
-	if x != nil {
-		if x, ok := x.Form.(*Reactions_Key); ok {
-			return x.Key
-		}
-	}
-	return nil
-}
-
-func (x *Reactions) GetReactions() []string {
-	if x != nil {
-		return x.Reactions
-	}
-	return nil
-}
-
-type isReactions_Form interface {
-	isReactions_Form()
-}
-
-type Reactions_Id struct {
-	Id string `protobuf:"bytes,1,opt,name=id,proto3,oneof"`
-}
-
-type Reactions_Uuid struct {
-	Uuid []byte `protobuf:"bytes,2,opt,name=uuid,proto3,oneof"`
-}
-
-type Reactions_Key struct {
-	Key []byte `protobuf:"bytes,3,opt,name=key,proto3,oneof"`
-}
-
-func (*Reactions_Id) isReactions_Form() {}
-
-func (*Reactions_Uuid) isReactions_Form() {}
-
-func (*Reactions_Key) isReactions_Form() {}
-
-// Mention is a reference of type mention.
-type Mention struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The URI without "xmpp:".
-	Address       string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	Begin         uint32 `protobuf:"varint,2,opt,name=begin,proto3" json:"begin,omitempty"`
-	End           uint32 `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Mention) Reset() {
-	*x = Mention{}
-	mi := &file_compact_proto_msgTypes[23]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Mention) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Mention) ProtoMessage() {}
-
-func (x *Mention) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[23]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Mention.ProtoReflect.Descriptor instead.
-func (*Mention) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{23}
-}
-
-func (x *Mention) GetAddress() string {
-	if x != nil {
-		return x.Address
-	}
-	return ""
-}
-
-func (x *Mention) GetBegin() uint32 {
-	if x != nil {
-		return x.Begin
+func (x *Sync) GetMax() uint64 {
+	if x != nil && x.Max != nil {
+		return *x.Max
 	}
 	return 0
 }
 
-func (x *Mention) GetEnd() uint32 {
+func (x *Sync) GetMore() bool {
 	if x != nil {
-		return x.End
+		return x.More
 	}
-	return 0
+	return false
+}
+
+func (x *Sync) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
+}
+
+func (x *Sync) GetItems() []*Payload {
+	if x != nil {
+		return x.Items
+	}
+	return nil
 }
 
 // Roster is a list of contacts, or the question for it.
 type Roster struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Present and empty: the client knows versions and holds none (RFC 6121 §2.6.2).
-	Ver           *string       `protobuf:"bytes,1,opt,name=ver,proto3,oneof" json:"ver,omitempty"`
-	Items         []*RosterItem `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ver           string                 `protobuf:"bytes,1,opt,name=ver,proto3" json:"ver,omitempty"`
+	Items         []*RosterItem          `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Roster) Reset() {
 	*x = Roster{}
-	mi := &file_compact_proto_msgTypes[24]
+	mi := &file_compact_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3135,7 +2395,7 @@ func (x *Roster) String() string {
 func (*Roster) ProtoMessage() {}
 
 func (x *Roster) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[24]
+	mi := &file_compact_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3148,12 +2408,12 @@ func (x *Roster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Roster.ProtoReflect.Descriptor instead.
 func (*Roster) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{24}
+	return file_compact_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Roster) GetVer() string {
-	if x != nil && x.Ver != nil {
-		return *x.Ver
+	if x != nil {
+		return x.Ver
 	}
 	return ""
 }
@@ -3181,7 +2441,7 @@ type RosterItem struct {
 
 func (x *RosterItem) Reset() {
 	*x = RosterItem{}
-	mi := &file_compact_proto_msgTypes[25]
+	mi := &file_compact_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +2453,7 @@ func (x *RosterItem) String() string {
 func (*RosterItem) ProtoMessage() {}
 
 func (x *RosterItem) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[25]
+	mi := &file_compact_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +2466,7 @@ func (x *RosterItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterItem.ProtoReflect.Descriptor instead.
 func (*RosterItem) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{25}
+	return file_compact_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RosterItem) GetJid() string {
@@ -3251,84 +2511,7 @@ func (x *RosterItem) GetGroups() []string {
 	return nil
 }
 
-// Sync asks for what has changed, or answers.
-type Sync struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Cursor        *string                `protobuf:"bytes,1,opt,name=cursor,proto3,oneof" json:"cursor,omitempty"`
-	Max           *uint64                `protobuf:"varint,2,opt,name=max,proto3,oneof" json:"max,omitempty"`
-	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
-	First         bool                   `protobuf:"varint,4,opt,name=first,proto3" json:"first,omitempty"`
-	Items         []*Payload             `protobuf:"bytes,5,rep,name=items,proto3" json:"items,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Sync) Reset() {
-	*x = Sync{}
-	mi := &file_compact_proto_msgTypes[26]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Sync) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Sync) ProtoMessage() {}
-
-func (x *Sync) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[26]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Sync.ProtoReflect.Descriptor instead.
-func (*Sync) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{26}
-}
-
-func (x *Sync) GetCursor() string {
-	if x != nil && x.Cursor != nil {
-		return *x.Cursor
-	}
-	return ""
-}
-
-func (x *Sync) GetMax() uint64 {
-	if x != nil && x.Max != nil {
-		return *x.Max
-	}
-	return 0
-}
-
-func (x *Sync) GetMore() bool {
-	if x != nil {
-		return x.More
-	}
-	return false
-}
-
-func (x *Sync) GetFirst() bool {
-	if x != nil {
-		return x.First
-	}
-	return false
-}
-
-func (x *Sync) GetItems() []*Payload {
-	if x != nil {
-		return x.Items
-	}
-	return nil
-}
-
-// Conversation is the state of a conversation in an answer to Sync. A field that is not there is an attribute that is not there.
+// Conversation is the state of a conversation in an answer to Sync.
 type Conversation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	With          string                 `protobuf:"bytes,1,opt,name=with,proto3" json:"with,omitempty"`
@@ -3339,7 +2522,13 @@ type Conversation struct {
 	PeerDelivered *uint64                `protobuf:"varint,6,opt,name=peer_delivered,json=peerDelivered,proto3,oneof" json:"peer_delivered,omitempty"`
 	Unread        *uint64                `protobuf:"varint,7,opt,name=unread,proto3,oneof" json:"unread,omitempty"`
 	// A stanza-id.
-	Last *Id `protobuf:"bytes,8,opt,name=last,proto3" json:"last,omitempty"`
+	//
+	// Types that are valid to be assigned to Newest:
+	//
+	//	*Conversation_Last
+	//	*Conversation_LastUuid
+	//	*Conversation_LastKey
+	Newest isConversation_Newest `protobuf_oneof:"newest"`
 	// Types that are valid to be assigned to MutedUntil:
 	//
 	//	*Conversation_Millis
@@ -3347,14 +2536,14 @@ type Conversation struct {
 	//	*Conversation_Other
 	MutedUntil isConversation_MutedUntil `protobuf_oneof:"muted_until"`
 	// pinned='true'
-	Pinned        bool `protobuf:"varint,12,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	Pinned        bool `protobuf:"varint,14,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Conversation) Reset() {
 	*x = Conversation{}
-	mi := &file_compact_proto_msgTypes[27]
+	mi := &file_compact_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3366,7 +2555,7 @@ func (x *Conversation) String() string {
 func (*Conversation) ProtoMessage() {}
 
 func (x *Conversation) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[27]
+	mi := &file_compact_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3379,7 +2568,7 @@ func (x *Conversation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conversation.ProtoReflect.Descriptor instead.
 func (*Conversation) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{27}
+	return file_compact_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Conversation) GetWith() string {
@@ -3431,9 +2620,36 @@ func (x *Conversation) GetUnread() uint64 {
 	return 0
 }
 
-func (x *Conversation) GetLast() *Id {
+func (x *Conversation) GetNewest() isConversation_Newest {
 	if x != nil {
-		return x.Last
+		return x.Newest
+	}
+	return nil
+}
+
+func (x *Conversation) GetLast() string {
+	if x != nil {
+		if x, ok := x.Newest.(*Conversation_Last); ok {
+			return x.Last
+		}
+	}
+	return ""
+}
+
+func (x *Conversation) GetLastUuid() []byte {
+	if x != nil {
+		if x, ok := x.Newest.(*Conversation_LastUuid); ok {
+			return x.LastUuid
+		}
+	}
+	return nil
+}
+
+func (x *Conversation) GetLastKey() []byte {
+	if x != nil {
+		if x, ok := x.Newest.(*Conversation_LastKey); ok {
+			return x.LastKey
+		}
 	}
 	return nil
 }
@@ -3479,20 +2695,42 @@ func (x *Conversation) GetPinned() bool {
 	return false
 }
 
+type isConversation_Newest interface {
+	isConversation_Newest()
+}
+
+type Conversation_Last struct {
+	Last string `protobuf:"bytes,8,opt,name=last,proto3,oneof"`
+}
+
+type Conversation_LastUuid struct {
+	LastUuid []byte `protobuf:"bytes,9,opt,name=last_uuid,json=lastUuid,proto3,oneof"`
+}
+
+type Conversation_LastKey struct {
+	LastKey []byte `protobuf:"bytes,10,opt,name=last_key,json=lastKey,proto3,oneof"`
+}
+
+func (*Conversation_Last) isConversation_Newest() {}
+
+func (*Conversation_LastUuid) isConversation_Newest() {}
+
+func (*Conversation_LastKey) isConversation_Newest() {}
+
 type isConversation_MutedUntil interface {
 	isConversation_MutedUntil()
 }
 
 type Conversation_Millis struct {
-	Millis uint64 `protobuf:"varint,9,opt,name=millis,proto3,oneof"` // since 1970 in UTC
+	Millis uint64 `protobuf:"varint,11,opt,name=millis,proto3,oneof"` // since 1970 in UTC
 }
 
 type Conversation_Seconds struct {
-	Seconds uint64 `protobuf:"varint,10,opt,name=seconds,proto3,oneof"`
+	Seconds uint64 `protobuf:"varint,12,opt,name=seconds,proto3,oneof"`
 }
 
 type Conversation_Other struct {
-	Other string `protobuf:"bytes,11,opt,name=other,proto3,oneof"`
+	Other string `protobuf:"bytes,13,opt,name=other,proto3,oneof"`
 }
 
 func (*Conversation_Millis) isConversation_MutedUntil() {}
@@ -3512,7 +2750,7 @@ type Contacts struct {
 
 func (x *Contacts) Reset() {
 	*x = Contacts{}
-	mi := &file_compact_proto_msgTypes[28]
+	mi := &file_compact_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3524,7 +2762,7 @@ func (x *Contacts) String() string {
 func (*Contacts) ProtoMessage() {}
 
 func (x *Contacts) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[28]
+	mi := &file_compact_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3537,7 +2775,7 @@ func (x *Contacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contacts.ProtoReflect.Descriptor instead.
 func (*Contacts) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{28}
+	return file_compact_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Contacts) GetAll() bool {
@@ -3554,30 +2792,36 @@ func (x *Contacts) GetItems() []*RosterItem {
 	return nil
 }
 
-type Profile struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Jid           string                 `protobuf:"bytes,1,opt,name=jid,proto3" json:"jid,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Title         string                 `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+// Caps are the capabilities of a client.
+type Caps struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Types that are valid to be assigned to Form:
+	//
+	//	*Caps_Data
+	//	*Caps_Ver
+	Form isCaps_Form `protobuf_oneof:"form"`
+	// The name of the hash; empty: sha-1.
+	Hash          string `protobuf:"bytes,4,opt,name=hash,proto3" json:"hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Profile) Reset() {
-	*x = Profile{}
-	mi := &file_compact_proto_msgTypes[29]
+func (x *Caps) Reset() {
+	*x = Caps{}
+	mi := &file_compact_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Profile) String() string {
+func (x *Caps) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Profile) ProtoMessage() {}
+func (*Caps) ProtoMessage() {}
 
-func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[29]
+func (x *Caps) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3588,28 +2832,107 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Profile.ProtoReflect.Descriptor instead.
-func (*Profile) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{29}
+// Deprecated: Use Caps.ProtoReflect.Descriptor instead.
+func (*Caps) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{22}
 }
 
-func (x *Profile) GetJid() string {
+func (x *Caps) GetNode() string {
 	if x != nil {
-		return x.Jid
+		return x.Node
 	}
 	return ""
 }
 
-func (x *Profile) GetName() string {
+func (x *Caps) GetForm() isCaps_Form {
 	if x != nil {
-		return x.Name
+		return x.Form
+	}
+	return nil
+}
+
+func (x *Caps) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Form.(*Caps_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *Caps) GetVer() string {
+	if x != nil {
+		if x, ok := x.Form.(*Caps_Ver); ok {
+			return x.Ver
+		}
 	}
 	return ""
 }
 
-func (x *Profile) GetTitle() string {
+func (x *Caps) GetHash() string {
 	if x != nil {
-		return x.Title
+		return x.Hash
+	}
+	return ""
+}
+
+type isCaps_Form interface {
+	isCaps_Form()
+}
+
+type Caps_Data struct {
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"` // of which ver is base64
+}
+
+type Caps_Ver struct {
+	Ver string `protobuf:"bytes,3,opt,name=ver,proto3,oneof"`
+}
+
+func (*Caps_Data) isCaps_Form() {}
+
+func (*Caps_Ver) isCaps_Form() {}
+
+// Text is an element with nothing but text.
+type Text struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Text) Reset() {
+	*x = Text{}
+	mi := &file_compact_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Text) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Text) ProtoMessage() {}
+
+func (x *Text) ProtoReflect() protoreflect.Message {
+	mi := &file_compact_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Text.ProtoReflect.Descriptor instead.
+func (*Text) Descriptor() ([]byte, []int) {
+	return file_compact_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Text) GetText() string {
+	if x != nil {
+		return x.Text
 	}
 	return ""
 }
@@ -3639,7 +2962,7 @@ type Element struct {
 
 func (x *Element) Reset() {
 	*x = Element{}
-	mi := &file_compact_proto_msgTypes[30]
+	mi := &file_compact_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3651,7 +2974,7 @@ func (x *Element) String() string {
 func (*Element) ProtoMessage() {}
 
 func (x *Element) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[30]
+	mi := &file_compact_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3664,7 +2987,7 @@ func (x *Element) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Element.ProtoReflect.Descriptor instead.
 func (*Element) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{30}
+	return file_compact_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Element) GetSpace() uint32 {
@@ -3799,7 +3122,7 @@ type Attr struct {
 
 func (x *Attr) Reset() {
 	*x = Attr{}
-	mi := &file_compact_proto_msgTypes[31]
+	mi := &file_compact_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3811,7 +3134,7 @@ func (x *Attr) String() string {
 func (*Attr) ProtoMessage() {}
 
 func (x *Attr) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[31]
+	mi := &file_compact_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3824,7 +3147,7 @@ func (x *Attr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attr.ProtoReflect.Descriptor instead.
 func (*Attr) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{31}
+	return file_compact_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Attr) GetSpace() uint32 {
@@ -4014,7 +3337,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_compact_proto_msgTypes[32]
+	mi := &file_compact_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4026,7 +3349,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_compact_proto_msgTypes[32]
+	mi := &file_compact_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4039,7 +3362,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_compact_proto_rawDescGZIP(), []int{32}
+	return file_compact_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Node) GetKind() isNode_Kind {
@@ -4141,46 +3464,30 @@ const file_compact_proto_rawDesc = "" +
 	"\n" +
 	"\bidentityB\t\n" +
 	"\a_own_toB\v\n" +
-	"\t_own_from\"\xe5\f\n" +
+	"\t_own_from\"\x85\t\n" +
 	"\aPayload\x129\n" +
-	"\aelement\x18\x01 \x01(\v2\x1d.posthouse.compact.v1.ElementH\x00R\aelement\x120\n" +
-	"\x04body\x18\x02 \x01(\v2\x1a.posthouse.compact.v1.TextH\x00R\x04body\x12@\n" +
-	"\n" +
-	"chat_state\x18\x03 \x01(\x0e2\x1f.posthouse.compact.v1.ChatStateH\x00R\tchatState\x126\n" +
-	"\x06signal\x18\x04 \x01(\x0e2\x1c.posthouse.compact.v1.SignalH\x00R\x06signal\x127\n" +
-	"\torigin_id\x18\x05 \x01(\v2\x18.posthouse.compact.v1.IdH\x00R\boriginId\x12=\n" +
-	"\tstanza_id\x18\x06 \x01(\v2\x1e.posthouse.compact.v1.StanzaIdH\x00R\bstanzaId\x126\n" +
-	"\breceived\x18\a \x01(\v2\x18.posthouse.compact.v1.IdH\x00R\breceived\x126\n" +
-	"\x06marker\x18\b \x01(\v2\x1c.posthouse.compact.v1.MarkerH\x00R\x06marker\x123\n" +
-	"\x05delay\x18\t \x01(\v2\x1b.posthouse.compact.v1.DelayH\x00R\x05delay\x124\n" +
-	"\areplace\x18\n" +
-	" \x01(\v2\x18.posthouse.compact.v1.IdH\x00R\areplace\x12?\n" +
-	"\tconfirmed\x18\v \x01(\v2\x1f.posthouse.compact.v1.ConfirmedH\x00R\tconfirmed\x12\x1c\n" +
-	"\bposition\x18\f \x01(\x04H\x00R\bposition\x120\n" +
-	"\x04show\x18\r \x01(\x0e2\x1a.posthouse.compact.v1.ShowH\x00R\x04show\x12\x1c\n" +
-	"\bpriority\x18\x0e \x01(\x11H\x00R\bpriority\x12?\n" +
-	"\tforwarded\x18\x0f \x01(\v2\x1f.posthouse.compact.v1.ForwardedH\x00R\tforwarded\x124\n" +
-	"\x06status\x18\x10 \x01(\v2\x1a.posthouse.compact.v1.TextH\x00R\x06status\x126\n" +
-	"\asubject\x18\x11 \x01(\v2\x1a.posthouse.compact.v1.TextH\x00R\asubject\x126\n" +
-	"\x06thread\x18\x12 \x01(\v2\x1c.posthouse.compact.v1.ThreadH\x00R\x06thread\x126\n" +
-	"\x06roster\x18\x13 \x01(\v2\x1c.posthouse.compact.v1.RosterH\x00R\x06roster\x120\n" +
-	"\x04caps\x18\x14 \x01(\v2\x1a.posthouse.compact.v1.CapsH\x00R\x04caps\x124\n" +
-	"\aretract\x18\x15 \x01(\v2\x18.posthouse.compact.v1.IdH\x00R\aretract\x123\n" +
-	"\x05reply\x18\x16 \x01(\v2\x1b.posthouse.compact.v1.ReplyH\x00R\x05reply\x12<\n" +
-	"\bfallback\x18\x17 \x01(\v2\x1e.posthouse.compact.v1.FallbackH\x00R\bfallback\x12?\n" +
-	"\treactions\x18\x18 \x01(\v2\x1f.posthouse.compact.v1.ReactionsH\x00R\treactions\x129\n" +
-	"\amention\x18\x19 \x01(\v2\x1d.posthouse.compact.v1.MentionH\x00R\amention\x120\n" +
-	"\x04sync\x18\x1a \x01(\v2\x1a.posthouse.compact.v1.SyncH\x00R\x04sync\x12H\n" +
-	"\fconversation\x18\x1b \x01(\v2\".posthouse.compact.v1.ConversationH\x00R\fconversation\x12<\n" +
-	"\bcontacts\x18\x1c \x01(\v2\x1e.posthouse.compact.v1.ContactsH\x00R\bcontacts\x129\n" +
-	"\aprofile\x18\x1d \x01(\v2\x1d.posthouse.compact.v1.ProfileH\x00R\aprofileB\x06\n" +
-	"\x04kind\".\n" +
-	"\x04Text\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text\x12\x12\n" +
-	"\x04lang\x18\x02 \x01(\tR\x04lang\"0\n" +
-	"\x06Thread\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06parent\x18\x02 \x01(\tR\x06parent\"H\n" +
+	"\aelement\x18\x01 \x01(\v2\x1d.posthouse.compact.v1.ElementH\x00R\aelement\x126\n" +
+	"\x06signal\x18\x02 \x01(\x0e2\x1c.posthouse.compact.v1.SignalH\x00R\x06signal\x127\n" +
+	"\torigin_id\x18\x03 \x01(\v2\x18.posthouse.compact.v1.IdH\x00R\boriginId\x12=\n" +
+	"\tstanza_id\x18\x04 \x01(\v2\x1e.posthouse.compact.v1.StanzaIdH\x00R\bstanzaId\x12\x1c\n" +
+	"\bposition\x18\x05 \x01(\x04H\x00R\bposition\x12?\n" +
+	"\tconfirmed\x18\x06 \x01(\v2\x1f.posthouse.compact.v1.ConfirmedH\x00R\tconfirmed\x12<\n" +
+	"\tdelivered\x18\a \x01(\v2\x1c.posthouse.compact.v1.MarkerH\x00R\tdelivered\x122\n" +
+	"\x04read\x18\b \x01(\v2\x1c.posthouse.compact.v1.MarkerH\x00R\x04read\x123\n" +
+	"\x05delay\x18\t \x01(\v2\x1b.posthouse.compact.v1.DelayH\x00R\x05delay\x12?\n" +
+	"\tforwarded\x18\n" +
+	" \x01(\v2\x1f.posthouse.compact.v1.ForwardedH\x00R\tforwarded\x125\n" +
+	"\x04sent\x18\v \x01(\v2\x1f.posthouse.compact.v1.ForwardedH\x00R\x04sent\x12=\n" +
+	"\breceived\x18\f \x01(\v2\x1f.posthouse.compact.v1.ForwardedH\x00R\breceived\x126\n" +
+	"\x06result\x18\r \x01(\v2\x1c.posthouse.compact.v1.ResultH\x00R\x06result\x124\n" +
+	"\x06status\x18\x0e \x01(\v2\x1a.posthouse.compact.v1.TextH\x00R\x06status\x120\n" +
+	"\x04caps\x18\x0f \x01(\v2\x1a.posthouse.compact.v1.CapsH\x00R\x04caps\x128\n" +
+	"\bpriority\x18\x10 \x01(\v2\x1a.posthouse.compact.v1.TextH\x00R\bpriority\x120\n" +
+	"\x04sync\x18\x11 \x01(\v2\x1a.posthouse.compact.v1.SyncH\x00R\x04sync\x126\n" +
+	"\x06roster\x18\x12 \x01(\v2\x1c.posthouse.compact.v1.RosterH\x00R\x06roster\x12H\n" +
+	"\fconversation\x18\x13 \x01(\v2\".posthouse.compact.v1.ConversationH\x00R\fconversation\x12<\n" +
+	"\bcontacts\x18\x14 \x01(\v2\x1e.posthouse.compact.v1.ContactsH\x00R\bcontactsB\x06\n" +
+	"\x04kind\"H\n" +
 	"\x02Id\x12\x10\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12\x14\n" +
 	"\x04uuid\x18\x02 \x01(\fH\x00R\x04uuid\x12\x12\n" +
@@ -4191,71 +3498,60 @@ const file_compact_proto_rawDesc = "" +
 	"\x04uuid\x18\x02 \x01(\fH\x00R\x04uuid\x12\x12\n" +
 	"\x03key\x18\x03 \x01(\fH\x00R\x03key\x12\x0e\n" +
 	"\x02by\x18\x04 \x01(\tR\x02byB\x06\n" +
-	"\x04form\"\x82\x01\n" +
-	"\x06Marker\x12\x10\n" +
+	"\x04form\"\xcd\x02\n" +
+	"\tConfirmed\x12\x10\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12\x14\n" +
 	"\x04uuid\x18\x02 \x01(\fH\x00R\x04uuid\x12\x12\n" +
-	"\x03key\x18\x03 \x01(\fH\x00R\x03key\x124\n" +
-	"\x04kind\x18\x04 \x01(\x0e2 .posthouse.compact.v1.MarkerKindR\x04kindB\x06\n" +
-	"\x04form\"\x8a\x01\n" +
+	"\x03key\x18\x03 \x01(\fH\x00R\x03key\x12\x1d\n" +
+	"\tstanza_id\x18\x04 \x01(\tH\x01R\bstanzaId\x12!\n" +
+	"\vstanza_uuid\x18\x05 \x01(\fH\x01R\n" +
+	"stanzaUuid\x12\x1f\n" +
+	"\n" +
+	"stanza_key\x18\x06 \x01(\fH\x01R\tstanzaKey\x12\"\n" +
+	"\fconversation\x18\a \x01(\tR\fconversation\x12\x1b\n" +
+	"\x06number\x18\b \x01(\x04H\x02R\x06number\x88\x01\x01\x12\x19\n" +
+	"\x05stamp\x18\t \x01(\x04H\x03R\x05stamp\x88\x01\x01\x12\x1c\n" +
+	"\tduplicate\x18\n" +
+	" \x01(\bR\tduplicateB\x06\n" +
+	"\x04formB\n" +
+	"\n" +
+	"\barchivedB\t\n" +
+	"\a_numberB\b\n" +
+	"\x06_stamp\"t\n" +
+	"\x06Marker\x12\x1b\n" +
+	"\x06number\x18\x01 \x01(\x04H\x01R\x06number\x88\x01\x01\x12\x10\n" +
+	"\x02id\x18\x02 \x01(\tH\x00R\x02id\x12\x14\n" +
+	"\x04uuid\x18\x03 \x01(\fH\x00R\x04uuid\x12\x12\n" +
+	"\x03key\x18\x04 \x01(\fH\x00R\x03keyB\x06\n" +
+	"\x04formB\t\n" +
+	"\a_number\"r\n" +
 	"\x05Delay\x12\x18\n" +
 	"\x06millis\x18\x01 \x01(\x04H\x00R\x06millis\x12\x1a\n" +
 	"\aseconds\x18\x02 \x01(\x04H\x00R\aseconds\x12\x16\n" +
 	"\x05other\x18\x03 \x01(\tH\x00R\x05other\x12\x12\n" +
-	"\x04from\x18\x04 \x01(\tR\x04from\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reasonB\a\n" +
-	"\x05stamp\"\xdc\x01\n" +
-	"\tConfirmed\x12(\n" +
-	"\x02id\x18\x01 \x01(\v2\x18.posthouse.compact.v1.IdR\x02id\x125\n" +
-	"\tstanza_id\x18\x02 \x01(\v2\x18.posthouse.compact.v1.IdR\bstanzaId\x12\"\n" +
-	"\fconversation\x18\x03 \x01(\tR\fconversation\x12\x16\n" +
-	"\x06number\x18\x04 \x01(\x04R\x06number\x12\x14\n" +
-	"\x05stamp\x18\x05 \x01(\x04R\x05stamp\x12\x1c\n" +
-	"\tduplicate\x18\x06 \x01(\bR\tduplicate\"\x89\x02\n" +
-	"\tForwarded\x12\x10\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12\x14\n" +
-	"\x04uuid\x18\x02 \x01(\fH\x00R\x04uuid\x12\x12\n" +
-	"\x03key\x18\x03 \x01(\fH\x00R\x03key\x127\n" +
-	"\awrapper\x18\x04 \x01(\x0e2\x1d.posthouse.compact.v1.WrapperR\awrapper\x121\n" +
-	"\x05delay\x18\x05 \x01(\v2\x1b.posthouse.compact.v1.DelayR\x05delay\x126\n" +
-	"\amessage\x18\x06 \x01(\v2\x1c.posthouse.compact.v1.StanzaR\amessage\x12\x14\n" +
-	"\x05query\x18\a \x01(\tR\x05queryB\x06\n" +
-	"\x04form\"`\n" +
-	"\x04Caps\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
-	"\x04sha1\x18\x02 \x01(\fH\x00R\x04sha1\x12\x12\n" +
-	"\x03ver\x18\x03 \x01(\tH\x00R\x03ver\x12\x12\n" +
-	"\x04hash\x18\x04 \x01(\tR\x04hashB\x06\n" +
-	"\x04form\"[\n" +
-	"\x05Reply\x12\x10\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12\x14\n" +
-	"\x04uuid\x18\x02 \x01(\fH\x00R\x04uuid\x12\x12\n" +
-	"\x03key\x18\x03 \x01(\fH\x00R\x03key\x12\x0e\n" +
-	"\x02to\x18\x04 \x01(\tR\x02toB\x06\n" +
-	"\x04form\"m\n" +
-	"\bFallback\x12\x10\n" +
-	"\x03for\x18\x01 \x01(\rR\x03for\x12\x19\n" +
-	"\bfor_name\x18\x02 \x01(\tR\aforName\x124\n" +
-	"\x06bodies\x18\x03 \x03(\v2\x1c.posthouse.compact.v1.RegionR\x06bodies\"L\n" +
-	"\x06Region\x12\x19\n" +
-	"\x05start\x18\x01 \x01(\rH\x00R\x05start\x88\x01\x01\x12\x15\n" +
-	"\x03end\x18\x02 \x01(\rH\x01R\x03end\x88\x01\x01B\b\n" +
-	"\x06_startB\x06\n" +
-	"\x04_end\"m\n" +
-	"\tReactions\x12\x10\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12\x14\n" +
-	"\x04uuid\x18\x02 \x01(\fH\x00R\x04uuid\x12\x12\n" +
-	"\x03key\x18\x03 \x01(\fH\x00R\x03key\x12\x1c\n" +
-	"\treactions\x18\x04 \x03(\tR\treactionsB\x06\n" +
-	"\x04form\"K\n" +
-	"\aMention\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
-	"\x05begin\x18\x02 \x01(\rR\x05begin\x12\x10\n" +
-	"\x03end\x18\x03 \x01(\rR\x03end\"_\n" +
-	"\x06Roster\x12\x15\n" +
-	"\x03ver\x18\x01 \x01(\tH\x00R\x03ver\x88\x01\x01\x126\n" +
-	"\x05items\x18\x02 \x03(\v2 .posthouse.compact.v1.RosterItemR\x05itemsB\x06\n" +
-	"\x04_ver\"\xc0\x01\n" +
+	"\x04from\x18\x04 \x01(\tR\x04fromB\a\n" +
+	"\x05stamp\"v\n" +
+	"\tForwarded\x121\n" +
+	"\x05delay\x18\x01 \x01(\v2\x1b.posthouse.compact.v1.DelayR\x05delay\x126\n" +
+	"\amessage\x18\x02 \x01(\v2\x1c.posthouse.compact.v1.StanzaR\amessage\"\xcd\x01\n" +
+	"\x06Result\x121\n" +
+	"\x05delay\x18\x01 \x01(\v2\x1b.posthouse.compact.v1.DelayR\x05delay\x126\n" +
+	"\amessage\x18\x02 \x01(\v2\x1c.posthouse.compact.v1.StanzaR\amessage\x12\x10\n" +
+	"\x02id\x18\x03 \x01(\tH\x00R\x02id\x12\x14\n" +
+	"\x04uuid\x18\x04 \x01(\fH\x00R\x04uuid\x12\x12\n" +
+	"\x03key\x18\x05 \x01(\fH\x00R\x03key\x12\x14\n" +
+	"\x05query\x18\x06 \x01(\tR\x05queryB\x06\n" +
+	"\x04form\"\x9c\x01\n" +
+	"\x04Sync\x12\x16\n" +
+	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x12\x15\n" +
+	"\x03max\x18\x02 \x01(\x04H\x00R\x03max\x88\x01\x01\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12\x14\n" +
+	"\x05first\x18\x04 \x01(\bR\x05first\x123\n" +
+	"\x05items\x18\x05 \x03(\v2\x1d.posthouse.compact.v1.PayloadR\x05itemsB\x06\n" +
+	"\x04_max\"R\n" +
+	"\x06Roster\x12\x10\n" +
+	"\x03ver\x18\x01 \x01(\tR\x03ver\x126\n" +
+	"\x05items\x18\x02 \x03(\v2 .posthouse.compact.v1.RosterItemR\x05items\"\xc0\x01\n" +
 	"\n" +
 	"RosterItem\x12\x10\n" +
 	"\x03jid\x18\x01 \x01(\tR\x03jid\x12\x12\n" +
@@ -4263,29 +3559,24 @@ const file_compact_proto_rawDesc = "" +
 	"\fsubscription\x18\x03 \x01(\x0e2\".posthouse.compact.v1.SubscriptionR\fsubscription\x12\x10\n" +
 	"\x03ask\x18\x04 \x01(\bR\x03ask\x12\x1a\n" +
 	"\bapproved\x18\x05 \x01(\bR\bapproved\x12\x16\n" +
-	"\x06groups\x18\x06 \x03(\tR\x06groups\"\xac\x01\n" +
-	"\x04Sync\x12\x1b\n" +
-	"\x06cursor\x18\x01 \x01(\tH\x00R\x06cursor\x88\x01\x01\x12\x15\n" +
-	"\x03max\x18\x02 \x01(\x04H\x01R\x03max\x88\x01\x01\x12\x12\n" +
-	"\x04more\x18\x03 \x01(\bR\x04more\x12\x14\n" +
-	"\x05first\x18\x04 \x01(\bR\x05first\x123\n" +
-	"\x05items\x18\x05 \x03(\v2\x1d.posthouse.compact.v1.PayloadR\x05itemsB\t\n" +
-	"\a_cursorB\x06\n" +
-	"\x04_max\"\xd7\x03\n" +
+	"\x06groups\x18\x06 \x03(\tR\x06groups\"\x85\x04\n" +
 	"\fConversation\x12\x12\n" +
 	"\x04with\x18\x01 \x01(\tR\x04with\x12\x1b\n" +
-	"\x06number\x18\x02 \x01(\x04H\x01R\x06number\x88\x01\x01\x12\x17\n" +
-	"\x04read\x18\x03 \x01(\x04H\x02R\x04read\x88\x01\x01\x12!\n" +
-	"\tdelivered\x18\x04 \x01(\x04H\x03R\tdelivered\x88\x01\x01\x12 \n" +
-	"\tpeer_read\x18\x05 \x01(\x04H\x04R\bpeerRead\x88\x01\x01\x12*\n" +
-	"\x0epeer_delivered\x18\x06 \x01(\x04H\x05R\rpeerDelivered\x88\x01\x01\x12\x1b\n" +
-	"\x06unread\x18\a \x01(\x04H\x06R\x06unread\x88\x01\x01\x12,\n" +
-	"\x04last\x18\b \x01(\v2\x18.posthouse.compact.v1.IdR\x04last\x12\x18\n" +
-	"\x06millis\x18\t \x01(\x04H\x00R\x06millis\x12\x1a\n" +
-	"\aseconds\x18\n" +
-	" \x01(\x04H\x00R\aseconds\x12\x16\n" +
-	"\x05other\x18\v \x01(\tH\x00R\x05other\x12\x16\n" +
-	"\x06pinned\x18\f \x01(\bR\x06pinnedB\r\n" +
+	"\x06number\x18\x02 \x01(\x04H\x02R\x06number\x88\x01\x01\x12\x17\n" +
+	"\x04read\x18\x03 \x01(\x04H\x03R\x04read\x88\x01\x01\x12!\n" +
+	"\tdelivered\x18\x04 \x01(\x04H\x04R\tdelivered\x88\x01\x01\x12 \n" +
+	"\tpeer_read\x18\x05 \x01(\x04H\x05R\bpeerRead\x88\x01\x01\x12*\n" +
+	"\x0epeer_delivered\x18\x06 \x01(\x04H\x06R\rpeerDelivered\x88\x01\x01\x12\x1b\n" +
+	"\x06unread\x18\a \x01(\x04H\aR\x06unread\x88\x01\x01\x12\x14\n" +
+	"\x04last\x18\b \x01(\tH\x00R\x04last\x12\x1d\n" +
+	"\tlast_uuid\x18\t \x01(\fH\x00R\blastUuid\x12\x1b\n" +
+	"\blast_key\x18\n" +
+	" \x01(\fH\x00R\alastKey\x12\x18\n" +
+	"\x06millis\x18\v \x01(\x04H\x01R\x06millis\x12\x1a\n" +
+	"\aseconds\x18\f \x01(\x04H\x01R\aseconds\x12\x16\n" +
+	"\x05other\x18\r \x01(\tH\x01R\x05other\x12\x16\n" +
+	"\x06pinned\x18\x0e \x01(\bR\x06pinnedB\b\n" +
+	"\x06newestB\r\n" +
 	"\vmuted_untilB\t\n" +
 	"\a_numberB\a\n" +
 	"\x05_readB\f\n" +
@@ -4297,11 +3588,15 @@ const file_compact_proto_rawDesc = "" +
 	"\a_unread\"T\n" +
 	"\bContacts\x12\x10\n" +
 	"\x03all\x18\x01 \x01(\bR\x03all\x126\n" +
-	"\x05items\x18\x02 \x03(\v2 .posthouse.compact.v1.RosterItemR\x05items\"E\n" +
-	"\aProfile\x12\x10\n" +
-	"\x03jid\x18\x01 \x01(\tR\x03jid\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
-	"\x05title\x18\x03 \x01(\tR\x05title\"\xe5\x02\n" +
+	"\x05items\x18\x02 \x03(\v2 .posthouse.compact.v1.RosterItemR\x05items\"`\n" +
+	"\x04Caps\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12\x12\n" +
+	"\x03ver\x18\x03 \x01(\tH\x00R\x03ver\x12\x12\n" +
+	"\x04hash\x18\x04 \x01(\tR\x04hashB\x06\n" +
+	"\x04form\"\x1a\n" +
+	"\x04Text\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"\xe5\x02\n" +
 	"\aElement\x12\x14\n" +
 	"\x05space\x18\x01 \x01(\rR\x05space\x12\x1d\n" +
 	"\n" +
@@ -4357,59 +3652,32 @@ const file_compact_proto_rawDesc = "" +
 	"TYPE_PROBE\x10\v\x12\f\n" +
 	"\bTYPE_GET\x10\f\x12\f\n" +
 	"\bTYPE_SET\x10\r\x12\x0f\n" +
-	"\vTYPE_RESULT\x10\x0e*|\n" +
-	"\n" +
-	"MarkerKind\x12\x1b\n" +
-	"\x17MARKER_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
-	"\x14MARKER_KIND_RECEIVED\x10\x01\x12\x19\n" +
-	"\x15MARKER_KIND_DISPLAYED\x10\x02\x12\x1c\n" +
-	"\x18MARKER_KIND_ACKNOWLEDGED\x10\x03*^\n" +
-	"\aWrapper\x12\x17\n" +
-	"\x13WRAPPER_UNSPECIFIED\x10\x00\x12\x10\n" +
-	"\fWRAPPER_SENT\x10\x01\x12\x14\n" +
-	"\x10WRAPPER_RECEIVED\x10\x02\x12\x12\n" +
-	"\x0eWRAPPER_RESULT\x10\x03*\x9f\x01\n" +
+	"\vTYPE_RESULT\x10\x0e*\x9f\x01\n" +
 	"\fSubscription\x12\x1c\n" +
 	"\x18SUBSCRIPTION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11SUBSCRIPTION_NONE\x10\x01\x12\x13\n" +
 	"\x0fSUBSCRIPTION_TO\x10\x02\x12\x15\n" +
 	"\x11SUBSCRIPTION_FROM\x10\x03\x12\x15\n" +
 	"\x11SUBSCRIPTION_BOTH\x10\x04\x12\x17\n" +
-	"\x13SUBSCRIPTION_REMOVE\x10\x05*\x9d\x01\n" +
-	"\tChatState\x12\x1a\n" +
-	"\x16CHAT_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
-	"\x11CHAT_STATE_ACTIVE\x10\x01\x12\x18\n" +
-	"\x14CHAT_STATE_COMPOSING\x10\x02\x12\x15\n" +
-	"\x11CHAT_STATE_PAUSED\x10\x03\x12\x17\n" +
-	"\x13CHAT_STATE_INACTIVE\x10\x04\x12\x13\n" +
-	"\x0fCHAT_STATE_GONE\x10\x05*U\n" +
-	"\x04Show\x12\x14\n" +
-	"\x10SHOW_UNSPECIFIED\x10\x00\x12\r\n" +
-	"\tSHOW_AWAY\x10\x01\x12\r\n" +
-	"\tSHOW_CHAT\x10\x02\x12\f\n" +
-	"\bSHOW_DND\x10\x03\x12\v\n" +
-	"\aSHOW_XA\x10\x04*\xbd\x03\n" +
+	"\x13SUBSCRIPTION_REMOVE\x10\x05*\xcc\x02\n" +
 	"\x06Signal\x12\x16\n" +
-	"\x12SIGNAL_UNSPECIFIED\x10\x00\x12\x1a\n" +
-	"\x16SIGNAL_RECEIPT_REQUEST\x10\x01\x12\x13\n" +
+	"\x12SIGNAL_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eSIGNAL_REQUEST\x10\x01\x12\x13\n" +
 	"\x0fSIGNAL_MARKABLE\x10\x02\x12\x10\n" +
 	"\fSIGNAL_STORE\x10\x03\x12\x13\n" +
-	"\x0fSIGNAL_NO_STORE\x10\x04\x12\x1d\n" +
-	"\x19SIGNAL_NO_PERMANENT_STORE\x10\x05\x12\x12\n" +
-	"\x0eSIGNAL_NO_COPY\x10\x06\x12\x12\n" +
-	"\x0eSIGNAL_PRIVATE\x10\a\x12\x0f\n" +
-	"\vSIGNAL_PING\x10\b\x12\x19\n" +
-	"\x15SIGNAL_CARBONS_ENABLE\x10\t\x12\x1a\n" +
-	"\x16SIGNAL_CARBONS_DISABLE\x10\n" +
-	"\x12\x19\n" +
-	"\x15SIGNAL_CONFIRM_ENABLE\x10\v\x12\x1a\n" +
-	"\x16SIGNAL_CONFIRM_DISABLE\x10\f\x12\x0f\n" +
-	"\vSIGNAL_BIND\x10\r\x12\x12\n" +
-	"\x0eSIGNAL_SESSION\x10\x0e\x12\x14\n" +
-	"\x10SIGNAL_ATTENTION\x10\x0f\x12\x16\n" +
-	"\x12SIGNAL_SYNC_ENABLE\x10\x10\x12\x17\n" +
-	"\x13SIGNAL_SYNC_DISABLE\x10\x11\x12\x11\n" +
-	"\rSIGNAL_NOTICE\x10\x12*\xfb\a\n" +
+	"\x0fSIGNAL_NO_STORE\x10\x04\x12\x12\n" +
+	"\x0eSIGNAL_NO_COPY\x10\x05\x12\x11\n" +
+	"\rSIGNAL_ACTIVE\x10\x06\x12\x14\n" +
+	"\x10SIGNAL_COMPOSING\x10\a\x12\x11\n" +
+	"\rSIGNAL_PAUSED\x10\b\x12\x13\n" +
+	"\x0fSIGNAL_INACTIVE\x10\t\x12\x0f\n" +
+	"\vSIGNAL_GONE\x10\n" +
+	"\x12\x14\n" +
+	"\x10SIGNAL_SHOW_AWAY\x10\v\x12\x14\n" +
+	"\x10SIGNAL_SHOW_CHAT\x10\f\x12\x13\n" +
+	"\x0fSIGNAL_SHOW_DND\x10\r\x12\x12\n" +
+	"\x0eSIGNAL_SHOW_XA\x10\x0e\x12\x0f\n" +
+	"\vSIGNAL_PING\x10\x0f*\xfb\a\n" +
 	"\x0fStreamCondition\x12 \n" +
 	"\x1cSTREAM_CONDITION_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bSTREAM_CONDITION_BAD_FORMAT\x10\x01\x12)\n" +
@@ -4451,115 +3719,93 @@ func file_compact_proto_rawDescGZIP() []byte {
 	return file_compact_proto_rawDescData
 }
 
-var file_compact_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_compact_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_compact_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_compact_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_compact_proto_goTypes = []any{
 	(Type)(0),            // 0: posthouse.compact.v1.Type
-	(MarkerKind)(0),      // 1: posthouse.compact.v1.MarkerKind
-	(Wrapper)(0),         // 2: posthouse.compact.v1.Wrapper
-	(Subscription)(0),    // 3: posthouse.compact.v1.Subscription
-	(ChatState)(0),       // 4: posthouse.compact.v1.ChatState
-	(Show)(0),            // 5: posthouse.compact.v1.Show
-	(Signal)(0),          // 6: posthouse.compact.v1.Signal
-	(StreamCondition)(0), // 7: posthouse.compact.v1.StreamCondition
-	(*Frame)(nil),        // 8: posthouse.compact.v1.Frame
-	(*Open)(nil),         // 9: posthouse.compact.v1.Open
-	(*Close)(nil),        // 10: posthouse.compact.v1.Close
-	(*Ping)(nil),         // 11: posthouse.compact.v1.Ping
-	(*Pong)(nil),         // 12: posthouse.compact.v1.Pong
-	(*Ack)(nil),          // 13: posthouse.compact.v1.Ack
-	(*AckRequest)(nil),   // 14: posthouse.compact.v1.AckRequest
-	(*StreamError)(nil),  // 15: posthouse.compact.v1.StreamError
-	(*Stanza)(nil),       // 16: posthouse.compact.v1.Stanza
-	(*Payload)(nil),      // 17: posthouse.compact.v1.Payload
-	(*Text)(nil),         // 18: posthouse.compact.v1.Text
-	(*Thread)(nil),       // 19: posthouse.compact.v1.Thread
-	(*Id)(nil),           // 20: posthouse.compact.v1.Id
-	(*StanzaId)(nil),     // 21: posthouse.compact.v1.StanzaId
-	(*Marker)(nil),       // 22: posthouse.compact.v1.Marker
-	(*Delay)(nil),        // 23: posthouse.compact.v1.Delay
-	(*Confirmed)(nil),    // 24: posthouse.compact.v1.Confirmed
-	(*Forwarded)(nil),    // 25: posthouse.compact.v1.Forwarded
+	(Subscription)(0),    // 1: posthouse.compact.v1.Subscription
+	(Signal)(0),          // 2: posthouse.compact.v1.Signal
+	(StreamCondition)(0), // 3: posthouse.compact.v1.StreamCondition
+	(*Frame)(nil),        // 4: posthouse.compact.v1.Frame
+	(*Open)(nil),         // 5: posthouse.compact.v1.Open
+	(*Close)(nil),        // 6: posthouse.compact.v1.Close
+	(*Ping)(nil),         // 7: posthouse.compact.v1.Ping
+	(*Pong)(nil),         // 8: posthouse.compact.v1.Pong
+	(*Ack)(nil),          // 9: posthouse.compact.v1.Ack
+	(*AckRequest)(nil),   // 10: posthouse.compact.v1.AckRequest
+	(*StreamError)(nil),  // 11: posthouse.compact.v1.StreamError
+	(*Stanza)(nil),       // 12: posthouse.compact.v1.Stanza
+	(*Payload)(nil),      // 13: posthouse.compact.v1.Payload
+	(*Id)(nil),           // 14: posthouse.compact.v1.Id
+	(*StanzaId)(nil),     // 15: posthouse.compact.v1.StanzaId
+	(*Confirmed)(nil),    // 16: posthouse.compact.v1.Confirmed
+	(*Marker)(nil),       // 17: posthouse.compact.v1.Marker
+	(*Delay)(nil),        // 18: posthouse.compact.v1.Delay
+	(*Forwarded)(nil),    // 19: posthouse.compact.v1.Forwarded
+	(*Result)(nil),       // 20: posthouse.compact.v1.Result
+	(*Sync)(nil),         // 21: posthouse.compact.v1.Sync
+	(*Roster)(nil),       // 22: posthouse.compact.v1.Roster
+	(*RosterItem)(nil),   // 23: posthouse.compact.v1.RosterItem
+	(*Conversation)(nil), // 24: posthouse.compact.v1.Conversation
+	(*Contacts)(nil),     // 25: posthouse.compact.v1.Contacts
 	(*Caps)(nil),         // 26: posthouse.compact.v1.Caps
-	(*Reply)(nil),        // 27: posthouse.compact.v1.Reply
-	(*Fallback)(nil),     // 28: posthouse.compact.v1.Fallback
-	(*Region)(nil),       // 29: posthouse.compact.v1.Region
-	(*Reactions)(nil),    // 30: posthouse.compact.v1.Reactions
-	(*Mention)(nil),      // 31: posthouse.compact.v1.Mention
-	(*Roster)(nil),       // 32: posthouse.compact.v1.Roster
-	(*RosterItem)(nil),   // 33: posthouse.compact.v1.RosterItem
-	(*Sync)(nil),         // 34: posthouse.compact.v1.Sync
-	(*Conversation)(nil), // 35: posthouse.compact.v1.Conversation
-	(*Contacts)(nil),     // 36: posthouse.compact.v1.Contacts
-	(*Profile)(nil),      // 37: posthouse.compact.v1.Profile
-	(*Element)(nil),      // 38: posthouse.compact.v1.Element
-	(*Attr)(nil),         // 39: posthouse.compact.v1.Attr
-	(*Node)(nil),         // 40: posthouse.compact.v1.Node
+	(*Text)(nil),         // 27: posthouse.compact.v1.Text
+	(*Element)(nil),      // 28: posthouse.compact.v1.Element
+	(*Attr)(nil),         // 29: posthouse.compact.v1.Attr
+	(*Node)(nil),         // 30: posthouse.compact.v1.Node
 }
 var file_compact_proto_depIdxs = []int32{
-	16, // 0: posthouse.compact.v1.Frame.message:type_name -> posthouse.compact.v1.Stanza
-	16, // 1: posthouse.compact.v1.Frame.presence:type_name -> posthouse.compact.v1.Stanza
-	16, // 2: posthouse.compact.v1.Frame.iq:type_name -> posthouse.compact.v1.Stanza
-	13, // 3: posthouse.compact.v1.Frame.ack:type_name -> posthouse.compact.v1.Ack
-	14, // 4: posthouse.compact.v1.Frame.ack_request:type_name -> posthouse.compact.v1.AckRequest
-	11, // 5: posthouse.compact.v1.Frame.ping:type_name -> posthouse.compact.v1.Ping
-	12, // 6: posthouse.compact.v1.Frame.pong:type_name -> posthouse.compact.v1.Pong
-	38, // 7: posthouse.compact.v1.Frame.element:type_name -> posthouse.compact.v1.Element
-	9,  // 8: posthouse.compact.v1.Frame.open:type_name -> posthouse.compact.v1.Open
-	10, // 9: posthouse.compact.v1.Frame.close:type_name -> posthouse.compact.v1.Close
-	15, // 10: posthouse.compact.v1.Frame.error:type_name -> posthouse.compact.v1.StreamError
-	7,  // 11: posthouse.compact.v1.StreamError.condition:type_name -> posthouse.compact.v1.StreamCondition
-	38, // 12: posthouse.compact.v1.StreamError.app:type_name -> posthouse.compact.v1.Element
+	12, // 0: posthouse.compact.v1.Frame.message:type_name -> posthouse.compact.v1.Stanza
+	12, // 1: posthouse.compact.v1.Frame.presence:type_name -> posthouse.compact.v1.Stanza
+	12, // 2: posthouse.compact.v1.Frame.iq:type_name -> posthouse.compact.v1.Stanza
+	9,  // 3: posthouse.compact.v1.Frame.ack:type_name -> posthouse.compact.v1.Ack
+	10, // 4: posthouse.compact.v1.Frame.ack_request:type_name -> posthouse.compact.v1.AckRequest
+	7,  // 5: posthouse.compact.v1.Frame.ping:type_name -> posthouse.compact.v1.Ping
+	8,  // 6: posthouse.compact.v1.Frame.pong:type_name -> posthouse.compact.v1.Pong
+	28, // 7: posthouse.compact.v1.Frame.element:type_name -> posthouse.compact.v1.Element
+	5,  // 8: posthouse.compact.v1.Frame.open:type_name -> posthouse.compact.v1.Open
+	6,  // 9: posthouse.compact.v1.Frame.close:type_name -> posthouse.compact.v1.Close
+	11, // 10: posthouse.compact.v1.Frame.error:type_name -> posthouse.compact.v1.StreamError
+	3,  // 11: posthouse.compact.v1.StreamError.condition:type_name -> posthouse.compact.v1.StreamCondition
+	28, // 12: posthouse.compact.v1.StreamError.app:type_name -> posthouse.compact.v1.Element
 	0,  // 13: posthouse.compact.v1.Stanza.type:type_name -> posthouse.compact.v1.Type
-	17, // 14: posthouse.compact.v1.Stanza.payload:type_name -> posthouse.compact.v1.Payload
-	38, // 15: posthouse.compact.v1.Payload.element:type_name -> posthouse.compact.v1.Element
-	18, // 16: posthouse.compact.v1.Payload.body:type_name -> posthouse.compact.v1.Text
-	4,  // 17: posthouse.compact.v1.Payload.chat_state:type_name -> posthouse.compact.v1.ChatState
-	6,  // 18: posthouse.compact.v1.Payload.signal:type_name -> posthouse.compact.v1.Signal
-	20, // 19: posthouse.compact.v1.Payload.origin_id:type_name -> posthouse.compact.v1.Id
-	21, // 20: posthouse.compact.v1.Payload.stanza_id:type_name -> posthouse.compact.v1.StanzaId
-	20, // 21: posthouse.compact.v1.Payload.received:type_name -> posthouse.compact.v1.Id
-	22, // 22: posthouse.compact.v1.Payload.marker:type_name -> posthouse.compact.v1.Marker
-	23, // 23: posthouse.compact.v1.Payload.delay:type_name -> posthouse.compact.v1.Delay
-	20, // 24: posthouse.compact.v1.Payload.replace:type_name -> posthouse.compact.v1.Id
-	24, // 25: posthouse.compact.v1.Payload.confirmed:type_name -> posthouse.compact.v1.Confirmed
-	5,  // 26: posthouse.compact.v1.Payload.show:type_name -> posthouse.compact.v1.Show
-	25, // 27: posthouse.compact.v1.Payload.forwarded:type_name -> posthouse.compact.v1.Forwarded
-	18, // 28: posthouse.compact.v1.Payload.status:type_name -> posthouse.compact.v1.Text
-	18, // 29: posthouse.compact.v1.Payload.subject:type_name -> posthouse.compact.v1.Text
-	19, // 30: posthouse.compact.v1.Payload.thread:type_name -> posthouse.compact.v1.Thread
-	32, // 31: posthouse.compact.v1.Payload.roster:type_name -> posthouse.compact.v1.Roster
-	26, // 32: posthouse.compact.v1.Payload.caps:type_name -> posthouse.compact.v1.Caps
-	20, // 33: posthouse.compact.v1.Payload.retract:type_name -> posthouse.compact.v1.Id
-	27, // 34: posthouse.compact.v1.Payload.reply:type_name -> posthouse.compact.v1.Reply
-	28, // 35: posthouse.compact.v1.Payload.fallback:type_name -> posthouse.compact.v1.Fallback
-	30, // 36: posthouse.compact.v1.Payload.reactions:type_name -> posthouse.compact.v1.Reactions
-	31, // 37: posthouse.compact.v1.Payload.mention:type_name -> posthouse.compact.v1.Mention
-	34, // 38: posthouse.compact.v1.Payload.sync:type_name -> posthouse.compact.v1.Sync
-	35, // 39: posthouse.compact.v1.Payload.conversation:type_name -> posthouse.compact.v1.Conversation
-	36, // 40: posthouse.compact.v1.Payload.contacts:type_name -> posthouse.compact.v1.Contacts
-	37, // 41: posthouse.compact.v1.Payload.profile:type_name -> posthouse.compact.v1.Profile
-	1,  // 42: posthouse.compact.v1.Marker.kind:type_name -> posthouse.compact.v1.MarkerKind
-	20, // 43: posthouse.compact.v1.Confirmed.id:type_name -> posthouse.compact.v1.Id
-	20, // 44: posthouse.compact.v1.Confirmed.stanza_id:type_name -> posthouse.compact.v1.Id
-	2,  // 45: posthouse.compact.v1.Forwarded.wrapper:type_name -> posthouse.compact.v1.Wrapper
-	23, // 46: posthouse.compact.v1.Forwarded.delay:type_name -> posthouse.compact.v1.Delay
-	16, // 47: posthouse.compact.v1.Forwarded.message:type_name -> posthouse.compact.v1.Stanza
-	29, // 48: posthouse.compact.v1.Fallback.bodies:type_name -> posthouse.compact.v1.Region
-	33, // 49: posthouse.compact.v1.Roster.items:type_name -> posthouse.compact.v1.RosterItem
-	3,  // 50: posthouse.compact.v1.RosterItem.subscription:type_name -> posthouse.compact.v1.Subscription
-	17, // 51: posthouse.compact.v1.Sync.items:type_name -> posthouse.compact.v1.Payload
-	20, // 52: posthouse.compact.v1.Conversation.last:type_name -> posthouse.compact.v1.Id
-	33, // 53: posthouse.compact.v1.Contacts.items:type_name -> posthouse.compact.v1.RosterItem
-	39, // 54: posthouse.compact.v1.Element.attrs:type_name -> posthouse.compact.v1.Attr
-	38, // 55: posthouse.compact.v1.Element.children:type_name -> posthouse.compact.v1.Element
-	40, // 56: posthouse.compact.v1.Element.nodes:type_name -> posthouse.compact.v1.Node
-	38, // 57: posthouse.compact.v1.Node.element:type_name -> posthouse.compact.v1.Element
-	58, // [58:58] is the sub-list for method output_type
-	58, // [58:58] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	13, // 14: posthouse.compact.v1.Stanza.payload:type_name -> posthouse.compact.v1.Payload
+	28, // 15: posthouse.compact.v1.Payload.element:type_name -> posthouse.compact.v1.Element
+	2,  // 16: posthouse.compact.v1.Payload.signal:type_name -> posthouse.compact.v1.Signal
+	14, // 17: posthouse.compact.v1.Payload.origin_id:type_name -> posthouse.compact.v1.Id
+	15, // 18: posthouse.compact.v1.Payload.stanza_id:type_name -> posthouse.compact.v1.StanzaId
+	16, // 19: posthouse.compact.v1.Payload.confirmed:type_name -> posthouse.compact.v1.Confirmed
+	17, // 20: posthouse.compact.v1.Payload.delivered:type_name -> posthouse.compact.v1.Marker
+	17, // 21: posthouse.compact.v1.Payload.read:type_name -> posthouse.compact.v1.Marker
+	18, // 22: posthouse.compact.v1.Payload.delay:type_name -> posthouse.compact.v1.Delay
+	19, // 23: posthouse.compact.v1.Payload.forwarded:type_name -> posthouse.compact.v1.Forwarded
+	19, // 24: posthouse.compact.v1.Payload.sent:type_name -> posthouse.compact.v1.Forwarded
+	19, // 25: posthouse.compact.v1.Payload.received:type_name -> posthouse.compact.v1.Forwarded
+	20, // 26: posthouse.compact.v1.Payload.result:type_name -> posthouse.compact.v1.Result
+	27, // 27: posthouse.compact.v1.Payload.status:type_name -> posthouse.compact.v1.Text
+	26, // 28: posthouse.compact.v1.Payload.caps:type_name -> posthouse.compact.v1.Caps
+	27, // 29: posthouse.compact.v1.Payload.priority:type_name -> posthouse.compact.v1.Text
+	21, // 30: posthouse.compact.v1.Payload.sync:type_name -> posthouse.compact.v1.Sync
+	22, // 31: posthouse.compact.v1.Payload.roster:type_name -> posthouse.compact.v1.Roster
+	24, // 32: posthouse.compact.v1.Payload.conversation:type_name -> posthouse.compact.v1.Conversation
+	25, // 33: posthouse.compact.v1.Payload.contacts:type_name -> posthouse.compact.v1.Contacts
+	18, // 34: posthouse.compact.v1.Forwarded.delay:type_name -> posthouse.compact.v1.Delay
+	12, // 35: posthouse.compact.v1.Forwarded.message:type_name -> posthouse.compact.v1.Stanza
+	18, // 36: posthouse.compact.v1.Result.delay:type_name -> posthouse.compact.v1.Delay
+	12, // 37: posthouse.compact.v1.Result.message:type_name -> posthouse.compact.v1.Stanza
+	13, // 38: posthouse.compact.v1.Sync.items:type_name -> posthouse.compact.v1.Payload
+	23, // 39: posthouse.compact.v1.Roster.items:type_name -> posthouse.compact.v1.RosterItem
+	1,  // 40: posthouse.compact.v1.RosterItem.subscription:type_name -> posthouse.compact.v1.Subscription
+	23, // 41: posthouse.compact.v1.Contacts.items:type_name -> posthouse.compact.v1.RosterItem
+	29, // 42: posthouse.compact.v1.Element.attrs:type_name -> posthouse.compact.v1.Attr
+	28, // 43: posthouse.compact.v1.Element.children:type_name -> posthouse.compact.v1.Element
+	30, // 44: posthouse.compact.v1.Element.nodes:type_name -> posthouse.compact.v1.Node
+	28, // 45: posthouse.compact.v1.Node.element:type_name -> posthouse.compact.v1.Element
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_compact_proto_init() }
@@ -4588,88 +3834,78 @@ func file_compact_proto_init() {
 	}
 	file_compact_proto_msgTypes[9].OneofWrappers = []any{
 		(*Payload_Element)(nil),
-		(*Payload_Body)(nil),
-		(*Payload_ChatState)(nil),
 		(*Payload_Signal)(nil),
 		(*Payload_OriginId)(nil),
 		(*Payload_StanzaId)(nil),
-		(*Payload_Received)(nil),
-		(*Payload_Marker)(nil),
-		(*Payload_Delay)(nil),
-		(*Payload_Replace)(nil),
-		(*Payload_Confirmed)(nil),
 		(*Payload_Position)(nil),
-		(*Payload_Show)(nil),
-		(*Payload_Priority)(nil),
+		(*Payload_Confirmed)(nil),
+		(*Payload_Delivered)(nil),
+		(*Payload_Read)(nil),
+		(*Payload_Delay)(nil),
 		(*Payload_Forwarded)(nil),
+		(*Payload_Sent)(nil),
+		(*Payload_Received)(nil),
+		(*Payload_Result)(nil),
 		(*Payload_Status)(nil),
-		(*Payload_Subject)(nil),
-		(*Payload_Thread)(nil),
-		(*Payload_Roster)(nil),
 		(*Payload_Caps)(nil),
-		(*Payload_Retract)(nil),
-		(*Payload_Reply)(nil),
-		(*Payload_Fallback)(nil),
-		(*Payload_Reactions)(nil),
-		(*Payload_Mention)(nil),
+		(*Payload_Priority)(nil),
 		(*Payload_Sync)(nil),
+		(*Payload_Roster)(nil),
 		(*Payload_Conversation)(nil),
 		(*Payload_Contacts)(nil),
-		(*Payload_Profile)(nil),
 	}
-	file_compact_proto_msgTypes[12].OneofWrappers = []any{
+	file_compact_proto_msgTypes[10].OneofWrappers = []any{
 		(*Id_Id)(nil),
 		(*Id_Uuid)(nil),
 		(*Id_Key)(nil),
 	}
-	file_compact_proto_msgTypes[13].OneofWrappers = []any{
+	file_compact_proto_msgTypes[11].OneofWrappers = []any{
 		(*StanzaId_Id)(nil),
 		(*StanzaId_Uuid)(nil),
 		(*StanzaId_Key)(nil),
 	}
-	file_compact_proto_msgTypes[14].OneofWrappers = []any{
+	file_compact_proto_msgTypes[12].OneofWrappers = []any{
+		(*Confirmed_Id)(nil),
+		(*Confirmed_Uuid)(nil),
+		(*Confirmed_Key)(nil),
+		(*Confirmed_StanzaId)(nil),
+		(*Confirmed_StanzaUuid)(nil),
+		(*Confirmed_StanzaKey)(nil),
+	}
+	file_compact_proto_msgTypes[13].OneofWrappers = []any{
 		(*Marker_Id)(nil),
 		(*Marker_Uuid)(nil),
 		(*Marker_Key)(nil),
 	}
-	file_compact_proto_msgTypes[15].OneofWrappers = []any{
+	file_compact_proto_msgTypes[14].OneofWrappers = []any{
 		(*Delay_Millis)(nil),
 		(*Delay_Seconds)(nil),
 		(*Delay_Other)(nil),
 	}
-	file_compact_proto_msgTypes[17].OneofWrappers = []any{
-		(*Forwarded_Id)(nil),
-		(*Forwarded_Uuid)(nil),
-		(*Forwarded_Key)(nil),
+	file_compact_proto_msgTypes[16].OneofWrappers = []any{
+		(*Result_Id)(nil),
+		(*Result_Uuid)(nil),
+		(*Result_Key)(nil),
 	}
-	file_compact_proto_msgTypes[18].OneofWrappers = []any{
-		(*Caps_Sha1)(nil),
-		(*Caps_Ver)(nil),
-	}
-	file_compact_proto_msgTypes[19].OneofWrappers = []any{
-		(*Reply_Id)(nil),
-		(*Reply_Uuid)(nil),
-		(*Reply_Key)(nil),
-	}
-	file_compact_proto_msgTypes[21].OneofWrappers = []any{}
-	file_compact_proto_msgTypes[22].OneofWrappers = []any{
-		(*Reactions_Id)(nil),
-		(*Reactions_Uuid)(nil),
-		(*Reactions_Key)(nil),
-	}
-	file_compact_proto_msgTypes[24].OneofWrappers = []any{}
-	file_compact_proto_msgTypes[26].OneofWrappers = []any{}
-	file_compact_proto_msgTypes[27].OneofWrappers = []any{
+	file_compact_proto_msgTypes[17].OneofWrappers = []any{}
+	file_compact_proto_msgTypes[20].OneofWrappers = []any{
+		(*Conversation_Last)(nil),
+		(*Conversation_LastUuid)(nil),
+		(*Conversation_LastKey)(nil),
 		(*Conversation_Millis)(nil),
 		(*Conversation_Seconds)(nil),
 		(*Conversation_Other)(nil),
 	}
-	file_compact_proto_msgTypes[30].OneofWrappers = []any{
+	file_compact_proto_msgTypes[22].OneofWrappers = []any{
+		(*Caps_Data)(nil),
+		(*Caps_Ver)(nil),
+	}
+	file_compact_proto_msgTypes[24].OneofWrappers = []any{
 		(*Element_Text)(nil),
 		(*Element_TextWord)(nil),
 		(*Element_Data)(nil),
 	}
-	file_compact_proto_msgTypes[31].OneofWrappers = []any{
+	file_compact_proto_msgTypes[25].OneofWrappers = []any{
 		(*Attr_Value)(nil),
 		(*Attr_Uuid)(nil),
 		(*Attr_Key)(nil),
@@ -4680,7 +3916,7 @@ func file_compact_proto_init() {
 		(*Attr_Seconds)(nil),
 		(*Attr_Millis)(nil),
 	}
-	file_compact_proto_msgTypes[32].OneofWrappers = []any{
+	file_compact_proto_msgTypes[26].OneofWrappers = []any{
 		(*Node_Text)(nil),
 		(*Node_Element)(nil),
 	}
@@ -4689,8 +3925,8 @@ func file_compact_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_compact_proto_rawDesc), len(file_compact_proto_rawDesc)),
-			NumEnums:      8,
-			NumMessages:   33,
+			NumEnums:      4,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
