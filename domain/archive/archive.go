@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -148,7 +149,7 @@ type Archive struct {
 
 	queue   *queue
 	cursors *cursors
-	budget  *budget
+	budget  *limit.Table[uint64] // of queries, by account
 
 	// Owned by the committer.
 	batch       []*store.Append
@@ -179,7 +180,7 @@ func New(c Config) (*Archive, error) {
 		config: c, log: c.Log, directory: c.Directory, domain: c.Domain, block: block, now: c.Now, logger: c.Logger,
 		preferences: newPreferences(c.Preferences, c.Contacts),
 		queue:       newQueue(c.QueueMessages, c.QueueBytes),
-		budget:      newBudget(c.QueryRate, c.QueryBurst),
+		budget:      newBudget(c.QueryRate, c.QueryBurst, c.Now),
 	}
 	a.metrics = newMetrics(c.Metrics, a.queue.depth)
 	a.cursors = newCursors(c.Log, c.CursorAccounts, a.metrics, c.Logger)

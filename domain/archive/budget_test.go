@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/domain/router"
-	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
@@ -40,14 +39,4 @@ func TestQueryBudget(t *testing.T) {
 	now = now.Add(2 * time.Second)
 	_, refusal = h.tryQuery(t, form("<max>1</max>"))
 	require.Nil(t, refusal)
-}
-
-func TestBudgetForgetsWhoIsQuiet(t *testing.T) {
-	b := newBudget(1, 10)
-	now := noon
-	for i := range 100 * budgetSweep {
-		now = now.Add(10 * time.Millisecond)
-		require.True(t, b.allow(store.AccountID(i+1), now))
-	}
-	require.Less(t, len(b.buckets), 4*budgetSweep)
 }

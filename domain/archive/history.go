@@ -49,7 +49,7 @@ func (a *Archive) answerQuery(ctx context.Context, account uint64, iq *stanza.St
 	if account == 0 || request == nil {
 		return nil, notYours
 	}
-	if !a.budget.allow(owner, a.now()) {
+	if !a.Allow(account) {
 		a.metrics.queries.WithLabelValues("too_many").Inc()
 		return nil, tooMany
 	}
@@ -59,7 +59,7 @@ func (a *Archive) answerQuery(ctx context.Context, account uint64, iq *stanza.St
 		return nil, refusal
 	}
 	p, err := a.page(ctx, owner, iq.From.Bare(), &q)
-	a.budget.spend(owner, float64(p.read+len(q.named))/messagesPerToken, a.now())
+	a.Spend(account, p.read+len(q.named))
 	a.metrics.queryMessages.Add(float64(p.read))
 	switch {
 	case errors.Is(err, store.ErrNotFound):

@@ -66,7 +66,7 @@ func (a *Archive) answerMetadata(ctx context.Context, account uint64, _ *stanza.
 	if account == 0 {
 		return nil, notYours
 	}
-	if !a.budget.allow(store.AccountID(account), a.now()) {
+	if !a.Allow(account) {
 		return nil, tooMany
 	}
 	out := stanza.New(nsMAM, "metadata")

@@ -304,7 +304,7 @@ func TestQueriesThatAreRefused(t *testing.T) {
 		{"a node", strings.Replace(form(""), "queryid=", "node='x' queryid=", 1), stanza.FeatureNotImplemented},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			h.budget = newBudget(1, 100)
+			h.budget = newBudget(1, 100, h.now)
 			_, refusal := h.tryQuery(t, c.query)
 			require.NotNil(t, refusal)
 			require.Equal(t, c.want, refusal.Condition)

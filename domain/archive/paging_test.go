@@ -57,7 +57,7 @@ func TestFilteredPageIsNotTheEnd(t *testing.T) {
 		}
 		return "juliet@verona.example/closet", "romeo@verona.example"
 	})
-	h.budget = newBudget(1, 1e9)
+	h.budget = newBudget(1, 1e9, h.now)
 	for _, direction := range []string{"after", "before"} {
 		var found []string
 		set := "<max>2</max>"
@@ -95,7 +95,7 @@ func TestPagingIsComplete(t *testing.T) {
 		"balthasar@mantua.example":      func(i int) bool { return i%4 == 2 },
 	}
 	rapid.Check(t, func(rt *rapid.T) {
-		h.budget = newBudget(1, 1e9)
+		h.budget = newBudget(1, 1e9, h.now)
 		with := rapid.SampledFrom([]string{"", "juliet@verona.example", "juliet@verona.example/balcony", "romeo@verona.example", "balthasar@mantua.example"}).Draw(rt, "with")
 		from := rapid.IntRange(0, len(all)).Draw(rt, "from")
 		to := rapid.IntRange(from, len(all)).Draw(rt, "to")

@@ -83,7 +83,7 @@ func TestOnPebble(t *testing.T) {
 	require.NoError(t, err)
 	defer log.Close()
 	h := newHouse(t, log)
-	h.budget = newBudget(1, 1e9)
+	h.budget = newBudget(1, 1e9, h.now)
 	require.Len(t, order, len(acknowledged))
 	var got []uint64
 	place := ""
