@@ -1,6 +1,8 @@
 package cache_test
 
 import (
+	"context"
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -320,7 +322,11 @@ func TestHitsDoNotAllocate(t *testing.T) {
 	name, phone := "juliet", device{1, "phone"}
 	c.Set(name, 1, time.Hour)
 	d.Set(phone, [4]uint64{}, cache.Forever)
+	missed := errors.New("not there")
 	require.Zero(t, testing.AllocsPerRun(100, func() {
+		_, _ = c.Load(t.Context(), name, func(context.Context) (int, time.Duration, error) {
+			return len(phone.id), 0, missed
+		})
 		c.Get(name)
 		d.Get(phone)
 		c.Begin(name)

@@ -62,27 +62,22 @@ func TestPreferences(t *testing.T) {
 	}
 }
 
-// What is remembered of preferences is bounded, and what is forgotten is read again.
-func TestPreferencesAreForgotten(t *testing.T) {
-	kept := &memoryPreferences{kept: map[store.AccountID]store.ArchivePreference{preferenceShards: {Default: keepNever}}}
+// What is not known of preferences is read, and not guessed when it cannot be.
+func TestPreferencesAreRead(t *testing.T) {
+	kept := &memoryPreferences{kept: map[store.AccountID]store.ArchivePreference{7: {Default: keepNever}}}
 	p := newPreferences(kept, nil)
-	for i := range store.AccountID(2 * preferenceBound) {
-		_, err := p.get(t.Context(), (i+1)*preferenceShards)
-		require.NoError(t, err)
-	}
-	require.Len(t, p.shards[0].known, preferenceBound)
-	keep, err := p.keeps(t.Context(), preferenceShards, jid.MustParse("a@b"))
+	keep, err := p.keeps(t.Context(), 7, jid.MustParse("a@b"))
 	require.NoError(t, err)
 	require.False(t, keep)
-	kept.kept[preferenceShards] = store.ArchivePreference{}
-	keep, err = p.keeps(t.Context(), preferenceShards, jid.MustParse("a@b"))
+	kept.kept[7] = store.ArchivePreference{}
+	keep, err = p.keeps(t.Context(), 7, jid.MustParse("a@b"))
 	require.NoError(t, err)
 	require.False(t, keep)
-	p.forget(preferenceShards)
-	keep, err = p.keeps(t.Context(), preferenceShards, jid.MustParse("a@b"))
+	p.known.Invalidate(7)
+	keep, err = p.keeps(t.Context(), 7, jid.MustParse("a@b"))
 	require.NoError(t, err)
 	require.True(t, keep, "somebody else has set it")
 	kept.err = errDisk
-	_, err = p.keeps(t.Context(), 9*preferenceShards*preferenceBound, jid.MustParse("a@b"))
+	_, err = p.keeps(t.Context(), 9, jid.MustParse("a@b"))
 	require.ErrorIs(t, err, errDisk)
 }
