@@ -19,7 +19,6 @@ import (
 	"github.com/posthouse-im/posthouse/public/uplink"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
-	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
 // makeInbox makes what accounts see of the stores.
@@ -58,7 +57,7 @@ func (a *assembly) makeUplink() (err error) {
 // makeAPI makes the HTTP API.
 func (a *assembly) makeAPI() error {
 	u := a.Config.Uplink
-	u.Domain, u.Metrics = uplinkEnd{a.ingress}, a.Registry
+	u.Domain, u.Metrics = a.ingress, a.Registry
 	up, err := uplink.New(u)
 	if err != nil {
 		return err
@@ -140,18 +139,4 @@ func (a *assembly) login(ctx context.Context, l api.Login) (token.Pair, error) {
 		return token.Pair{}, fmt.Errorf("note the device: %w", err)
 	}
 	return a.tokens.Issue(ctx, account, d)
-}
-
-// uplinkEnd is where the uplink leads to, in this process. The two ends know nothing of each other, as they may be in two processes one day.
-type uplinkEnd struct{ *ingress.Ingress }
-
-// Send implements uplink.Domain.
-func (e uplinkEnd) Send(ctx context.Context, c uplink.Caller, s *stanza.Stanza) (uplink.Receipt, error) {
-	r, err := e.Ingress.Send(ctx, ingress.Caller(c), s)
-	return uplink.Receipt(r), err
-}
-
-// Ask implements uplink.Domain.
-func (e uplinkEnd) Ask(ctx context.Context, c uplink.Caller, iq *stanza.Stanza) ([]stanza.Element, error) {
-	return e.Ingress.Ask(ctx, ingress.Caller(c), iq)
 }

@@ -21,30 +21,8 @@ import (
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/uplink"
 )
-
-// Caller is on whose behalf a stanza enters: see uplink.Caller, of which it is the same.
-type Caller struct {
-	// Account is the identity of the account, 0 for the domain itself; Bare its address, or the domain.
-	Account uint64
-	Bare    jid.JID
-	// Device names the device in marks; "" for none.
-	Device string
-	// Admin: the caller may do what only administrators may.
-	Admin bool
-	// Actor is who acts, for the audit log; "" for the account itself.
-	Actor string
-}
-
-// Receipt tells what became of a message.
-type Receipt struct {
-	// StanzaID, Number and Time are set when the message was stored.
-	StanzaID string
-	Number   uint64
-	Time     time.Time
-	// Duplicate: it was stored before, and this repeats the first answer.
-	Duplicate bool
-}
 
 // Router takes stanzas in: *router.Router.
 type Router interface {
@@ -70,6 +48,8 @@ type Config struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
+
+var _ uplink.Domain = (*Ingress)(nil)
 
 // Ingress is the domain's end of the uplink. All methods may be called from any goroutine.
 type Ingress struct {
@@ -149,7 +129,7 @@ func (x *Ingress) sweep(unused time.Duration) {
 var overloaded = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "Too many callers. Try again later."}
 
 // enter returns the caller's session, which is made when there is none. leave must be called afterwards.
-func (x *Ingress) enter(c Caller) (p *proxy, err error) {
+func (x *Ingress) enter(c uplink.Caller) (p *proxy, err error) {
 	resource := "api"
 	if c.Device != "" {
 		resource += "/" + c.Device
@@ -207,11 +187,10 @@ func (s system) Account() uint64 { return 0 }
 // Admin reports whether it may do what only administrators may.
 func (s system) Admin() bool { return s.admin }
 
-// Send hands over a message or presence and returns when it is durable and on its way, or refused. An error that is a *stanza.Error
-// is a refusal; after any other it is not known what became of the stanza.
-func (x *Ingress) Send(ctx context.Context, c Caller, s *stanza.Stanza) (Receipt, error) {
+// Send implements uplink.Domain.
+func (x *Ingress) Send(ctx context.Context, c uplink.Caller, s *stanza.Stanza) (uplink.Receipt, error) {
 	if s.Kind == stanza.IQ {
-		return Receipt{}, errors.New("ingress: Send is not for an IQ")
+		return uplink.Receipt{}, errors.New("ingress: Send is not for an IQ")
 	}
 	done := make(chan router.Receipt, 1)
 	e := &router.Envelope{Stanza: s, Done: func(e *router.Envelope) { done <- e.Receipt }}
@@ -220,7 +199,7 @@ func (x *Ingress) Send(ctx context.Context, c Caller, s *stanza.Stanza) (Receipt
 	} else {
 		p, err := x.enter(c)
 		if err != nil {
-			return Receipt{}, err
+			return uplink.Receipt{}, err
 		}
 		defer x.leave(p)
 		e.Source = p.session
@@ -230,26 +209,25 @@ func (x *Ingress) Send(ctx context.Context, c Caller, s *stanza.Stanza) (Receipt
 	case r := <-done:
 		return x.receipt(r)
 	case <-ctx.Done():
-		return Receipt{}, fmt.Errorf("waiting until the stanza is durable: %w", ctx.Err())
+		return uplink.Receipt{}, fmt.Errorf("waiting until the stanza is durable: %w", ctx.Err())
 	}
 }
 
-func (x *Ingress) receipt(r router.Receipt) (Receipt, error) {
+func (x *Ingress) receipt(r router.Receipt) (uplink.Receipt, error) {
 	switch {
 	case r.Err != nil:
-		return Receipt{}, r.Err
+		return uplink.Receipt{}, r.Err
 	case r.ID != 0:
 		// Stored is accepted, whatever the way to the recipient says.
-		return Receipt{StanzaID: x.config.StanzaID(r.ID), Number: r.Seq, Time: r.Time, Duplicate: r.Duplicate}, nil
+		return uplink.Receipt{StanzaID: x.config.StanzaID(r.ID), Number: r.Seq, Time: r.Time, Duplicate: r.Duplicate}, nil
 	case r.Bounced != nil:
-		return Receipt{}, r.Bounced
+		return uplink.Receipt{}, r.Bounced
 	}
-	return Receipt{}, nil
+	return uplink.Receipt{}, nil
 }
 
-// Ask hands over an IQ request and returns the payload of the result. Errors are as those of Send. iq.ID must be unique among the
-// caller's requests that are on their way.
-func (x *Ingress) Ask(ctx context.Context, c Caller, iq *stanza.Stanza) ([]stanza.Element, error) {
+// Ask implements uplink.Domain.
+func (x *Ingress) Ask(ctx context.Context, c uplink.Caller, iq *stanza.Stanza) ([]stanza.Element, error) {
 	if !iq.IsRequest() {
 		return nil, errors.New("ingress: Ask is for IQ requests")
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
+	"github.com/posthouse-im/posthouse/wire/uplink"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -79,26 +80,26 @@ func TestSend(t *testing.T) {
 		e.Receipt = router.Receipt{ID: 7, Seq: 3, Time: when, Duplicate: true}
 		return router.Continue, nil
 	}
-	caller := Caller{Account: 1, Bare: romeo, Device: "phone"}
+	caller := uplink.Caller{Account: 1, Bare: romeo, Device: "phone"}
 	var from jid.JID
 	h.route = func(s *stanza.Stanza) *stanza.Error { from = s.From; return nil }
 	r, err := h.Send(t.Context(), caller, message(romeo))
 	require.NoError(t, err)
-	require.Equal(t, Receipt{StanzaID: "public", Number: 3, Time: when, Duplicate: true}, r)
+	require.Equal(t, uplink.Receipt{StanzaID: "public", Number: 3, Time: when, Duplicate: true}, r)
 	require.Equal(t, "romeo@montague.lit/api/phone", from.String())
 
 	h.route = func(*stanza.Stanza) *stanza.Error { return stanza.Refuse(stanza.ServiceUnavailable, "") }
 	_, err = h.Send(t.Context(), caller, message(romeo))
 	require.NoError(t, err, "it is stored")
 	h.stage = func(*router.Envelope) (router.Verdict, *stanza.Error) { return router.Continue, nil }
-	for _, c := range []Caller{caller, {Bare: domain}} {
+	for _, c := range []uplink.Caller{caller, {Bare: domain}} {
 		_, err = h.Send(t.Context(), c, message(romeo))
 		requireRefusal(t, err, stanza.ServiceUnavailable)
 	}
 	h.stage = func(*router.Envelope) (router.Verdict, *stanza.Error) {
 		return router.Finish, stanza.Refuse(stanza.Conflict, "")
 	}
-	_, err = h.Send(t.Context(), Caller{Bare: domain}, message(romeo))
+	_, err = h.Send(t.Context(), uplink.Caller{Bare: domain}, message(romeo))
 	requireRefusal(t, err, stanza.Conflict)
 
 	// What is held for ever is not known about.
@@ -121,7 +122,7 @@ func requireRefusal(t *testing.T, err error, condition stanza.Condition) {
 // TestSource: who speaks for an administrator is one for the stages, and nobody else is.
 func TestSource(t *testing.T) {
 	h := newHouse(t)
-	for _, c := range []Caller{
+	for _, c := range []uplink.Caller{
 		{Account: 1, Bare: romeo}, {Account: 1, Bare: romeo, Admin: true}, {Bare: domain}, {Bare: domain, Admin: true, Actor: "key:crm", Device: "key/1"},
 	} {
 		h.stage = func(e *router.Envelope) (router.Verdict, *stanza.Error) {
@@ -147,7 +148,7 @@ func TestAsk(t *testing.T) {
 		go h.sessions.Send(s.From, &stream.Packet{Stanza: s.Reply(stanza.New("urn:test", s.ID))})
 		return nil
 	}
-	for _, c := range []Caller{{Account: 1, Bare: romeo}, {Bare: domain, Device: "key/1"}} {
+	for _, c := range []uplink.Caller{{Account: 1, Bare: romeo}, {Bare: domain, Device: "key/1"}} {
 		var all sync.WaitGroup
 		for _, id := range []string{"a", "b", "c", "d"} {
 			all.Go(func() {
@@ -158,7 +159,7 @@ func TestAsk(t *testing.T) {
 		}
 		all.Wait()
 	}
-	_, err := h.Ask(t.Context(), Caller{Account: 1, Bare: romeo}, request("bad"))
+	_, err := h.Ask(t.Context(), uplink.Caller{Account: 1, Bare: romeo}, request("bad"))
 	requireRefusal(t, err, stanza.Forbidden)
 	var refusal *stanza.Error
 	require.ErrorAs(t, err, &refusal)
@@ -168,16 +169,16 @@ func TestAsk(t *testing.T) {
 	h.route = func(*stanza.Stanza) *stanza.Error { return nil }
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	_, err = h.Ask(ctx, Caller{Account: 1, Bare: romeo}, request("a"))
+	_, err = h.Ask(ctx, uplink.Caller{Account: 1, Bare: romeo}, request("a"))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	_, err = h.Ask(t.Context(), Caller{Account: 1, Bare: romeo}, message(romeo))
+	_, err = h.Ask(t.Context(), uplink.Caller{Account: 1, Bare: romeo}, message(romeo))
 	require.Error(t, err)
 }
 
 // TestHidden: a caller's session is nobody's: it takes no place of a resource, is not live, not shown, and gets no messages.
 func TestHidden(t *testing.T) {
 	h := newHouse(t)
-	caller := Caller{Account: 1, Bare: romeo, Device: "phone"}
+	caller := uplink.Caller{Account: 1, Bare: romeo, Device: "phone"}
 	_, err := h.Send(t.Context(), caller, message(romeo))
 	require.NoError(t, err)
 	full := jid.MustParse("romeo@montague.lit/api/phone")
@@ -196,7 +197,7 @@ func TestHidden(t *testing.T) {
 	require.Nil(t, refusal, "the one place is free")
 	_, refusal = h.sessions.Bind(session.Binding{Account: 1, Bare: romeo, Resource: "orchard", Outbox: &proxy{}})
 	require.NotNil(t, refusal)
-	_, err = h.Send(t.Context(), Caller{Account: 1, Bare: romeo, Device: "tablet"}, message(romeo))
+	_, err = h.Send(t.Context(), uplink.Caller{Account: 1, Bare: romeo, Device: "tablet"}, message(romeo))
 	require.NoError(t, err, "a full account can still be spoken for")
 	h.sessions.Unbind(seen)
 }
@@ -209,28 +210,28 @@ func TestLinger(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- h.Run(ctx) }()
 		full := jid.MustParse("romeo@montague.lit/api")
-		speak := func(c Caller) {
+		speak := func(c uplink.Caller) {
 			t.Helper()
 			_, err := h.Send(t.Context(), c, message(romeo))
 			require.NoError(t, err)
 		}
-		speak(Caller{Account: 1, Bare: romeo})
+		speak(uplink.Caller{Account: 1, Bare: romeo})
 		first := h.sessions.Lookup(full)
 		<-time.After(4 * time.Second) // of the bubble's clock
-		speak(Caller{Account: 1, Bare: romeo})
+		speak(uplink.Caller{Account: 1, Bare: romeo})
 		require.Same(t, first, h.sessions.Lookup(full))
 		<-time.After(4 * time.Second) // of the bubble's clock
 		require.Same(t, first, h.sessions.Lookup(full))
 		<-time.After(10 * time.Second)
 		require.Nil(t, h.sessions.Lookup(full))
 		// The same address of another account, or with other powers, is another session.
-		speak(Caller{Account: 1, Bare: romeo})
+		speak(uplink.Caller{Account: 1, Bare: romeo})
 		first = h.sessions.Lookup(full)
-		speak(Caller{Account: 2, Bare: romeo})
+		speak(uplink.Caller{Account: 2, Bare: romeo})
 		require.NotSame(t, first, h.sessions.Lookup(full))
-		speak(Caller{Account: 2, Bare: romeo, Admin: true})
+		speak(uplink.Caller{Account: 2, Bare: romeo, Admin: true})
 		require.True(t, h.sessions.Lookup(full).Admin())
-		speak(Caller{Account: 2, Bare: romeo})
+		speak(uplink.Caller{Account: 2, Bare: romeo})
 		require.False(t, h.sessions.Lookup(full).Admin())
 		cancel()
 		require.NoError(t, <-ended)
@@ -241,19 +242,19 @@ func TestLinger(t *testing.T) {
 // TestBound: there are only so many callers at once.
 func TestBound(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.Callers = 1 })
-	_, err := h.Send(t.Context(), Caller{Account: 1, Bare: romeo}, message(romeo))
+	_, err := h.Send(t.Context(), uplink.Caller{Account: 1, Bare: romeo}, message(romeo))
 	require.NoError(t, err)
-	_, err = h.Send(t.Context(), Caller{Account: 1, Bare: romeo, Device: "x"}, message(romeo))
+	_, err = h.Send(t.Context(), uplink.Caller{Account: 1, Bare: romeo, Device: "x"}, message(romeo))
 	requireRefusal(t, err, stanza.ResourceConstraint)
 	h.sweep(0)
-	_, err = h.Send(t.Context(), Caller{Account: 1, Bare: romeo, Device: "x"}, message(romeo))
+	_, err = h.Send(t.Context(), uplink.Caller{Account: 1, Bare: romeo, Device: "x"}, message(romeo))
 	require.NoError(t, err)
 }
 
 // TestClosed: when the domain ends a session, requests that wait on it are over, and the next has a new one.
 func TestClosed(t *testing.T) {
 	h := newHouse(t)
-	caller := Caller{Account: 1, Bare: romeo}
+	caller := uplink.Caller{Account: 1, Bare: romeo}
 	h.route = func(*stanza.Stanza) *stanza.Error {
 		h.callers["romeo@montague.lit/api"].Close(nil)
 		return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
+	"github.com/posthouse-im/posthouse/wire/uplink"
 )
 
 // proxy stands in the domain for a caller: it is the outbox of a hidden session, and takes answers to requests. Everything else
@@ -35,7 +36,7 @@ type answer struct {
 var errClosed = fmt.Errorf("the domain ended the caller's session: %w", context.Canceled)
 
 // fits reports whether it can be used for the caller. Under Ingress.mu.
-func (p *proxy) fits(c Caller) bool {
+func (p *proxy) fits(c uplink.Caller) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return !p.closed && p.session.Account() == c.Account && p.session.Admin() == c.Admin && (c.Actor == "" || p.session.Actor() == c.Actor)

@@ -14,8 +14,7 @@ type watched struct {
 	}
 }
 
-// Watch returns a channel on which something is sent after the account has changed. It holds one notice: changes that come before it is
-// taken are one. stop must be called, and ends it; the channel is not closed.
+// Watch implements uplink.Domain. The channel is not closed.
 func (x *Ingress) Watch(account uint64) (changed <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
 	s := &x.watched.shards[account%uint64(len(x.watched.shards))]

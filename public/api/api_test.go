@@ -22,13 +22,14 @@ import (
 	"github.com/posthouse-im/posthouse/token"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
+	calls "github.com/posthouse-im/posthouse/wire/uplink"
 )
 
 // stub is everything that an API needs: it does as its fields say. What a test does not set panics when it is used.
 type stub struct {
 	Inbox
 	check func() (*token.Principal, error)
-	send  func() (uplink.Receipt, error)
+	send  func() (calls.Receipt, error)
 	sync  func(cursor string) (inbox.Page, error)
 	watch chan struct{}
 }
@@ -38,10 +39,10 @@ func (s *stub) Refresh(context.Context, string) (token.Pair, token.Principal, er
 	return token.Pair{}, token.Principal{}, token.ErrRevoked
 }
 func (s *stub) KeySet() []byte { return []byte(`{"keys":[]}`) }
-func (s *stub) Send(context.Context, uplink.Caller, *stanza.Stanza) (uplink.Receipt, error) {
+func (s *stub) Send(context.Context, calls.Caller, *stanza.Stanza) (calls.Receipt, error) {
 	return s.send()
 }
-func (s *stub) Ask(context.Context, uplink.Caller, *stanza.Stanza) ([]stanza.Element, error) {
+func (s *stub) Ask(context.Context, calls.Caller, *stanza.Stanza) ([]stanza.Element, error) {
 	return nil, stanza.Refuse(stanza.ServiceUnavailable, "")
 }
 func (s *stub) Watch(uint64) (<-chan struct{}, func()) { return s.watch, func() {} }
@@ -130,7 +131,7 @@ func TestErrors(t *testing.T) {
 		{&stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError}, 503, CodeBusy},
 		{stanza.Refuse(stanza.UndefinedCondition, ""), 500, CodeInternal},
 	} {
-		a := newAPI(t, &stub{check: romeo, send: func() (uplink.Receipt, error) { return uplink.Receipt{}, test.err }})
+		a := newAPI(t, &stub{check: romeo, send: func() (calls.Receipt, error) { return calls.Receipt{}, test.err }})
 		w := ask(a, "POST", "/v1/messages", hello)
 		require.Equal(t, test.status, w.Code, test.err)
 		require.Equal(t, test.code, codeOf(t, w), test.err)

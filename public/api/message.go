@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/inbox"
-	"github.com/posthouse-im/posthouse/public/uplink"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
 	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
+	"github.com/posthouse-im/posthouse/wire/uplink"
 )
 
 // Message is a stored message as one of its parties sees it.

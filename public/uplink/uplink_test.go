@@ -12,18 +12,19 @@ import (
 
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
+	calls "github.com/posthouse-im/posthouse/wire/uplink"
 )
 
 // domain does as a test says.
 type domain struct {
-	send func(ctx context.Context, s *stanza.Stanza) (Receipt, error)
+	send func(ctx context.Context, s *stanza.Stanza) (calls.Receipt, error)
 	ask  func(iq *stanza.Stanza) ([]stanza.Element, error)
 }
 
-func (d *domain) Send(ctx context.Context, _ Caller, s *stanza.Stanza) (Receipt, error) {
+func (d *domain) Send(ctx context.Context, _ calls.Caller, s *stanza.Stanza) (calls.Receipt, error) {
 	return d.send(ctx, s)
 }
-func (d *domain) Ask(_ context.Context, _ Caller, iq *stanza.Stanza) ([]stanza.Element, error) {
+func (d *domain) Ask(_ context.Context, _ calls.Caller, iq *stanza.Stanza) ([]stanza.Element, error) {
 	return d.ask(iq)
 }
 func (d *domain) Watch(uint64) (<-chan struct{}, func()) { return nil, func() {} }
@@ -52,18 +53,20 @@ func TestIdentities(t *testing.T) {
 			seen[iq.ID] = true
 			return iq.Payload, nil
 		},
-		send: func(_ context.Context, s *stanza.Stanza) (Receipt, error) { return Receipt{StanzaID: s.ID}, nil },
+		send: func(_ context.Context, s *stanza.Stanza) (calls.Receipt, error) {
+			return calls.Receipt{StanzaID: s.ID}, nil
+		},
 	}
 	u := newUplink(t, d, Config{})
 	for range 10 {
-		result, err := u.Ask(t.Context(), Caller{}, jid.MustParse("montague.lit"), stanza.TypeGet, stanza.New("urn:test", "q"))
+		result, err := u.Ask(t.Context(), calls.Caller{}, jid.MustParse("montague.lit"), stanza.TypeGet, stanza.New("urn:test", "q"))
 		require.NoError(t, err)
 		require.Equal(t, "q", result[0].Local)
 	}
-	r, err := u.Send(t.Context(), Caller{}, &stanza.Stanza{Kind: stanza.Message, ID: "mine"})
+	r, err := u.Send(t.Context(), calls.Caller{}, &stanza.Stanza{Kind: stanza.Message, ID: "mine"})
 	require.NoError(t, err)
 	require.Equal(t, "mine", r.StanzaID)
-	r, err = u.Send(t.Context(), Caller{}, &stanza.Stanza{Kind: stanza.Message})
+	r, err = u.Send(t.Context(), calls.Caller{}, &stanza.Stanza{Kind: stanza.Message})
 	require.NoError(t, err)
 	require.NotEmpty(t, r.StanzaID)
 	require.InDelta(t, 12, u.count(t, "done"), 0)
@@ -74,20 +77,20 @@ func TestOutcomes(t *testing.T) {
 	d := &domain{}
 	u := newUplink(t, d, Config{Timeout: 10 * time.Millisecond, InFlight: 1})
 	send := func() error {
-		_, err := u.Send(t.Context(), Caller{}, &stanza.Stanza{Kind: stanza.Message})
+		_, err := u.Send(t.Context(), calls.Caller{}, &stanza.Stanza{Kind: stanza.Message})
 		return err
 	}
-	d.send = func(context.Context, *stanza.Stanza) (Receipt, error) {
-		return Receipt{}, stanza.Refuse(stanza.Conflict, "")
+	d.send = func(context.Context, *stanza.Stanza) (calls.Receipt, error) {
+		return calls.Receipt{}, stanza.Refuse(stanza.Conflict, "")
 	}
 	var refusal *stanza.Error
 	require.ErrorAs(t, send(), &refusal)
-	d.send = func(ctx context.Context, _ *stanza.Stanza) (Receipt, error) {
+	d.send = func(ctx context.Context, _ *stanza.Stanza) (calls.Receipt, error) {
 		<-ctx.Done()
-		return Receipt{}, ctx.Err()
+		return calls.Receipt{}, ctx.Err()
 	}
 	require.ErrorIs(t, send(), context.DeadlineExceeded)
-	d.send = func(context.Context, *stanza.Stanza) (Receipt, error) { return Receipt{}, send() }
+	d.send = func(context.Context, *stanza.Stanza) (calls.Receipt, error) { return calls.Receipt{}, send() }
 	err := send()
 	require.ErrorIs(t, err, ErrBusy)
 	require.False(t, errors.As(err, &refusal))
