@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/posthouse-im/posthouse/limit"
 )
 
 // Mode says how connections of a listener begin.
@@ -50,8 +52,8 @@ type Config struct {
 	Name string `yaml:"-"`
 	// TLS returns the configuration for the next handshake of ModeTLS, made by TLSConfig; it is called for each, so that certificates can be changed.
 	TLS func() *tls.Config `yaml:"-"`
-	// Gate bounds the handshakes computed at a time; nil means one of this listener's own, with the defaults of NewGate.
-	Gate *Gate `yaml:"-"`
+	// Gate bounds the handshakes computed at a time; nil means one of this listener's own, made by NewGate.
+	Gate *limit.Gate `yaml:"-"`
 	// Admit is asked before anything is spent on a connection; ok false refuses it with a reset. release, unless nil, is called when the
 	// connection has ended. The address and port are the client's, as Conn.Remote tells them, also behind a trusted proxy. It must be quick: accepting waits for it. nil admits all.
 	Admit func(netip.AddrPort) (release func(), ok bool) `yaml:"-"`

@@ -66,14 +66,14 @@ type half struct {
 	queue  []byte
 	ended  bool // the writer has said that nothing more comes
 	gone   bool // the reader has closed
-	read   limit
-	write  limit
+	read   deadline
+	write  deadline
 	hurry  time.Duration
 	broken error // what both sides get, after an abort
 }
 
-// limit is a deadline and the timer that tells when it has come.
-type limit struct {
+// deadline is a moment, and the timer that tells when it has come.
+type deadline struct {
 	at    time.Time
 	timer *time.Timer
 }
@@ -85,7 +85,7 @@ func newHalf() *half {
 }
 
 // set sets a deadline; h.mu is held.
-func (l *limit) set(h *half, t time.Time) {
+func (l *deadline) set(h *half, t time.Time) {
 	if l.timer != nil {
 		l.timer.Stop()
 		l.timer = nil
@@ -97,7 +97,7 @@ func (l *limit) set(h *half, t time.Time) {
 	h.cond.Broadcast()
 }
 
-func (l *limit) over() bool { return !l.at.IsZero() && !time.Now().Before(l.at) }
+func (l *deadline) over() bool { return !l.at.IsZero() && !time.Now().Before(l.at) }
 
 // take waits for bytes and moves some to p.
 func (h *half) take(p []byte) (int, error) {

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/posthouse-im/posthouse/limit"
 )
 
 // Defaults of the limits that are durations.
@@ -20,7 +22,7 @@ type owner struct {
 	// Fixed after construction.
 	pools            *pools
 	outgoing         sync.Pool // of *outgoing
-	gate             *Gate
+	gate             *limit.Gate
 	metrics          *metrics
 	log              *slog.Logger
 	writeTimeout     time.Duration
@@ -36,14 +38,14 @@ type owner struct {
 	drained  chan struct{} // made when stopping; closed when the last handler has returned
 }
 
-func newOwner(m *metrics, gate *Gate, log *slog.Logger, write, shake time.Duration) *owner {
+func newOwner(m *metrics, gate *limit.Gate, log *slog.Logger, write, shake time.Duration) *owner {
 	o := &owner{
 		pools: newPools(true), gate: gate, metrics: m, log: log,
 		writeTimeout: orDefault(write, defaultWriteTimeout), handshakeTimeout: orDefault(shake, defaultHandshakeTimeout),
 	}
 	o.outgoing.New = func() any { return new(outgoing) }
 	if o.gate == nil {
-		o.gate = NewGate(0, 0)
+		o.gate = NewGate()
 	}
 	if o.log == nil {
 		o.log = slog.New(slog.DiscardHandler)

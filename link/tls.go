@@ -296,7 +296,7 @@ func (s *shim) refill() error {
 	if !s.gated {
 		return nil
 	}
-	if err := s.c.owner.gate.enter(s.c.owner.handshakeTimeout); err != nil {
+	if err := s.c.owner.enterGate(); err != nil {
 		return err
 	}
 	s.inside.Store(true)
@@ -306,7 +306,7 @@ func (s *shim) refill() error {
 // leave gives back the slot of the gate, if there is one.
 func (s *shim) leave() {
 	if s.inside.Swap(false) {
-		s.c.owner.gate.leave()
+		s.c.owner.gate.Leave()
 	}
 }
 

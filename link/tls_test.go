@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/limit"
 )
 
 func testTLS(c *tls.Config) func() *tls.Config { return func() *tls.Config { return c } }
@@ -266,7 +268,7 @@ func TestFirstBytesTogetherWithHandshake(t *testing.T) {
 func TestSilentHandshakes(t *testing.T) {
 	cert := newCertificate(t)
 	l := startListener(t, Config{
-		Mode: ModeTLS, TLS: testTLS(serverTLS(cert)), HandshakeTimeout: 300 * time.Millisecond, Gate: NewGate(1, 64),
+		Mode: ModeTLS, TLS: testTLS(serverTLS(cert)), HandshakeTimeout: 300 * time.Millisecond, Gate: limit.NewGate(1, 64),
 	}, echo)
 	began := time.Now()
 	var silent []net.Conn
@@ -284,21 +286,6 @@ func TestSilentHandshakes(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, time.Since(began), 300*time.Millisecond)
 	require.EqualValues(t, 20, value(l.owner.metrics.shakeFailures.WithLabelValues("timeout")))
-}
-
-func TestGate(t *testing.T) {
-	g := NewGate(1, 1)
-	require.NoError(t, g.enter(time.Second))
-	waiting := make(chan error)
-	go func() { waiting <- g.enter(10 * time.Second) }()
-	require.Eventually(t, func() bool { return g.waiting.Load() == 1 }, 5*time.Second, time.Millisecond)
-	require.ErrorIs(t, g.enter(10*time.Second), errBusy, "the waiting places are taken")
-	g.leave()
-	require.NoError(t, <-waiting)
-	require.ErrorIs(t, g.enter(time.Millisecond), errBusy, "waited in vain")
-	g.leave()
-	require.NoError(t, g.enter(time.Second))
-	require.Equal(t, 512, int(NewGate(0, 0).limit))
 }
 
 func TestNotTLS(t *testing.T) {

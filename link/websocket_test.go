@@ -20,6 +20,8 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/limit"
 )
 
 // startHTTP serves h on a listener of this package until the test ends.
@@ -267,7 +269,7 @@ func TestWebSocketDeadlineUnderForeignTLS(t *testing.T) {
 
 func TestFailedHTTPSHandshakesLeaveTheGate(t *testing.T) {
 	cert := newCertificate(t)
-	gate := NewGate(1, 1)
+	gate := limit.NewGate(1, 1)
 	w := newWebSocket(t, WebSocketConfig{}, echo)
 	l := startHTTP(t, Config{Mode: ModeTLS, TLS: testTLS(serverTLS(cert, "http/1.1")), Gate: gate, HandshakeTimeout: 200 * time.Millisecond}, w)
 	for _, garbage := range []string{"GET / HTTP/1.1\r\n\r\n", "\x80\x00\x00\x00\x00\x00", "\x16\x03\x01\x00\x02\x01\x00", strings.Repeat("\xff", 100)} {
@@ -279,7 +281,7 @@ func TestFailedHTTPSHandshakesLeaveTheGate(t *testing.T) {
 	}
 	k := tlsClient(t, dial(t, l), clientTLS(cert))
 	require.NoError(t, requestWebSocket(k))
-	require.Empty(t, gate.slots)
+	require.Zero(t, gate.Inside())
 }
 
 // Frames that come with the request, or byte by byte, are the same frames.

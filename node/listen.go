@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/domain/auth"
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/public/api"
 	"github.com/posthouse-im/posthouse/wire/stream"
@@ -51,7 +52,7 @@ func (d *admissions) authenticatedAddress(client netip.AddrPort) {
 // addListeners opens all sockets. They are closed first when the node stops, and connections end with the clients part.
 func (a *assembly) addListeners(ctx context.Context) error {
 	a.admitted.connections = a.auth.Connections()
-	gate := link.NewGate(0, 0)
+	gate := link.NewGate()
 	listen := a.Config.Listen
 	for _, kind := range []struct {
 		name      string
@@ -74,7 +75,7 @@ func (a *assembly) addListeners(ctx context.Context) error {
 }
 
 // linkConfig is what all public listeners have in common.
-func (a *assembly) linkConfig(kind, address string, mode link.Mode, gate *link.Gate) link.Config {
+func (a *assembly) linkConfig(kind, address string, mode link.Mode, gate *limit.Gate) link.Config {
 	c := a.Config.Link
 	c.Address, c.Mode, c.Name = address, mode, kind+" "+address
 	c.Gate, c.Admit, c.Registerer, c.Log = gate, a.admitted.admit, a.Registry, a.Log
@@ -130,7 +131,7 @@ func (a *assembly) streamPart(kind string, c link.Config) Part {
 }
 
 // addWeb adds the public HTTP listeners: WebSockets and host-meta.
-func (a *assembly) addWeb(gate *link.Gate) (err error) {
+func (a *assembly) addWeb(gate *limit.Gate) (err error) {
 	h := a.Config.Listen.HTTP
 	if len(h.Address) == 0 {
 		return nil

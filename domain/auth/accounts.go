@@ -152,14 +152,14 @@ func (a *Authenticator) newCredentials(ctx context.Context, name, password strin
 	if err != nil {
 		return nil, err
 	}
-	leave, err := a.hashing.enter(ctx)
-	if errors.Is(err, errBusy) {
+	err = a.hashing.Enter(ctx)
+	if errors.Is(err, limit.ErrBusy) {
 		return nil, RefusedBusy
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer a.hashing.Leave()
 	return MakeCredentials(prepared, a.config.Iterations)
 }
 

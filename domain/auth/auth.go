@@ -85,7 +85,7 @@ type Authenticator struct {
 	bindings    bindings
 	failures    *failures
 	connections *Connections
-	hashing     gate
+	hashing     *limit.Gate // where keys are derived
 	memo        *plainMemo
 	registered  *limit.Table[limit.Address]
 }
@@ -124,7 +124,7 @@ func New(accounts store.Accounts, config Config) (*Authenticator, error) {
 		directory:   NewDirectory(accounts, config.Directory, config.Now),
 		failures:    newFailures(config.Failures, config.Now),
 		connections: newConnections(config.Connections, monotonic(config.Now)),
-		hashing:     newGate(runtime.GOMAXPROCS(0), maxWaitingHashes),
+		hashing:     limit.NewGate(runtime.GOMAXPROCS(0), maxWaitingHashes),
 		registered:  newRegistrationTable(config.Failures, config.Now),
 	}
 	if t := &config.Tokens; t.Devices != nil && len(t.Key) > 0 {

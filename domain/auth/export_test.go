@@ -9,13 +9,12 @@ import (
 func HoldHashing(a *Authenticator, slots int, release <-chan struct{}) *sync.WaitGroup {
 	var held sync.WaitGroup
 	for range slots {
-		leave, err := a.hashing.enter(context.Background())
-		if err != nil {
+		if err := a.hashing.Enter(context.Background()); err != nil {
 			panic(err)
 		}
 		held.Go(func() {
 			<-release
-			leave()
+			a.hashing.Leave()
 		})
 	}
 	return &held

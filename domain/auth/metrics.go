@@ -70,7 +70,7 @@ func newMetrics(r prometheus.Registerer, a *Authenticator) (*metrics, error) {
 			return float64(strange)
 		}),
 		gauge("hashes_waiting", "Logins that wait for a processor to check a password on.", func() float64 {
-			return float64(a.hashing.waiting.Load())
+			return float64(a.hashing.Waiting())
 		}),
 		gauge("directory_names", "Names of accounts held in memory.", func() float64 { return float64(a.directory.known.Size()) }),
 	} {

@@ -10,11 +10,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
 	"github.com/posthouse-im/posthouse/cache"
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/store"
 )
 
@@ -85,14 +85,14 @@ func (e *Exchange) checkPassword(ctx context.Context, password string) *refusal 
 
 // derives pays for PBKDF2, when it is this login's turn.
 func (e *Exchange) derives(ctx context.Context, hash *scramHash, key *store.Credential, password string) (bool, *refusal) {
-	leave, err := e.auth.hashing.enter(ctx)
-	if errors.Is(err, errBusy) {
+	err := e.auth.hashing.Enter(ctx)
+	if errors.Is(err, limit.ErrBusy) {
 		return false, refuse(TemporaryAuthFailure, "", reasonBusy)
 	}
 	if err != nil {
 		return false, refuse(TemporaryAuthFailure, "", reasonInterrupted)
 	}
-	defer leave()
+	defer e.auth.hashing.Leave()
 	// Again, because many can have waited together; now no more go on than there are processors.
 	if r := e.checkThrottle(); r != nil {
 		return false, r
@@ -185,38 +185,3 @@ func (m *plainMemo) sweep() {
 
 // maxWaitingHashes bounds those who wait for a processor to derive a key on.
 const maxWaitingHashes = 100
-
-var errBusy = errors.New("too many are waiting")
-
-// gate lets a number of callers through at a time and a number wait.
-type gate struct {
-	slots   chan struct{}
-	waiting *atomic.Int64
-	most    int64
-}
-
-func newGate(slots, waiting int) gate {
-	return gate{slots: make(chan struct{}, slots), waiting: new(atomic.Int64), most: int64(waiting)}
-}
-
-// enter waits for a place. leave must be called afterwards. The error is errBusy or the context's.
-func (g gate) enter(ctx context.Context) (leave func(), err error) {
-	select {
-	case g.slots <- struct{}{}:
-		return g.leave, nil
-	default:
-	}
-	if g.waiting.Add(1) > g.most {
-		g.waiting.Add(-1)
-		return nil, errBusy
-	}
-	defer g.waiting.Add(-1)
-	select {
-	case g.slots <- struct{}{}:
-		return g.leave, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (g gate) leave() { <-g.slots }

@@ -32,7 +32,7 @@ var laws = []law{
 	{folder: "wire/stream/...", may: []string{"wire/jid", "wire/stanza", "wire/stream", "."}, never: join(drivers, sockets)},
 	{folder: "wire/uplink", may: []string{"wire/jid", "wire/stanza"}, never: join(drivers, sockets)},
 	{folder: "wire/...", may: []string{"wire/..."}, never: join(drivers, sockets)},
-	{folder: "link/...", may: []string{"."}, never: drivers},
+	{folder: "link/...", may: []string{"limit", "."}, never: drivers},
 	{folder: "limit", never: join(drivers, sockets)},
 	{folder: "cache", never: join(drivers, sockets)},
 	{folder: "store", may: []string{"wire/..."}, never: drivers},
