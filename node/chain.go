@@ -15,15 +15,3 @@ func (a *assembly) chain() []router.Stage {
 		a.local.Carbons(),  // the sender's other devices see what was stored, with its identity
 	}
 }
-
-// requests is the table of who answers which IQ request to the domain or to an account. The first line that fits answers.
-func (a *assembly) requests() [][]router.IQRoute {
-	return [][]router.IQRoute{
-		a.contacts.Routes(),
-		a.devices.Routes(),
-		a.archive.Routes(),
-		a.conversations.Routes(),
-		a.admin.Routes(),
-		a.local.Extensions(),
-	}
-}

@@ -16,6 +16,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/device"
 	"github.com/posthouse-im/posthouse/domain/local"
 	"github.com/posthouse-im/posthouse/domain/roster"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/inbox"
 	"github.com/posthouse-im/posthouse/link"
@@ -57,8 +58,10 @@ type Config struct {
 	Session session.Config `yaml:"session"`
 	// Roster bounds contact lists.
 	Roster roster.Config `yaml:"roster"`
-	// Local is how the domain answers for itself and for its accounts.
+	// Local is how messages, presence and requests reach the accounts of the domain.
 	Local local.Config `yaml:"local"`
+	// Service is what the domain says of itself.
+	Service service.Config `yaml:"service"`
 	// Archive is how messages are stored and read.
 	Archive archive.Config `yaml:"archive"`
 	// Conversations bounds what accounts choose for their conversations and show of themselves.

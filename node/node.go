@@ -19,6 +19,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/local"
 	"github.com/posthouse-im/posthouse/domain/roster"
 	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/inbox"
 	"github.com/posthouse-im/posthouse/link"
@@ -45,6 +46,7 @@ type assembly struct {
 	devices  *device.Keeper
 	sessions *session.Manager
 	contacts *roster.Contacts
+	services *service.Hub
 	local    *local.Domain
 	archive  *archive.Archive
 	router   *router.Router
@@ -180,13 +182,13 @@ func (a *assembly) wire(ctx context.Context) error {
 	if a.archive, err = archive.New(archiveConfig); err != nil {
 		return err
 	}
+	if err := a.makeServices(); err != nil {
+		return err
+	}
 	localConfig := a.Config.Local
 	localConfig.Domain, localConfig.Sessions, localConfig.Accounts, localConfig.Contacts = a.domain, a.sessions, a.auth.Directory(), a.contacts
 	localConfig.Forward, localConfig.Offline, localConfig.Stamp, localConfig.Activity = forward, a.archive, a.archive.Stamp, a.activity
-	localConfig.AccountFeatures = []string{
-		"urn:posthouse:confirm:1", "urn:posthouse:position:1", "urn:xmpp:message-retract:1", "urn:xmpp:message-retract:1#tombstone",
-	}
-	localConfig.Version, localConfig.Metrics, localConfig.Log = a.Version, a.Registry, a.Log
+	localConfig.Services, localConfig.Metrics, localConfig.Log = a.services, a.Registry, a.Log
 	if a.local, err = local.New(localConfig); err != nil {
 		return err
 	}
@@ -220,13 +222,13 @@ func (a *assembly) makeClients() (err error) {
 	c.Codec, c.Secure, c.TLS = codec, confidential, a.tls.Load
 	c.Auth, c.Sessions, c.Router, c.Marker, c.Returner = a.auth, a.sessions, a.router, a.archive, a.local
 	c.StanzaID = a.archive.StanzaID
-	c.Features = func() []stanza.Element { return []stanza.Element{a.local.Caps()} }
+	c.Features = func() []stanza.Element { return []stanza.Element{a.services.Caps()} }
 	c.Authenticated = a.admitted.authenticated
 	c.Metrics, c.Log = a.Registry, a.Log
 	if a.clients, err = c2s.New(c); err != nil {
 		return err
 	}
-	return a.local.Answer(a.requests()...)
+	return a.services.Serve(a.handlers()...)
 }
 
 // renewTLS makes a new configuration, and with it new keys for session tickets, so that nobody resumes a session of the old certificate.

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
@@ -95,8 +96,8 @@ func (a *Admin) sessions(ctx context.Context, r *request) ([]stanza.Element, err
 }
 
 // ownSessions answers everybody about themselves.
-func (a *Admin) ownSessions(_ context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-	return a.sessionsOf(iq.From, account), nil
+func (a *Admin) ownSessions(_ context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+	return a.sessionsOf(r.From, r.Account), nil
 }
 
 func (a *Admin) sessionsOf(j jid.JID, account uint64) []stanza.Element {
@@ -182,7 +183,7 @@ func (a *Admin) moderate(ctx context.Context, r *request) ([]stanza.Element, err
 	if err := a.note(ctx, r, "message.moderate", r.Attr("id"), map[string]any{"reason": r.ChildText(Namespace, "reason")}); err != nil {
 		return nil, err
 	}
-	result, refusal := a.Moderate(ctx, 0, r.iq)
+	result, refusal := a.Moderate(ctx, r.whole)
 	if refusal != nil {
 		return nil, refusal
 	}

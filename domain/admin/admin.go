@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/domain/auth"
-	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
@@ -81,7 +81,7 @@ type Config struct {
 	Services  store.ServiceKeys
 	Audit     store.Audit
 	// Moderate answers <moderate id='STANZA-ID'><reason/></moderate>: the archive.
-	Moderate router.IQHandler
+	Moderate service.Handle
 	// Changed ends the sessions and tokens of an account whose password was set, or that was disabled or deleted.
 	Changed func(ctx context.Context, account store.AccountID, name string)
 	Status  func() Status
@@ -108,9 +108,9 @@ func New(c Config) (*Admin, error) {
 	return &Admin{c}, nil
 }
 
-// Routes returns the IQ routes.
-func (a *Admin) Routes() []router.IQRoute {
-	routes := []router.IQRoute{
+// Handlers returns who answers here.
+func (a *Admin) Handlers() []service.Handler {
+	return []service.Handler{
 		a.route(stanza.TypeSet, "create-account", a.createAccount),
 		a.route(stanza.TypeSet, "set-password", a.setPassword),
 		a.route(stanza.TypeSet, "disable-account", func(ctx context.Context, r *request) ([]stanza.Element, error) { return a.setDisabled(ctx, r, true) }),
@@ -122,29 +122,28 @@ func (a *Admin) Routes() []router.IQRoute {
 		a.route(stanza.TypeSet, "revoke-key", a.revokeKey),
 		a.route(stanza.TypeSet, "moderate", a.moderate),
 		a.route(stanza.TypeGet, "status", a.status),
-		{Target: router.ToOwnAccount, Type: stanza.TypeGet, Space: Namespace, Local: "sessions", Feature: "-", Handle: a.ownSessions},
-		{Target: router.ToServer, Type: stanza.TypeGet, Space: NamespacePresence, Local: "query", Handle: a.presence},
+		{At: service.AtAccount, Type: stanza.TypeGet, Space: Namespace, Local: "sessions", From: service.Self, Feature: "-", Handle: a.ownSessions},
+		{At: service.AtDomain, Type: stanza.TypeGet, Space: NamespacePresence, Local: "query", Handle: a.presence},
 	}
-	return routes
 }
 
 // request is what an administrator asks.
 type request struct {
 	*stanza.Element
-	iq    *stanza.Stanza
+	whole *service.Request
 	actor string
 }
 
 // route guards a handler: to whoever is no administrator the request is not known.
-func (a *Admin) route(kind, local string, handle func(context.Context, *request) ([]stanza.Element, error)) router.IQRoute {
-	return router.IQRoute{
-		Target: router.ToServer, Type: kind, Space: Namespace, Local: local, Feature: "-",
-		Handle: func(ctx context.Context, _ uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-			s := a.Sessions.Lookup(iq.From)
-			if s == nil || !s.Admin() || iq.From.Domain() != a.Domain.Domain() {
+func (a *Admin) route(kind, local string, handle func(context.Context, *request) ([]stanza.Element, error)) service.Handler {
+	return service.Handler{
+		At: service.AtDomain, Type: kind, Space: Namespace, Local: local, Feature: "-",
+		Handle: func(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+			s := a.Sessions.Lookup(r.From)
+			if s == nil || !s.Admin() || r.From.Domain() != a.Domain.Domain() {
 				return nil, stanza.Refuse(stanza.ServiceUnavailable, "")
 			}
-			result, err := handle(ctx, &request{&iq.Payload[0], iq, s.Actor()})
+			result, err := handle(ctx, &request{r.Payload(), r, s.Actor()})
 			if err != nil {
 				return nil, a.refusal(err)
 			}

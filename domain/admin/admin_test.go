@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/domain/auth"
-	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
@@ -86,6 +86,7 @@ type house struct {
 	*stub
 	admin    *Admin
 	sessions *session.Manager
+	hub      *service.Hub
 	romeo    *box
 }
 
@@ -96,13 +97,16 @@ func newHouse(t *testing.T) *house {
 	h.admin, err = New(Config{
 		Domain: domain, Sessions: h.sessions, Accounts: h, Directory: h, Contacts: h, Keys: h, Services: services{}, Audit: h,
 		Changed: func(context.Context, store.AccountID, string) { _ = h.did("changed") },
-		Moderate: func(_ context.Context, _ uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-			_ = h.did("moderate " + iq.Payload[0].Attr("id"))
+		Moderate: func(_ context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+			_ = h.did("moderate " + r.Payload().Attr("id"))
 			return nil, nil
 		},
 		Status: func() Status { return Status{Version: "v", State: "ready"} },
 	})
 	require.NoError(t, err)
+	h.hub, err = service.New(service.Config{Domain: domain})
+	require.NoError(t, err)
+	require.NoError(t, h.hub.Serve(h.admin.Handlers()))
 	for _, b := range []session.Binding{
 		{Account: 1, Bare: jid.MustParse("romeo@montague.lit"), Resource: "orchard", Outbox: h.romeo},
 		{Account: 2, Bare: jid.MustParse("nurse@montague.lit"), Resource: "stream", Outbox: &box{}},
@@ -120,17 +124,10 @@ func newHouse(t *testing.T) *house {
 func (h *house) ask(t *testing.T, from, kind string, payload stanza.Element) ([]stanza.Element, *stanza.Error) {
 	t.Helper()
 	s := &stanza.Stanza{Kind: stanza.IQ, Type: kind, ID: "1", From: jid.MustParse(from), To: domain, Payload: []stanza.Element{payload}}
-	target := router.ToServer
 	if payload.Space == Namespace && payload.Local == "sessions" && !payload.HasAttr("name") {
-		target = router.ToOwnAccount
+		s.To = s.From.Bare()
 	}
-	for _, r := range h.admin.Routes() {
-		if r.Space == payload.Space && r.Local == payload.Local && r.Type == kind && r.Target == target {
-			return r.Handle(t.Context(), h.sessions.Connected(s.From), s)
-		}
-	}
-	require.Fail(t, "no route", payload.Local)
-	return nil, nil
+	return h.hub.Answer(t.Context(), h.sessions.Connected(s.From), s)
 }
 
 const nurse = "nurse@montague.lit/admin"
@@ -142,8 +139,8 @@ func element(local string, attrs ...string) stanza.Element {
 // TestGuard: to whoever does not act as an administrator no request is known, and nothing happens.
 func TestGuard(t *testing.T) {
 	h := newHouse(t)
-	for _, r := range h.admin.Routes() {
-		if r.Space != Namespace || r.Target != router.ToServer {
+	for _, r := range h.admin.Handlers() {
+		if r.Space != Namespace || r.At != service.AtDomain {
 			continue
 		}
 		for _, from := range []string{"nurse@montague.lit/stream", "nurse@montague.lit/plain", "nurse@montague.lit/gone", "nurse@montague.lit", "romeo@montague.lit/orchard", "nurse@elsewhere.lit/admin"} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -18,14 +19,14 @@ const NamespacePresence = "urn:posthouse:presence:1"
 // maxItems is how many one question may name.
 const maxItems = 500
 
-func (a *Admin) presence(ctx context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-	asker := iq.From.Bare()
-	if account == 0 && asker != a.Domain {
+func (a *Admin) presence(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+	asker := r.From.Bare()
+	if r.Account == 0 && asker != a.Domain {
 		return nil, stanza.Refuse(stanza.ServiceUnavailable, "")
 	}
 	out := stanza.New(NamespacePresence, "query")
 	n := 0
-	for item := range iq.Payload[0].Elements {
+	for item := range r.Payload().Elements {
 		if n++; n > maxItems {
 			return nil, stanza.Refuse(stanza.NotAcceptable, "Ask for at most 500 at once.")
 		}

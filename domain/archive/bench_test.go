@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/pebble"
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -126,12 +127,12 @@ func BenchmarkHistoryPage(b *testing.B) {
 	q := form("<max>50</max><before/>")
 	iq := parse(b, q)
 	iq.From = jid.MustParse("romeo@verona.example/orchard")
-	handle := h.Routes()[0].Handle
+	request := &service.Request{From: iq.From, Account: romeo, IQ: iq}
 	h.budget = newBudget(0, 0, h.now) // without limit
 	b.ReportAllocs()
 	b.ResetTimer()
 	for range b.N {
-		_, refusal := handle(b.Context(), romeo, iq)
+		_, refusal := h.answerQuery(b.Context(), request)
 		require.Nil(b, refusal)
 	}
 }

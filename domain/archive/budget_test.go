@@ -6,7 +6,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
@@ -33,7 +32,8 @@ func TestQueryBudget(t *testing.T) {
 
 	iq := parse(t, form(""))
 	iq.From = jid.MustParse("juliet@verona.example/b")
-	_, refusal = h.ask(t, iq, router.ToOwnAccount, juliet)
+	iq.To = iq.From.Bare()
+	_, refusal = h.ask(t, iq, juliet)
 	require.Nil(t, refusal)
 
 	now = now.Add(2 * time.Second)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/payload"
@@ -43,23 +44,19 @@ type item struct {
 }
 
 // answerQuery sends the matching messages to the requester and then returns the end of the results (XEP-0313 §4).
-func (a *Archive) answerQuery(ctx context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-	owner := store.AccountID(account)
-	request := iq.Child(nsMAM, "query")
-	if account == 0 || request == nil {
-		return nil, notYours
-	}
-	if !a.Allow(account) {
+func (a *Archive) answerQuery(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+	owner := store.AccountID(r.Account)
+	if !a.Allow(r.Account) {
 		a.metrics.queries.WithLabelValues("too_many").Inc()
 		return nil, tooMany
 	}
-	q, refusal := parseQuery(request, a.ParseStanzaID)
+	q, refusal := parseQuery(r.Payload(), a.ParseStanzaID)
 	if refusal != nil {
 		a.metrics.queries.WithLabelValues("refused").Inc()
 		return nil, refusal
 	}
-	p, err := a.page(ctx, owner, iq.From.Bare(), &q)
-	a.Spend(account, p.read+len(q.named))
+	p, err := a.page(ctx, owner, r.From.Bare(), &q)
+	a.Spend(r.Account, p.read+len(q.named))
 	a.metrics.queryMessages.Add(float64(p.read))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -67,10 +64,10 @@ func (a *Archive) answerQuery(ctx context.Context, account uint64, iq *stanza.St
 		return nil, unknownID
 	case err != nil:
 		a.metrics.queries.WithLabelValues("failed").Inc()
-		return nil, a.failed("answer a history query", account, err)
+		return nil, a.failed("answer a history query", r.Account, err)
 	}
 	a.metrics.queries.WithLabelValues("ok").Inc()
-	a.send(ctx, iq.From, &q, &p)
+	a.send(ctx, r.From, &q, &p)
 	return []stanza.Element{a.fin(&p)}, nil
 }
 

@@ -5,29 +5,33 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// Routes returns the lines of the IQ table that the archive answers: history queries and metadata (XEP-0313) and
-// archive preferences (XEP-0441), each to the requester's own account only. Asking for somebody else's is forbidden
-// (XEP-0313 §8.1).
-func (a *Archive) Routes() []router.IQRoute {
-	own := func(kind, local, feature string, handle router.IQHandler) router.IQRoute {
-		return router.IQRoute{Target: router.ToOwnAccount, Type: kind, Space: nsMAM, Local: local, Feature: feature, Handle: handle}
+// Handlers returns who answers history queries and requests for metadata (XEP-0313) and archive preferences (XEP-0441), each to
+// the requester's own account only. Asking for somebody else's is forbidden (XEP-0313 §8.1). Many clients look for the features
+// at the domain, although XEP-0313 (Determining support) has them announced by the account.
+func (a *Archive) Handlers() []service.Handler {
+	own := func(kind, local, feature string, handle service.Handle) service.Handler {
+		return service.Handler{
+			At: service.AtAccount, Type: kind, Space: nsMAM, Local: local, Feature: feature, Announced: service.AtAccount | service.AtDomain,
+			Handle: func(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+				if !r.Self() {
+					return nil, notYours
+				}
+				return handle(ctx, r)
+			},
+		}
 	}
-	other := func(local string) router.IQRoute {
-		return router.IQRoute{Target: router.ToOtherAccount, Space: nsMAM, Local: local, Feature: "-", Handle: forbid}
-	}
-	return []router.IQRoute{
+	return []service.Handler{
 		own(stanza.TypeSet, "query", nsMAM, a.answerQuery),
 		own(stanza.TypeGet, "query", "-", answerForm),
 		own(stanza.TypeGet, "metadata", nsMAMExtended, a.answerMetadata),
 		own(stanza.TypeGet, "prefs", "-", a.answerPreferences),
 		own(stanza.TypeSet, "prefs", "-", a.setPreferences),
-		other("query"), other("metadata"), other("prefs"),
 	}
 }
 
@@ -38,15 +42,8 @@ var (
 	unreadable = &stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError, Text: "The archive cannot be read now."}
 )
 
-func forbid(context.Context, uint64, *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-	return nil, notYours
-}
-
 // answerForm tells which fields a query may have (XEP-0313 §4.1.5).
-func answerForm(_ context.Context, account uint64, _ *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-	if account == 0 {
-		return nil, notYours
-	}
+func answerForm(context.Context, *service.Request) ([]stanza.Element, *stanza.Error) {
 	field := func(name, kind string) stanza.Element { return stanza.New(nsForm, "field", "type", kind, "var", name) }
 	open := stanza.New(nsValidate, "validate", "datatype", "xs:string").With(stanza.New(nsValidate, "open"))
 	form := stanza.New(nsForm, "x", "type", "form").With(
@@ -62,20 +59,17 @@ func answerForm(_ context.Context, account uint64, _ *stanza.Stanza) ([]stanza.E
 }
 
 // answerMetadata tells the first and last message (XEP-0313 §5). An empty archive has neither.
-func (a *Archive) answerMetadata(ctx context.Context, account uint64, _ *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-	if account == 0 {
-		return nil, notYours
-	}
-	if !a.Allow(account) {
+func (a *Archive) answerMetadata(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+	if !a.Allow(r.Account) {
 		return nil, tooMany
 	}
 	out := stanza.New(nsMAM, "metadata")
-	first, last, err := a.log.Bounds(ctx, store.AccountID(account))
+	first, last, err := a.log.Bounds(ctx, store.AccountID(r.Account))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return []stanza.Element{out}, nil
 	case err != nil:
-		return nil, a.failed("read the bounds of an archive", account, err)
+		return nil, a.failed("read the bounds of an archive", r.Account, err)
 	}
 	bound := func(local string, id store.MessageID) stanza.Element {
 		return stanza.New(nsMAM, local, "id", a.StanzaID(uint64(id)), "timestamp", stanza.FormatTime(id.Time()))
@@ -93,28 +87,22 @@ func (a *Archive) failed(doing string, account uint64, err error) *stanza.Error 
 const maxPreferences = 1000
 
 // answerPreferences tells what the account wants kept (XEP-0441 §2.1).
-func (a *Archive) answerPreferences(ctx context.Context, account uint64, _ *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-	if account == 0 {
-		return nil, notYours
-	}
-	p, err := a.config.Preferences.ArchivePreference(ctx, store.AccountID(account))
+func (a *Archive) answerPreferences(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+	p, err := a.config.Preferences.ArchivePreference(ctx, store.AccountID(r.Account))
 	if err != nil {
-		return nil, a.failed("read an archive preference", account, err)
+		return nil, a.failed("read an archive preference", r.Account, err)
 	}
 	return []stanza.Element{preferenceElement(p)}, nil
 }
 
 // setPreferences replaces them and answers with what applies from now on.
-func (a *Archive) setPreferences(ctx context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-	if account == 0 {
-		return nil, notYours
-	}
-	p, refusal := parsePreference(iq.Child(nsMAM, "prefs"))
+func (a *Archive) setPreferences(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+	p, refusal := parsePreference(r.Payload())
 	if refusal != nil {
 		return nil, refusal
 	}
-	if err := a.preferences.set(ctx, store.AccountID(account), p); err != nil {
-		return nil, a.failed("store an archive preference", account, err)
+	if err := a.preferences.set(ctx, store.AccountID(r.Account), p); err != nil {
+		return nil, a.failed("store an archive preference", r.Account, err)
 	}
 	return []stanza.Element{preferenceElement(p)}, nil
 }

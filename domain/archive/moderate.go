@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/payload"
@@ -33,12 +34,9 @@ type Moderated struct {
 
 // AnswerModerate answers <moderate xmlns='urn:posthouse:admin:1' id='STANZA-ID'><reason/></moderate>, which names a message of any conversation.
 // It does not ask who may: whoever routes to it lets only administrators come here.
-func (a *Archive) AnswerModerate(ctx context.Context, _ uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-	request := iq.Child(nsAdmin, "moderate")
-	if request == nil {
-		return nil, badQuery("There is no <moderate/>.")
-	}
-	done, refusal := a.Moderate(ctx, iq.From.Bare(), request.Attr("id"), request.ChildText(nsAdmin, "reason"))
+func (a *Archive) AnswerModerate(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+	request := r.Payload()
+	done, refusal := a.Moderate(ctx, r.From.Bare(), request.Attr("id"), request.ChildText(nsAdmin, "reason"))
 	if refusal != nil {
 		return nil, refusal
 	}

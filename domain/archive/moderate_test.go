@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -66,7 +67,7 @@ func TestModerate(t *testing.T) {
 			require.Equal(t, stanza.ItemNotFound, refusal.Condition, "%q", id)
 		}
 		iq := parse(t, "<iq xmlns='jabber:client' type='set' id='1' from='prince@verona.example/x'><moderate xmlns='urn:posthouse:admin:1' id='"+h.StanzaID(done.Message)+"'/></iq>")
-		result, refusal := h.AnswerModerate(t.Context(), 9, iq)
+		result, refusal := h.AnswerModerate(t.Context(), &service.Request{From: iq.From, Account: 9, IQ: iq})
 		require.Nil(t, refusal)
 		require.Equal(t, h.StanzaID(done.Message), result[0].Attr("id"))
 

@@ -12,7 +12,7 @@ import (
 	"errors"
 	"log/slog"
 
-	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/inbox"
 	"github.com/posthouse-im/posthouse/store"
@@ -99,20 +99,17 @@ func New(c Config) (*Conversations, error) {
 	return &Conversations{c}, nil
 }
 
-// Routes returns the lines of the IQ table that are answered here, all of them to the requester's own account only.
-func (c *Conversations) Routes() []router.IQRoute {
-	own := func(kind, space, local string, handle func(context.Context, inbox.Owner, *stanza.Stanza) ([]stanza.Element, *stanza.Error)) router.IQRoute {
-		return router.IQRoute{
-			Target: router.ToOwnAccount, Type: kind, Space: space, Local: local,
-			Handle: func(ctx context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-				if account == 0 {
-					return nil, notYours
-				}
-				return handle(ctx, inbox.Owner{Account: store.AccountID(account), JID: iq.From.Bare()}, iq)
+// Handlers returns who answers here, all of them to the requester's own account only.
+func (c *Conversations) Handlers() []service.Handler {
+	own := func(kind, space, local string, handle func(context.Context, inbox.Owner, *stanza.Stanza) ([]stanza.Element, *stanza.Error)) service.Handler {
+		return service.Handler{
+			At: service.AtAccount, Type: kind, Space: space, Local: local, From: service.Self,
+			Handle: func(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+				return handle(ctx, inbox.Owner{Account: store.AccountID(r.Account), JID: r.From.Bare()}, r.IQ)
 			},
 		}
 	}
-	return []router.IQRoute{
+	return []service.Handler{
 		own(stanza.TypeGet, nsSync, "sync", c.sync),
 		own(stanza.TypeSet, nsSync, "enable", c.enable),
 		own(stanza.TypeSet, nsSync, "disable", c.enable),

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/inbox"
 	"github.com/posthouse-im/posthouse/store"
@@ -122,22 +123,20 @@ func (s *stage) askAs(t *testing.T, account uint64, kind, payload string) (answe
 	t.Helper()
 	iq, err := xmlstream.Unmarshal([]byte("<iq xmlns='jabber:client' id='1' type='" + kind + "' from='romeo@verona.example/orchard'>" + payload + "</iq>"))
 	require.NoError(t, err)
-	for _, r := range s.Routes() {
-		if r.Type != kind || r.Space != iq.Payload[0].Space || r.Local != iq.Payload[0].Local {
-			continue
+	iq.To = iq.From.Bare()
+	hub, err := service.New(service.Config{Domain: jid.MustParse("verona.example")})
+	require.NoError(t, err)
+	require.NoError(t, hub.Serve(s.Handlers()))
+	result, refusal := hub.Answer(t.Context(), account, iq)
+	if refusal != nil {
+		condition = string(refusal.Condition)
+		if refusal.App != nil {
+			condition += " " + refusal.App.Local
 		}
-		result, refusal := r.Handle(t.Context(), account, iq)
-		if refusal != nil {
-			condition = string(refusal.Condition)
-			if refusal.App != nil {
-				condition += " " + refusal.App.Local
-			}
-			return "", condition
-		}
-		return strings.TrimPrefix(string(xmlstream.Marshal(nil, iq.Reply(result...))), "<iq xmlns='jabber:client' to='romeo@verona.example/orchard' type='result' id='1'>"), ""
+		return "", condition
 	}
-	t.Fatal("no route for " + payload)
-	return "", ""
+	text := string(xmlstream.Marshal(nil, iq.Reply(result...)))
+	return strings.TrimPrefix(text, "<iq xmlns='jabber:client' from='romeo@verona.example' to='romeo@verona.example/orchard' type='result' id='1'>"), ""
 }
 
 func TestSyncRefusals(t *testing.T) {
@@ -164,7 +163,7 @@ func TestSyncRefusals(t *testing.T) {
 	_, got := s.ask(t, "get", "<sync xmlns='urn:posthouse:sync:1'/>")
 	require.Equal(t, "resource-constraint", got)
 	_, got = s.askAs(t, 0, "get", "<sync xmlns='urn:posthouse:sync:1'/>")
-	require.Equal(t, "forbidden", got)
+	require.Equal(t, "service-unavailable", got)
 }
 
 // A page that would not fit into a stanza is read again, shorter, until it does; one message always comes.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/store"
@@ -107,13 +107,13 @@ func New(c Config) (*Keeper, error) {
 	return k, nil
 }
 
-// Routes answers an account's own clients; what others ask is answered as a request that nobody understands.
-func (k *Keeper) Routes() []router.IQRoute {
-	return []router.IQRoute{
-		{Target: router.ToOwnAccount, Type: stanza.TypeGet, Space: NSToken, Local: "token", Handle: k.limited(k.token)},
-		{Target: router.ToOwnAccount, Type: stanza.TypeGet, Space: NSDevice, Local: "devices", Handle: k.limited(k.list)},
-		{Target: router.ToOwnAccount, Type: stanza.TypeSet, Space: NSDevice, Local: "remove", Handle: k.limited(k.remove)},
-		{Target: router.ToOwnAccount, Type: stanza.TypeSet, Space: NSDevice, Local: "remove-others", Handle: k.limited(k.removeOthers)},
+// Handlers answers an account's own clients; what others ask is answered as a request that nobody understands.
+func (k *Keeper) Handlers() []service.Handler {
+	return []service.Handler{
+		{At: service.AtAccount, Type: stanza.TypeGet, Space: NSToken, Local: "token", From: service.Self, Handle: k.limited(k.token)},
+		{At: service.AtAccount, Type: stanza.TypeGet, Space: NSDevice, Local: "devices", From: service.Self, Handle: k.limited(k.list)},
+		{At: service.AtAccount, Type: stanza.TypeSet, Space: NSDevice, Local: "remove", From: service.Self, Handle: k.limited(k.remove)},
+		{At: service.AtAccount, Type: stanza.TypeSet, Space: NSDevice, Local: "remove-others", From: service.Self, Handle: k.limited(k.removeOthers)},
 	}
 }
 
@@ -129,19 +129,19 @@ type request struct {
 const storeTimeout = 10 * time.Second
 
 // limited calls a handler as long as the account has not asked too often.
-func (k *Keeper) limited(handle func(context.Context, request) ([]stanza.Element, *stanza.Error)) router.IQHandler {
-	return func(ctx context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-		from := k.config.Sessions.Lookup(iq.From)
-		if from == nil || from.Account() != account {
+func (k *Keeper) limited(handle func(context.Context, request) ([]stanza.Element, *stanza.Error)) service.Handle {
+	return func(ctx context.Context, req *service.Request) ([]stanza.Element, *stanza.Error) {
+		from := k.config.Sessions.Lookup(req.From)
+		if from == nil || from.Account() != req.Account {
 			return nil, stanza.Refuse(stanza.NotAuthorized, "The session has ended.")
 		}
-		if k.budget.Take(store.AccountID(account), 1) > 0 {
+		if k.budget.Take(store.AccountID(req.Account), 1) > 0 {
 			k.refused.Inc()
 			return nil, stanza.Refuse(stanza.ResourceConstraint, "That was asked too often. Try again in a minute.")
 		}
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		return handle(ctx, request{store.AccountID(account), iq, from})
+		return handle(ctx, request{store.AccountID(req.Account), req.IQ, from})
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/sqlite"
@@ -114,26 +114,22 @@ func (w *world) ask(resource, kind, text string) (*stanza.Element, string) {
 	require.NoError(w.t, err)
 	s.From = jid.MustParse("romeo@montague.lit/" + resource)
 	s.To = s.From.Bare()
-	payload := &s.Payload[0]
-	for _, r := range w.keeper.Routes() {
-		if r.Target == router.ToOwnAccount && r.Type == s.Type && r.Space == payload.Space && r.Local == payload.Local {
-			ctx, queued := session.WithReply(w.t.Context())
-			answer, refusal := r.Handle(ctx, uint64(w.account), s)
-			if refusal != nil {
-				return nil, string(refusal.Condition)
-			}
-			if b := w.boxes[resource]; b != nil {
-				require.Empty(w.t, b.ended, "the answer comes before the end")
-			}
-			queued()
-			if len(answer) == 0 {
-				return nil, ""
-			}
-			return &answer[0], ""
-		}
+	hub, err := service.New(service.Config{Domain: jid.MustParse("montague.lit")})
+	require.NoError(w.t, err)
+	require.NoError(w.t, hub.Serve(w.keeper.Handlers()))
+	ctx, queued := session.WithReply(w.t.Context())
+	answer, refusal := hub.Answer(ctx, uint64(w.account), s)
+	if refusal != nil {
+		return nil, string(refusal.Condition)
 	}
-	w.t.Fatal("nobody understands", text)
-	return nil, ""
+	if b := w.boxes[resource]; b != nil {
+		require.Empty(w.t, b.ended, "the answer comes before the end")
+	}
+	queued()
+	if len(answer) == 0 {
+		return nil, ""
+	}
+	return &answer[0], ""
 }
 
 const askToken = "<token xmlns='urn:posthouse:token:1'/>"

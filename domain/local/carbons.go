@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -90,20 +91,19 @@ func wrap(name string, s *stanza.Stanza) *stanza.Element {
 	return &e
 }
 
-// CarbonsRoutes lets a client turn carbons on and off (XEP-0280 §4, §5).
-func (d *Domain) CarbonsRoutes() []router.IQRoute {
-	set := func(on bool) router.IQHandler {
-		return func(_ context.Context, _ uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-			s := d.sessions.Lookup(iq.From)
-			if s == nil || !d.ours(iq.From) || !d.sessions.SetCarbons(s, on) {
-				return nil, stanza.Refuse(stanza.NotAllowed, "")
-			}
-			return nil, nil
+// carbonsHandlers lets a client turn carbons on and off (XEP-0280 §4, §5).
+func (d *Domain) carbonsHandlers() []service.Handler {
+	set := func(local string, on bool) service.Handler {
+		return service.Handler{
+			At: service.AtDomain | service.AtAccount, Type: stanza.TypeSet, Space: nsCarbons, Local: local, From: service.Self,
+			Handle: func(_ context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+				s := d.sessions.Lookup(r.From)
+				if s == nil || !d.ours(r.From) || !d.sessions.SetCarbons(s, on) {
+					return nil, stanza.Refuse(stanza.NotAllowed, "")
+				}
+				return nil, nil
+			},
 		}
 	}
-	target := router.ToServer | router.ToOwnAccount
-	return []router.IQRoute{
-		{Target: target, Type: stanza.TypeSet, Space: nsCarbons, Local: "enable", Handle: set(true)},
-		{Target: target, Type: stanza.TypeSet, Space: nsCarbons, Local: "disable", Handle: set(false)},
-	}
+	return []service.Handler{set("enable", true), set("disable", false)}
 }

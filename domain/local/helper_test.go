@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -186,6 +187,7 @@ func (l *log) Replay(ctx context.Context, _ uint64, yield func(*stream.Packet) b
 type world struct {
 	t        testing.TB
 	domain   *Domain
+	services *service.Hub
 	sessions *session.Manager
 	friends  *friends
 	log      *log
@@ -206,9 +208,13 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 	for _, f := range change {
 		f(&c)
 	}
+	var err error
+	w.services, err = service.New(service.Config{Domain: c.Domain, Accounts: c.Accounts, Contacts: c.Contacts, Available: w.sessions.Available})
+	require.NoError(t, err)
+	c.Services = w.services
 	d, err := New(c)
 	require.NoError(t, err)
-	require.NoError(t, d.Answer(d.Extensions()))
+	require.NoError(t, w.services.Serve(d.Handlers(), w.services.Basics()))
 	w.domain = d
 	w.router = router.New(router.Config{Stages: []router.Stage{d.Address(), d.Strip(), d.Presence(), d.Carbons()}})
 	w.router.Handle("capulet.lit", d)

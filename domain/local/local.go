@@ -21,6 +21,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/store"
@@ -63,6 +64,8 @@ type Config struct {
 	Sessions *session.Manager `yaml:"-"`
 	Accounts Accounts         `yaml:"-"`
 	Contacts Contacts         `yaml:"-"`
+	// Services answers IQ requests to the domain and its accounts.
+	Services *service.Hub `yaml:"-"`
 	// Forward sends a packet to the domain of its address: router.Forward.
 	Forward func(ctx context.Context, p *stream.Packet) `yaml:"-"`
 
@@ -73,13 +76,6 @@ type Config struct {
 	Stamp func(s *stanza.Stanza, by jid.JID, id, seq uint64) *stanza.Stanza `yaml:"-"`
 	// Activity answers when an account was last online (XEP-0012); nil answers only for those that are online.
 	Activity store.LastActivity `yaml:"-"`
-	// Features are announced by the domain beside those of the IQ table, AccountFeatures by every account.
-	Features        []string `yaml:"-"`
-	AccountFeatures []string `yaml:"-"`
-	// Items are the services of this domain (XEP-0030 §4): rooms, uploads and so on.
-	Items []Item `yaml:"-"`
-	// Version of the software, shown by XEP-0092; "" shows none.
-	Version string `yaml:"-"`
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time `yaml:"-"`
 	// Metrics receives the package's metrics; nil leaves them unregistered.
@@ -97,14 +93,9 @@ type Config struct {
 	PresenceBurst int     `yaml:"presence_burst" default:"20" min:"1"`
 	// Replays is how many accounts' waiting messages are read at once; default 64. Others wait their turn.
 	Replays int `yaml:"replays" default:"64" min:"1"`
-	// Contact holds addresses of those who run the domain, by field of XEP-0157 ("abuse-addresses", …); shown in service discovery.
-	Contact map[string][]string `yaml:"contact"`
-	// HideVersion answers XEP-0092 without the version.
-	HideVersion bool `yaml:"hide_version"`
 }
 
-// Domain delivers to the addresses of one domain. It is a router.Route. All methods may be called from any goroutine,
-// but Answer, which comes before the first stanza.
+// Domain delivers to the addresses of one domain. It is a router.Route. All methods may be called from any goroutine.
 type Domain struct {
 	config    Config
 	domain    string
@@ -116,8 +107,6 @@ type Domain struct {
 	metrics   *metrics
 	started   time.Time
 	presences limit.Rate // of a session
-	table     iqTable
-	disco     discovery
 
 	keeping [keepLocks]sync.RWMutex // see keep
 
@@ -129,13 +118,13 @@ type Domain struct {
 	closed    bool       // no replay starts any more
 }
 
-// New returns a domain that answers no IQ yet: see Answer.
+// New returns a domain.
 func New(c Config) (*Domain, error) {
 	if c.Domain.IsZero() || c.Domain.Local() != "" || c.Domain.IsFull() {
 		return nil, errors.New("local: Domain must be the address of a domain")
 	}
-	if c.Sessions == nil || c.Accounts == nil || c.Contacts == nil || c.Forward == nil {
-		return nil, errors.New("local: Sessions, Accounts, Contacts and Forward are required")
+	if c.Sessions == nil || c.Accounts == nil || c.Contacts == nil || c.Services == nil || c.Forward == nil {
+		return nil, errors.New("local: Sessions, Accounts, Contacts, Services and Forward are required")
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/posthouse-im/posthouse/domain/session"
-	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
@@ -228,7 +227,7 @@ func (d *Domain) mayAsk(ctx context.Context, s *stanza.Stanza) bool {
 	if s.Type == stanza.TypeSet && s.ChildNS(nsRoster) != nil {
 		return false
 	}
-	if d.config.OpenRequests || s.From.Bare() == s.To.Bare() || s.From == d.config.Domain || d.service(s.From) {
+	if d.config.OpenRequests || s.From.Bare() == s.To.Bare() || s.From == d.config.Domain || d.config.Services.Has(s.From.DomainJID()) {
 		return true
 	}
 	if d.sessions.DirectedTo(s.To, s.From) {
@@ -239,16 +238,6 @@ func (d *Domain) mayAsk(ctx context.Context, s *stanza.Stanza) bool {
 		d.log.Warn("a roster could not be read", "err", err)
 	}
 	return sees
-}
-
-// service reports whether the address belongs to one of the services of this domain, which its accounts use.
-func (d *Domain) service(from jid.JID) bool {
-	for _, item := range d.config.Items {
-		if item.JID.Domain() == from.Domain() && !d.ours(from) {
-			return true
-		}
-	}
-	return false
 }
 
 // send sends what the domain itself says: to a session of this domain at once, to others through the router.

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -263,24 +264,20 @@ func (w *world) iq(full, kind, query string) string {
 	iq := parse(w.t, "<iq type='"+kind+"' id='1'>"+query+"</iq>")
 	iq.From = w.sess[full].JID()
 	iq.To = iq.From.Bare()
-	for _, r := range w.contacts.Routes() {
-		if r.Type != kind {
-			continue
-		}
-		ctx, queued := session.WithReply(context.Background())
-		result, refusal := r.Handle(ctx, w.sess[full].Account(), iq)
-		if refusal != nil {
-			return string(refusal.Condition)
-		}
-		queued()
-		out := ""
-		for i := range result {
-			out += string(xmlstream.MarshalElement(nil, &result[i]))
-		}
-		return out
+	hub, err := service.New(service.Config{Domain: iq.To.DomainJID()})
+	require.NoError(w.t, err)
+	require.NoError(w.t, hub.Serve(w.contacts.Handlers()))
+	ctx, queued := session.WithReply(context.Background())
+	result, refusal := hub.Answer(ctx, w.sess[full].Account(), iq)
+	if refusal != nil {
+		return string(refusal.Condition)
 	}
-	w.t.Fatal("no route for ", kind)
-	return ""
+	queued()
+	out := ""
+	for i := range result {
+		out += string(xmlstream.MarshalElement(nil, &result[i]))
+	}
+	return out
 }
 
 // got checks what a session was sent since the last call. Ids of pushes are left out.

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -17,12 +17,12 @@ const nsRoster = "jabber:iq:roster"
 // maxDelta is how many changes are told one by one to a device that knows an older version; beyond it, it gets the whole roster.
 const maxDelta = 100
 
-// Routes answers for the roster (RFC 6121 §2), to its owner alone: a request to another account is answered as one that
+// Handlers answers for the roster (RFC 6121 §2), to its owner alone: a request to another account is answered as one that
 // nobody understands.
-func (k *Contacts) Routes() []router.IQRoute {
-	return []router.IQRoute{
-		{Target: router.ToOwnAccount, Type: stanza.TypeGet, Space: nsRoster, Local: "query", Handle: k.get},
-		{Target: router.ToOwnAccount, Type: stanza.TypeSet, Space: nsRoster, Local: "query", Handle: k.set},
+func (k *Contacts) Handlers() []service.Handler {
+	return []service.Handler{
+		{At: service.AtAccount, Type: stanza.TypeGet, Space: nsRoster, Local: "query", From: service.Self, Handle: k.get},
+		{At: service.AtAccount, Type: stanza.TypeSet, Space: nsRoster, Local: "query", From: service.Self, Handle: k.set},
 	}
 }
 
@@ -58,14 +58,14 @@ func removedElement(contact jid.JID) stanza.Element {
 }
 
 // get answers a request for the roster (RFC 6121 §2.1.3, §2.1.4, §2.6). The device gets pushes from now on.
-func (k *Contacts) get(ctx context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-	request := &iq.Payload[0]
+func (k *Contacts) get(ctx context.Context, req *service.Request) ([]stanza.Element, *stanza.Error) {
+	request := req.Payload()
 	if request.Child(nsRoster, "item") != nil {
 		return nil, stanza.Refuse(stanza.BadRequest, "A request for the roster has no items.")
 	}
-	s := k.sessions.Lookup(iq.From)
-	o := owner{account, iq.From.Bare()}
-	r, err := k.load(ctx, account)
+	s := k.sessions.Lookup(req.From)
+	o := owner{req.Account, req.From.Bare()}
+	r, err := k.load(ctx, req.Account)
 	if err != nil {
 		return nil, k.broken(o, err)
 	}
@@ -88,7 +88,7 @@ func (k *Contacts) get(ctx context.Context, account uint64, iq *stanza.Stanza) (
 	if s != nil {
 		session.AfterReply(ctx, func() {
 			k.sessions.SetInterested(s, told)
-			if now, err := k.load(ctx, account); err == nil && now.version > told {
+			if now, err := k.load(ctx, req.Account); err == nil && now.version > told {
 				k.catchUp(ctx, o, told)
 			}
 		})
@@ -126,12 +126,12 @@ func (k *Contacts) changes(ctx context.Context, o owner, since uint64) (changes 
 }
 
 // set adds, changes or removes a contact (RFC 6121 §2.1.5, §2.3, §2.4, §2.5).
-func (k *Contacts) set(ctx context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-	wanted, remove, refusal := k.parseSet(iq)
+func (k *Contacts) set(ctx context.Context, req *service.Request) ([]stanza.Element, *stanza.Error) {
+	wanted, remove, refusal := k.parseSet(req)
 	if refusal != nil {
 		return nil, refusal
 	}
-	o := owner{account, iq.From.Bare()}
+	o := owner{req.Account, req.From.Bare()}
 	if remove {
 		return nil, k.removeContact(ctx, o, wanted.JID)
 	}
@@ -143,9 +143,9 @@ func (k *Contacts) set(ctx context.Context, account uint64, iq *stanza.Stanza) (
 }
 
 // parseSet reads a roster set and holds it to RFC 6121 §2.1.5, §2.3.3 and the limits.
-func (k *Contacts) parseSet(iq *stanza.Stanza) (item store.RosterItem, remove bool, refusal *stanza.Error) {
+func (k *Contacts) parseSet(req *service.Request) (item store.RosterItem, remove bool, refusal *stanza.Error) {
 	var found *stanza.Element
-	for e := range iq.Payload[0].Elements {
+	for e := range req.Payload().Elements {
 		if e.Space != nsRoster || e.Local != "item" || found != nil {
 			return item, false, stanza.Refuse(stanza.BadRequest, "A roster set has exactly one item.")
 		}
@@ -160,7 +160,7 @@ func (k *Contacts) parseSet(iq *stanza.Stanza) (item store.RosterItem, remove bo
 		return item, false, stanza.Refuse(stanza.BadRequest, "The item's address is not valid.")
 	case contact.IsFull():
 		return item, false, stanza.Refuse(stanza.BadRequest, "A contact is a bare address.")
-	case contact == iq.From.Bare():
+	case contact == req.From.Bare():
 		return item, false, stanza.Refuse(stanza.NotAllowed, "Nobody is a contact of himself.")
 	}
 	item.JID = contact

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/cache"
+	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -181,9 +182,9 @@ func TestRosterVersionAgainstChange(t *testing.T) {
 	s := w.connect(chamber)
 	iq := parse(t, "<iq type='get' id='1'>"+versioned("1", "")+"</iq>")
 	iq.From, iq.To = s.JID(), s.JID().Bare()
-	r := w.contacts.Routes()[0]
+	r := w.contacts.Handlers()[0]
 	ctx, queued := session.WithReply(context.Background())
-	result, refusal := r.Handle(ctx, 1, iq)
+	result, refusal := r.Handle(ctx, &service.Request{From: iq.From, Account: 1, IQ: iq})
 	require.Nil(t, refusal)
 	require.Empty(t, result)
 	w.iq(balcony, "set", query("<item jid='a@b.lit' name='2'/>"))
@@ -237,7 +238,7 @@ func TestRosterPushesInOrder(t *testing.T) {
 		}
 		all.Go(func() {
 			for _, iq := range iqs {
-				if _, refusal := w.contacts.Routes()[1].Handle(context.Background(), 1, iq); refusal != nil {
+				if _, refusal := w.contacts.set(context.Background(), &service.Request{From: iq.From, Account: 1, IQ: iq}); refusal != nil {
 					t.Error(refusal)
 				}
 			}

@@ -244,6 +244,18 @@ func (m *Manager) Lookup(full jid.JID) (found *Session) {
 	return found
 }
 
+// Available returns the addresses of the sessions of an account that have sent presence.
+func (m *Manager) Available(bare jid.JID) (list []jid.JID) {
+	m.Visit(bare, func(u *User) {
+		for s := range u.All {
+			if u.Presence(s) != nil {
+				list = append(list, s.JID())
+			}
+		}
+	})
+	return list
+}
+
 // Connected returns the account's identity when it has a session, available or not, and 0 when it has none.
 func (m *Manager) Connected(bare jid.JID) (account uint64) {
 	m.Visit(bare, func(u *User) { account = u.account })

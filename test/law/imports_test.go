@@ -47,7 +47,8 @@ var laws = []law{
 	{folder: "domain/router", may: []string{"wire/..."}, never: drivers},
 	{folder: "domain/session", may: []string{"wire/...", "limit"}, never: drivers},
 	{folder: "domain/auth", may: []string{"wire/...", "store", "limit", "cache", "."}, never: drivers},
-	{folder: "domain/...", may: []string{"wire/...", "store", "inbox", "token", "feed", "link", "limit", "cache", "domain/router", "domain/session", "domain/auth", "."}, never: drivers},
+	{folder: "domain/service", may: []string{"wire/...", "store"}, never: drivers},
+	{folder: "domain/...", may: []string{"wire/...", "store", "inbox", "token", "feed", "link", "limit", "cache", "domain/router", "domain/session", "domain/auth", "domain/service", "."}, never: drivers},
 	{folder: "public/uplink", may: []string{"wire/jid", "wire/stanza", "wire/uplink"}, never: drivers},
 	{folder: "public/...", may: []string{"wire/...", "store", "inbox", "token", "feed", "limit", "cache", "public/uplink", "."}, never: drivers},
 	{folder: "node/settings", never: drivers},
@@ -60,7 +61,7 @@ var laws = []law{
 
 // testsMay is what tests may import beside what their package may: the suites and fakes that exist for them, and real
 // stores.
-var testsMay = []string{"wire/...", "store/...", "domain/router", "domain/session", "domain/auth", "test/script"}
+var testsMay = []string{"wire/...", "store/...", "domain/router", "domain/session", "domain/auth", "domain/service", "test/script"}
 
 func join(lists ...[]string) (all []string) {
 	for _, l := range lists {
@@ -190,6 +191,8 @@ func TestImportLawBites(t *testing.T) {
 		{"store/sqlite/x.go", "store/storetest", false},
 		{"domain/router/x.go", "domain/session", false},
 		{"domain/router/x.go", "store", false},
+		{"domain/service/x.go", "store", true},
+		{"domain/service/x.go", "domain/session", false},
 		{"domain/auth/x.go", "store", true},
 		{"domain/auth/x.go", "domain/session", false},
 		{"domain/c2s/x.go", "domain/session", true},
