@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
@@ -21,12 +22,12 @@ type Config struct {
 	// Key is a secret of the database, of 16 bytes or more. It proves cursors, and tells this database from another.
 	Key []byte `yaml:"-"`
 
-	// Conversations is how many a first sync tells of, the newest; 0 means 50.
+	// Conversations is how many a first sync tells of, the newest.
 	Conversations int `yaml:"conversations" default:"50" min:"1" max:"1000"`
-	// Messages is how many of each a first sync has, the newest; 0 means 20.
+	// Messages is how many of each a first sync has, the newest.
 	Messages int `yaml:"messages" default:"20" min:"1" max:"200"`
-	// Logger is told of damaged messages that were left out; nil means slog.Default().
-	Logger *slog.Logger `yaml:"-"`
+	// Logger is told of damaged messages that were left out; nil discards it.
+	Logger *slog.Logger `yaml:"-" default:"discard"`
 }
 
 // View answers what an account sees. Any goroutine may call it.
@@ -41,15 +42,7 @@ func New(c Config) (*View, error) {
 	if len(c.Key) < 16 {
 		return nil, fmt.Errorf("inbox: the key has %d bytes, it must have 16", len(c.Key))
 	}
-	if c.Conversations == 0 {
-		c.Conversations = 50
-	}
-	if c.Messages == 0 {
-		c.Messages = 20
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
+	defaults.Fill(&c)
 	return &View{config: c, seal: newSeal(c.Key), log: c.Logger.With("part", "inbox")}, nil
 }
 

@@ -37,7 +37,10 @@ func newFileLimit(reserve int) (*fileLimit, error) {
 		return nil, fmt.Errorf("ask for the limit on open files: %w", err)
 	}
 	limit := int(min(r.Cur, 1<<30))
-	f := &fileLimit{highest: limit - 1 - orDefault(reserve, min(128, limit/8))}
+	if reserve <= 0 {
+		reserve = min(128, limit/8)
+	}
+	f := &fileLimit{highest: limit - 1 - reserve}
 	return f, f.take()
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/limit"
 )
 
@@ -32,11 +33,11 @@ type Config struct {
 	Address string `yaml:"address"`
 	// Mode; plain by default.
 	Mode Mode `yaml:"mode"`
-	// WriteTimeout bounds one Send; 0 means 30 s.
+	// WriteTimeout bounds one Send.
 	WriteTimeout time.Duration `yaml:"write_timeout" default:"30s" min:"1ms"`
-	// HandshakeTimeout bounds a TLS handshake, and the wait for a PROXY header; 0 means 10 s.
+	// HandshakeTimeout bounds a TLS handshake, and the wait for a PROXY header.
 	HandshakeTimeout time.Duration `yaml:"handshake_timeout" default:"10s" min:"1ms"`
-	// KeepAlive is how long a connection may be silent before the system asks whether the peer is still there; 0 means 2 min, negative never.
+	// KeepAlive is how long a connection may be silent before the system asks whether the peer is still there; negative: it never does.
 	// Four questions without an answer, 15 s apart, end it.
 	KeepAlive time.Duration `yaml:"keep_alive" default:"2m"`
 	// TrustedProxies are the balancers in front. Connections from them must begin with a PROXY protocol header, v1 or v2, and are closed without one;
@@ -60,7 +61,7 @@ type Config struct {
 	// Registerer takes the metrics; nil leaves them unregistered.
 	Registerer prometheus.Registerer `yaml:"-"`
 	// Log; nil discards.
-	Log *slog.Logger `yaml:"-"`
+	Log *slog.Logger `yaml:"-" default:"discard"`
 }
 
 // Listener accepts TCP connections. Serve hands them to a handler as Conn; or net/http is given the Listener itself, which is a net.Listener, and
@@ -78,6 +79,7 @@ type Listener struct {
 
 // Listen opens the socket. ctx bounds only that.
 func Listen(ctx context.Context, cfg Config) (*Listener, error) {
+	defaults.Fill(&cfg)
 	switch {
 	case cfg.Mode != "" && cfg.Mode != ModePlain && cfg.Mode != ModeTLS:
 		return nil, fmt.Errorf("listen on %s: unknown mode %q", cfg.Address, cfg.Mode)
@@ -85,7 +87,7 @@ func Listen(ctx context.Context, cfg Config) (*Listener, error) {
 		return nil, fmt.Errorf("listen on %s: mode tls without certificates", cfg.Address)
 	}
 	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: cfg.KeepAlive >= 0, Idle: orDefault(cfg.KeepAlive, 2*time.Minute), Interval: 15 * time.Second, Count: 4,
+		Enable: cfg.KeepAlive >= 0, Idle: cfg.KeepAlive, Interval: 15 * time.Second, Count: 4,
 	}}
 	if cfg.KeepAlive < 0 {
 		lc.KeepAlive = -1
@@ -110,7 +112,7 @@ func Listen(ctx context.Context, cfg Config) (*Listener, error) {
 	}
 	l := &Listener{
 		cfg:   cfg,
-		owner: newOwner(m, cfg.Gate, cfg.Log, cfg.WriteTimeout, cfg.HandshakeTimeout),
+		owner: newOwner(m, cfg),
 		tcp:   ln.(*net.TCPListener), files: files, done: make(chan struct{}),
 	}
 	l.owner.prepare, l.gone, l.owner.protocol = l.prepare, m.open.Dec, cfg.Protocol

@@ -23,7 +23,7 @@ type Memory struct {
 // NewMemory returns the counterpart of a Listener in ModePlain; handler is called for each connection on a goroutine of its own.
 func NewMemory(handler func(Conn)) *Memory {
 	m, _ := newMetrics(nil, "memory") // fails only when registering
-	o := newOwner(m, nil, nil, 0, 0)
+	o := newOwner(m, Config{})
 	o.handler = handler
 	return &Memory{owner: o}
 }
@@ -44,7 +44,7 @@ func (m *Memory) Shutdown(ctx context.Context) error { return m.owner.wait(ctx) 
 // Pipe returns the two ends of one connection in memory. Nothing runs on its own: use is called on the goroutine of Receive, and Close closes at once.
 func Pipe() (Conn, net.Conn) {
 	m, _ := newMetrics(nil, "pipe") // fails only when registering
-	o := newOwner(m, nil, nil, 0, 0)
+	o := newOwner(m, Config{})
 	o.pools = newPools(false)
 	c, client := newMemoryConn(o)
 	return c, client

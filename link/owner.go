@@ -8,13 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/limit"
-)
-
-// Defaults of the limits that are durations.
-const (
-	defaultWriteTimeout     = 30 * time.Second
-	defaultHandshakeTimeout = 10 * time.Second
 )
 
 // owner is what the connections of one listener share, and the list of those that have a handler.
@@ -38,26 +33,16 @@ type owner struct {
 	drained  chan struct{} // made when stopping; closed when the last handler has returned
 }
 
-func newOwner(m *metrics, gate *limit.Gate, log *slog.Logger, write, shake time.Duration) *owner {
+func newOwner(m *metrics, c Config) *owner {
+	defaults.Fill(&c)
 	o := &owner{
-		pools: newPools(true), gate: gate, metrics: m, log: log,
-		writeTimeout: orDefault(write, defaultWriteTimeout), handshakeTimeout: orDefault(shake, defaultHandshakeTimeout),
+		pools: newPools(true), gate: c.Gate, metrics: m, log: c.Log, writeTimeout: c.WriteTimeout, handshakeTimeout: c.HandshakeTimeout,
 	}
 	o.outgoing.New = func() any { return new(outgoing) }
 	if o.gate == nil {
 		o.gate = NewGate()
 	}
-	if o.log == nil {
-		o.log = slog.New(slog.DiscardHandler)
-	}
 	return o
-}
-
-func orDefault[T int | time.Duration](v, def T) T {
-	if v <= 0 {
-		return def
-	}
-	return v
 }
 
 // adopt lists c, whose handler is about to run. It reports false, without listing it, when the owner is stopping.

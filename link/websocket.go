@@ -49,7 +49,7 @@ type WebSocketConfig struct {
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
 	// MaxMessage bounds the bytes of one message until SetMaxMessage is called; 0 means 256 KiB.
 	MaxMessage int `yaml:"max_message"`
-	// WriteTimeout bounds one Send; 0 means 30 s.
+	// WriteTimeout bounds one Send; 0 means what it means for a Listener.
 	WriteTimeout time.Duration `yaml:"write_timeout"`
 
 	// Name is the label of the metrics; "websocket" by default.
@@ -84,7 +84,7 @@ func NewWebSocket(cfg WebSocketConfig, handler func(Conn)) (*WebSocket, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &WebSocket{cfg: cfg, owner: newOwner(m, nil, cfg.Log, cfg.WriteTimeout, 0), origins: o}
+	w := &WebSocket{cfg: cfg, owner: newOwner(m, Config{Log: cfg.Log, WriteTimeout: cfg.WriteTimeout}), origins: o}
 	w.owner.handler = handler
 	return w, nil
 }

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/net/idna"
 
 	"github.com/posthouse-im/posthouse/node/settings"
+
+	"github.com/posthouse-im/posthouse/defaults"
 )
 
 const (
@@ -36,7 +38,7 @@ type CertificateOptions struct {
 	Health   *Health
 	Registry prometheus.Registerer
 	// Now is the clock; nil means time.Now.
-	Now func() time.Time
+	Now func() time.Time `default:"now"`
 	// Swapped, when not nil, is called after a new certificate is in use: who keeps session tickets makes new keys for them.
 	Swapped func()
 }
@@ -65,9 +67,7 @@ type stamp struct {
 // NewCertificates reads the certificate for the first time. An expired one is taken, with an alarm, because refusing to start would turn
 // trouble into an outage; everything else that is wrong is an error.
 func NewCertificates(o CertificateOptions) (*Certificates, error) {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
+	defaults.Fill(&o)
 	c := &Certificates{options: o}
 	c.expiry = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "posthouse_node_certificate_expiry_timestamp_seconds",

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/posthouse-im/posthouse/cache"
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
@@ -23,7 +24,7 @@ type Accounts interface {
 	Account(ctx context.Context, name string) (store.Account, error)
 }
 
-// Config makes a Service. The settings' zero values mean their defaults.
+// Config makes a Service.
 type Config struct {
 	// Lifetime is how long an access token is good. It is also for how long another system that checks tokens by the published
 	// keys alone goes on believing one whose device was signed out.
@@ -50,9 +51,9 @@ type Config struct {
 	// Metrics takes the metrics; nil leaves them unregistered.
 	Metrics prometheus.Registerer `yaml:"-"`
 	// Log takes the audit events; nil discards them.
-	Log *slog.Logger `yaml:"-"`
+	Log *slog.Logger `yaml:"-" default:"discard"`
 	// Now is the clock; nil means time.Now.
-	Now func() time.Time `yaml:"-"`
+	Now func() time.Time `yaml:"-" default:"now"`
 	// Random makes keys and tokens; nil means crypto/rand.
 	Random io.Reader `yaml:"-"`
 }
@@ -95,17 +96,9 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	if c.Keys == nil || c.Services == nil || c.Devices == nil || c.Accounts == nil {
 		return nil, errors.New("token: a store is missing")
 	}
-	orDefault(&c.Lifetime, 15*time.Minute)
-	orDefault(&c.RefreshLifetime, 30*24*time.Hour)
-	orDefault(&c.Rotate, 30*24*time.Hour)
-	if c.Now == nil {
-		c.Now = time.Now
-	}
+	defaults.Fill(&c)
 	if c.Random == nil {
 		c.Random = rand.Reader
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{
 		config: c, admins: make(map[string]bool), metrics: newMetrics(c.Metrics),
@@ -180,10 +173,4 @@ func (s *Service) random(n int) ([]byte, error) {
 		return nil, fmt.Errorf("make a token: %w", err)
 	}
 	return b, nil
-}
-
-func orDefault(value *time.Duration, fallback time.Duration) {
-	if *value == 0 {
-		*value = fallback
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
@@ -85,9 +86,9 @@ type Config struct {
 	// Changed ends the sessions and tokens of an account whose password was set, or that was disabled or deleted.
 	Changed func(ctx context.Context, account store.AccountID, name string)
 	Status  func() Status
-	Now     func() time.Time
+	Now     func() time.Time `default:"now"`
 	// Log receives what an operator can act on; nil discards it.
-	Log *slog.Logger
+	Log *slog.Logger `default:"discard"`
 }
 
 // Admin holds the handlers.
@@ -99,12 +100,7 @@ func New(c Config) (*Admin, error) {
 		c.Services == nil || c.Audit == nil || c.Changed == nil || c.Moderate == nil || c.Status == nil {
 		return nil, errors.New("admin: a required part is missing")
 	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	defaults.Fill(&c)
 	return &Admin{c}, nil
 }
 

@@ -22,6 +22,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/store"
@@ -69,68 +70,42 @@ type Config struct {
 	// Copy gives what an administrator retracted in somebody's name to that person's devices, as carbons; nil gives it to none.
 	Copy func(ctx context.Context, e *router.Envelope) `yaml:"-"`
 	// Now is the clock; nil means time.Now.
-	Now func() time.Time `yaml:"-"`
+	Now func() time.Time `yaml:"-" default:"now"`
 	// Metrics receives the package's metrics; nil leaves them unregistered.
 	Metrics prometheus.Registerer `yaml:"-"`
 	// Logger receives what an operator can act on; nil discards it.
-	Logger *slog.Logger `yaml:"-"`
+	Logger *slog.Logger `yaml:"-" default:"discard"`
 
-	// QueueMessages bounds the messages that wait for the disk; default 16,384. A full queue makes those who send wait:
+	// QueueMessages bounds the messages that wait for the disk. A full queue makes those who send wait:
 	// nothing is dropped, and the wait reaches the sender as back pressure on its connection.
 	QueueMessages int `yaml:"queue_messages" default:"16384" min:"1"`
-	// QueueBytes bounds the same in bytes of stored text; default 64 MiB.
+	// QueueBytes bounds the same in bytes of stored text.
 	QueueBytes int `yaml:"queue_bytes" default:"67108864" min:"1"`
-	// BatchMessages bounds one transaction; default 2,048.
+	// BatchMessages bounds one transaction.
 	BatchMessages int `yaml:"batch_messages" default:"2048" min:"1"`
-	// BatchBytes bounds the same in bytes of stored text; default 4 MiB. One message always fits.
+	// BatchBytes bounds the same in bytes of stored text. One message always fits.
 	BatchBytes int `yaml:"batch_bytes" default:"4194304" min:"1"`
 	// BatchDelay is how long the committer waits for more messages when they come by the thousand and the disk is quick, so that several share
-	// a transaction; default 500 µs, negative never. It never waits when little is going on.
+	// a transaction; negative: it does not. It never waits when little is going on.
 	BatchDelay time.Duration `yaml:"batch_delay" default:"500us"`
-	// CommitTimeout is how long one transaction may take before the log counts as failed; default 60 s.
+	// CommitTimeout is how long one transaction may take before the log counts as failed.
 	CommitTimeout time.Duration `yaml:"commit_timeout" default:"60s" min:"1ms"`
-	// CursorInterval is how long a delivery cursor may stay unwritten, and so how much a crash may repeat; default 200 ms.
+	// CursorInterval is how long a delivery cursor may stay unwritten, and so how much a crash may repeat.
 	CursorInterval time.Duration `yaml:"cursor_interval" default:"200ms" min:"1ms"`
-	// CursorAccounts bounds the accounts whose delivery cursors are held in memory; default 100,000.
+	// CursorAccounts bounds the accounts whose delivery cursors are held in memory.
 	CursorAccounts int `yaml:"cursor_accounts" default:"100000" min:"1"`
-	// EditWindow is how long a message may be edited (XEP-0308) after it was sent; default 0, for ever. Beyond it: <not-acceptable/>.
+	// EditWindow is how long a message may be edited (XEP-0308) after it was sent; 0: for ever. Beyond it: <not-acceptable/>.
 	EditWindow time.Duration `yaml:"edit_window" default:"0s"`
-	// RetractWindow is how long a message may be retracted (XEP-0424) after it was sent; default 2 m, negative for ever. Beyond it: <not-acceptable/>.
+	// RetractWindow is how long a message may be retracted (XEP-0424) after it was sent; negative: for ever. Beyond it: <not-acceptable/>.
 	// Administrators may retract at any time.
 	RetractWindow time.Duration `yaml:"retract_window" default:"2m"`
 	// QueryRate and QueryBurst are each account's budget for history queries: tokens a second, and the most that is
-	// saved up. A query costs one token and one more for every 100 messages read. Defaults 10 and 100.
-	QueryRate  float64 `yaml:"query_rate" default:"10"`
-	QueryBurst float64 `yaml:"query_burst" default:"100"`
-	// PageBytes bounds the stored text of one page of history; default 256 KiB, so that a page fits into half of what may
+	// saved up. A query costs one token and one more for every 100 messages read.
+	QueryRate  float64 `yaml:"query_rate" default:"10" min:"0"`
+	QueryBurst float64 `yaml:"query_burst" default:"100" min:"0"`
+	// PageBytes bounds the stored text of one page of history, so that a page fits into half of what may
 	// wait for one client. A page ends early rather than pass it.
 	PageBytes int `yaml:"page_bytes" default:"262144" min:"1"`
-}
-
-func (c *Config) defaults() {
-	orDefault(&c.QueueMessages, 16384)
-	orDefault(&c.QueueBytes, 64<<20)
-	orDefault(&c.BatchMessages, 2048)
-	orDefault(&c.BatchBytes, 4<<20)
-	orDefault(&c.CommitTimeout, 60*time.Second)
-	orDefault(&c.CursorInterval, 200*time.Millisecond)
-	orDefault(&c.CursorAccounts, 100000)
-	if c.BatchDelay == 0 {
-		c.BatchDelay = 500 * time.Microsecond
-	}
-	if c.RetractWindow == 0 {
-		c.RetractWindow = 2 * time.Minute
-	}
-	orDefault(&c.QueryRate, 10)
-	orDefault(&c.QueryBurst, 100)
-	orDefault(&c.PageBytes, 256<<10)
-}
-
-// orDefault sets a number or duration that was not configured.
-func orDefault[T int | float64 | time.Duration](field *T, value T) {
-	if *field <= 0 {
-		*field = value
-	}
 }
 
 // Archive is the archive of a domain's accounts. All methods may be called from any goroutine, but for Connect and Run.
@@ -162,19 +137,13 @@ type Archive struct {
 
 // New returns an archive. It fails when a required part is missing or the key has the wrong length.
 func New(c Config) (*Archive, error) {
-	c.defaults()
+	defaults.Fill(&c)
 	if c.Log == nil || c.Preferences == nil || c.Directory == nil || c.Domain.IsZero() {
 		return nil, errors.New("archive: Log, Preferences, Directory and Domain are required")
 	}
 	block, err := newBlock(c.Key)
 	if err != nil {
 		return nil, err
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	a := &Archive{
 		config: c, log: c.Log, directory: c.Directory, domain: c.Domain, block: block, now: c.Now, logger: c.Logger,

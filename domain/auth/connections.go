@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/limit"
 )
 
@@ -53,10 +54,6 @@ type host struct {
 }
 
 func newConnections(c ConnectionConfig, clock func() time.Duration) *Connections {
-	orDefault(&c.Rate, 20)
-	orDefault(&c.Burst, 60)
-	orDefault(&c.PerAddress, 200)
-	orDefault(&c.Unauthenticated, 5000)
 	n := &Connections{perAddress: c.PerAddress, unauthenticated: c.Unauthenticated, clock: clock, hosts: make(map[limit.Address]*host)}
 	if c.Rate > 0 && c.Burst > 0 {
 		n.rate = limit.Per(float64(c.Rate), time.Second, float64(c.Burst))
@@ -66,6 +63,7 @@ func newConnections(c ConnectionConfig, clock func() time.Duration) *Connections
 
 // NewConnections returns a throttle of its own, for listeners apart from an Authenticator. now may be nil.
 func NewConnections(config ConnectionConfig, now func() time.Time) *Connections {
+	defaults.Fill(&config)
 	return newConnections(config, monotonic(now))
 }
 

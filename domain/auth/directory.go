@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/cache"
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/store"
 )
 
@@ -43,11 +44,7 @@ type Directory struct {
 
 // NewDirectory returns an empty directory over a store. now may be nil.
 func NewDirectory(accounts store.AccountReader, config DirectoryConfig, now func() time.Time) *Directory {
-	orDefault(&config.Accounts, 200_000)
-	orDefault(&config.Records, 20_000)
-	orDefault(&config.Unknown, 20_000)
-	orDefault(&config.TTL, 30*time.Second)
-	orDefault(&config.UnknownTTL, 2*time.Second)
+	defaults.Fill(&config)
 	return &Directory{
 		accounts: accounts,
 		config:   config,
@@ -169,11 +166,4 @@ func monotonic(now func() time.Time) func() time.Duration {
 	}
 	start := now()
 	return func() time.Duration { return now().Sub(start) }
-}
-
-// orDefault sets a number or duration that was not configured.
-func orDefault[T int | time.Duration](value *T, fallback T) {
-	if *value == 0 {
-		*value = fallback
-	}
 }

@@ -22,9 +22,6 @@ const (
 	maxPassword = 128
 	// saltSize is XEP-0438's minimum.
 	saltSize = 16
-	// DefaultIterations is XEP-0438's figure for higher security. The work falls on the client and on PLAIN; a SCRAM
-	// login costs the server the same with any count.
-	DefaultIterations = 100_000
 )
 
 // scramHash is a hash function that SCRAM is used with.
@@ -78,13 +75,12 @@ func isCommon(name, password string) bool {
 }
 
 // MakeCredentials derives what SCRAM-SHA-256 and SCRAM-SHA-1 keep of a password (RFC 5802 §3), each with a salt of its own.
-// It is slow by design: twice the iterations of HMAC. It applies no policy; iterations below 1 mean DefaultIterations.
+// It is slow by design: twice the iterations of HMAC. It applies no policy; iterations below 1 count as 1.
 func MakeCredentials(password string, iterations int) ([]store.Credential, error) {
 	prepared, ok := preparePassword(password)
 	if !ok {
 		return nil, RefusedPasswordMalformed
 	}
-	orDefault(&iterations, DefaultIterations)
 	credentials := make([]store.Credential, 0, 2)
 	for _, h := range []*scramHash{hashSHA256, hashSHA1} {
 		salt := make([]byte, saltSize)

@@ -136,7 +136,6 @@ type plainMemo struct {
 }
 
 func newPlainMemo(size int, ttl time.Duration, now func() time.Time) (*plainMemo, error) {
-	orDefault(&size, 20_000)
 	key := make([]byte, sha256.Size)
 	if _, err := rand.Read(key); err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)

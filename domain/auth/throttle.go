@@ -73,12 +73,6 @@ type failureEntry struct {
 const forgiveAfter = time.Hour
 
 func newFailures(c FailureConfig, now func() time.Time) *failures {
-	orDefault(&c.PerUser, 5)
-	orDefault(&c.PerAddress, 30)
-	orDefault(&c.KnownPerUser, 30)
-	orDefault(&c.KnownFor, 720*time.Hour)
-	orDefault(&c.MaxDelay, 15*time.Minute)
-	orDefault(&c.Entries, 65_536)
 	f := &failures{
 		seed: maphash.MakeSeed(), clock: monotonic(now),
 		perUser: perMinute(c.PerUser), perAddress: perMinute(c.PerAddress), knownUser: perMinute(c.KnownPerUser),
@@ -189,8 +183,6 @@ func (f *failures) succeeded(ip netip.Addr, name string) {
 
 // newRegistrationTable counts the accounts that addresses make.
 func newRegistrationTable(c FailureConfig, now func() time.Time) *limit.Table[limit.Address] {
-	orDefault(&c.Registrations, 20)
-	orDefault(&c.Entries, 65_536)
 	rate := limit.Per(float64(c.Registrations), time.Hour, float64(c.Registrations))
 	return limit.NewTable[limit.Address](rate, c.Entries, now)
 }

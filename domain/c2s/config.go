@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/link"
@@ -44,55 +45,55 @@ type Returner interface {
 }
 
 // Config configures a Server. The fields without a yaml name are its collaborators, given by the composition root.
-// Of the settings, zero means the default named; a negative rate or timeout means none.
+// Of the settings, a negative rate or timeout means none.
 type Config struct {
 	// Domain is the one domain served here, in canonical form; required.
 	Domain string `yaml:"-"`
 	// GoneDomains were served here once: a stream to them is told <host-gone/> (RFC 6120 §4.9.3.5).
 	GoneDomains []string `yaml:"gone_domains"`
 
-	// LoginTimeout bounds the time from the first byte to a bound resource; default 30 s. It is absolute: no traffic extends it.
+	// LoginTimeout bounds the time from the first byte to a bound resource. It is absolute: no traffic extends it.
 	LoginTimeout time.Duration `yaml:"login_timeout" default:"30s"`
-	// IdleTimeout ends a bound connection that has not sent a byte for so long, white space included; default none.
+	// IdleTimeout ends a bound connection that has not sent a byte for so long, white space included; 0: none.
 	// Dead peers are found by TCP keepalive and by <r/>. A value below ten minutes cuts off well-behaved mobile clients.
 	IdleTimeout time.Duration `yaml:"idle_timeout" default:"0s"`
 	// KeepAliveMin and KeepAliveMax bound the interval that a client may agree on with the server (urn:posthouse:stream:1): one that is
-	// silent for more than two intervals is taken for dead. Defaults 15 s and 30 min. Without an agreement nothing of this holds.
+	// silent for more than two intervals is taken for dead. Without an agreement nothing of this holds.
 	KeepAliveMin time.Duration `yaml:"keep_alive_min" default:"15s" min:"1s"`
 	KeepAliveMax time.Duration `yaml:"keep_alive_max" default:"30m" min:"1s"`
-	// CloseTimeout is how long a closing connection may take to accept the server's stream error and footer; default 5 s.
+	// CloseTimeout is how long a closing connection may take to accept the server's stream error and footer.
 	CloseTimeout time.Duration `yaml:"close_timeout" default:"5s" min:"1ms"`
-	// DrainTime is the time over which Drain spreads the ends of the streams; default 10 s.
+	// DrainTime is the time over which Drain spreads the ends of the streams.
 	DrainTime time.Duration `yaml:"drain_time" default:"10s" min:"1ms"`
-	// ReconnectSpread is the longest time over which clients are asked to spread their return when the node stops; default 1 min,
-	// and less for few clients. Negative: all come back at once.
+	// ReconnectSpread is the longest time over which clients are asked to spread their return when the node stops; it is
+	// less for few clients. Negative: all come back at once.
 	ReconnectSpread time.Duration `yaml:"reconnect_spread" default:"1m"`
 
-	// MaxStanzaBytes and MaxElements bound one stanza of a logged-in client; defaults 256 KiB and 5,000.
+	// MaxStanzaBytes and MaxElements bound one stanza of a logged-in client.
 	// Before the login it is 10,000 bytes and 32 elements (RFC 6120 §13.12 forbids less than 10,000 bytes).
 	MaxStanzaBytes int `yaml:"max_stanza_bytes" default:"262144" min:"10000"`
 	MaxElements    int `yaml:"max_elements" default:"5000" min:"32"`
 	// RateBytes and RateStanzas are what a client may send in a second, in the long run; the bursts are what it may send at
-	// once. Defaults 20,000 bytes with a burst of 256 KiB, and 20 stanzas with a burst of 100. Who sends more is
+	// once. Who sends more is
 	// read more slowly, so nothing is lost.
 	RateBytes    int `yaml:"rate_bytes" default:"20000"`
 	BurstBytes   int `yaml:"burst_bytes" default:"262144" min:"1"`
 	RateStanzas  int `yaml:"rate_stanzas" default:"20"`
 	BurstStanzas int `yaml:"burst_stanzas" default:"100" min:"1"`
-	// MaxInFlight is how many stanzas of one client may wait to be stored; default 256. Beyond that it is not read from.
+	// MaxInFlight is how many stanzas of one client may wait to be stored. Beyond that it is not read from.
 	MaxInFlight int `yaml:"max_in_flight" default:"256" min:"1"`
 
-	// QueueStanzas and QueueBytes bound what waits for one client, unacknowledged stanzas included; defaults 1,000 and 1 MiB.
+	// QueueStanzas and QueueBytes bound what waits for one client, unacknowledged stanzas included.
 	// A client that takes nothing for a second with so much waiting is cut off; one that does may have four times as much waiting,
 	// and a session that hibernates twice as much. One single stanza is never too much. Bytes are estimated before encoding.
 	QueueStanzas int `yaml:"queue_stanzas" default:"1000" min:"1"`
 	QueueBytes   int `yaml:"queue_bytes" default:"1048576" min:"1"`
 
-	// ResumeTimeout is how long a lost stream can be resumed (XEP-0198 §5); default 5 min, negative: never.
+	// ResumeTimeout is how long a lost stream can be resumed (XEP-0198 §5); negative: never.
 	ResumeTimeout time.Duration `yaml:"resume_timeout" default:"5m"`
-	// AckEvery is after how many stanzas the server asks the client for an acknowledgement; default 10.
+	// AckEvery is after how many stanzas the server asks the client for an acknowledgement.
 	AckEvery int `yaml:"ack_every" default:"10" min:"1"`
-	// AckTimeout ends a connection whose client has not answered <r/> for so long; default 1 min.
+	// AckTimeout ends a connection whose client has not answered <r/> for so long.
 	AckTimeout time.Duration `yaml:"ack_timeout" default:"1m"`
 
 	// Registration is "open" when anybody may make themselves an account (XEP-0077); anything else means closed.
@@ -124,7 +125,7 @@ type Config struct {
 	// Metrics receives the counters; nil leaves them unregistered.
 	Metrics prometheus.Registerer `yaml:"-"`
 	// Log receives what an operator can act on; nil discards it.
-	Log *slog.Logger `yaml:"-"`
+	Log *slog.Logger `yaml:"-" default:"discard"`
 }
 
 // preAuthBytes and preAuthElements bound what an unauthenticated client can make the decoder hold.
@@ -149,12 +150,6 @@ const (
 	maxEndedStreams = 4096
 )
 
-func orDefault[T int | time.Duration](v *T, def T) {
-	if *v == 0 {
-		*v = def
-	}
-}
-
 // complete checks what is required, and fills in the defaults.
 func (c *Config) complete() error {
 	switch {
@@ -166,31 +161,6 @@ func (c *Config) complete() error {
 	if d, err := jid.PrepareDomain(c.Domain); err != nil || d != c.Domain {
 		return errors.New("c2s: the domain is not in canonical form")
 	}
-	c.defaults()
+	defaults.Fill(c)
 	return nil
-}
-
-// defaults puts a value where there is none.
-func (c *Config) defaults() {
-	orDefault(&c.LoginTimeout, 30*time.Second)
-	orDefault(&c.CloseTimeout, 5*time.Second)
-	orDefault(&c.DrainTime, 10*time.Second)
-	orDefault(&c.ReconnectSpread, time.Minute)
-	orDefault(&c.KeepAliveMin, 15*time.Second)
-	orDefault(&c.KeepAliveMax, 30*time.Minute)
-	orDefault(&c.MaxStanzaBytes, 256<<10)
-	orDefault(&c.MaxElements, 5000)
-	orDefault(&c.RateBytes, 20_000)
-	orDefault(&c.BurstBytes, 256<<10)
-	orDefault(&c.RateStanzas, 20)
-	orDefault(&c.BurstStanzas, 100)
-	orDefault(&c.MaxInFlight, 256)
-	orDefault(&c.QueueStanzas, 1000)
-	orDefault(&c.QueueBytes, 1<<20)
-	orDefault(&c.ResumeTimeout, 5*time.Minute)
-	orDefault(&c.AckEvery, 10)
-	orDefault(&c.AckTimeout, time.Minute)
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/inbox"
@@ -63,13 +64,13 @@ type Config struct {
 	// Changed is told of an account whose settings or profile have changed; nil tells nobody. It must not block.
 	Changed func(account uint64) `yaml:"-"`
 	// Log receives what an operator can act on; nil discards it.
-	Log *slog.Logger `yaml:"-"`
+	Log *slog.Logger `yaml:"-" default:"discard"`
 
-	// MaxSettings is for how many conversations an account may choose something; default 5,000. Beyond it: <resource-constraint/>.
+	// MaxSettings is for how many conversations an account may choose something. Beyond it: <resource-constraint/>.
 	MaxSettings int `yaml:"max_settings" default:"5000" min:"1"`
-	// MaxName is how many bytes the name and the title of a profile may have; default 128, which is also the most. Beyond it: <not-acceptable/>.
+	// MaxName is how many bytes the name and the title of a profile may have. Beyond it: <not-acceptable/>.
 	MaxName int `yaml:"max_name" default:"128" min:"1" max:"128"`
-	// PageBytes bounds the stored text of one page of a sync, which is one stanza; default 128 KiB. One message always fits.
+	// PageBytes bounds the stored text of one page of a sync, which is one stanza. One message always fits.
 	PageBytes int `yaml:"page_bytes" default:"131072" min:"1"`
 }
 
@@ -84,18 +85,8 @@ func New(c Config) (*Conversations, error) {
 	if c.Domain.IsZero() || c.Sessions == nil || c.Inbox == nil || c.Archive == nil || c.Settings == nil || c.Profiles == nil || c.Accounts == nil {
 		return nil, errors.New("conversation: Domain, Sessions, Inbox, Archive, Settings, Profiles and Accounts are required")
 	}
-	if c.MaxSettings <= 0 {
-		c.MaxSettings = 5000
-	}
-	if c.MaxName <= 0 || c.MaxName > maxName {
-		c.MaxName = maxName
-	}
-	if c.PageBytes <= 0 {
-		c.PageBytes = 128 << 10
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	defaults.Fill(&c)
+	c.MaxName = min(c.MaxName, maxName)
 	return &Conversations{c}, nil
 }
 

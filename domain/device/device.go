@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/limit"
@@ -37,14 +38,14 @@ type Tokens interface {
 	Forget(account store.AccountID, device string)
 }
 
-// Config makes a Keeper. The settings' zero values mean their defaults.
+// Config makes a Keeper.
 type Config struct {
 	// Rate and Burst are how many requests an account may make: so many a second, and so many at once.
-	Rate  float64 `yaml:"rate" default:"0.5"`
-	Burst float64 `yaml:"burst" default:"20"`
+	Rate  float64 `yaml:"rate" default:"0.5" min:"0"`
+	Burst float64 `yaml:"burst" default:"20" min:"1"`
 
-	// MaxDevices is how many devices of an account are remembered; 0 means 50.
-	MaxDevices int              `yaml:"-"`
+	// MaxDevices is how many devices of an account are remembered.
+	MaxDevices int              `yaml:"-" default:"50"`
 	Devices    store.Devices    `yaml:"-"`
 	Accounts   token.Accounts   `yaml:"-"`
 	Changes    store.Changes    `yaml:"-"`
@@ -54,9 +55,9 @@ type Config struct {
 	// Metrics takes the metrics; nil leaves them unregistered.
 	Metrics prometheus.Registerer `yaml:"-"`
 	// Log takes the audit events; nil discards them.
-	Log *slog.Logger `yaml:"-"`
+	Log *slog.Logger `yaml:"-" default:"discard"`
 	// Now is the clock; nil means time.Now.
-	Now func() time.Time `yaml:"-"`
+	Now func() time.Time `yaml:"-" default:"now"`
 }
 
 // Keeper answers. There is one for a domain.
@@ -79,21 +80,7 @@ func New(c Config) (*Keeper, error) {
 	if c.Devices == nil || c.Accounts == nil || c.Changes == nil || c.Tokens == nil || c.Sessions == nil {
 		return nil, errors.New("device: a part is missing")
 	}
-	if c.Rate <= 0 {
-		c.Rate = 0.5
-	}
-	if c.Burst < 1 {
-		c.Burst = 20
-	}
-	if c.MaxDevices <= 0 {
-		c.MaxDevices = 50
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	defaults.Fill(&c)
 	k := &Keeper{
 		config: c, log: c.Log, budget: limit.NewTable[store.AccountID](limit.Per(c.Rate, time.Second, c.Burst), maxLimited, c.Now),
 		removed: prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_device_removed_total", Help: "Devices that were signed out by request."}),

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -37,16 +38,16 @@ type Config struct {
 	Router   Router
 	// StanzaID returns the public identity of a stored message (XEP-0359).
 	StanzaID func(id uint64) string
-	// Linger is how long a caller's session is kept for its next request; default 5 s.
-	Linger time.Duration
-	// Callers is how many sessions there are at most; default 20,000. Beyond it, callers are refused with <resource-constraint/>.
-	Callers int
+	// Linger is how long a caller's session is kept for its next request.
+	Linger time.Duration `default:"5s"`
+	// Callers is how many sessions there are at most. Beyond it, callers are refused with <resource-constraint/>.
+	Callers int `default:"20000"`
 	// Metrics receives the package's metrics; nil leaves them unregistered.
 	Metrics prometheus.Registerer
 	// Log receives what an operator can act on; nil discards it.
-	Log *slog.Logger
+	Log *slog.Logger `default:"discard"`
 	// Now is the clock; nil means time.Now.
-	Now func() time.Time
+	Now func() time.Time `default:"now"`
 }
 
 var _ uplink.Domain = (*Ingress)(nil)
@@ -67,18 +68,7 @@ func New(c Config) (*Ingress, error) {
 	if c.Domain.IsZero() || c.Sessions == nil || c.Router == nil || c.StanzaID == nil {
 		return nil, errors.New("ingress: Domain, Sessions, Router and StanzaID are required")
 	}
-	if c.Linger <= 0 {
-		c.Linger = 5 * time.Second
-	}
-	if c.Callers <= 0 {
-		c.Callers = 20_000
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	defaults.Fill(&c)
 	x := &Ingress{config: c, now: c.Now, log: c.Log, callers: map[string]*proxy{}}
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{

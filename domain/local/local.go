@@ -21,6 +21,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/limit"
@@ -77,21 +78,21 @@ type Config struct {
 	// Activity answers when an account was last online (XEP-0012); nil answers only for those that are online.
 	Activity store.LastActivity `yaml:"-"`
 	// Now is the clock; nil means time.Now.
-	Now func() time.Time `yaml:"-"`
+	Now func() time.Time `yaml:"-" default:"now"`
 	// Metrics receives the package's metrics; nil leaves them unregistered.
 	Metrics prometheus.Registerer `yaml:"-"`
 	// Log receives what an operator can act on; nil discards it.
-	Log *slog.Logger `yaml:"-"`
+	Log *slog.Logger `yaml:"-" default:"discard"`
 
 	// OpenRequests delivers IQ requests to a resource also from those whom its account shows no presence to.
 	// The default follows RFC 6121 §8.5.3.1: they are answered as if the resource were not there.
 	OpenRequests bool `yaml:"open_requests"`
 	// PresenceRate and PresenceBurst limit how often a session may change its broadcast presence: so many a second, and so
-	// many at once. Defaults 0.5 and 20. Beyond them it is refused with <policy-violation/>, and a session that goes on
+	// many at once. Beyond them it is refused with <policy-violation/>, and a session that goes on
 	// regardless, 200 times, is ended.
-	PresenceRate  float64 `yaml:"presence_rate" default:"0.5"`
+	PresenceRate  float64 `yaml:"presence_rate" default:"0.5" min:"0"`
 	PresenceBurst int     `yaml:"presence_burst" default:"20" min:"1"`
-	// Replays is how many accounts' waiting messages are read at once; default 64. Others wait their turn.
+	// Replays is how many accounts' waiting messages are read at once. Others wait their turn.
 	Replays int `yaml:"replays" default:"64" min:"1"`
 }
 
@@ -126,21 +127,7 @@ func New(c Config) (*Domain, error) {
 	if c.Sessions == nil || c.Accounts == nil || c.Contacts == nil || c.Services == nil || c.Forward == nil {
 		return nil, errors.New("local: Sessions, Accounts, Contacts, Services and Forward are required")
 	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.PresenceRate <= 0 {
-		c.PresenceRate = 0.5
-	}
-	if c.PresenceBurst <= 0 {
-		c.PresenceBurst = 20
-	}
-	if c.Replays <= 0 {
-		c.Replays = 64
-	}
+	defaults.Fill(&c)
 	d := &Domain{
 		config: c, domain: c.Domain.Domain(), sessions: c.Sessions, accounts: c.Accounts, contacts: c.Contacts,
 		offline: c.Offline, log: c.Log, metrics: newMetrics(c.Metrics), started: c.Now(),

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/posthouse-im/posthouse/cache"
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/store"
@@ -43,43 +44,23 @@ type Config struct {
 	// Metrics receives the package's metrics; nil leaves them unregistered.
 	Metrics prometheus.Registerer `yaml:"-"`
 	// Log receives what an operator can act on; nil discards it.
-	Log *slog.Logger `yaml:"-"`
+	Log *slog.Logger `yaml:"-" default:"discard"`
 	// Now is the clock; nil means time.Now.
-	Now func() time.Time `yaml:"-"`
+	Now func() time.Time `yaml:"-" default:"now"`
 
-	// MaxItems is how many contacts a roster may have; default 5,000. Beyond it: <resource-constraint/>.
+	// MaxItems is how many contacts a roster may have. Beyond it: <resource-constraint/>.
 	MaxItems int `yaml:"max_items" default:"5000" min:"1"`
-	// MaxName is how many bytes a contact's name, and that of a group, may have; default 1,024. Beyond it: <not-acceptable/>.
+	// MaxName is how many bytes a contact's name, and that of a group, may have. Beyond it: <not-acceptable/>.
 	MaxName int `yaml:"max_name" default:"1024" min:"1"`
-	// MaxGroups is how many groups a contact may be in; default 50. Beyond it: <not-acceptable/>.
+	// MaxGroups is how many groups a contact may be in. Beyond it: <not-acceptable/>.
 	MaxGroups int `yaml:"max_groups" default:"50" min:"1"`
-	// MaxRequests is how many requests from people not in the roster wait for an answer; default 200. Further ones are ignored.
+	// MaxRequests is how many requests from people not in the roster wait for an answer. Further ones are ignored.
 	MaxRequests int `yaml:"max_requests" default:"200" min:"1"`
-	// RequestsPerDay is how many subscriptions an account may ask for at once, and how many more in each day after that;
-	// default 200. Beyond it: <policy-violation/>.
+	// RequestsPerDay is how many subscriptions an account may ask for at once, and how many more in each day after
+	// that. Beyond it: <policy-violation/>.
 	RequestsPerDay int `yaml:"requests_per_day" default:"200" min:"1"`
-	// CacheItems is how many contacts, of all rosters, are kept in memory; default 200,000, about 150 bytes each.
+	// CacheItems is how many contacts, of all rosters, are kept in memory; about 150 bytes each.
 	CacheItems int `yaml:"cache_items" default:"200000" min:"1"`
-}
-
-func (c *Config) defaults() {
-	for _, d := range []struct {
-		field *int
-		value int
-	}{
-		{&c.MaxItems, 5000}, {&c.MaxName, 1024}, {&c.MaxGroups, 50}, {&c.MaxRequests, 200}, {&c.RequestsPerDay, 200},
-		{&c.CacheItems, 200_000},
-	} {
-		if *d.field <= 0 {
-			*d.field = d.value
-		}
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
 }
 
 // maxLimited bounds how many accounts' requests are counted at once.
@@ -103,7 +84,7 @@ func New(c Config) (*Contacts, error) {
 	if c.Domain.IsZero() || c.Sessions == nil || c.Store == nil || c.Forward == nil {
 		return nil, errors.New("roster: Domain, Sessions, Store and Forward are required")
 	}
-	c.defaults()
+	defaults.Fill(&c)
 	k := &Contacts{
 		config: c, sessions: c.Sessions, store: c.Store, log: c.Log,
 		known: newCache(c.CacheItems), asked: limit.NewTable[uint64](limit.Per(float64(c.RequestsPerDay), 24*time.Hour, float64(c.RequestsPerDay)), maxLimited, c.Now),

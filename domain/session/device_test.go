@@ -8,7 +8,7 @@ import (
 
 // TestSupersede: a device that binds anew ends its earlier sessions, and those of nobody else.
 func TestSupersede(t *testing.T) {
-	var m Manager
+	m := New(Config{})
 	on := func(device, resource string) (*Session, *outbox) {
 		o := &outbox{}
 		s, refusal := m.Bind(Binding{Account: 1, Bare: juliet, Resource: resource, Outbox: o, Device: device})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
@@ -17,11 +18,11 @@ import (
 
 // Config configures a Manager. Every field may be zero.
 type Config struct {
-	// MaxResources is how many resources one account may have bound at once; default 10.
+	// MaxResources is how many resources one account may have bound at once.
 	MaxResources int `yaml:"max_resources" default:"10" min:"1"`
-	// MaxDirected is how many addresses a session may have sent directed presence to, rooms included; default 1,000.
+	// MaxDirected is how many addresses a session may have sent directed presence to, rooms included.
 	MaxDirected int `yaml:"max_directed" default:"1000" min:"1"`
-	// MaxHeld is how many packets wait aside while older messages are replayed; default 1,000. Beyond it the stream ends
+	// MaxHeld is how many packets wait aside while older messages are replayed. Beyond it the stream ends
 	// with <resource-constraint/>, and what is stored is replayed to the next one.
 	MaxHeld int `yaml:"max_held" default:"1000" min:"1"`
 
@@ -33,7 +34,7 @@ type Config struct {
 	// Log receives what an operator can act on; nil discards it.
 	Log *slog.Logger `yaml:"-"`
 	// Now is the clock; nil means time.Now.
-	Now func() time.Time `yaml:"-"`
+	Now func() time.Time `yaml:"-" default:"now"`
 }
 
 // departTime bounds telling others that a session has ended.
@@ -42,11 +43,10 @@ const departTime = 10 * time.Second
 // shardCount spreads the table of users, so that logins do not wait for each other.
 const shardCount = 128
 
-// Manager knows every session of this node. The zero Manager is ready to use, with the defaults of Config.
+// Manager knows every session of this node.
 type Manager struct {
 	config  Config
 	metrics *metrics
-	once    sync.Once // makes seed
 	seed    maphash.Seed
 	shards  [shardCount]shard
 }
@@ -68,31 +68,11 @@ type User struct {
 
 // New returns a manager without sessions.
 func New(c Config) *Manager {
-	m := &Manager{config: c}
-	m.metrics = newMetrics(c.Metrics)
-	return m
-}
-
-func (m *Manager) maxResources() int { return orDefault(m.config.MaxResources, 10) }
-func (m *Manager) maxDirected() int  { return orDefault(m.config.MaxDirected, 1000) }
-func (m *Manager) maxHeld() int      { return orDefault(m.config.MaxHeld, 1000) }
-
-func orDefault(v, def int) int {
-	if v > 0 {
-		return v
-	}
-	return def
-}
-
-func (m *Manager) now() time.Time {
-	if m.config.Now != nil {
-		return m.config.Now()
-	}
-	return time.Now()
+	defaults.Fill(&c)
+	return &Manager{config: c, metrics: newMetrics(c.Metrics), seed: maphash.MakeSeed()}
 }
 
 func (m *Manager) shard(bare string) *shard {
-	m.once.Do(func() { m.seed = maphash.MakeSeed() })
 	return &m.shards[maphash.String(m.seed, bare)%shardCount]
 }
 
@@ -114,7 +94,7 @@ func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
 	if err != nil {
 		return nil, stanza.Refuse(stanza.BadRequest, "The resource is not valid.")
 	}
-	s := &Session{address: address, account: b.Account, outbox: b.Outbox, bound: m.now().UnixMilli(), hidden: b.Hidden}
+	s := &Session{address: address, account: b.Account, outbox: b.Outbox, bound: m.config.Now().UnixMilli(), hidden: b.Hidden}
 	if b.Device != "" {
 		s.extra = &extra{device: b.Device}
 	}
@@ -176,7 +156,7 @@ func (m *Manager) insert(s *Session) (ended []departure, refusal *stanza.Error) 
 		sh.users[bare.String()] = u
 	} else if old := u.match(s.address.Resource()); old != nil {
 		ended = append(ended, u.remove(old))
-	} else if s.hidden == nil && u.visible() >= m.maxResources() {
+	} else if s.hidden == nil && u.visible() >= m.config.MaxResources {
 		old := u.detached()
 		if old == nil {
 			return nil, limitReached

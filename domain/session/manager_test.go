@@ -129,7 +129,7 @@ func TestUnbindTellsOnce(t *testing.T) {
 }
 
 func TestZeroManagerWorks(t *testing.T) {
-	var m Manager
+	m := New(Config{})
 	s, refusal := m.Bind(Binding{Account: 1, Bare: juliet, Outbox: &outbox{}})
 	require.Nil(t, refusal)
 	require.True(t, m.Send(s.JID(), chat(0, s.JID())))

@@ -109,7 +109,7 @@ func (m *Manager) Direct(s *Session, to jid.JID, available bool) bool {
 	if slices.Contains(x.directed, to) {
 		return true
 	}
-	if len(x.directed) >= m.maxDirected() {
+	if len(x.directed) >= m.config.MaxDirected {
 		return false
 	}
 	x.directed = append(x.directed, to.Clone()) // without the stanza that it stands in

@@ -48,7 +48,7 @@ func (r *Replay) hold(p *stream.Packet) {
 		}
 	}
 	r.held = slices.Insert(r.held, at, p)
-	if len(r.held) > r.m.maxHeld() {
+	if len(r.held) > r.m.config.MaxHeld {
 		r.s.failed = true // after this one, which is handed back with the others
 		r.m.metrics.overflow()
 		r.stop()

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/posthouse-im/posthouse/defaults"
 )
 
 // checkBounds compares every value that somebody set with its enum, min and max tags. What nobody set is the default of the
@@ -55,7 +57,7 @@ func above(v reflect.Value, bound string) bool { return compare(v, bound) > 0 }
 
 func compare(v reflect.Value, bound string) int {
 	b := reflect.New(v.Type()).Elem()
-	if err := setScalar(b, bound); err != nil {
+	if err := defaults.Set(b, bound); err != nil {
 		panic(fmt.Sprintf("settings: bound %q: %v", bound, err))
 	}
 	switch {

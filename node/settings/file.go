@@ -13,6 +13,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/posthouse-im/posthouse/defaults"
 )
 
 const (
@@ -221,13 +223,13 @@ func (l *loader) setNode(f *leaf, v reflect.Value, n ast.Node) bool {
 		switch {
 		case v.Kind() == reflect.String:
 			remedy = "put it in quotes when it is meant as text"
-		case is == "text" && setScalar(reflect.New(v.Type()).Elem(), text) == nil:
+		case is == "text" && defaults.Set(reflect.New(v.Type()).Elem(), text) == nil:
 			remedy = "write it without quotes"
 		}
 		l.fail(at, f.path, "this is a "+is+", where a "+f.typeName()+" belongs", remedy)
 		return false
 	}
-	if err := setScalar(v, text); err != nil {
+	if err := defaults.Set(v, text); err != nil {
 		l.fail(at, f.path, f.describe(err, text), f.expectation())
 		return false
 	}

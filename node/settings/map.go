@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/posthouse-im/posthouse/defaults"
 )
 
 // maxMap bounds the entries of one map.
@@ -68,7 +70,7 @@ func setMapValue(v reflect.Value, n ast.Node) error {
 		if is == "" {
 			return errors.New("it is " + describeNode(n))
 		}
-		return setScalar(v, text)
+		return defaults.Set(v, text)
 	}
 	items := []ast.Node{n}
 	if s, ok := n.(*ast.SequenceNode); ok {

@@ -2,112 +2,26 @@ package settings
 
 import (
 	"encoding"
-	"errors"
 	"fmt"
 	"reflect"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/posthouse-im/posthouse/defaults"
 )
 
-// setText sets a value from the form that environment variables, flags and default tags have.
-// Lists are separated by commas; the empty text is the empty list. Maps are written as in YAML: {a: b, c: [d, e]}. v is not changed on error.
+// setText sets a value from the form that environment variables, flags and default tags have. Maps are written as in YAML:
+// {a: b, c: [d, e]}. v is not changed on error.
 func setText(v reflect.Value, text string) error {
 	if v.Kind() == reflect.Map {
 		return setMapText(v, text)
 	}
-	if isList(v.Type()) {
-		var parts []string
-		if strings.TrimSpace(text) != "" {
-			parts = strings.Split(text, ",")
-		}
-		list := reflect.MakeSlice(v.Type(), len(parts), len(parts))
-		for i, part := range parts {
-			if err := setScalar(list.Index(i), strings.TrimSpace(part)); err != nil {
-				return err
-			}
-		}
-		v.Set(list)
-		return nil
-	}
-	return setScalar(v, text)
+	return defaults.Set(v, text)
 }
 
 // isList reports whether a type is written as a list: a slice that does not read itself from text.
 func isList(t reflect.Type) bool {
 	return t.Kind() == reflect.Slice && !reflect.PointerTo(t).Implements(textUnmarshalerType)
-}
-
-// setScalar sets a value that is not a list. v is not changed on error.
-func setScalar(v reflect.Value, text string) error {
-	fresh := reflect.New(v.Type())
-	if u, ok := fresh.Interface().(encoding.TextUnmarshaler); ok {
-		if err := u.UnmarshalText([]byte(text)); err != nil {
-			return err
-		}
-		v.Set(fresh.Elem())
-		return nil
-	}
-	switch {
-	case v.Type() == durationType:
-		d, err := parseDuration(text)
-		if err != nil {
-			return err
-		}
-		v.SetInt(int64(d))
-	case v.Kind() == reflect.String:
-		if strings.ContainsRune(text, 0) {
-			return errors.New("it holds a NUL character")
-		}
-		v.SetString(text)
-	case v.Kind() == reflect.Bool:
-		switch text {
-		case "true":
-			v.SetBool(true)
-		case "false":
-			v.SetBool(false)
-		default:
-			return errors.New("it is neither true nor false")
-		}
-	case v.CanInt():
-		n, err := strconv.ParseInt(text, 10, v.Type().Bits())
-		if err != nil {
-			return numberError(err)
-		}
-		v.SetInt(n)
-	case v.CanUint():
-		n, err := strconv.ParseUint(text, 10, v.Type().Bits())
-		if err != nil {
-			return numberError(err)
-		}
-		v.SetUint(n)
-	default:
-		n, err := strconv.ParseFloat(text, 64)
-		if err != nil || n != n || n-n != 0 { // neither NaN nor infinite
-			return errors.New("it is not a number")
-		}
-		v.SetFloat(n)
-	}
-	return nil
-}
-
-// parseDuration reads a duration and asks for its unit, for a bare 30 leaves open of what.
-func parseDuration(text string) (time.Duration, error) {
-	if text == "0" {
-		return 0, nil
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		return 0, errors.New("it is not a duration with a unit")
-	}
-	return d, nil
-}
-
-func numberError(err error) error {
-	if errors.Is(err, strconv.ErrRange) {
-		return errors.New("it is out of range")
-	}
-	return errors.New("it is not a whole number")
 }
 
 // format is the reverse of setText.

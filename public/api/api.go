@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/inbox"
 	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/public/uplink"
@@ -92,26 +93,26 @@ type Config struct {
 	// Metrics receives the package's metrics; nil leaves them unregistered.
 	Metrics prometheus.Registerer `yaml:"-"`
 	// Logger receives what an operator can act on; nil discards it.
-	Logger *slog.Logger `yaml:"-"`
+	Logger *slog.Logger `yaml:"-" default:"discard"`
 	// Now is the clock; nil means time.Now.
-	Now func() time.Time `yaml:"-"`
+	Now func() time.Time `yaml:"-" default:"now"`
 
-	// Rate and Burst limit the requests of one token or key: so many a second, and so many at once. Defaults 20 and 60; a negative rate: no limit.
+	// Rate and Burst limit the requests of one token or key: so many a second, and so many at once; a negative rate: no limit.
 	Rate  float64 `yaml:"rate" default:"20"`
 	Burst int     `yaml:"burst" default:"60" min:"1"`
-	// AddressRate and AddressBurst limit those of one address, with or without a token. Defaults 100 and 300.
+	// AddressRate and AddressBurst limit those of one address, with or without a token.
 	AddressRate  float64 `yaml:"address_rate" default:"100"`
 	AddressBurst int     `yaml:"address_burst" default:"300" min:"1"`
-	// LoginRate and LoginBurst limit logins and renewals from one address, beside the throttle for failures. Defaults 0.5 and 20.
+	// LoginRate and LoginBurst limit logins and renewals from one address, beside the throttle for failures.
 	LoginRate  float64 `yaml:"login_rate" default:"0.5"`
 	LoginBurst int     `yaml:"login_burst" default:"20" min:"1"`
-	// BodyTime is how long the body of a request may take to come in; default 10 s.
+	// BodyTime is how long the body of a request may take to come in.
 	BodyTime time.Duration `yaml:"body_time" default:"10s" min:"10ms"`
-	// Waits is how many requests of one account may wait for news at once; default 10.
+	// Waits is how many requests of one account may wait for news at once.
 	Waits int `yaml:"waits" default:"10" min:"1"`
 }
 
-func (c *Config) defaults() error {
+func (c *Config) complete() error {
 	if c.Domain.IsZero() || c.Uplink == nil || c.Inbox == nil || c.Log == nil || c.Tokens == nil || c.Login == nil || c.Accounts == nil ||
 		c.Rosters == nil || c.Profiles == nil || c.Devices == nil || c.Keys == nil || c.Audit == nil || c.People == nil ||
 		c.StanzaID == nil || c.ParseStanzaID == nil {
@@ -129,33 +130,7 @@ func (c *Config) defaults() error {
 	if c.Secure == nil {
 		c.Secure = func(r *http.Request) bool { return r.TLS != nil }
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	for _, d := range []struct {
-		rate, defaultRate float64
-		setRate           *float64
-		burst             *int
-		defaultBurst      int
-	}{
-		{c.Rate, 20, &c.Rate, &c.Burst, 60}, {c.AddressRate, 100, &c.AddressRate, &c.AddressBurst, 300}, {c.LoginRate, 0.5, &c.LoginRate, &c.LoginBurst, 20},
-	} {
-		if d.rate == 0 {
-			*d.setRate = d.defaultRate
-		}
-		if *d.burst <= 0 {
-			*d.burst = d.defaultBurst
-		}
-	}
-	if c.BodyTime <= 0 {
-		c.BodyTime = 10 * time.Second
-	}
-	if c.Waits <= 0 {
-		c.Waits = 10
-	}
+	defaults.Fill(c)
 	return nil
 }
 
@@ -182,7 +157,7 @@ type API struct {
 
 // New returns an API.
 func New(c Config) (*API, error) {
-	if err := c.defaults(); err != nil {
+	if err := c.complete(); err != nil {
 		return nil, err
 	}
 	a := &API{

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	calls "github.com/posthouse-im/posthouse/wire/uplink"
@@ -27,9 +28,9 @@ type Config struct {
 	// Metrics receives the package's metrics; nil leaves them unregistered.
 	Metrics prometheus.Registerer `yaml:"-"`
 
-	// Timeout bounds waiting for the domain; default 15 s.
+	// Timeout bounds waiting for the domain.
 	Timeout time.Duration `yaml:"timeout" default:"15s" min:"1ms"`
-	// InFlight is how many stanzas are on their way at once; default 1,000. Further ones are refused at once.
+	// InFlight is how many stanzas are on their way at once. Further ones are refused at once.
 	InFlight int `yaml:"in_flight" default:"1000" min:"1"`
 }
 
@@ -47,12 +48,7 @@ func New(c Config) (*Uplink, error) {
 	if c.Domain == nil {
 		return nil, errors.New("uplink: Domain is required")
 	}
-	if c.Timeout <= 0 {
-		c.Timeout = 15 * time.Second
-	}
-	if c.InFlight <= 0 {
-		c.InFlight = 1000
-	}
+	defaults.Fill(&c)
 	u := &Uplink{
 		domain: c.Domain, timeout: c.Timeout, places: make(chan struct{}, c.InFlight),
 		asked: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -25,6 +25,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/store"
 )
 
@@ -40,15 +41,15 @@ const (
 type Options struct {
 	// Durability is "full" or "relaxed"; "" means full.
 	Durability string `yaml:"durability"`
-	// CacheBytes is the memory for blocks read from disk; 0 means 64 MiB.
+	// CacheBytes is the memory for blocks read from disk.
 	CacheBytes int64 `yaml:"cache_bytes" default:"67108864" min:"1048576"`
-	// MemTableBytes is how much is gathered in memory before a table is written; 0 means 32 MiB. Up to four may
+	// MemTableBytes is how much is gathered in memory before a table is written. Up to four may
 	// exist at a time. A restart after a crash reads back as much.
 	MemTableBytes uint64 `yaml:"memtable_bytes" default:"33554432" min:"1048576" max:"1073741824"`
 	// ReserveBytes of free disk are not touched: below, Append returns store.ErrFull. 0 means 5 % of the disk but
 	// at most 1 GiB; negative means no reserve.
 	ReserveBytes int64 `yaml:"reserve_bytes"`
-	// Conversations is for how many conversations the last number is kept in memory; 0 means 131,072, of
+	// Conversations is for how many conversations the last number is kept in memory,
 	// about 100 bytes each. Beyond half of them, those not used for the longest time may have to be read again.
 	Conversations int `yaml:"conversations" default:"131072" min:"1"`
 
@@ -71,15 +72,7 @@ func (o Options) withDefaults() (Options, error) {
 	default:
 		return o, fmt.Errorf("durability is %q: it must be %q or %q", o.Durability, DurabilityFull, DurabilityRelaxed)
 	}
-	if o.CacheBytes == 0 {
-		o.CacheBytes = 64 << 20
-	}
-	if o.MemTableBytes == 0 {
-		o.MemTableBytes = 32 << 20
-	}
-	if o.Conversations == 0 {
-		o.Conversations = 1 << 17
-	}
+	defaults.Fill(&o)
 	if o.packMessages == 0 {
 		o.packMessages = packMessages
 	}

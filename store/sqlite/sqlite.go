@@ -23,6 +23,7 @@ import (
 	driver "modernc.org/sqlite"
 	code "modernc.org/sqlite/lib"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/store"
 )
 
@@ -33,12 +34,12 @@ var migrations embed.FS
 type Options struct {
 	// Relaxed leaves the flush of each write to the system: a power cut may lose the last ones.
 	Relaxed bool
-	// Readers is how many reads run at a time; 0 means 4.
-	Readers int
-	// BusyTimeout is how long a write waits for another process; 0 means 5 s.
-	BusyTimeout time.Duration
+	// Readers is how many reads run at a time.
+	Readers int `default:"4"`
+	// BusyTimeout is how long a write waits for another process.
+	BusyTimeout time.Duration `default:"5s"`
 	// Now is the clock; nil means time.Now.
-	Now func() time.Time
+	Now func() time.Time `default:"now"`
 }
 
 // Store implements store.Accounts, store.Rosters, store.ArchivePreferences, store.LastActivity, store.Secrets, store.Devices,
@@ -55,15 +56,7 @@ type Store struct {
 // Open opens the file, makes it when it is missing, and brings its tables up to date. A file that a newer version has
 // written is refused.
 func Open(ctx context.Context, path string, o Options) (*Store, error) {
-	if o.Readers <= 0 {
-		o.Readers = 4
-	}
-	if o.BusyTimeout <= 0 {
-		o.BusyTimeout = 5 * time.Second
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
+	defaults.Fill(&o)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
