@@ -295,7 +295,11 @@ func TestA69Strangers(t *testing.T) {
 				n, before, err := romeo.Request(id, "<iq xmlns='jabber:client' type='get' id='"+id+"' to='"+whom+"'>"+query+"</iq>")
 				require.NoError(t, err)
 				require.Empty(t, before, whom)
-				answers += " " + refusal(n)
+				answer := refusal(n)
+				if q := n.Child("http://jabber.org/protocol/disco#items", "query"); q != nil && len(q.Children) == 0 {
+					answer = "empty" // XEP-0030 §8
+				}
+				answers += " " + answer
 			}
 			seen[whom] = answers
 		}
