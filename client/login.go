@@ -12,6 +12,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/payload"
+	"github.com/posthouse-im/posthouse/wire/scram"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
@@ -221,8 +222,11 @@ func (n *negotiation) exporter() []byte {
 }
 
 // scram begins SCRAM-SHA-256, bound to the channel where both sides can.
-func (n *negotiation) scram(offer *stanza.Element) (s *scram, mechanism string, err error) {
+func (n *negotiation) scram(offer *stanza.Element) (s *scram.Client, mechanism string, err error) {
 	const plain, plus = "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"
+	with := func(binding []byte, could bool) *scram.Client {
+		return &scram.Client{Hash: scram.SHA256, User: n.Username, Password: n.Password, Binding: binding, Could: could, Derive: n.Keys.Derive}
+	}
 	exporter := n.exporter()
 	bindable := false
 	if cb := n.features.Child(nsSASLCB, "sasl-channel-binding"); cb != nil {
@@ -232,9 +236,9 @@ func (n *negotiation) scram(offer *stanza.Element) (s *scram, mechanism string, 
 	}
 	switch {
 	case exporter != nil && bindable && offers(offer, plus):
-		return newScram(n.Username, n.Password, n.Keys, exporter, false), plus, nil
+		return with(exporter, false), plus, nil
 	case offers(offer, plain):
-		return newScram(n.Username, n.Password, n.Keys, nil, exporter != nil && !offers(offer, plus)), plain, nil
+		return with(nil, exporter != nil && !offers(offer, plus)), plain, nil
 	}
 	return nil, "", &AuthError{Condition: "invalid-mechanism", Text: "The server does not offer " + plain + "."}
 }
@@ -286,7 +290,7 @@ func (n *negotiation) withSASL() error {
 	if err != nil {
 		return err
 	}
-	if err := n.c.Say(stanza.New(nsSASL, "auth", "mechanism", mechanism).WithText(encoded(s.first()))); err != nil {
+	if err := n.c.Say(stanza.New(nsSASL, "auth", "mechanism", mechanism).WithText(encoded(s.First()))); err != nil {
 		return err
 	}
 	proof, err := n.exchange(s, nsSASL)
@@ -297,7 +301,7 @@ func (n *negotiation) withSASL() error {
 	if err != nil {
 		return fmt.Errorf("the server's last word on the password: %w", err)
 	}
-	if err := s.verify(data); err != nil {
+	if err := s.Verify(data); err != nil {
 		return err
 	}
 	if err := n.open(nil); err != nil {
@@ -312,7 +316,7 @@ func (n *negotiation) withSASL() error {
 }
 
 // exchange answers the challenge of SCRAM and returns <success/>.
-func (n *negotiation) exchange(s *scram, space string) (*stanza.Element, error) {
+func (n *negotiation) exchange(s *scram.Client, space string) (*stanza.Element, error) {
 	e, err := n.element(space, "challenge", "failure")
 	if err != nil {
 		return nil, err
@@ -324,7 +328,7 @@ func (n *negotiation) exchange(s *scram, space string) (*stanza.Element, error) 
 	if err != nil {
 		return nil, fmt.Errorf("the server's challenge: %w", err)
 	}
-	final, err := s.final(challenge)
+	final, err := s.Final(challenge)
 	if err != nil {
 		return nil, err
 	}
@@ -457,7 +461,7 @@ func (n *negotiation) withSASL2() error {
 	if err != nil {
 		return err
 	}
-	e := n.authenticate(mechanism, s.first())
+	e := n.authenticate(mechanism, s.First())
 	token := ""
 	if inline := offer.Child(nsSASL2, "inline"); inline != nil && n.WantToken {
 		if token = n.tokenMechanism(inline.Child(nsFast, "fast")); token != "" {
@@ -475,7 +479,7 @@ func (n *negotiation) withSASL2() error {
 	if err != nil {
 		return fmt.Errorf("the server's last word on the password: %w", err)
 	}
-	if err := s.verify(data); err != nil {
+	if err := s.Verify(data); err != nil {
 		return err
 	}
 	return n.succeeded(success, token)
@@ -507,7 +511,7 @@ func (n *negotiation) withToken() (bool, error) {
 			return false, n.open(nil) // the token is of no use here
 		}
 	}
-	first := append([]byte(n.Username+"\x00"), mac([]byte(n.Token.Secret), "Initiator"+string(binding))...)
+	first := append([]byte(n.Username+"\x00"), scram.SHA256.HMAC([]byte(n.Token.Secret), append([]byte("Initiator"), binding...))...)
 	e := n.authenticate(n.Token.Mechanism, first).With(stanza.New(nsFast, "fast"))
 	flight := n.c.codec.AppendElement(nil, &e)
 	if n.Previous == "" {
@@ -530,7 +534,7 @@ func (n *negotiation) withToken() (bool, error) {
 		return false, nil
 	}
 	data, err := decoded(answer.ChildText(nsSASL2, "additional-data"))
-	if err != nil || !hmac.Equal(data, mac([]byte(n.Token.Secret), "Responder"+string(binding))) {
+	if err != nil || !hmac.Equal(data, scram.SHA256.HMAC([]byte(n.Token.Secret), append([]byte("Responder"), binding...))) {
 		return false, errors.New("the server did not prove that it knows the token")
 	}
 	return true, n.succeeded(answer, n.Token.Mechanism)

@@ -11,6 +11,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/posthouse-im/posthouse/client"
+	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
 // replyTimeout bounds every wait for the server during negotiation.
@@ -177,7 +180,7 @@ func (c *xmlClient) login(ctx context.Context, keys *loginKeys) error {
 	if err := c.start(ctx); err != nil {
 		return err
 	}
-	if err := c.authenticate(keys.xml); err != nil {
+	if err := c.authenticate(keys.scram); err != nil {
 		return fmt.Errorf("authenticating %s: %w", c.name, err)
 	}
 	if _, err := c.open(); err != nil {
@@ -236,7 +239,7 @@ func (c *xmlClient) manage() error {
 }
 
 // authenticate runs the SASL exchange of RFC 6120 §6.4.
-func (c *xmlClient) authenticate(keys *keyCache) error {
+func (c *xmlClient) authenticate(keys *client.KeyCache) error {
 	if c.o.mechanism == "PLAIN" {
 		plain := base64.StdEncoding.EncodeToString([]byte("\x00" + c.name + "\x00" + c.o.password))
 		if err := c.write("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" + plain + "</auth>"); err != nil {
@@ -245,12 +248,9 @@ func (c *xmlClient) authenticate(keys *keyCache) error {
 		_, err := c.expect("success")
 		return err
 	}
-	exchange, first, err := newScram(c.o.mechanism, c.name, c.o.password, keys)
-	if err != nil {
-		return err
-	}
+	exchange := &scram.Client{Hash: scram.HashOf(c.o.mechanism), User: c.name, Password: c.o.password, Derive: keys.Derive}
 	encode := base64.StdEncoding.EncodeToString
-	if err := c.write("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='" + c.o.mechanism + "'>" + encode([]byte(first)) + "</auth>"); err != nil {
+	if err := c.write("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='" + c.o.mechanism + "'>" + encode(exchange.First()) + "</auth>"); err != nil {
 		return err
 	}
 	e, err := c.expect("challenge")
@@ -261,11 +261,11 @@ func (c *xmlClient) authenticate(keys *keyCache) error {
 	if err != nil {
 		return fmt.Errorf("challenge: %w", err)
 	}
-	final, err := exchange.final(string(challenge))
+	final, err := exchange.Final(challenge)
 	if err != nil {
 		return err
 	}
-	if err := c.write("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>" + encode([]byte(final)) + "</response>"); err != nil {
+	if err := c.write("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>" + encode(final) + "</response>"); err != nil {
 		return err
 	}
 	e, err = c.expect("success", "challenge")
@@ -276,7 +276,7 @@ func (c *xmlClient) authenticate(keys *keyCache) error {
 	if err != nil {
 		return fmt.Errorf("success: %w", err)
 	}
-	if err := exchange.verify(string(proof)); err != nil {
+	if err := exchange.Verify(proof); err != nil {
 		return err
 	}
 	if isElement(e, "success") {

@@ -55,7 +55,7 @@ func (c *compactClient) device() client.Device {
 }
 
 func (c *compactClient) login(ctx context.Context, keys *loginKeys) error {
-	l := client.Login{Domain: c.o.domain, Username: c.name, Password: c.o.password, Resource: c.o.resource, Keys: keys.compact}
+	l := client.Login{Domain: c.o.domain, Username: c.name, Password: c.o.password, Resource: c.o.resource, Keys: keys.scram}
 	if c.o.mechanism == tokenMechanism {
 		l.Device, l.Token = c.device(), keys.token(c.name)
 		l.WantToken = l.Token.Secret == ""

@@ -65,15 +65,14 @@ func (t *traffic) wire() (in, out int64) { return t.taken.Load(), t.written.Load
 
 // loginKeys are what logins leave behind for the next ones.
 type loginKeys struct {
-	xml     *keyCache
-	compact *client.KeyCache
+	scram *client.KeyCache
 
 	mu     sync.Mutex // guards tokens
 	tokens map[string]client.Token
 }
 
 func newKeys() *loginKeys {
-	return &loginKeys{xml: &keyCache{}, compact: &client.KeyCache{}, tokens: map[string]client.Token{}}
+	return &loginKeys{scram: &client.KeyCache{}, tokens: map[string]client.Token{}}
 }
 
 func (k *loginKeys) token(user string) client.Token {

@@ -58,16 +58,3 @@ func TestHistogramError(t *testing.T) {
 		require.LessOrEqual(t, up-d, d/32+1)
 	}
 }
-
-// TestScramVector is the exchange of RFC 7677 §3.
-func TestScramVector(t *testing.T) {
-	s, _, err := newScram("SCRAM-SHA-256", "user", "pencil", &keyCache{})
-	require.NoError(t, err)
-	s.nonce = "rOprNGfwEbeRWgbNEkqO"
-	s.bare = "n=user,r=" + s.nonce
-	final, err := s.final("r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096")
-	require.NoError(t, err)
-	require.Equal(t, "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=", final)
-	require.NoError(t, s.verify("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="))
-	require.Error(t, s.verify("v=AAAA"))
-}

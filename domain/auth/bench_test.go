@@ -2,10 +2,6 @@ package auth_test
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/pbkdf2"
-	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
@@ -13,32 +9,25 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/xdg-go/scram"
+	xdg "github.com/xdg-go/scram"
 
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
 func encode(data []byte) string { return base64.StdEncoding.EncodeToString(data) }
 
 // benchClient is a SCRAM-SHA-256 client that has derived its keys before.
-type benchClient struct{ clientKey, storedKey []byte }
+type benchClient struct{ keys scram.Keys }
 
 func newBenchClient(b *testing.B, c store.Credential) *benchClient {
 	b.Helper()
-	salted, err := pbkdf2.Key(sha256.New, password, c.Salt, c.Iterations, sha256.Size)
+	keys, err := scram.SHA256.Derive(password, c.Salt, c.Iterations)
 	if err != nil {
 		b.Fatal(err)
 	}
-	key := mac(salted, "Client Key")
-	stored := sha256.Sum256(key)
-	return &benchClient{clientKey: key, storedKey: stored[:]}
-}
-
-func mac(key []byte, data string) []byte {
-	m := hmac.New(sha256.New, key)
-	m.Write([]byte(data))
-	return m.Sum(nil)
+	return &benchClient{keys}
 }
 
 const benchFirst = "n=juliet,r=fyko+d2lbbFgONRv9qkxdawL"
@@ -46,8 +35,7 @@ const benchFirst = "n=juliet,r=fyko+d2lbbFgONRv9qkxdawL"
 func (c *benchClient) final(challenge string) []byte {
 	nonce, _, _ := strings.Cut(challenge[2:], ",")
 	final := "c=biws,r=" + nonce
-	proof := mac(c.storedKey, benchFirst+","+challenge+","+final)
-	subtle.XORBytes(proof, proof, c.clientKey)
+	proof := scram.SHA256.Proof(c.keys, []byte(benchFirst+","+challenge+","+final))
 	return []byte(final + ",p=" + encode(proof))
 }
 
@@ -86,9 +74,9 @@ func BenchmarkSCRAMOfLibrary(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	server, err := scram.SHA256.NewServer(func(string) (scram.StoredCredentials, error) {
-		return scram.StoredCredentials{
-			KeyFactors: scram.KeyFactors{Salt: string(c[0].Salt), Iters: c[0].Iterations}, StoredKey: c[0].StoredKey, ServerKey: c[0].ServerKey,
+	server, err := xdg.SHA256.NewServer(func(string) (xdg.StoredCredentials, error) {
+		return xdg.StoredCredentials{
+			KeyFactors: xdg.KeyFactors{Salt: string(c[0].Salt), Iters: c[0].Iterations}, StoredKey: c[0].StoredKey, ServerKey: c[0].ServerKey,
 		}, nil
 	})
 	if err != nil {

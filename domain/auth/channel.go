@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
 // Channel is what authentication needs to know of a connection. It must not change during an exchange.
@@ -41,18 +43,18 @@ const (
 // mechanism is how one of them works.
 type mechanism struct {
 	name string
-	hash *scramHash // nil: PLAIN
-	plus bool       // with channel binding
+	hash *scram.Hash // nil: PLAIN
+	plus bool        // with channel binding
 	// binding is what a token mechanism binds to; "" for none.
 	binding string
 }
 
 // mechanisms in order of preference.
 var mechanisms = []*mechanism{
-	{name: ScramSHA256Plus, hash: hashSHA256, plus: true},
-	{name: ScramSHA1Plus, hash: hashSHA1, plus: true},
-	{name: ScramSHA256, hash: hashSHA256},
-	{name: ScramSHA1, hash: hashSHA1},
+	{name: ScramSHA256Plus, hash: scram.SHA256, plus: true},
+	{name: ScramSHA1Plus, hash: scram.SHA1, plus: true},
+	{name: ScramSHA256, hash: scram.SHA256},
+	{name: ScramSHA1, hash: scram.SHA1},
 	{name: Plain},
 }
 
@@ -111,23 +113,23 @@ func newOffers(enabled func(name string) bool) map[offerKey]*offer {
 		if !o.plus {
 			o.bindings = nil // nothing to bind with
 		}
-		o.sha256, o.sha1 = o.hashWith(hashSHA256), o.hashWith(hashSHA1)
+		o.sha256, o.sha1 = o.hashWith(scram.SHA256), o.hashWith(scram.SHA1)
 		offers[key] = o
 	}
 	return offers
 }
 
 // hashWith computes the attribute h of XEP-0474 §5.1 (version 0.5) for what the offer advertises.
-func (o *offer) hashWith(h *scramHash) string {
+func (o *offer) hashWith(h *scram.Hash) string {
 	text := strings.Join(slices.Sorted(slices.Values(o.mechanisms)), "\x1e")
 	if len(o.bindings) > 0 {
 		text += "\x1f" + strings.Join(slices.Sorted(slices.Values(o.bindings)), "\x1e")
 	}
-	return base64.StdEncoding.EncodeToString(h.sum([]byte(text)))
+	return base64.StdEncoding.EncodeToString(h.Sum([]byte(text)))
 }
 
-func (o *offer) downgradeHash(h *scramHash) string {
-	if h == hashSHA1 {
+func (o *offer) downgradeHash(h *scram.Hash) string {
+	if h == scram.SHA1 {
 		return o.sha1
 	}
 	return o.sha256

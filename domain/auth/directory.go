@@ -10,6 +10,7 @@ import (
 	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
 // DirectoryConfig bounds what is remembered of accounts. The zero value works.
@@ -125,10 +126,10 @@ func compact(a *store.Account, name string) {
 	credentials := make([]store.Credential, len(a.Credentials))
 	for i, c := range a.Credentials {
 		switch c.Hash {
-		case hashSHA256.name:
-			c.Hash = hashSHA256.name
-		case hashSHA1.name:
-			c.Hash = hashSHA1.name
+		case scram.SHA256.Name:
+			c.Hash = scram.SHA256.Name
+		case scram.SHA1.Name:
+			c.Hash = scram.SHA1.Name
 		}
 		c.Salt, c.StoredKey, c.ServerKey = keep(c.Salt), keep(c.StoredKey), keep(c.ServerKey)
 		credentials[i] = c

@@ -6,23 +6,16 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
-	"crypto/hmac"
-	"crypto/pbkdf2"
 	"crypto/rand"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
-	"hash"
 	"log/slog"
 	"math/big"
 	"net"
 	"net/netip"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,6 +24,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
 const (
@@ -182,8 +176,7 @@ func selfSigned(t testing.TB, kind string) tls.Certificate {
 
 // scramClient is a client written from RFC 5802 for these tests, every part of which can be bent.
 type scramClient struct {
-	hash     func() hash.Hash
-	size     int
+	hash     *scram.Hash
 	password string
 	// The client-first-message.
 	flag, authzid, name, nonce, ext string
@@ -200,11 +193,7 @@ type scramClient struct {
 }
 
 func newSCRAMClient(mechanism string) *scramClient {
-	c := &scramClient{hash: sha256.New, size: sha256.Size, password: password, flag: "n", name: "juliet", nonce: "fyko+d2lbbFgONRv9qkxdawL"}
-	if strings.HasPrefix(mechanism, auth.ScramSHA1) {
-		c.hash, c.size = sha1.New, sha1.Size
-	}
-	return c
+	return &scramClient{hash: scram.HashOf(mechanism), password: password, flag: "n", name: "juliet", nonce: "fyko+d2lbbFgONRv9qkxdawL"}
 }
 
 func (c *scramClient) gs2() string { return c.flag + "," + c.authzid + "," }
@@ -214,27 +203,15 @@ func (c *scramClient) firstMessage() []byte {
 	return []byte(c.gs2() + c.bare)
 }
 
-func (c *scramClient) mac(key, data []byte) []byte {
-	m := hmac.New(c.hash, key)
-	m.Write(data)
-	return m.Sum(nil)
-}
-
 func (c *scramClient) finalMessage(t testing.TB, challenge []byte) []byte {
 	t.Helper()
-	fields := make(map[byte]string)
-	for field := range strings.SplitSeq(string(challenge), ",") {
-		fields[field[0]] = field[2:]
-	}
+	fields := scram.Fields(challenge)
 	salt, err := base64.StdEncoding.DecodeString(fields['s'])
 	require.NoError(t, err)
 	count, err := strconv.Atoi(fields['i'])
 	require.NoError(t, err)
-	salted, err := pbkdf2.Key(c.hash, c.password, salt, count, c.size)
+	keys, err := c.hash.Derive(c.password, salt, count)
 	require.NoError(t, err)
-	clientKey := c.mac(salted, []byte("Client Key"))
-	stored := c.hash()
-	stored.Write(clientKey)
 	header := c.header
 	if header == "" {
 		header = c.gs2()
@@ -245,12 +222,11 @@ func (c *scramClient) finalMessage(t testing.TB, challenge []byte) []byte {
 	}
 	final := "c=" + base64.StdEncoding.EncodeToString(append([]byte(header), c.binding...)) + ",r=" + nonce + c.finalExt
 	message := []byte(c.bare + "," + string(challenge) + "," + final)
-	proof := c.mac(stored.Sum(nil), message)
-	subtle.XORBytes(proof, proof, clientKey)
+	proof := c.hash.Proof(keys, message)
 	if c.bendProof != nil {
 		proof = c.bendProof(proof)
 	}
-	c.serverSecret = c.mac(c.mac(salted, []byte("Server Key")), message)
+	c.serverSecret = c.hash.HMAC(keys.Server, message)
 	if c.withoutProof {
 		return []byte(final)
 	}

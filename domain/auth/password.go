@@ -1,18 +1,15 @@
 package auth
 
 import (
-	"crypto/pbkdf2"
 	"crypto/rand"
-	"crypto/sha1"
-	"crypto/sha256"
 	"fmt"
-	"hash"
 	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/text/secure/precis"
 
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
 const (
@@ -22,18 +19,6 @@ const (
 	maxPassword = 128
 	// saltSize is XEP-0438's minimum.
 	saltSize = 16
-)
-
-// scramHash is a hash function that SCRAM is used with.
-type scramHash struct {
-	name string // as store.Credential.Hash
-	new  func() hash.Hash
-	size int
-}
-
-var (
-	hashSHA256 = &scramHash{name: "SHA-256", new: sha256.New, size: sha256.Size}
-	hashSHA1   = &scramHash{name: "SHA-1", new: sha1.New, size: sha1.Size}
 )
 
 // preparePassword applies OpaqueString (RFC 8265 §4.2). ok is false for what is no password at all.
@@ -82,7 +67,7 @@ func MakeCredentials(password string, iterations int) ([]store.Credential, error
 		return nil, RefusedPasswordMalformed
 	}
 	credentials := make([]store.Credential, 0, 2)
-	for _, h := range []*scramHash{hashSHA256, hashSHA1} {
+	for _, h := range []*scram.Hash{scram.SHA256, scram.SHA1} {
 		salt := make([]byte, saltSize)
 		if _, err := rand.Read(salt); err != nil {
 			return nil, fmt.Errorf("making a salt: %w", err)
@@ -96,18 +81,13 @@ func MakeCredentials(password string, iterations int) ([]store.Credential, error
 	return credentials, nil
 }
 
-// derive computes the keys of RFC 5802 §3.
-func derive(h *scramHash, password string, salt []byte, iterations int) (store.Credential, error) {
-	salted, err := pbkdf2.Key(h.new, password, salt, iterations, h.size)
+// derive computes what is kept of a password.
+func derive(h *scram.Hash, password string, salt []byte, iterations int) (store.Credential, error) {
+	keys, err := h.Derive(password, salt, iterations)
 	if err != nil {
-		return store.Credential{}, fmt.Errorf("deriving a key: %w", err)
+		return store.Credential{}, err
 	}
-	clientKey := h.hmac(salted, []byte("Client Key"))
-	return store.Credential{
-		Hash: h.name, Salt: salt, Iterations: iterations,
-		StoredKey: h.sum(clientKey),
-		ServerKey: h.hmac(salted, []byte("Server Key")),
-	}, nil
+	return store.Credential{Hash: h.Name, Salt: salt, Iterations: iterations, StoredKey: keys.Stored, ServerKey: keys.Server}, nil
 }
 
 // commonPasswords are those of eight characters and more that lead the published lists of leaked passwords, and ours. Shorter ones

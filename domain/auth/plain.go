@@ -16,6 +16,7 @@ import (
 	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
 // plain checks the one message of PLAIN (RFC 4616 §2): authzid NUL authcid NUL passwd.
@@ -61,7 +62,7 @@ func (e *Exchange) checkPassword(ctx context.Context, password string) *refusal 
 	e.account = account
 	hash, key := strongest(account.Credentials)
 	if key == nil {
-		hash = hashSHA256
+		hash = scram.SHA256
 		fake := a.fakeCredential(hash, e.claimed)
 		key = &fake
 	} else {
@@ -84,7 +85,7 @@ func (e *Exchange) checkPassword(ctx context.Context, password string) *refusal 
 }
 
 // derives pays for PBKDF2, when it is this login's turn.
-func (e *Exchange) derives(ctx context.Context, hash *scramHash, key *store.Credential, password string) (bool, *refusal) {
+func (e *Exchange) derives(ctx context.Context, hash *scram.Hash, key *store.Credential, password string) (bool, *refusal) {
 	err := e.auth.hashing.Enter(ctx)
 	if errors.Is(err, limit.ErrBusy) {
 		return false, refuse(TemporaryAuthFailure, "", reasonBusy)
@@ -108,10 +109,10 @@ func (e *Exchange) derives(ctx context.Context, hash *scramHash, key *store.Cred
 }
 
 // strongest returns the account's best keys, nil when it has none.
-func strongest(credentials []store.Credential) (*scramHash, *store.Credential) {
-	for _, h := range []*scramHash{hashSHA256, hashSHA1} {
+func strongest(credentials []store.Credential) (*scram.Hash, *store.Credential) {
+	for _, h := range []*scram.Hash{scram.SHA256, scram.SHA1} {
 		for i := range credentials {
-			if credentials[i].Hash == h.name {
+			if credentials[i].Hash == h.Name {
 				return h, &credentials[i]
 			}
 		}

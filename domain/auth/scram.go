@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
 // SCRAM is our own, because github.com/xdg-go/scram v1.4.0 cannot do what is asked of a server here: its server-first-message
@@ -22,18 +22,6 @@ import (
 
 // nonceSize is the server's part of the nonce, in random bytes.
 const nonceSize = 18
-
-func (h *scramHash) sum(data []byte) []byte {
-	d := h.new()
-	d.Write(data)
-	return d.Sum(nil)
-}
-
-func (h *scramHash) hmac(key, data []byte) []byte {
-	m := hmac.New(h.new, key)
-	m.Write(data)
-	return m.Sum(nil)
-}
 
 // scramFirst answers the client-first-message with the server-first-message.
 func (e *Exchange) scramFirst(ctx context.Context, message []byte) ([]byte, *refusal) {
@@ -108,7 +96,7 @@ func (e *Exchange) credential(ctx context.Context) (*store.Credential, *refusal)
 		return nil, r
 	}
 	for i := range a.Credentials {
-		if a.Credentials[i].Hash == e.mechanism.hash.name {
+		if a.Credentials[i].Hash == e.mechanism.hash.Name {
 			e.account, e.key = a, &a.Credentials[i]
 			return e.key, nil
 		}
@@ -144,7 +132,7 @@ func (e *Exchange) scramFinal(ctx context.Context, message []byte) ([]byte, *ref
 		fake := e.auth.fakeCredential(hash, e.claimed)
 		key = &fake
 	}
-	right := proves(hash, key.StoredKey, message, final.proof)
+	right := hash.Proves(key.StoredKey, message, final.proof)
 	if e.key == nil {
 		return nil, refuse(NotAuthorized, "", reasonUnknown)
 	}
@@ -154,18 +142,8 @@ func (e *Exchange) scramFinal(ctx context.Context, message []byte) ([]byte, *ref
 	if r := e.admit(ctx); r != nil {
 		return nil, r
 	}
-	signature := hash.hmac(key.ServerKey, message)
+	signature := hash.HMAC(key.ServerKey, message)
 	return base64.StdEncoding.AppendEncode([]byte("v="), signature), nil
-}
-
-// proves recovers the client's key from its proof and compares its hash with the stored one (RFC 5802 §3).
-func proves(hash *scramHash, storedKey, message, proof []byte) bool {
-	clientKey := hash.hmac(storedKey, message)
-	if len(proof) != len(clientKey) {
-		return false
-	}
-	subtle.XORBytes(clientKey, clientKey, proof)
-	return subtle.ConstantTimeCompare(hash.sum(clientKey), storedKey) == 1
 }
 
 // admit has the last word after a right proof: the account must still be what it was when the exchange began,
@@ -223,14 +201,12 @@ func (a *Authenticator) account(ctx context.Context, name string) (store.Account
 
 // fakeCredential makes up what a name without an account answers: the salt depends on the name and a secret only,
 // so that asking twice, on any node with that secret, does not tell it from an account.
-func (a *Authenticator) fakeCredential(h *scramHash, name string) store.Credential {
+func (a *Authenticator) fakeCredential(h *scram.Hash, name string) store.Credential {
 	make := func(what string, size int) []byte {
-		m := hmac.New(sha256.New, a.secret)
-		m.Write([]byte(what + "\x00" + h.name + "\x00" + name))
-		return m.Sum(nil)[:size]
+		return scram.SHA256.HMAC(a.secret, []byte(what+"\x00"+h.Name+"\x00"+name))[:size]
 	}
 	return store.Credential{
-		Hash: h.name, Salt: make("salt", saltSize), Iterations: a.config.Iterations,
-		StoredKey: make("stored key", h.size), ServerKey: make("server key", h.size),
+		Hash: h.Name, Salt: make("salt", saltSize), Iterations: a.config.Iterations,
+		StoredKey: make("stored key", h.Size), ServerKey: make("server key", h.Size),
 	}
 }

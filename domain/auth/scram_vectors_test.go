@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
 // The whole exchanges of RFC 5802 §5 and RFC 7677 §3, from the client-final-message on.
@@ -77,5 +78,5 @@ func (oneAccount) DeleteAccount(context.Context, string) error { return nil }
 // The example of XEP-0474 §5.3.
 func TestDowngradeHashVector(t *testing.T) {
 	o := &offer{mechanisms: []string{ScramSHA1, ScramSHA1Plus}, bindings: []string{tlsServerEndPoint, tlsExporter}}
-	require.Equal(t, "G6k/rBLDqgOhRRaCuuatSDFkJ08=", o.hashWith(hashSHA1))
+	require.Equal(t, "G6k/rBLDqgOhRRaCuuatSDFkJ08=", o.hashWith(scram.SHA1))
 }

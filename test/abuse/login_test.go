@@ -23,6 +23,7 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/sqlite"
 	"github.com/posthouse-im/posthouse/test/script"
+	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
 // A39, and row 1 of the advisories: with every mechanism, transport and form of the name, a client can log in only as
@@ -154,8 +155,8 @@ func TestA40UnknownUser(t *testing.T) {
 				require.Empty(t, refused)
 				v.send("<response xmlns='" + nsSASL + "'>" + b64([]byte(c.second(v, first, bare, challenge))) + "</response>")
 				condition, text = v.outcome()
-				fields := scramFields(challenge)
-				return fields["s"], fields["i"], condition, text
+				fields := scram.Fields([]byte(challenge))
+				return fields['s'], fields['i'], condition, text
 			}
 			salt, count, condition, text := try("romeo")
 			require.Equal(t, "not-authorized", condition)
@@ -262,7 +263,7 @@ func TestA43Downgrade(t *testing.T) {
 		challenge, condition, _ := v.challenge()
 		require.Empty(t, condition)
 		sum := sha256.Sum256([]byte(text))
-		require.Equal(t, b64(sum[:]), scramFields(challenge)["h"])
+		require.Equal(t, b64(sum[:]), scram.Fields([]byte(challenge))['h'])
 	})
 }
 

@@ -1,20 +1,16 @@
 package abuse
 
 import (
-	"crypto/hmac"
-	"crypto/pbkdf2"
-	"crypto/sha1"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
-	"hash"
 	"strconv"
 	"strings"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/test/script"
+	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
 // mechanisms are all that there are, and the type of channel binding that each is tried with.
@@ -100,33 +96,26 @@ func (c claim) first() (first, bare string) {
 // second is the client-final-message (RFC 5802 §3, §7).
 func (c claim) second(v *visitor, first, bare, challenge string) string {
 	v.t.Helper()
-	fields := scramFields(challenge)
-	salt, err := base64.StdEncoding.DecodeString(fields["s"])
+	fields := scram.Fields([]byte(challenge))
+	salt, err := base64.StdEncoding.DecodeString(fields['s'])
 	require.NoError(v.t, err)
-	count, err := strconv.Atoi(fields["i"])
+	count, err := strconv.Atoi(fields['i'])
 	require.NoError(v.t, err)
-	newHash, size := sha256.New, sha256.Size
-	if strings.HasPrefix(c.mechanism, "SCRAM-SHA-1") {
-		newHash, size = sha1.New, sha1.Size
-	}
-	salted, err := pbkdf2.Key(newHash, c.password, salt, count, size)
+	h := scram.HashOf(c.mechanism)
+	keys, err := h.Derive(c.password, salt, count)
 	require.NoError(v.t, err)
-	key := mac(newHash, salted, "Client Key")
-	stored := newHash()
-	stored.Write(key)
 	header := strings.TrimSuffix(first, bare)
 	if c.bindElsehow != "" {
 		header = c.bindElsehow
 	}
-	final := "c=" + b64(append([]byte(header), c.bindingData(v)...)) + ",r=" + fields["r"]
+	final := "c=" + b64(append([]byte(header), c.bindingData(v)...)) + ",r=" + fields['r']
 	if c.final != nil {
 		final = c.final(final)
 	}
 	if c.noProof {
 		return final
 	}
-	proof := mac(newHash, stored.Sum(nil), bare+","+challenge+","+final)
-	subtle.XORBytes(proof, proof, key)
+	proof := h.Proof(keys, []byte(bare+","+challenge+","+final))
 	if c.proof != nil {
 		proof = c.proof(proof)
 	}
@@ -148,21 +137,6 @@ func (c claim) bindingData(v *visitor) []byte {
 		return sum[:]
 	}
 	return nil
-}
-
-func mac(h func() hash.Hash, key []byte, text string) []byte {
-	m := hmac.New(h, key)
-	m.Write([]byte(text))
-	return m.Sum(nil)
-}
-
-func scramFields(message string) map[string]string {
-	fields := make(map[string]string)
-	for field := range strings.SplitSeq(message, ",") {
-		name, value, _ := strings.Cut(field, "=")
-		fields[name] = value
-	}
-	return fields
 }
 
 // challenge waits for the server's challenge, or its refusal.

@@ -30,6 +30,7 @@ var laws = []law{
 	{folder: "wire/payload", may: []string{"wire/jid", "wire/stanza"}, never: join(drivers, sockets)},
 	{folder: "wire/stream", may: []string{"wire/jid", "wire/stanza"}, never: join(drivers, sockets)},
 	{folder: "wire/stream/...", may: []string{"wire/jid", "wire/stanza", "wire/stream", "."}, never: join(drivers, sockets)},
+	{folder: "wire/scram", never: join(drivers, sockets)},
 	{folder: "wire/uplink", may: []string{"wire/jid", "wire/stanza"}, never: join(drivers, sockets)},
 	{folder: "wire/...", may: []string{"wire/..."}, never: join(drivers, sockets)},
 	{folder: "link/...", may: []string{"limit", "defaults", "."}, never: drivers},

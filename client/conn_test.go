@@ -8,38 +8,29 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/posthouse-im/posthouse/wire/scram"
 	"github.com/posthouse-im/posthouse/wire/stream"
 	"github.com/posthouse-im/posthouse/wire/stream/pbstream"
 )
 
-// TestScramVector is the exchange of RFC 7677 §3.
-func TestScramVector(t *testing.T) {
+// TestKeyCache: the same keys come again, and neither those of another password nor of another hash.
+func TestKeyCache(t *testing.T) {
+	cached := &KeyCache{}
+	seen := map[string]bool{}
 	for range 2 { // the second time from the cache
-		keys := &KeyCache{}
-		s := newScram("user", "pencil", keys, nil, false)
-		s.nonce = "rOprNGfwEbeRWgbNEkqO"
-		require.Equal(t, "n,,n=user,r=rOprNGfwEbeRWgbNEkqO", string(s.first()))
-		final, err := s.final([]byte("r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"))
-		require.NoError(t, err)
-		require.Equal(t, "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=", string(final))
-		require.NoError(t, s.verify([]byte("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")))
-		require.Error(t, s.verify([]byte("v=AAAA")))
-		require.Error(t, s.verify(nil))
+		for _, h := range []*scram.Hash{scram.SHA1, scram.SHA256} {
+			for _, password := range []string{"pencil", "pen"} {
+				got, err := cached.Derive(h, "user", password, []byte("salt"), 2)
+				require.NoError(t, err)
+				want, err := (*KeyCache)(nil).Derive(h, "user", password, []byte("salt"), 2)
+				require.NoError(t, err)
+				require.Equal(t, want, got)
+				seen[string(got.Client)] = true
+			}
+		}
 	}
-}
-
-// TestScramRefuses what a server must not ask for.
-func TestScramRefuses(t *testing.T) {
-	for _, challenge := range []string{
-		"", "r=other,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096", "r=nonce,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
-		"r=nonceX,s=?,i=4096", "r=nonceX,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=1", "r=nonceX,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=99999999",
-	} {
-		s := newScram("user", "pencil", nil, nil, false)
-		s.nonce = "nonce"
-		s.first()
-		_, err := s.final([]byte(challenge))
-		require.Error(t, err, challenge)
-	}
+	require.Len(t, seen, 4)
+	require.Len(t, cached.keys, 4)
 }
 
 // silent is a connection that says what it is given.
