@@ -16,6 +16,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/device"
 	"github.com/posthouse-im/posthouse/domain/local"
 	"github.com/posthouse-im/posthouse/domain/roster"
+	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/inbox"
@@ -60,6 +61,8 @@ type Config struct {
 	Roster roster.Config `yaml:"roster"`
 	// Local is how messages, presence and requests reach the accounts of the domain.
 	Local local.Config `yaml:"local"`
+	// Delivery bounds what was stored and waits to be delivered.
+	Delivery router.Config `yaml:"delivery"`
 	// Service is what the domain says of itself.
 	Service service.Config `yaml:"service"`
 	// Archive is how messages are stored and read.

@@ -85,8 +85,9 @@ func Assemble(ctx context.Context, s *Runtime) error {
 	s.Group.Add(Part{Name: "stores", Stop: func(context.Context) error { return a.closeStores() }})
 	s.Group.Add(Loop("memory", giveBack))
 	s.Group.Add(Loop("last activity", a.activity.run))
+	s.Group.Add(Part{Name: "delivery", Stop: a.router.Close}) // after the archive, which gives it work to the last
 	s.Group.Add(Loop("archive", a.archive.Run))
-	s.Group.Add(Part{Name: "delivery", Stop: a.local.Close})
+	s.Group.Add(Part{Name: "replays", Stop: a.local.Close})
 	s.Group.Add(Loop("changes", a.followChanges))
 	s.Group.Add(Loop("device logins", a.auth.Run))
 	s.Group.Add(Loop("token keys", a.tokens.Run))
@@ -177,8 +178,7 @@ func (a *assembly) wire(ctx context.Context) error {
 	archiveConfig := a.Config.Archive
 	archiveConfig.Log, archiveConfig.Preferences, archiveConfig.Directory = a.log, a.database, a.auth.Directory()
 	archiveConfig.Contacts, archiveConfig.Domain, archiveConfig.Key = a.contacts, a.domain, stanzaKey
-	archiveConfig.Changed, archiveConfig.Metrics, archiveConfig.Logger = a.changed, a.Registry, a.Log
-	archiveConfig.Copy = func(ctx context.Context, e *router.Envelope) { a.local.Copy(ctx, e) }
+	archiveConfig.Metrics, archiveConfig.Logger = a.Registry, a.Log
 	if a.archive, err = archive.New(archiveConfig); err != nil {
 		return err
 	}
@@ -188,11 +188,15 @@ func (a *assembly) wire(ctx context.Context) error {
 	localConfig := a.Config.Local
 	localConfig.Domain, localConfig.Sessions, localConfig.Accounts, localConfig.Contacts = a.domain, a.sessions, a.auth.Directory(), a.contacts
 	localConfig.Forward, localConfig.Offline, localConfig.Stamp, localConfig.Activity = forward, a.archive, a.archive.Stamp, a.activity
-	localConfig.Services, localConfig.Metrics, localConfig.Log = a.services, a.Registry, a.Log
+	localConfig.Known, localConfig.Services = a.archive.Known, a.services
+	localConfig.Metrics, localConfig.Log = a.Registry, a.Log
 	if a.local, err = local.New(localConfig); err != nil {
 		return err
 	}
-	a.router = router.New(router.Config{Stages: a.chain(), Metrics: a.Registry, Log: a.Log})
+	routerConfig := a.Config.Delivery
+	routerConfig.Chains, routerConfig.Recipient, routerConfig.Author = a.chains(), a.toRecipient(), a.toAuthor()
+	routerConfig.Metrics, routerConfig.Log = a.Registry, a.Log
+	a.router = router.New(routerConfig)
 	a.router.Handle(a.domain.Domain(), a.local)
 	a.archive.Connect(a.router)
 	if err := a.makeUplink(); err != nil {

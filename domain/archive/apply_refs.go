@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -20,77 +19,17 @@ var (
 	notThere       = stanza.Refuse(stanza.ItemNotFound, "There is no such message, or not any more.")
 )
 
-// resolveTimeout bounds the reads for one message that refers to others.
-const resolveTimeout = 10 * time.Second
-
-// awaits reports whether an entry can only be decided after those that wait before it in the batch were stored: one of
-// them may be what it refers to, or retracts that.
-func awaits(waiting []entry, next *entry) bool {
-	if next.refs.done && next.refs.edit+next.refs.retract == "" {
-		return false // nearly always: who sends a marker has got the message, so it is stored
-	}
-	for i := range waiting {
-		w := &waiting[i]
-		if w.stored && sameConversation(&w.message.Message, &next.message.Message) && (w.message.Retract != 0 || next.refs.likely(w) || next.refs.retract != "" && w.refs != nil && w.refs.edit != "") {
-			return true
-		}
-	}
-	return false
-}
-
-func sameConversation(a, b *store.Message) bool {
-	return same(a.Sender, b.Sender) && same(a.Recipient, b.Recipient) || same(a.Sender, b.Recipient) && same(a.Recipient, b.Sender)
-}
-
-// applyRefs decides, on the committer's goroutine and with everything stored that came before, what an entry does to the
-// messages that it refers to, or that it is refused.
-func (a *Archive) applyRefs(ctx context.Context, next *entry) {
-	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
-	defer cancel()
-	refusal, err := a.decideRefs(ctx, next)
-	if err == nil && refusal != nil {
-		var known bool
-		if known, err = a.alreadyStored(ctx, &next.message); known {
-			return // it was sent again: the log has the first answer
-		}
-	}
-	if err != nil {
-		a.logger.Error("a message could not be checked against the one that it refers to", "account", uint64(next.message.Sender.Account), "error", err)
-		refusal = unanswered
-	}
-	if refusal != nil {
-		next.refusal, next.stored = refusal, false
-	}
-}
-
-func (a *Archive) decideRefs(ctx context.Context, next *entry) (*stanza.Error, error) {
+// applyRefs decides what an entry does to the message that it edits or retracts, or that it is refused. It runs on the sender's goroutine, with
+// the conversation locked and everything stored that the sender has sent before.
+func (a *Archive) applyRefs(ctx context.Context, next *entry) (*stanza.Error, error) {
 	r, m := next.refs, &next.message
-	if !r.done {
-		if err := a.resolveRefs(ctx, m.Sender, m.Recipient, r); err != nil {
-			return nil, err
-		}
-	}
-	if account := m.Sender.Account; account != 0 && r.deliveredAt+r.readAt != 0 {
-		m.ReadMarkers = &store.ReadMarkers{Account: account, Device: next.envelope.Stanza.From.Resource(), Delivered: r.deliveredAt, Read: r.readAt}
-	}
+	target := r.target
 	switch {
-	case r.edit+r.retract == "":
-		return nil, nil
-	case r.target == nil && r.foreign:
+	case target == nil && r.foreign:
 		return notTheirs, nil
-	case r.target == nil && r.edit != "":
+	case target == nil && r.edit != "":
 		return nil, nil // the original may not have been kept
-	case r.target == nil:
-		return notThere, nil
-	}
-	// It was read before those that came first were stored.
-	target, err := a.log.Message(ctx, r.target.ID)
-	switch {
-	case errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged):
-		return notThere, nil
-	case err != nil:
-		return nil, err
-	case target.Flags&store.Retracted != 0:
+	case target == nil, target.Flags&store.Retracted != 0:
 		return notThere, nil
 	}
 	age := next.accepted.Sub(target.ID.Time())
@@ -105,7 +44,8 @@ func (a *Archive) decideRefs(ctx context.Context, next *entry) (*stanza.Error, e
 	}
 	m.Retract = target.ID
 	retraction := next.envelope.Stanza
-	if m.Remains, err = tombstone(&target, retraction, r.by, next.accepted); err != nil {
+	var err error
+	if m.Remains, err = tombstone(target, retraction, r.by, next.accepted); err != nil {
 		return nil, err
 	}
 	err = a.resolveEdits(ctx, r, retraction, next.accepted)
@@ -148,10 +88,4 @@ func tombstone(m *store.Message, retraction *stanza.Stanza, by jid.JID, at time.
 		left.Payload = append(left.Payload, *origin)
 	}
 	return xmlstream.Marshal(nil, left), nil
-}
-
-// administers reports whether a source may retract at any time.
-func administers(s router.Source) bool {
-	admin, ok := s.(interface{ Admin() bool })
-	return ok && admin.Admin()
 }

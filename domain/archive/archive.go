@@ -44,8 +44,11 @@ type Contacts interface {
 	Contact(ctx context.Context, account store.AccountID, contact jid.JID) (bool, error)
 }
 
-// Router is what the committer does with an envelope, and how results and replies are sent: *router.Router.
+// Router is what becomes of an envelope, and how results and replies are sent: *router.Router.
 type Router interface {
+	Resolve(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error)
+	Reserve(ctx context.Context, e *router.Envelope, size int) bool
+	Release(e *router.Envelope)
 	Resume(ctx context.Context, e *router.Envelope)
 	Refuse(ctx context.Context, e *router.Envelope, refusal *stanza.Error)
 	Finish(e *router.Envelope)
@@ -64,11 +67,6 @@ type Config struct {
 	Domain jid.JID `yaml:"-"`
 	// Key is the store's secret for stanza-ids: 16 or 32 bytes that never change while the archive lives.
 	Key []byte `yaml:"-"`
-	// Changed is told of an account that has something new, after a stored message was let go on; nil tells nobody. It runs on the
-	// committer's goroutine and must not block.
-	Changed func(account uint64) `yaml:"-"`
-	// Copy gives what an administrator retracted in somebody's name to that person's devices, as carbons; nil gives it to none.
-	Copy func(ctx context.Context, e *router.Envelope) `yaml:"-"`
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time `yaml:"-" default:"now"`
 	// Metrics receives the package's metrics; nil leaves them unregistered.
@@ -122,9 +120,10 @@ type Archive struct {
 	logger      *slog.Logger
 	metrics     *metrics
 
-	queue   *queue
-	cursors *cursors
-	budget  *limit.Table[uint64] // of queries, by account
+	queue    *queue
+	changing conversationLocks
+	cursors  *cursors
+	budget   *limit.Table[uint64] // of queries, by account
 
 	// Owned by the committer.
 	batch       []*store.Append

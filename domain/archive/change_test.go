@@ -14,7 +14,6 @@ import (
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
-	"github.com/posthouse-im/posthouse/wire/stream"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 )
 
@@ -47,7 +46,7 @@ func logs(t *testing.T, run func(t *testing.T, log store.MessageLog)) {
 
 func party(address string) store.Party {
 	who := from(address)
-	return store.Party{JID: who.address.Bare(), Account: store.AccountID(who.account)}
+	return store.Party{JID: who.Address.Bare(), Account: store.AccountID(who.Account)}
 }
 
 // markers returns how far an account has come in the conversation of romeo and juliet, device by device.
@@ -77,7 +76,7 @@ func TestReadMarkers(t *testing.T) {
 		mark := func(who string, marks ...stanza.Element) (number uint64) {
 			t.Helper()
 			to := "romeo@verona.example"
-			if from(who).account == romeo {
+			if from(who).Account == romeo {
 				to = "juliet@verona.example"
 			}
 			r := h.say(t, who, chat(to, "", marks...))
@@ -117,21 +116,19 @@ func TestReadMarkers(t *testing.T) {
 	})
 }
 
-// A marker, an edit and a retraction find what they are about in the same batch too, and what is in between keeps its order.
-func TestReferencesWithinABatch(t *testing.T) {
+// An edit and a retraction find what the same sender has sent just before, which waits for the disk, and what is in between keeps its order.
+func TestChangeOfWhatIsOnItsWay(t *testing.T) {
 	logs(t, func(t *testing.T, log store.MessageLog) {
 		h := newHouse(t, log)
+		stop := h.run(t)
 		who := from(orchard)
 		h.accept(t.Context(), who, named("m1", chat("juliet@verona.example", "one")))
-		h.accept(t.Context(), from(balcony), chat("romeo@verona.example", "", displayed("m1")))
 		h.accept(t.Context(), who, chat("juliet@verona.example", "uno", replace("m1")))
 		h.accept(t.Context(), who, named("r1", chat("juliet@verona.example", "", retract("m1"), origin("or"))))
 		h.accept(t.Context(), who, named("r2", chat("juliet@verona.example", "", retract("m1"))))
 		h.accept(t.Context(), who, named("r1", chat("juliet@verona.example", "", retract("m1"), origin("or"))))
 		h.accept(t.Context(), who, chat("juliet@verona.example", "dos", replace("m1")))
 		h.accept(t.Context(), who, named("m5", chat("juliet@verona.example", "two")))
-		h.accept(t.Context(), from(balcony), chat("romeo@verona.example", "read", displayed("m5")))
-		stop := h.run(t)
 		require.NoError(t, stop())
 		var got []string
 		for _, r := range h.receipts {
@@ -142,8 +139,7 @@ func TestReferencesWithinABatch(t *testing.T) {
 				got = append(got, fmt.Sprint(r.Seq, r.Duplicate))
 			}
 		}
-		require.Equal(t, []string{"1 false", "2 false", "3 false", "4 false", "item-not-found", "4 true", "item-not-found", "5 false", "6 false"}, got)
-		require.Equal(t, map[string]string{"balcony": "5/5"}, h.markers(t, juliet))
+		require.Equal(t, []string{"1 false", "2 false", "3 false", "item-not-found", "3 true", "item-not-found", "4 false"}, got)
 	})
 }
 
@@ -220,7 +216,7 @@ func TestEditAndRetract(t *testing.T) {
 	})
 }
 
-// What is looked for is found within reach, and no further; what was looked through is not read again.
+// What is looked for is found within reach, and no further.
 func TestResolveReach(t *testing.T) {
 	h := newHouse(t, memory())
 	h.run(t)
@@ -228,33 +224,19 @@ func TestResolveReach(t *testing.T) {
 		require.Nil(t, h.say(t, orchard, named(fmt.Sprint("m", i), chat("juliet@verona.example", "x"))).Err)
 	}
 	for id, want := range map[string]string{"m0": "item-not-found", "m19": "item-not-found", "m20": "", "m100": "", fmt.Sprint("m", resolveReach+19): ""} {
-		h.router.Handle("verona.example", nobody{})
-		next := &entry{envelope: &router.Envelope{Stanza: chat("juliet@verona.example", "", retract(id)), Source: from(orchard)}, accepted: time.Now()}
+		next := &entry{envelope: &router.Envelope{Stanza: chat("juliet@verona.example", "", retract(id)), Origin: from(orchard)}, accepted: time.Now()}
 		next.envelope.Stanza.From = jid.MustParse(orchard)
+		next.envelope.Target = router.Target{Kind: router.AnAccount, Account: juliet}
 		require.NoError(t, h.prepare(t.Context(), next))
-		h.applyRefs(t.Context(), next)
+		refusal, err := h.resolveChange(t.Context(), next)
+		require.NoError(t, err)
 		if want != "" {
-			require.Equal(t, want, string(next.refusal.Condition), id)
+			require.Equal(t, want, string(refusal.Condition), id)
 			continue
 		}
-		require.Nil(t, next.refusal, id)
+		require.Nil(t, refusal, id)
 		require.NotZero(t, next.message.Retract, id)
 	}
-}
-
-// Each account that a stored message is news to is told once it has gone on, and of nothing else.
-func TestChangedIsTold(t *testing.T) {
-	var changed []uint64
-	h := newHouse(t, memory(), func(c *Config) { c.Changed = func(account uint64) { changed = append(changed, account) } })
-	h.onRoute = func(*stream.Packet) { require.Empty(t, changed, "before it went on") }
-	stop := h.run(t)
-	for _, s := range []*stanza.Stanza{
-		chat("juliet@verona.example", "", active()), chat("juliet@verona.example", "x", origin("1")),
-	} {
-		require.Nil(t, h.say(t, orchard, s).Err)
-	}
-	require.NoError(t, stop())
-	require.Equal(t, []uint64{romeo, juliet}, changed)
 }
 
 // Whatever a stanza's id is, the message is found by it: nothing that is written in another way is missed by looking for the text.

@@ -18,8 +18,8 @@ var (
 
 // Run is the committer. It must be called once; its goroutine is the only writer of the log.
 //
-// It takes what arrived, stores it in one transaction, and then acknowledges and delivers in order. When ctx ends it
-// takes nothing more in, finishes everything that was put before, writes the delivery cursors and returns nil. It returns an
+// It takes what arrived, stores it in one transaction, and then acknowledges it and hands it to those who deliver, in order. It reads
+// nothing but what its own append returned, and waits for nobody else. When ctx ends it takes nothing more in, finishes everything that was put before, writes the delivery cursors and returns nil. It returns an
 // error after the first failed transaction: nothing of that transaction nor of what came later is acknowledged,
 // delivered or refused, because nobody knows what of it is stored. The caller must end the process.
 func (a *Archive) Run(ctx context.Context) error {
@@ -86,7 +86,7 @@ func (a *Archive) reuse(entries []entry) []entry {
 // commitAll commits entries in batches within the configured bounds.
 func (a *Archive) commitAll(ctx context.Context, entries []entry) error {
 	for len(entries) > 0 {
-		n := a.nextBatch(ctx, entries)
+		n := a.nextBatch(entries)
 		if err := a.commit(ctx, entries[:n]); err != nil {
 			return err
 		}
@@ -95,20 +95,13 @@ func (a *Archive) commitAll(ctx context.Context, entries []entry) error {
 	return nil
 }
 
-// nextBatch returns how many of the entries make the next batch, and applies the refs of those that refer to earlier messages. What
-// such an entry refers to may be in the same batch: then that is stored first.
-func (a *Archive) nextBatch(ctx context.Context, entries []entry) (n int) {
+// nextBatch returns how many of the entries make the next batch.
+func (a *Archive) nextBatch(entries []entry) (n int) {
 	bytes := 0
 	for n < len(entries) && n < a.config.BatchMessages {
 		next := &entries[n]
 		if n > 0 && bytes+next.size() > a.config.BatchBytes {
 			break
-		}
-		if next.refs != nil && next.stored {
-			if awaits(entries[:n], next) {
-				break
-			}
-			a.applyRefs(ctx, next)
 		}
 		bytes += next.size()
 		n++
@@ -146,7 +139,7 @@ func (a *Archive) commit(ctx context.Context, entries []entry) error {
 			last.message.ReadMarkers, last.message.Stale = nil, false
 			err = a.append(ctx, batch[len(batch)-1:], nil)
 			if errors.Is(err, store.ErrFull) {
-				err, last.refusal = nil, storageFull // what came before it is stored
+				err, last.full = nil, true // what came before it is stored
 			}
 		}
 		if full = errors.Is(err, store.ErrFull); err != nil && !full {
@@ -183,22 +176,25 @@ func (a *Archive) append(ctx context.Context, batch []*store.Append, due []store
 	return nil
 }
 
-// releaseAll continues all messages of a batch, in order.
+// releaseAll lets all messages of a batch go on, in order.
 func (a *Archive) releaseAll(ctx context.Context, entries []entry, full bool) {
 	durable := a.now()
 	for i := range entries {
-		a.release(ctx, &entries[i], durable, full)
+		next := &entries[i]
+		if next.envelope != nil {
+			a.release(ctx, next, durable, full || next.full)
+		}
+		if next.committed != nil {
+			next.committed()
+		}
 	}
 }
 
-// release continues one message after its batch is durable, or was refused for want of space.
+// release fills the receipt of one message, after its batch is durable or was refused for want of space, and hands the message to the router, which
+// tells the sender and has it delivered by others. Nothing here waits or reads anything.
 func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, full bool) {
 	e, m := next.envelope, &next.message
 	switch {
-	case next.refusal != nil:
-		a.metrics.refused.Inc()
-		a.refuse(ctx, next, next.refusal)
-		return
 	case !next.stored:
 		a.metrics.transient.Inc()
 		a.router.Resume(ctx, e)
@@ -209,7 +205,7 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 		return
 	case m.Conflict:
 		a.metrics.conflict.Inc()
-		a.router.Refuse(ctx, e, conflicting)
+		a.refuse(ctx, next, conflicting)
 		return
 	}
 	a.metrics.durable.Observe(durable.Sub(next.accepted).Seconds())
@@ -228,20 +224,7 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 		return
 	}
 	a.metrics.stored.Inc()
-	if m.Flags&store.ForOffline != 0 {
-		a.cursors.note(m.Recipient.Account, m.ID)
-	}
-	if m.Recipient.Account != 0 { // accounts of other domains have no numbers here
-		e.Stanza = a.stamp(e.Stanza, m.Recipient.JID, uint64(m.ID), m.Seq, m.Flags&store.InRecipientArchive != 0)
-	}
-	if next.moderation {
-		a.deliverModeration(ctx, next)
-	} else {
-		a.router.Resume(ctx, e)
-	}
-	if changed := a.config.Changed; changed != nil {
-		tell(changed, m)
-	}
+	a.router.Resume(ctx, e)
 }
 
 // refuse sends the refusal to the sender. Of a moderation only the administrator is told, by the receipt: the sender in whose name it
@@ -253,16 +236,6 @@ func (a *Archive) refuse(ctx context.Context, next *entry, refusal *stanza.Error
 		return
 	}
 	a.router.Refuse(ctx, next.envelope, refusal)
-}
-
-// tell calls changed for the accounts that a stored message concerns.
-func tell(changed func(account uint64), m *store.Append) {
-	if m.Sender.Account != 0 {
-		changed(uint64(m.Sender.Account))
-	}
-	if m.Recipient.Account != 0 && m.Recipient.Account != m.Sender.Account {
-		changed(uint64(m.Recipient.Account))
-	}
 }
 
 // writeCursors writes the delivery cursors that are due, without messages. A full storage is no reason to stop: they stay due.

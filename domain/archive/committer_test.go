@@ -224,6 +224,7 @@ func TestDrain(t *testing.T) {
 		synctest.Wait()
 		close(goOn)
 		require.NoError(t, <-ended)
+		synctest.Wait()
 		h.accept(t.Context(), who, chat("juliet@verona.example", "too late"))
 		require.Len(t, h.receipts, 10)
 		for i, p := range h.delivered {
@@ -289,7 +290,7 @@ func TestReceiptAndStanzaID(t *testing.T) {
 	require.Equal(t, map[string]string{"ball@rooms.verona.example": "r1", "juliet@verona.example": h.StanzaID(r.ID)}, got)
 
 	// The sender's copy names the sender's archive, and not the recipient's (XEP-0313 §3.4).
-	carbon := h.Stamp(p.Stanza, jid.MustParse("romeo@verona.example"), r.ID, r.Seq)
+	carbon := h.Stamp(p.Stanza, jid.MustParse("romeo@verona.example"), r.ID, r.Seq, true)
 	var by []string
 	for _, e := range carbon.Payload {
 		if e.Local == "stanza-id" {
@@ -329,7 +330,7 @@ func positions(s *stanza.Stanza) (all []string) {
 func TestStampAllocations(t *testing.T) {
 	h := newHouse(t, memory())
 	s, by := chat("juliet@verona.example", "hello"), jid.MustParse("juliet@verona.example")
-	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { h.Stamp(s, by, 1<<60, 1<<60) }), 3.0)
+	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { h.Stamp(s, by, 1<<60, 1<<60, true) }), 3.0)
 }
 
 func TestPresenceAndIQPass(t *testing.T) {
@@ -340,17 +341,18 @@ func TestPresenceAndIQPass(t *testing.T) {
 	require.Len(t, h.delivered, 2)
 }
 
-func TestRefusedInTurn(t *testing.T) {
+// Who cannot be looked up is refused at once, and holds up nothing.
+func TestRefusedAtOnce(t *testing.T) {
 	h := newHouse(t, memory())
 	h.directory.err = errDisk
 	who := from("romeo@verona.example/orchard")
 	h.accept(t.Context(), who, chat("balthasar@mantua.example", "first")) // needs no directory
 	h.accept(t.Context(), who, chat("juliet@verona.example", "second"))
-	require.Empty(t, h.receipts, "the refusal waits for its turn")
+	require.Len(t, h.receipts, 1)
+	require.Equal(t, stanza.InternalServerError, h.receipts[0].Err.Condition)
 	require.NoError(t, h.run(t)())
 	require.Len(t, h.receipts, 2)
-	require.Nil(t, h.receipts[0].Err)
-	require.Equal(t, stanza.InternalServerError, h.receipts[1].Err.Condition)
+	require.Nil(t, h.receipts[1].Err)
 }
 
 func TestMetrics(t *testing.T) {

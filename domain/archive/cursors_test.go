@@ -20,6 +20,7 @@ import (
 // step commits what was accepted, as the committer would: the test is its goroutine.
 func (h *house) step(t require.TestingT) {
 	require.NoError(t, h.commitAll(context.Background(), h.queue.take(nil)))
+	h.pending.Wait() // for the delivery
 }
 
 // replay returns the messages that a replay to the account gives.

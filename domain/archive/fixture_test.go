@@ -99,22 +99,14 @@ func (b *brittle) Append(ctx context.Context, now time.Time, batch []*store.Appe
 
 var errDisk = errors.New("disk is broken")
 
-// source is who sends.
-type source struct {
-	address jid.JID
-	account uint64
-}
-
-func (s source) JID() jid.JID    { return s.address }
-func (s source) Account() uint64 { return s.account }
-
-func from(address string) source {
+// from is a client that sends.
+func from(address string) *router.Origin {
 	j := jid.MustParse(address)
 	account := store.AccountID(0)
 	if j.Domain() == "verona.example" {
 		account = people[j.Local()]
 	}
-	return source{j, uint64(account)}
+	return &router.Origin{Kind: router.Client, Account: uint64(account), Address: j}
 }
 
 // house is an archive with a router around it. Everything that is delivered is kept in order.
@@ -128,6 +120,8 @@ type house struct {
 	mu        sync.Mutex // guards the rest
 	delivered []*stream.Packet
 	receipts  []router.Receipt
+	copies    []*router.Envelope // what the author's other devices get
+	pending   sync.WaitGroup     // what accept was given and is not delivered
 	onRoute   func(*stream.Packet)
 }
 
@@ -146,19 +140,62 @@ func newHouse(t testing.TB, log store.MessageLog, options ...option) *house {
 	a, err := New(c)
 	require.NoError(t, err)
 	h.Archive = a
-	h.router = router.New(router.Config{Stages: []router.Stage{a.Stage()}})
+	resolve := router.Stage{Name: "resolve", Run: func(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
+		if e.Stanza.To.IsZero() { // RFC 6120 §10.3.1; the stage address does it
+			e.Stanza.To = e.Stanza.From.Bare()
+		}
+		return h.router.Resolve(ctx, e)
+	}}
+	h.router = router.New(router.Config{
+		Chains:    map[router.OriginKind][]router.Stage{router.Client: {resolve, a.Stage()}},
+		Recipient: []router.Delivery{a.Note(), {Name: "deliver", Run: func(ctx context.Context, e *router.Envelope) { h.router.Deliver(ctx, e) }}},
+		Author:    []router.Delivery{{Name: "copy", Run: h.copy}},
+	})
+	t.Cleanup(func() { require.NoError(t, h.router.Close(context.Background())) })
 	h.router.Handle("verona.example", h)
 	h.router.Handle("mantua.example", h)
 	a.Connect(h.router)
 	return h
 }
 
-// Route implements router.Route: everybody's address is here, but for accounts that do not exist.
-func (h *house) Route(_ context.Context, p *stream.Packet) *stanza.Error {
-	to := p.Stanza.To
-	if to.Domain() == "verona.example" && people[to.Local()] == 0 && to.Local() != "" {
-		return stanza.Refuse(stanza.ServiceUnavailable, "")
+// Resolve implements router.Route: everybody's address is here, but for accounts that do not exist.
+func (h *house) Resolve(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
+	to := e.Stanza.To
+	e.Target = router.Target{Kind: router.Remote}
+	if to.Domain() != "verona.example" {
+		return router.Continue, nil
 	}
+	account, ok, err := h.directory.Lookup(ctx, to.Local())
+	switch {
+	case err != nil:
+		return router.Finish, notStored
+	case !ok && h.Known(ctx, e):
+		return router.Finish, nil
+	case !ok:
+		return router.Finish, stanza.Refuse(stanza.ServiceUnavailable, "")
+	}
+	e.Target = router.Target{Kind: router.AnAccount, Account: uint64(account)}
+	return router.Continue, nil
+}
+
+// Deliver implements router.Route, as package local does it.
+func (h *house) Deliver(ctx context.Context, e *router.Envelope) *stanza.Error {
+	s := e.Stanza
+	if e.Receipt.ID != 0 && e.Target.Account != 0 {
+		s = h.Stamp(s, s.To.Bare(), e.Receipt.ID, e.Receipt.Seq, e.Target.Archived)
+	}
+	return h.Route(ctx, &stream.Packet{Stanza: s, ArchiveID: e.Receipt.ID})
+}
+
+// copy is what the author's account gets.
+func (h *house) copy(_ context.Context, e *router.Envelope) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.copies = append(h.copies, e)
+}
+
+// Route implements router.Route.
+func (h *house) Route(_ context.Context, p *stream.Packet) *stanza.Error {
 	h.mu.Lock()
 	h.delivered = append(h.delivered, p)
 	on := h.onRoute
@@ -180,6 +217,7 @@ func (h *house) run(t testing.TB) (stop func() error) {
 		once.Do(func() {
 			cancel()
 			err = <-ended
+			require.NoError(t, h.router.Close(context.Background()))
 		})
 		return err
 	}
@@ -188,24 +226,25 @@ func (h *house) run(t testing.TB) (stop func() error) {
 }
 
 // accept hands a stanza in; its receipt is appended when it is done.
-func (h *house) accept(ctx context.Context, who source, s *stanza.Stanza) {
+func (h *house) accept(ctx context.Context, who *router.Origin, s *stanza.Stanza) {
 	if s.From.IsZero() {
-		s.From = who.address
+		s.From = who.Address
 	}
-	h.router.Accept(ctx, &router.Envelope{Stanza: s, Source: who, Done: func(e *router.Envelope) {
+	h.pending.Add(1)
+	h.router.Accept(ctx, &router.Envelope{Stanza: s, Origin: who, Stored: func(e *router.Envelope) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.receipts = append(h.receipts, e.Receipt)
-	}})
+	}, Delivered: func(*router.Envelope) { h.pending.Done() }})
 }
 
-// say accepts a message and waits for its receipt.
+// say accepts a message and waits until it is delivered.
 func (h *house) say(t testing.TB, who string, s *stanza.Stanza) router.Receipt {
 	t.Helper()
 	done := make(chan router.Receipt, 1)
 	src := from(who)
-	s.From = src.address
-	h.router.Accept(t.Context(), &router.Envelope{Stanza: s, Source: src, Done: func(e *router.Envelope) { done <- e.Receipt }})
+	s.From = src.Address
+	h.router.Accept(t.Context(), &router.Envelope{Stanza: s, Origin: src, Delivered: func(e *router.Envelope) { done <- e.Receipt }})
 	select {
 	case r := <-done:
 		return r
@@ -222,6 +261,24 @@ func (h *house) seen() []*stream.Packet {
 	out := h.delivered
 	h.delivered = nil
 	return out
+}
+
+// copied returns what the author's devices got, and forgets it.
+func (h *house) copied() []*router.Envelope {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := h.copies
+	h.copies = nil
+	return out
+}
+
+// flushDelivery waits until romeo and juliet have what was stored before.
+func (h *house) flushDelivery(t testing.TB) {
+	require.Nil(t, h.say(t, "romeo@verona.example/flush", chat("juliet@verona.example", "", active())).Err)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.delivered = h.delivered[:len(h.delivered)-1]
+	h.copies = h.copies[:len(h.copies)-1]
 }
 
 func chat(to, body string, more ...stanza.Element) *stanza.Stanza {
@@ -262,14 +319,14 @@ func fill(t testing.TB, log store.MessageLog, start time.Time, n int, with func(
 func stored(who, to, body string) *store.Append {
 	sender, recipient := from(who), from(to)
 	s := chat(to, body)
-	s.From = sender.address
+	s.From = sender.Address
 	a := &store.Append{}
-	a.Sender = store.Party{JID: sender.address.Bare(), Account: store.AccountID(sender.account)}
-	a.Recipient = store.Party{JID: recipient.address.Bare(), Account: store.AccountID(recipient.account)}
-	if sender.account != 0 {
+	a.Sender = store.Party{JID: sender.Address.Bare(), Account: store.AccountID(sender.Account)}
+	a.Recipient = store.Party{JID: recipient.Address.Bare(), Account: store.AccountID(recipient.Account)}
+	if sender.Account != 0 {
 		a.Flags |= store.InSenderArchive
 	}
-	if recipient.account != 0 {
+	if recipient.Account != 0 {
 		a.Flags |= store.InRecipientArchive | store.ForOffline
 	}
 	a.Stanza = xmlstream.Marshal(nil, s)

@@ -303,7 +303,7 @@ func (a *Archive) forwarded(it *item, owner jid.JID) stanza.Element {
 	if it.stanza == nil {
 		return payload.Empty(received)
 	}
-	return payload.Forward(a.Stamp(it.stanza, owner, uint64(it.message.ID), it.message.Seq), received)
+	return payload.Forward(a.Stamp(it.stanza, owner, uint64(it.message.ID), it.message.Seq, true), received)
 }
 
 // fin is the end of the results with the page's bounds (XEP-0313 §4.3, XEP-0059 §2.2). The number of all messages that

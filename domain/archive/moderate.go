@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/domain/service"
@@ -13,7 +12,6 @@ import (
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
-	"github.com/posthouse-im/posthouse/wire/stream"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 )
 
@@ -44,7 +42,7 @@ func (a *Archive) AnswerModerate(ctx context.Context, r *service.Request) ([]sta
 }
 
 // Moderate takes the content out of a stored message in the name of its sender, on behalf of an administrator, and returns when that
-// is durable and was delivered. The retraction goes the way of any message in that conversation, with its own number, from the
+// is durable. The retraction goes the way of any message in that conversation, with its own number, from the
 // sender's address to the recipient; it says by whom it was moderated (XEP-0425 §4), which no client can claim.
 // reason, "" for none, is shown to both parties.
 func (a *Archive) Moderate(ctx context.Context, by jid.JID, stanzaID, reason string) (Moderated, *stanza.Error) {
@@ -55,7 +53,17 @@ func (a *Archive) Moderate(ctx context.Context, by jid.JID, stanzaID, reason str
 	if len(reason) > maxReason || !stanza.ValidText(reason) {
 		return Moderated{}, badQuery("The reason is too long, or no text.")
 	}
-	next, err := a.moderation(ctx, by, store.MessageID(id), reason)
+	var unlock func()
+	var next *entry
+	original, err := a.log.Message(ctx, store.MessageID(id))
+	if err == nil {
+		if unlock, ok = a.changing.lock(ctx, a.queue.over, conversationOf(&original)); !ok {
+			return Moderated{}, notStored
+		}
+		if next, err = a.moderation(ctx, by, store.MessageID(id), reason); err != nil {
+			unlock()
+		}
+	}
 	switch {
 	case errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrDamaged):
 		return Moderated{}, notThere
@@ -63,9 +71,9 @@ func (a *Archive) Moderate(ctx context.Context, by jid.JID, stanzaID, reason str
 		return Moderated{}, a.failed("moderate a message", 0, err)
 	}
 	done := make(chan router.Receipt, 1)
-	next.envelope.Done = func(e *router.Envelope) { done <- e.Receipt }
-	if !a.queue.put(ctx, next) {
-		return Moderated{}, unanswered
+	next.envelope.Stored = func(e *router.Envelope) { done <- e.Receipt }
+	if refusal := a.putAndWait(ctx, next, unlock); refusal != nil {
+		return Moderated{}, refusal
 	}
 	select {
 	case r := <-done:
@@ -74,8 +82,8 @@ func (a *Archive) Moderate(ctx context.Context, by jid.JID, stanzaID, reason str
 		}
 		m := &next.message
 		return Moderated{Message: r.ID, Original: id, Number: r.Seq, Sender: m.Sender.JID, Recipient: m.Recipient.JID}, nil
-	case <-ctx.Done():
-		return Moderated{}, unanswered // it may yet happen
+	default:
+		return Moderated{}, notStored // it may yet be
 	}
 }
 
@@ -107,37 +115,41 @@ func (a *Archive) moderation(ctx context.Context, by jid.JID, id store.MessageID
 			stanza.New(stanza.NSClient, "body").WithText("A message was taken back by those who run this server."), stanza.New(payload.NSHints, "store"),
 		},
 	}
-	next := &entry{envelope: &router.Envelope{Stanza: s}, accepted: a.now(), stored: true, moderation: true}
-	next.refs = &refs{retract: named, by: by, admin: true, target: &original, done: true, essential: true}
+	next := &entry{envelope: a.moderationEnvelope(ctx, by, s, &original), accepted: a.now(), stored: true, moderation: true}
+	next.refs = &refs{retract: named, by: by, admin: true, target: &original, essential: true}
 	m := &next.message
 	m.Sender, m.Recipient = original.Sender, original.Recipient
 	m.Flags = original.Flags & (store.InSenderArchive | store.InRecipientArchive)
 	if m.Recipient.Account != 0 {
 		m.Flags |= store.ForOffline
 	}
+	next.envelope.Target.Archived = m.Flags&store.InRecipientArchive != 0
 	m.Stanza = xmlstream.Marshal(nil, s)
-	return next, a.resolveEdits(ctx, next.refs, s, next.accepted)
+	refusal, err := a.applyRefs(ctx, next)
+	if err == nil && refusal != nil {
+		return nil, store.ErrNotFound
+	}
+	return next, err
 }
 
-// deliverTimeout bounds looking up the parties of a moderation.
-const deliverTimeout = 10 * time.Second
-
-// deliverModeration gives a retraction to both parties, as far as the accounts are still those of then.
-func (a *Archive) deliverModeration(ctx context.Context, next *entry) {
-	e, m := next.envelope, &next.message
-	if a.config.Copy != nil && a.still(ctx, m.Sender) {
-		a.config.Copy(ctx, e)
+// moderationEnvelope is that of a retraction, which goes to both parties as far as the accounts are still those of then.
+func (a *Archive) moderationEnvelope(ctx context.Context, by jid.JID, s *stanza.Stanza, original *store.Message) *router.Envelope {
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	origin := &router.Origin{Kind: router.Server, Address: s.From, Admin: true, Actor: by.String()}
+	if a.still(ctx, original.Sender) {
+		origin.Account = uint64(original.Sender.Account)
 	}
-	if m.Recipient.Account != 0 && a.still(ctx, m.Recipient) {
-		a.router.Forward(ctx, &stream.Packet{Stanza: e.Stanza, ArchiveID: e.Receipt.ID})
+	e := &router.Envelope{Stanza: s, Origin: origin}
+	_, refusal := a.router.Resolve(ctx, e)
+	if refusal != nil || store.AccountID(e.Target.Account) != original.Recipient.Account {
+		e.Target = router.Target{}
 	}
-	a.router.Finish(e)
+	return e
 }
 
 // still reports whether the party's address belongs to the same account as when the message was stored.
 func (a *Archive) still(ctx context.Context, p store.Party) bool {
-	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
-	defer cancel()
 	account, ok, err := a.directory.Lookup(ctx, p.JID.Local())
 	return err == nil && ok && account == p.Account && account != 0
 }

@@ -15,32 +15,23 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// moderator is an administrator's own connection.
-type moderator struct{ source }
-
-func (moderator) Admin() bool { return true }
-
 // An administrator's retraction is a message in the conversation that it concerns, durable and numbered, and reaches both.
 func TestModerate(t *testing.T) {
 	logs(t, func(t *testing.T, log store.MessageLog) {
-		var copies []*router.Envelope
-		changed := make(chan uint64, 100)
 		h := newHouse(t, log, func(c *Config) {
 			c.RetractWindow = time.Nanosecond
-			c.Copy = func(_ context.Context, e *router.Envelope) { copies = append(copies, e) }
-			c.Changed = func(account uint64) { changed <- account }
 		})
 		h.run(t)
 		r := h.say(t, orchard, named("m1", chat("juliet@verona.example", "bad words", origin("o1"))))
 		h.seen()
-		require.ElementsMatch(t, []uint64{romeo, juliet}, []uint64{<-changed, <-changed})
+		h.copied()
 		admin := jid.MustParse("prince@verona.example")
 		done, refusal := h.Moderate(t.Context(), admin, h.StanzaID(r.ID), "Banned.")
 		require.Nil(t, refusal)
 		require.EqualValues(t, 2, done.Number)
 		require.Equal(t, r.ID, done.Original)
 		require.Equal(t, "romeo@verona.example juliet@verona.example", done.Sender.String()+" "+done.Recipient.String())
-		require.ElementsMatch(t, []uint64{romeo, juliet}, []uint64{<-changed, <-changed})
+		h.flushDelivery(t)
 
 		got := h.seen()
 		require.Len(t, got, 1)
@@ -52,6 +43,7 @@ func TestModerate(t *testing.T) {
 		require.Equal(t, "Banned.", said.ChildText(nsRetract, "reason"))
 		require.Equal(t, admin.String(), said.Child(nsModerate, "moderated").Attr("by"))
 		require.Equal(t, []string{"2"}, positions(s))
+		copies := h.copied()
 		require.Len(t, copies, 1)
 		require.Equal(t, done.Message, copies[0].Receipt.ID)
 
@@ -78,7 +70,9 @@ func TestModerate(t *testing.T) {
 		answered := make(chan router.Receipt, 1)
 		own := chat("juliet@verona.example", "", retract("m2"))
 		own.From = jid.MustParse(orchard)
-		h.router.Accept(t.Context(), &router.Envelope{Stanza: own, Source: moderator{from(orchard)}, Done: func(e *router.Envelope) { answered <- e.Receipt }})
+		moderator := from(orchard)
+		moderator.Admin = true
+		h.router.Accept(t.Context(), &router.Envelope{Stanza: own, Origin: moderator, Stored: func(e *router.Envelope) { answered <- e.Receipt }})
 		require.Nil(t, (<-answered).Err)
 	})
 }
@@ -145,14 +139,14 @@ func TestRetractTakesEditsAlong(t *testing.T) {
 	})
 }
 
-// An edit and its retraction in one batch: the edit is stored first, so that the retraction finds it.
-func TestRetractFindsEditsOfItsBatch(t *testing.T) {
+// An edit and its retraction right after each other: the edit is stored first, so that the retraction finds it.
+func TestRetractFindsEditsOnTheirWay(t *testing.T) {
 	h := newHouse(t, memory())
+	stop := h.run(t)
 	who := from(orchard)
 	h.accept(t.Context(), who, named("m1", chat("juliet@verona.example", "one")))
 	h.accept(t.Context(), who, chat("juliet@verona.example", "two", replace("m1")))
 	h.accept(t.Context(), who, named("x", chat("juliet@verona.example", "", retract("m1"))))
-	stop := h.run(t)
 	require.NoError(t, stop())
 	all, err := h.log.Since(t.Context(), 0, 10)
 	require.NoError(t, err)

@@ -75,7 +75,7 @@ func (a *Archive) replayed(m *store.Message) (*stanza.Stanza, error) {
 	if err != nil {
 		return nil, err
 	}
-	s = a.stamp(s, m.Recipient.JID, uint64(m.ID), m.Seq, m.Flags&store.InRecipientArchive != 0)
+	s = a.Stamp(s, m.Recipient.JID, uint64(m.ID), m.Seq, m.Flags&store.InRecipientArchive != 0)
 	// RFC 6120 leaves where among its siblings it stands open; XEP-0203 §4 asks for from as the entity that delayed it.
 	s.Payload = append(s.Payload, stanza.New(nsDelay, "delay", "from", a.domain.String(), "stamp", stanza.FormatTime(m.ID.Time())))
 	return s, nil

@@ -7,15 +7,13 @@ import (
 
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/store"
-	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
 // entry is one message on its way through the committer.
 type entry struct {
+	// envelope is nil for an entry that only tells, by committed, that all before it are stored.
 	envelope *router.Envelope
 	accepted time.Time
-	// refusal is set for a message that must be refused in its turn.
-	refusal *stanza.Error
 	// stored says that message is to be stored; otherwise the entry only keeps its order.
 	stored  bool
 	message store.Append
@@ -23,6 +21,10 @@ type entry struct {
 	refs *refs
 	// moderation: the archive itself sends it, see Moderate, and it passes no further stage.
 	moderation bool
+	// full is a result: it alone did not fit.
+	full bool
+	// committed is called when it is certain what became of the entry; nil when nobody waits for that.
+	committed func()
 }
 
 // size is what the entry counts for in bounds of bytes.
@@ -41,10 +43,11 @@ type queue struct {
 	bytes   int
 	room    chan struct{} // closed when the queue was taken or ended; nil when nobody waits
 	ended   bool
+	over    chan struct{} // closed by end
 }
 
 func newQueue(maxMessages, maxBytes int) *queue {
-	return &queue{maxMessages: maxMessages, maxBytes: maxBytes, wake: make(chan struct{}, 1)}
+	return &queue{maxMessages: maxMessages, maxBytes: maxBytes, wake: make(chan struct{}, 1), over: make(chan struct{})}
 }
 
 // put appends a copy of e, and waits while the queue is full. It reports false when e was not taken because the
@@ -100,7 +103,10 @@ func (q *queue) take(spare []entry) []entry {
 func (q *queue) end() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.ended = true
+	if !q.ended {
+		q.ended = true
+		close(q.over)
+	}
 	q.release()
 }
 

@@ -34,14 +34,12 @@ type refs struct {
 	target              *store.Message
 	// foreign: the message to be edited or retracted was found, and is not the sender's, or not of this conversation.
 	foreign bool
-	// edits are those of the message that is retracted: what it said goes with it. They were looked for up to the number edited.
-	edits     []store.Retraction
-	edited    uint64
-	editBytes int // of what they say
-	// searched is the last number of the conversation that was looked at.
-	searched uint64
-	done     bool
+	// edits are those of the message that is retracted: what it said goes with it.
+	edits []store.Retraction
 }
+
+// changes reports whether it edits or retracts a message.
+func (r *refs) changes() bool { return r.edit+r.retract != "" }
 
 // refsOf returns what a message says about earlier ones, nil for nothing, which is nearly always.
 func refsOf(m *payload.Meaning) *refs {

@@ -20,8 +20,7 @@ const (
 	resolveStep = 32
 )
 
-// resolveRefs looks in the log for the messages that one from sender to recipient refers to. It is called by the stage, so that the sender's own
-// goroutine does the reading, and once more by the committer, which then looks only at what was stored in between.
+// resolveRefs looks in the log for the messages that one from sender to recipient refers to. It runs on the sender's own goroutine.
 func (a *Archive) resolveRefs(ctx context.Context, sender, recipient store.Party, r *refs) error {
 	conversation, last, err := a.log.Conversation(ctx, sender, recipient)
 	if errors.Is(err, store.ErrNotFound) {
@@ -30,17 +29,22 @@ func (a *Archive) resolveRefs(ctx context.Context, sender, recipient store.Party
 		return fmt.Errorf("look for a conversation: %w", err)
 	}
 	s := resolver{Archive: a, sender: sender, recipient: recipient, refs: r, conversation: conversation}
-	if err := s.byIdentity(ctx); err != nil {
+	if err := s.byIdentity(ctx); err != nil || s.complete() {
 		return err
 	}
-	if s.complete() {
-		r.done = true
-		return nil
-	}
-	if err := s.scan(ctx, last); err != nil {
+	return s.scan(ctx, last)
+}
+
+// resolveMarkers fills in which messages the read markers of an entry name. Who sends one has got the message, so it is stored; one that is
+// not found moves nothing.
+func (a *Archive) resolveMarkers(ctx context.Context, next *entry) error {
+	r, m := next.refs, &next.message
+	if err := a.resolveRefs(ctx, m.Sender, m.Recipient, r); err != nil {
 		return err
 	}
-	r.searched, r.done = last, s.complete()
+	if account := m.Sender.Account; account != 0 && r.deliveredAt+r.readAt != 0 {
+		m.ReadMarkers = &store.ReadMarkers{Account: account, Device: next.envelope.Stanza.From.Resource(), Delivered: r.deliveredAt, Read: r.readAt}
+	}
 	return nil
 }
 
@@ -125,11 +129,11 @@ func (s *resolver) identified(ctx context.Context, sender store.Party, text stri
 	return &m, nil
 }
 
-// scan looks through the end of the conversation, the newest first, as far as it was not looked through before.
+// scan looks through the end of the conversation, the newest first.
 func (s *resolver) scan(ctx context.Context, last uint64) error {
-	from := s.refs.searched + 1
+	from := uint64(1)
 	if last >= resolveReach {
-		from = max(from, last-resolveReach+1)
+		from = last - resolveReach + 1
 	}
 	for end := last; end >= from && end > 0 && !s.complete(); {
 		first := from
@@ -177,8 +181,7 @@ const (
 	editBytes = 8 << 20
 )
 
-// resolveEdits looks for the edits of the message that is to be retracted, in what was stored since it last did. As resolveRefs, it is called by the
-// stage first, which leaves little to the committer. retraction is the stanza that retracts it, and at when.
+// resolveEdits looks for the edits of the message that is to be retracted. retraction is the stanza that retracts it, and at when.
 func (a *Archive) resolveEdits(ctx context.Context, r *refs, retraction *stanza.Stanza, at time.Time) error {
 	target := r.target
 	if target == nil || r.retract == "" {
@@ -188,9 +191,10 @@ func (a *Archive) resolveEdits(ctx context.Context, r *refs, retraction *stanza.
 	if err != nil {
 		return fmt.Errorf("read a message that is retracted: %w", err)
 	}
-	r.edited = max(r.edited, target.Seq)
-	for end := target.Seq + editReach; r.edited < end && len(r.edits) < editCount && r.editBytes < editBytes; {
-		found, err := a.log.Numbered(ctx, target.Conversation, r.edited+1, editStep)
+	r.edits = nil
+	seen, said := target.Seq, 0
+	for end := target.Seq + editReach; seen < end && len(r.edits) < editCount && said < editBytes; {
+		found, err := a.log.Numbered(ctx, target.Conversation, seen+1, editStep)
 		n := len(found)
 		var damage *store.DamagedError
 		if errors.As(err, &damage) {
@@ -202,7 +206,7 @@ func (a *Archive) resolveEdits(ctx context.Context, r *refs, retraction *stanza.
 		}
 		for i := range found {
 			m := &found[i]
-			r.edited = max(r.edited, m.Seq)
+			seen = max(seen, m.Seq)
 			if !same(m.Sender, target.Sender) || !edits(m, original.ID, target.OriginID) {
 				continue
 			}
@@ -211,7 +215,7 @@ func (a *Archive) resolveEdits(ctx context.Context, r *refs, retraction *stanza.
 				return err
 			}
 			r.edits = append(r.edits, store.Retraction{ID: m.ID, Remains: left})
-			r.editBytes += len(m.Stanza)
+			said += len(m.Stanza)
 		}
 		if n < editStep {
 			return nil
@@ -244,14 +248,4 @@ func called(m *store.Message, id string) bool {
 	}
 	s, err := xmlstream.Unmarshal(m.Stanza)
 	return err == nil && s.ID == id
-}
-
-// likely reports whether an entry that waits in the same batch may be what the refs look for.
-func (r *refs) likely(waiting *entry) bool {
-	for _, id := range [...]string{r.delivered, r.read, r.edit, r.retract} {
-		if id != "" && (waiting.envelope.Stanza.ID == id || waiting.message.OriginID == originKey(id)) {
-			return true
-		}
-	}
-	return false
 }

@@ -23,26 +23,50 @@ func (a *Archive) Stage() router.Stage {
 	}
 }
 
-// unanswered is the refusal when something that has to be asked before a message can be stored failed.
-var unanswered = &stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError, Text: "The message was not stored. Try again later."}
+// notStored is the refusal when something that has to be asked before a message can be stored failed.
+var notStored = &stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError, Text: "The message was not stored. Try again later."}
 
 func (a *Archive) accept(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
 	if e.Stanza.Kind != stanza.Message {
 		return router.Continue, nil
 	}
-	var next entry
-	next.envelope = e
-	next.accepted = a.now()
+	next := entry{envelope: e, accepted: a.now()}
 	if err := a.prepare(ctx, &next); err != nil {
-		a.logger.Error("a message could not be prepared for the archive", "account", e.Source.Account(), "error", err)
-		next.refusal, next.stored = unanswered, false
+		return router.Finish, a.unanswered(e, err)
 	}
-	if !a.queue.put(ctx, &next) {
-		// The committer has ended or the connection is going away. The envelope is neither done nor refused: an answer
-		// now could be taken for one to a message of the same connection that was not committed.
+	if next.refs != nil && next.refs.changes() {
+		return a.acceptChange(ctx, &next)
+	}
+	return router.Hold, a.put(ctx, &next)
+}
+
+// put reserves places for the delivery of an entry and then puts it in the queue. It refuses what finds no place in time. When the
+// committer has ended, the envelope is neither done nor refused: an answer now could be taken for one to a message of the same
+// connection that was not committed.
+func (a *Archive) put(ctx context.Context, next *entry) *stanza.Error {
+	size := next.size()
+	if !next.stored {
+		size = next.envelope.Stanza.Size()
+	}
+	if !a.router.Reserve(ctx, next.envelope, size) {
+		a.metrics.refused.Inc()
+		return crowded
+	}
+	if !a.queue.put(ctx, next) {
+		a.router.Release(next.envelope)
 		a.metrics.stopped.Inc()
 	}
-	return router.Hold, nil
+	return nil
+}
+
+// crowded is the refusal when too much waits to be delivered to the recipient, or in all.
+var crowded = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "Too much waits to be delivered. Try again later."}
+
+// unanswered logs why a message could not be prepared, and returns the refusal.
+func (a *Archive) unanswered(e *router.Envelope, err error) *stanza.Error {
+	a.logger.Error("a message could not be prepared for the archive", "account", e.Origin.Account, "error", err)
+	a.metrics.refused.Inc()
+	return notStored
 }
 
 // prepare decides whether the message is to be stored and fills what the store is to be given.
@@ -50,28 +74,13 @@ func (a *Archive) prepare(ctx context.Context, next *entry) error {
 	e := next.envelope
 	s := e.Stanza
 	meaning := payload.MeaningOf(s)
-	if meaning.Storage == payload.Transient {
+	if meaning.Storage == payload.Transient || e.Target.Kind == router.Nobody {
 		return nil
 	}
 	m := &next.message
-	m.Sender = store.Party{JID: s.From.Bare(), Account: store.AccountID(e.Source.Account())}
-	to := s.To
-	if to.IsZero() { // RFC 6120 §10.3.1: the sender's own account
-		to = m.Sender.JID
-	}
-	m.Recipient = store.Party{JID: to.Bare()}
-	if to.Domain() == a.domain.Domain() {
-		if to.Local() == "" {
-			return nil // the server itself keeps no history
-		}
-		account, ok, err := a.directory.Lookup(ctx, to.Local())
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return nil // it goes on unstored and is bounced by the rules of delivery
-		}
-		m.Recipient.Account = account
+	m.Sender = store.Party{JID: s.From.Bare(), Account: store.AccountID(e.Origin.Account)}
+	m.Recipient = store.Party{JID: s.To.Bare(), Account: store.AccountID(e.Target.Account)}
+	if m.Recipient.Account != 0 {
 		m.Flags = store.ForOffline
 	}
 	if meaning.Storage == payload.Archived {
@@ -82,6 +91,7 @@ func (a *Archive) prepare(ctx context.Context, next *entry) error {
 	if m.Flags == 0 {
 		return nil // no account of this domain is to keep it
 	}
+	e.Target.Archived = m.Flags&store.InRecipientArchive != 0
 	if m.OriginID = originID(s); m.OriginID != "" {
 		m.ContentHash = contentHash(s)
 	}
@@ -94,21 +104,17 @@ func (a *Archive) prepare(ctx context.Context, next *entry) error {
 	if refs == nil {
 		return nil
 	}
-	next.refs, refs.admin = refs, administers(e.Source)
-	if err := a.resolveRefs(ctx, m.Sender, m.Recipient, refs); err != nil {
-		return err
+	next.refs, refs.admin = refs, e.Origin.Admin
+	if refs.changes() {
+		return nil // see acceptChange
 	}
-	return a.resolveEdits(ctx, refs, s, next.accepted)
+	return a.resolveMarkers(ctx, next)
 }
 
 // addArchives sets the flags of both sides' archives, as each of them wants it.
 func (a *Archive) addArchives(ctx context.Context, m *store.Append, s *stanza.Stanza) error {
 	if m.Sender.Account != 0 {
-		other := s.To
-		if other.IsZero() {
-			other = m.Recipient.JID
-		}
-		keep, err := a.preferences.keeps(ctx, m.Sender.Account, other)
+		keep, err := a.preferences.keeps(ctx, m.Sender.Account, s.To)
 		if err != nil {
 			return err
 		}

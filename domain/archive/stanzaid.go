@@ -83,14 +83,9 @@ func (a *Archive) ParseStanzaID(text string) (id uint64, ok bool) {
 // Stamp returns a copy of s that tells, to the owner of the archive by, under which identity it is stored there
 // (XEP-0313 §3.4), and which number it has in its conversation. It takes the place of any stanza-id that claims to be by the
 // same archive, or by the archive of another account of this domain: that one must not be shown to others. A sent carbon is
-// stamped for the sender.
-func (a *Archive) Stamp(s *stanza.Stanza, by jid.JID, id, seq uint64) *stanza.Stanza {
-	return a.stamp(s, by, id, seq, true)
-}
-
-// stamp is Stamp, without the stanza-id when the message is not in the archive of by: its number is told all the same, so that
+// stamped for the sender. Without archived, the message is not in the archive of by: its number is told all the same, so that
 // whoever looks for gaps finds none.
-func (a *Archive) stamp(s *stanza.Stanza, by jid.JID, id, seq uint64, archived bool) *stanza.Stanza {
+func (a *Archive) Stamp(s *stanza.Stanza, by jid.JID, id, seq uint64, archived bool) *stanza.Stanza {
 	type stamped struct {
 		stanza stanza.Stanza
 		attrs  [3]stanza.Attr

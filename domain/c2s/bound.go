@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/posthouse-im/posthouse/domain/router"
@@ -18,8 +19,13 @@ import (
 // under mu. Lock order: a user's mutex in session, then mu, then Server.mu. Nothing outside is called under mu.
 type bound struct {
 	srv     *Server
-	session *session.Session       // set by own, before the first attach
-	done    func(*router.Envelope) // b.finished, made once
+	session *session.Session // set by own, before the first attach
+	origin  router.Origin    // as session
+	// b.stored and b.delivered, made once.
+	onStored, onDelivered func(*router.Envelope)
+
+	undelivered atomic.Int32 // stanzas of the client whose delivery is not over
+	awaiting    atomic.Int32 // who waits for undelivered to become 0
 
 	mu   sync.Mutex // guards everything below
 	cond sync.Cond  // on mu: something changed that the reader, a resumption or the end may wait for
@@ -69,7 +75,7 @@ var _ session.Outbox = (*bound)(nil)
 func newBound(srv *Server) *bound {
 	b := &bound{srv: srv}
 	b.cond.L = &b.mu
-	b.done = b.finished
+	b.onStored, b.onDelivered = b.stored, b.delivered
 	return b
 }
 
@@ -78,6 +84,7 @@ func (b *bound) own(s *session.Session) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.session = s
+	b.origin = router.Origin{Kind: router.Client, Account: s.Account(), Address: s.JID(), Session: s}
 	b.cond.Broadcast()
 }
 
@@ -325,6 +332,7 @@ func (b *bound) end() {
 	b.cond.Broadcast()
 	handled, exact := b.handled, b.flight.len() == 0
 	b.mu.Unlock()
+	b.awaitDelivered()
 
 	b.srv.metrics.ended[b.reason].Inc()
 	b.srv.retire(b, handled, exact)

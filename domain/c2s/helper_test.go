@@ -233,6 +233,19 @@ type env struct {
 	iqs   func(s *stanza.Stanza) // called by the route of the server's own address
 }
 
+func (e *env) Resolve(_ context.Context, envelope *router.Envelope) (router.Verdict, *stanza.Error) {
+	s := envelope.Stanza
+	envelope.Target.Kind = router.AnAccount
+	if s.Kind == stanza.Message && s.To.IsFull() && e.sessions.Lookup(s.To) == nil {
+		return router.Finish, stanza.Refuse(stanza.ServiceUnavailable, "")
+	}
+	return router.Continue, nil
+}
+
+func (e *env) Deliver(ctx context.Context, envelope *router.Envelope) *stanza.Error {
+	return e.Route(ctx, &stream.Packet{Stanza: envelope.Stanza, ArchiveID: envelope.Receipt.ID})
+}
+
 func (e *env) Route(_ context.Context, p *stream.Packet) *stanza.Error {
 	s := p.Stanza
 	if s.To.Local() == "" || s.To.IsBare() && s.Kind == stanza.IQ {
@@ -282,7 +295,13 @@ func newEnv(t testing.TB, change func(*c2s.Config)) *env {
 		Tokens: auth.TokenConfig{Devices: &storetest.MemoryDevices{}, Key: make([]byte, 32)},
 	})
 	require.NoError(t, err)
-	r := router.New(router.Config{Stages: []router.Stage{{Name: "address", Run: address}, {Name: "archive", Run: e.archive.stage}}})
+	var r *router.Router
+	resolve := func(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
+		return r.Resolve(ctx, e)
+	}
+	r = router.New(router.Config{Chains: map[router.OriginKind][]router.Stage{
+		router.Client: {{Name: "address", Run: address}, {Name: "resolve", Run: resolve}, {Name: "archive", Run: e.archive.stage}},
+	}})
 	r.Handle("localhost", e)
 	e.archive.router = r
 	e.config = c2s.Config{

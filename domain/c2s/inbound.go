@@ -10,8 +10,9 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-// stanza takes a stanza of a bound client into the domain. A message goes on its way while the next item is read;
-// before anything else, what the client sent earlier is done, so that it sees its own order (RFC 6120 §10.1) and reads what it wrote.
+// stanza takes a stanza of a bound client into the domain. A message goes on its way while the next item is read. An IQ that the server answers
+// waits until what the client sent before is stored, so that it reads what it wrote; what goes to others waits until that is delivered, so that
+// they see the client's order (RFC 6120 §10.1).
 func (c *conn) stanza(ctx context.Context, item *stream.Item, now int64) {
 	s, b := item.Stanza, c.bound
 	c.srv.metrics.in[s.Kind].Inc()
@@ -28,8 +29,8 @@ func (c *conn) stanza(ctx context.Context, item *stream.Item, now int64) {
 	if refusal == nil && s.Kind == stanza.IQ {
 		refusal = s.CheckIQ()
 	}
-	e := &router.Envelope{Stanza: s, Source: b.session, Done: b.done}
-	if !b.begin(ctx, c, e, now, s.Kind == stanza.Message) {
+	e := &router.Envelope{Stanza: s, Origin: &b.origin, Stored: b.onStored, Delivered: b.onDelivered}
+	if !b.begin(ctx, c, e, now, c.waitsFor(s)) {
 		return
 	}
 	switch {
@@ -40,7 +41,27 @@ func (c *conn) stanza(ctx context.Context, item *stream.Item, now int64) {
 		c.srv.config.Router.Accept(ctx, e)
 		return
 	}
-	b.finished(e)
+	b.stored(e)
+	b.delivered(e)
+}
+
+// waits says what of that which a client has sent before a stanza waits for.
+type waits uint8
+
+const (
+	forNothing waits = iota
+	forStored
+	forDelivered
+)
+
+func (c *conn) waitsFor(s *stanza.Stanza) waits {
+	switch {
+	case s.Kind == stanza.Message:
+		return forNothing
+	case s.Kind == stanza.IQ && (s.To.IsZero() || !s.To.IsFull() && s.To.Domain() == c.srv.config.Domain):
+		return forStored // the domain answers, for itself or for an account
+	}
+	return forDelivered
 }
 
 // refuse answers a stanza with an error, where an answer is allowed.
@@ -50,19 +71,23 @@ func (c *conn) refuse(s *stanza.Stanza, e *stanza.Error) {
 	}
 }
 
-// begin counts a stanza as being on its way. It first waits: for room in flight and in the client's own queue, and, unless the
-// stanza may overtake, for all earlier ones. It returns false when the session has ended or moved meanwhile.
-func (b *bound) begin(ctx context.Context, c *conn, e *router.Envelope, now int64, message bool) bool {
+// begin counts a stanza as being on its way. It first waits: for room in flight and in the client's own queue, and for what the stanza must not
+// overtake. It returns false when the session has ended or moved meanwhile.
+func (b *bound) begin(ctx context.Context, c *conn, e *router.Envelope, now int64, w waits) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if n := b.flight.len(); n > 0 && !message || n >= b.srv.config.MaxInFlight || b.choked() {
+	n := b.flight.len()
+	if n > 0 && w >= forStored || b.undelivered.Load() > 0 && w >= forDelivered || n >= b.srv.config.MaxInFlight || b.choked() {
 		most := b.srv.config.MaxInFlight / 2 // not one by one
-		if !message {
+		if w >= forStored {
 			most = 0
 		}
+		b.awaiting.Add(1)
 		err := b.wait(ctx, func() bool {
-			return b.flight.len() <= most && !b.choked() || b.state != live || b.at != c || b.broken
+			return b.flight.len() <= most && (w < forDelivered || b.undelivered.Load() == 0) && !b.choked() ||
+				b.state != live || b.at != c || b.broken
 		})
+		b.awaiting.Add(-1)
 		if err != nil {
 			c.phase = phaseClosed
 			return false
@@ -73,12 +98,40 @@ func (b *bound) begin(ctx context.Context, c *conn, e *router.Envelope, now int6
 		return false
 	}
 	b.flight.push(flying{envelope: e, since: now})
+	b.undelivered.Add(1)
 	return true
 }
 
-// finished is Envelope.Done: the stanza is stored and routed, or refused. It runs on the goroutine of whoever finished the
-// chain, often the committer. h only counts the stanzas before the first that is not finished (XEP-0198 §4).
-func (b *bound) finished(e *router.Envelope) {
+// delivered is Envelope.Delivered. It runs on a worker of the router.
+func (b *bound) delivered(*router.Envelope) {
+	if b.undelivered.Add(-1) == 0 && b.awaiting.Load() > 0 {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.cond.Broadcast()
+	}
+}
+
+// deliveredTime bounds the wait for the delivery of what a session that ends has sent.
+const deliveredTime = time.Second
+
+// awaitDelivered waits until what the session has sent is delivered, so that others hear of its end after it, but not for long: that nothing
+// gets on at one of them must not keep the session from ending.
+func (b *bound) awaitDelivered() {
+	if b.undelivered.Load() == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(b.srv.background, deliveredTime)
+	defer cancel()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.awaiting.Add(1)
+	defer b.awaiting.Add(-1)
+	_ = b.wait(ctx, func() bool { return b.undelivered.Load() == 0 }) // when it takes too long, the order is given up
+}
+
+// stored is Envelope.Stored: the stanza is durable or was handled, or refused. It runs on the goroutine of whoever finished the
+// chain, for messages the archive's committer. h only counts the stanzas before the first that is not finished (XEP-0198 §4).
+func (b *bound) stored(e *router.Envelope) {
 	message := e.Stanza.Kind == stanza.Message
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -61,7 +61,7 @@ func TestHandledIsAPrefix(t *testing.T) {
 		done    int
 		handled uint32
 	}{{2, 0}, {1, 0}, {0, 3}, {5, 3}, {4, 3}, {3, 6}} {
-		b.finished(envelopes[step.done])
+		b.stored(envelopes[step.done])
 		require.Equal(t, step.handled, b.handled)
 	}
 	require.Zero(t, b.flight.len())

@@ -217,6 +217,7 @@ func TestPanicInReader(t *testing.T) {
 func TestConfirmations(t *testing.T) {
 	change := func(c *c2s.Config) { c.StanzaID = func(id uint64) string { return fmt.Sprintf("s%d", id) } }
 	run(t, change, func(t *testing.T, e *env) {
+		e.bind("juliet", "balcony")
 		c := e.bind("romeo", "phone")
 		c.message("juliet@localhost", "before")
 		c.send("<iq type='set' id='e' to='romeo@localhost'><enable xmlns='urn:posthouse:confirm:1'/></iq>")

@@ -146,6 +146,9 @@ func (x *Ingress) enter(c uplink.Caller) (p *proxy, err error) {
 	if refusal != nil {
 		return nil, refusal
 	}
+	p.origin = router.Origin{
+		Kind: router.API, Account: c.Account, Address: p.session.JID(), Session: p.session, Admin: p.session.Admin(), Actor: c.Actor,
+	}
 	p.users = 1
 	x.callers[full.String()] = p
 	return p, nil
@@ -162,37 +165,22 @@ func (x *Ingress) leave(p *proxy) {
 	}
 }
 
-// system is the domain itself as the source of messages.
-type system struct {
-	domain jid.JID
-	admin  bool
-}
-
-// JID returns the domain.
-func (s system) JID() jid.JID { return s.domain }
-
-// Account returns 0: no account.
-func (s system) Account() uint64 { return 0 }
-
-// Admin reports whether it may do what only administrators may.
-func (s system) Admin() bool { return s.admin }
-
 // Send implements uplink.Domain.
 func (x *Ingress) Send(ctx context.Context, c uplink.Caller, s *stanza.Stanza) (uplink.Receipt, error) {
 	if s.Kind == stanza.IQ {
 		return uplink.Receipt{}, errors.New("ingress: Send is not for an IQ")
 	}
 	done := make(chan router.Receipt, 1)
-	e := &router.Envelope{Stanza: s, Done: func(e *router.Envelope) { done <- e.Receipt }}
-	if c.Account == 0 {
-		e.Source = system{domain: x.config.Domain, admin: c.Admin}
+	e := &router.Envelope{Stanza: s, Stored: func(e *router.Envelope) { done <- e.Receipt }}
+	if c.Account == 0 { // the domain itself, without a session
+		e.Origin = &router.Origin{Kind: router.API, Address: x.config.Domain, Admin: c.Admin, Actor: c.Actor}
 	} else {
 		p, err := x.enter(c)
 		if err != nil {
 			return uplink.Receipt{}, err
 		}
 		defer x.leave(p)
-		e.Source = p.session
+		e.Origin = &p.origin
 	}
 	x.config.Router.Accept(ctx, e)
 	select {
@@ -208,10 +196,7 @@ func (x *Ingress) receipt(r router.Receipt) (uplink.Receipt, error) {
 	case r.Err != nil:
 		return uplink.Receipt{}, r.Err
 	case r.ID != 0:
-		// Stored is accepted, whatever the way to the recipient says.
 		return uplink.Receipt{StanzaID: x.config.StanzaID(r.ID), Number: r.Seq, Time: r.Time, Duplicate: r.Duplicate}, nil
-	case r.Bounced != nil:
-		return uplink.Receipt{}, r.Bounced
 	}
 	return uplink.Receipt{}, nil
 }
@@ -234,7 +219,7 @@ func (x *Ingress) Ask(ctx context.Context, c uplink.Caller, iq *stanza.Stanza) (
 		return nil, errors.New("ingress: the id is in use")
 	}
 	defer p.forget(iq.ID)
-	x.config.Router.Accept(ctx, &router.Envelope{Stanza: iq, Source: p.session})
+	x.config.Router.Accept(ctx, &router.Envelope{Stanza: iq, Origin: &p.origin})
 	select {
 	case a := <-answered:
 		return a.payload, a.err

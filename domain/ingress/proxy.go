@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
@@ -15,7 +16,9 @@ import (
 // proxy stands in the domain for a caller: it is the outbox of a hidden session, and takes answers to requests. Everything else
 // that it is sent, such as roster pushes, is dropped: the caller reads what has changed from the store.
 type proxy struct {
-	session *session.Session // fixed after enter
+	// Fixed after enter.
+	session *session.Session
+	origin  router.Origin
 
 	// Guarded by Ingress.mu.
 	users int       // requests that use it now

@@ -15,7 +15,7 @@ var badRequest = stanza.Refuse(stanza.BadRequest, "")
 
 const nsDelay = payload.NSDelay
 
-// Address is the stage that gives a client's stanza its addresses and refuses what is malformed.
+// Address is the stage that gives a stanza its addresses and refuses what is malformed.
 func (d *Domain) Address() router.Stage {
 	return router.Stage{
 		Name: "address",
@@ -26,7 +26,7 @@ func (d *Domain) Address() router.Stage {
 
 func (d *Domain) address(_ context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
 	s := e.Stanza
-	s.From = e.Source.JID() // RFC 6120 §8.1.2.1
+	s.From = e.Origin.Sender(s.From)
 	if typeOf(s) < 0 {
 		return router.Finish, stanza.Refuse(stanza.BadRequest, "The type is missing or unknown.")
 	}

@@ -17,25 +17,25 @@ const nsCarbons = payload.NSCarbons
 // noCopy is the hint that a message is not to be copied (XEP-0334 §4.3).
 var noCopy = stanza.New(payload.NSHints, "no-copy")
 
-// Carbons is the stage that copies what a client sends to the other devices of its account (XEP-0280 §8).
-func (d *Domain) Carbons() router.Stage {
-	return router.Stage{
+// Carbons is the step of delivery that copies what an account sends to its other devices (XEP-0280 §8).
+func (d *Domain) Carbons() router.Delivery {
+	return router.Delivery{
 		Name: "carbons",
-		Why:  "after the archive: a copy must not show what was not stored, and carries the stanza-id of the sender's archive",
+		Why:  "in the order of the author's account: a copy carries the stanza-id of the author's archive, and these rise at each device",
 		Run:  d.carbons,
 	}
 }
 
-// Copy does what the stage does, for a stored message that the server itself sends in somebody's name.
-func (d *Domain) Copy(ctx context.Context, e *router.Envelope) { _, _ = d.carbons(ctx, e) }
-
-func (d *Domain) carbons(_ context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
+func (d *Domain) carbons(_ context.Context, e *router.Envelope) {
 	s := e.Stanza
-	if s.Kind != stanza.Message || s.To.Bare() == s.From.Bare() {
-		return router.Continue, nil // what goes to the own account reaches its devices by Route
+	if s.To.Bare() == s.From.Bare() {
+		return // what goes to the own account reaches its devices by Deliver
 	}
 	var wrapper *stanza.Element
 	d.sessions.Visit(s.From, func(u *session.User) {
+		if u.Account() != e.Origin.Account {
+			return // another account by the same name
+		}
 		for other := range u.All {
 			if !u.Carbons(other) || other.JID() == s.From {
 				continue
@@ -46,14 +46,13 @@ func (d *Domain) carbons(_ context.Context, e *router.Envelope) (router.Verdict,
 				}
 				inner := s
 				if d.config.Stamp != nil && e.Receipt.ID != 0 {
-					inner = d.config.Stamp(s, s.From.Bare(), e.Receipt.ID, e.Receipt.Seq)
+					inner = d.config.Stamp(s, s.From.Bare(), e.Receipt.ID, e.Receipt.Seq, true)
 				}
 				wrapper = wrap("sent", inner)
 			}
 			u.Send(other, carbon(other, s, wrapper, 0))
 		}
 	})
-	return router.Continue, nil
 }
 
 // sendReceived copies a message to the sessions that want carbons and did not get it by the delivery rules

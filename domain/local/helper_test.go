@@ -216,7 +216,13 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 	require.NoError(t, err)
 	require.NoError(t, w.services.Serve(d.Handlers(), w.services.Basics()))
 	w.domain = d
-	w.router = router.New(router.Config{Stages: []router.Stage{d.Address(), d.Strip(), d.Presence(), d.Carbons()}})
+	resolve := router.Stage{Name: "resolve", Run: func(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
+		return w.router.Resolve(ctx, e)
+	}}
+	w.router = router.New(router.Config{
+		Chains: map[router.OriginKind][]router.Stage{router.Client: {d.Address(), d.Strip(), d.Presence(), resolve}},
+		Author: []router.Delivery{d.Carbons()},
+	})
 	w.router.Handle("capulet.lit", d)
 	w.router.Handle("montague.lit", elsewhere{w.away})
 	t.Cleanup(func() {
@@ -232,6 +238,15 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 
 // elsewhere is a route that takes everything.
 type elsewhere struct{ box *box }
+
+func (elsewhere) Resolve(_ context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
+	e.Target.Kind = router.Remote
+	return router.Continue, nil
+}
+
+func (e elsewhere) Deliver(ctx context.Context, envelope *router.Envelope) *stanza.Error {
+	return e.Route(ctx, &stream.Packet{Stanza: envelope.Stanza, ArchiveID: envelope.Receipt.ID})
+}
 
 func (e elsewhere) Route(_ context.Context, p *stream.Packet) *stanza.Error {
 	e.box.Send(p)
@@ -267,17 +282,32 @@ func (w *world) say(full, text string) *stanza.Error { return w.sayStored(full, 
 func (w *world) sayStored(full, text string, id uint64) *stanza.Error {
 	w.t.Helper()
 	done := false
-	e := &router.Envelope{Stanza: parse(w.t, text), Source: w.sess[full], Done: func(*router.Envelope) { done = true }}
+	e := &router.Envelope{Stanza: parse(w.t, text), Origin: originOf(w.sess[full]), Delivered: func(*router.Envelope) { done = true }}
 	e.Receipt.ID = id
 	w.router.Accept(context.Background(), e)
 	require.True(w.t, done)
 	return e.Receipt.Err
 }
 
-// route gives the domain a stanza as it comes from another domain or from the router.
+// originOf is a session that sends.
+func originOf(s *session.Session) *router.Origin {
+	return &router.Origin{Kind: router.Client, Account: s.Account(), Address: s.JID(), Session: s}
+}
+
+// route gives the domain a stanza as it comes from another domain, with the identity that the archive gave it.
 func (w *world) route(text string, id uint64) *stanza.Error {
 	w.t.Helper()
-	return w.domain.Route(context.Background(), &stream.Packet{Stanza: parse(w.t, text), ArchiveID: id})
+	s := parse(w.t, text)
+	if s.Kind != stanza.Message {
+		return w.domain.Route(context.Background(), &stream.Packet{Stanza: s})
+	}
+	e := &router.Envelope{Stanza: s, Origin: &router.Origin{Kind: router.Peer, Address: jid.MustParse("montague.lit")}}
+	verdict, refusal := w.domain.Resolve(context.Background(), e)
+	if refusal != nil || verdict != router.Continue || e.Target.Kind == router.Nobody {
+		return refusal
+	}
+	e.Receipt.ID = id
+	return w.domain.Deliver(context.Background(), e)
 }
 
 // got checks what a resource was sent since the last call.

@@ -3,7 +3,7 @@
 //
 // The delivery rules are one table (rules.go), which docs/delivery.md repeats line by line. The table decides; the
 // rest of the package looks up what it asks for and does what it says. The package also provides the stages of the
-// acceptance chain that concern the sender: addressing, stripping, presence and carbons.
+// acceptance chain that concern the sender: addressing, stripping and presence; and it finds the targets of what is addressed to the domain.
 //
 // Goroutines: one for each replay of waiting messages, at most Config.Replays reading at once, owned by the Domain and
 // ended by Close. Everything else runs on the caller's goroutine.
@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/posthouse-im/posthouse/defaults"
+	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/limit"
@@ -72,9 +73,12 @@ type Config struct {
 
 	// Offline keeps messages for accounts without a device; nil refuses them with <service-unavailable/>.
 	Offline Offline `yaml:"-"`
-	// Stamp returns a copy of a stored message that tells the owner of the archive by its identity there (XEP-0359) and its
-	// number in the conversation, for carbons of sent messages; nil leaves them as they are.
-	Stamp func(s *stanza.Stanza, by jid.JID, id, seq uint64) *stanza.Stanza `yaml:"-"`
+	// Stamp returns a copy of a stored message that tells the owner of the archive by its number in the conversation and, when it is in
+	// that archive, its identity there (XEP-0359); nil leaves messages as they are.
+	Stamp func(s *stanza.Stanza, by jid.JID, id, seq uint64, archived bool) *stanza.Stanza `yaml:"-"`
+	// Known reports whether a message that is about to be refused was stored before, and then fills the envelope's receipt with the first
+	// answer; nil knows none.
+	Known func(ctx context.Context, e *router.Envelope) bool `yaml:"-"`
 	// Activity answers when an account was last online (XEP-0012); nil answers only for those that are online.
 	Activity store.LastActivity `yaml:"-"`
 	// Now is the clock; nil means time.Now.

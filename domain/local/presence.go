@@ -27,9 +27,12 @@ func (d *Domain) ownPresence(ctx context.Context, e *router.Envelope) (router.Ve
 	if p.Kind != stanza.Presence {
 		return router.Continue, nil
 	}
-	s, ok := e.Source.(*session.Session)
-	if !ok {
+	if e.Origin.Session == nil {
 		return router.Finish, stanza.Refuse(stanza.NotAllowed, "Only a bound resource has presence.")
+	}
+	s := d.sessions.Lookup(e.Origin.Address)
+	if s == nil || e.Origin.Session != router.Session(s) {
+		return router.Finish, nil // it has ended, or was replaced: nothing that it says is told any more
 	}
 	switch p.Type {
 	case "", stanza.TypeUnavailable:

@@ -14,7 +14,7 @@ var unavailable = stanza.Refuse(stanza.ServiceUnavailable, "")
 // broken is the answer when the store does not answer.
 var broken = stanza.Refuse(stanza.InternalServerError, "")
 
-// Route delivers to an address of this domain. It implements router.Route.
+// Route delivers to an address of this domain what has not passed the acceptance chain. It implements router.Route.
 func (d *Domain) Route(ctx context.Context, p *stream.Packet) *stanza.Error {
 	switch p.Stanza.Kind {
 	case stanza.Message:
@@ -26,7 +26,7 @@ func (d *Domain) Route(ctx context.Context, p *stream.Packet) *stanza.Error {
 	}
 }
 
-// message delivers a message. Deciding and delivering are one step under the lock of the account, so that no
+// message delivers a message of the server itself. Deciding and delivering are one step under the lock of the account, so that no
 // session comes or goes in between.
 func (d *Domain) message(ctx context.Context, p *stream.Packet) *stanza.Error {
 	s := p.Stanza
@@ -45,19 +45,28 @@ func (d *Domain) message(ctx context.Context, p *stream.Packet) *stanza.Error {
 
 // deliver does what the table says, as far as it concerns sessions.
 func (d *Domain) deliver(u *session.User, p *stream.Packet, form Form) Action {
-	s := p.Stanza
-	var addressed *session.Session
+	addressed, state := d.whoIsThere(u, p.Stanza, form)
+	action := decide(p.Stanza.Kind, typeOf(p.Stanza), form, state, p.ArchiveID != 0)
+	d.hand(u, p, action, addressed)
+	return action
+}
+
+// whoIsThere returns the session that a message is addressed to, nil when it is not there or none is addressed, and the state of the address.
+func (d *Domain) whoIsThere(u *session.User, s *stanza.Stanza, form Form) (addressed *session.Session, state State) {
 	if form == ToFull {
 		addressed = u.Match(s.To.Resource())
 	}
-	state := Absent
 	switch {
 	case addressed != nil:
-		state = Match
+		return addressed, Match
 	case u.Live():
-		state = Live
+		return nil, Live
 	}
-	action := decide(s.Kind, typeOf(s), form, state, p.ArchiveID != 0)
+	return nil, Absent
+}
+
+// hand gives a message to the sessions that an action names, and copies of it to those that want carbons.
+func (d *Domain) hand(u *session.User, p *stream.Packet, action Action, addressed *session.Session) {
 	switch action {
 	case Deliver:
 		u.Send(addressed, p)
@@ -68,7 +77,6 @@ func (d *Domain) deliver(u *session.User, p *stream.Packet, form Form) Action {
 		u.SendLive(p)
 		d.sendReceived(u, p, nil)
 	}
-	return action
 }
 
 // messageAbsent deals with a message to an account of which no session was found that takes it. What is kept is kept

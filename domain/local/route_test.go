@@ -42,8 +42,7 @@ func TestMessageDelivery(t *testing.T) {
 		{"groupchat to a resource", "groupchat", phone, 0, "phone=1 laptop=0 tablet=0 watch=0", ""},
 		{"error to a resource", "error", phone, 0, "phone=1 laptop=0 tablet=0 watch=0", ""},
 		{"chat to a resource that left", "chat", "juliet@capulet.lit/gone", 1, all, ""},
-		{"stored normal to a resource that left", "", "juliet@capulet.lit/gone", 1, all, ""},
-		{"normal to a resource that left", "", "juliet@capulet.lit/gone", 0, none, stanza.ServiceUnavailable},
+		{"normal to a resource that left", "", "juliet@capulet.lit/gone", 1, none, stanza.ServiceUnavailable},
 		{"groupchat to a resource that left", "groupchat", "juliet@capulet.lit/gone", 0, none, stanza.ServiceUnavailable},
 		{"error to a resource that left", "error", "juliet@capulet.lit/gone", 0, none, ""},
 		{"to nobody", "chat", "nobody@capulet.lit", 0, none, stanza.ServiceUnavailable},
@@ -80,10 +79,9 @@ func TestMessageToWhoIsAway(t *testing.T) {
 		{"chat", "chat", "juliet@capulet.lit", 7, true, ""},
 		{"normal", "normal", "juliet@capulet.lit", 7, true, ""},
 		{"chat to a resource", "chat", phone, 7, true, ""},
-		{"normal to a resource", "normal", phone, 7, true, ""},
 		{"chat state", "chat", "juliet@capulet.lit", 0, false, ""},
 		{"chat state to a resource", "chat", phone, 0, false, ""},
-		{"normal that is not stored, to a resource", "normal", phone, 0, false, stanza.ServiceUnavailable},
+		{"normal to a resource", "normal", phone, 7, false, stanza.ServiceUnavailable},
 		{"headline", "headline", "juliet@capulet.lit", 0, false, ""},
 		{"groupchat", "groupchat", "juliet@capulet.lit", 0, false, stanza.ServiceUnavailable},
 		{"error", "error", "juliet@capulet.lit", 0, false, ""},
@@ -110,7 +108,7 @@ func TestMessageToWhoIsAway(t *testing.T) {
 
 func TestMessageWithoutAnArchive(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Offline = nil })
-	require.Equal(t, stanza.ServiceUnavailable, condition(w.route("<message from='romeo@montague.lit/x' to='juliet@capulet.lit'><body/></message>", 7)))
+	require.Nil(t, w.route("<message from='romeo@montague.lit/x' to='juliet@capulet.lit'><body/></message>", 0))
 	w.appear(phone, 0)
 	require.Nil(t, w.route("<message from='romeo@montague.lit/x' to='juliet@capulet.lit'><body/></message>", 8))
 	require.Equal(t, []uint64{8}, w.boxes[phone].ids())
@@ -118,7 +116,6 @@ func TestMessageWithoutAnArchive(t *testing.T) {
 
 func TestMessageWhileTheStoreIsBroken(t *testing.T) {
 	w := newWorld(t)
-	require.Nil(t, w.route("<message from='a@montague.lit/x' to='broken@capulet.lit'><body/></message>", 7), "it is stored, and will be found")
 	require.Equal(t, stanza.InternalServerError, condition(w.route("<message from='a@montague.lit/x' to='broken@capulet.lit'><body/></message>", 0)))
 	require.Equal(t, stanza.InternalServerError, condition(w.route("<iq type='get' id='1' from='a@montague.lit/x' to='broken@capulet.lit'><query xmlns='jabber:iq:last'/></iq>", 0)))
 	require.Equal(t, stanza.InternalServerError, condition(w.route("<presence type='subscribe' from='a@montague.lit/x' to='broken@capulet.lit'/>", 0)))

@@ -2,6 +2,7 @@ package local
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -149,10 +150,7 @@ var rules = []rule{
 	{stanza.Message, "chat", ToFull, live, Either, DeliverLive, "§8.5.3.2.1"},
 	{stanza.Message, "chat", ToFull, absent, InArchive, Keep, "§8.5.3.2.1"},
 	{stanza.Message, "chat", ToFull, absent, NotInArchive, Drop, "§8.5.3.2.1"},
-	{stanza.Message, "normal", ToFull, live, InArchive, DeliverLive, "note 3"},
-	{stanza.Message, "normal", ToFull, absent, InArchive, Keep, "note 3"},
-	{stanza.Message, "normal", ToFull, exists, NotInArchive, Refuse, "§8.5.3.2.1"},
-	{stanza.Message, "groupchat headline", ToFull, exists, Either, Refuse, "§8.5.3.2.1"},
+	{stanza.Message, "normal groupchat headline", ToFull, exists, Either, Refuse, "§8.5.3.2.1, note 3"},
 	{stanza.Message, "error", ToFull, noMatch, Either, Drop, "§8.5.3.2.1"},
 
 	// Presence.
@@ -261,6 +259,22 @@ func decide(kind stanza.Kind, typ int, form Form, state State, stored bool) Acti
 	}
 	return decisions[kind][typ][form][state][i]
 }
+
+// decideAccepted is decide for a message that was accepted, and cannot be refused any more: the resource that it is addressed to has left since, or it is one
+// that concerns the account. Then a normal message is treated like chat, and nothing happens with others (note 3).
+func decideAccepted(s *stanza.Stanza, form Form, state State, stored bool) Action {
+	action := decide(s.Kind, typeOf(s), form, state, stored)
+	if action != Refuse {
+		return action
+	}
+	if s.MessageType() == stanza.TypeNormal {
+		return decide(s.Kind, typeChat, form, state, stored)
+	}
+	return Drop
+}
+
+// typeChat is the number of the type chat.
+var typeChat = slices.Index(types[stanza.Message], stanza.TypeChat)
 
 // DeliveryTable returns the table as lines of Markdown, as docs/delivery.md shows it.
 func DeliveryTable() []string {

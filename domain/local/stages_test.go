@@ -88,7 +88,7 @@ func FuzzAddress(f *testing.F) {
 			s := &stanza.Stanza{Kind: kind, Type: typ, ID: id, Payload: []stanza.Element{
 				stanza.New(stanza.NSClient, "priority").WithText(priority), stanza.New(nsDelay, "delay", "stamp", stamp),
 			}}
-			_, refusal := w.address(t.Context(), &router.Envelope{Stanza: s, Source: fixed(jid.MustParse(phone))})
+			_, refusal := w.address(t.Context(), &router.Envelope{Stanza: s, Origin: &router.Origin{Kind: router.Client, Account: 1, Address: jid.MustParse(phone)}})
 			if refusal != nil {
 				continue
 			}
@@ -101,12 +101,6 @@ func FuzzAddress(f *testing.F) {
 		}
 	})
 }
-
-// fixed is a Source.
-type fixed jid.JID
-
-func (f fixed) JID() jid.JID    { return jid.JID(f) }
-func (f fixed) Account() uint64 { return 1 }
 
 // TestStrip is A73 and row 21 of the advisories: every forgery goes, at any count and in any order, and nothing else.
 func TestStrip(t *testing.T) {
@@ -219,7 +213,7 @@ func TestPresenceStage(t *testing.T) {
 	require.Nil(t, w.say(phone, "<presence to='room@montague.lit/j' type='unavailable'/>"))
 	require.Empty(t, w.sessions.TakeDirected(w.sess[phone]))
 
-	e := &router.Envelope{Stanza: parse(t, "<presence/>"), Source: fixed(jid.MustParse(phone))}
+	e := &router.Envelope{Stanza: parse(t, "<presence/>"), Origin: &router.Origin{Kind: router.Client, Account: 1, Address: jid.MustParse(phone)}}
 	w.router.Accept(t.Context(), e)
 	require.Equal(t, stanza.NotAllowed, condition(e.Receipt.Err), "an uplink has no presence")
 }
@@ -276,7 +270,7 @@ func carbonsOn(w *world, fulls ...string) {
 
 func TestCarbonsOfSentMessages(t *testing.T) {
 	w := newWorld(t, func(c *Config) {
-		c.Stamp = func(s *stanza.Stanza, by jid.JID, id, _ uint64) *stanza.Stanza {
+		c.Stamp = func(s *stanza.Stanza, by jid.JID, id, _ uint64, _ bool) *stanza.Stanza {
 			out := s.Copy()
 			out.Payload = append(out.Payload, stanza.New(payload.NSStanzaID, "stanza-id", "by", by.String(), "id", fmt.Sprint(id)))
 			return out

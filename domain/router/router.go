@@ -1,30 +1,22 @@
 // Package router owns the way of a stanza through the domain: the acceptance chain that everything entering
-// passes once (Accept), the domain table (Forward), and the table that turns refusals into bounces.
+// passes once (Accept), the domain table (Forward), the delivery of what was accepted, and the table that turns refusals into bounces.
 //
-// It has no goroutines: stages run on the goroutine of whoever calls Accept, or Resume after a stage held the
-// envelope. It knows its siblings only as the interfaces below.
+// Goroutines: stages run on the goroutine of whoever calls Accept, or Resume after a stage held the envelope. What an archive
+// stored is delivered by workers of the router's own, which Close ends; see delivery. It knows its siblings only as the interfaces below.
 package router
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
-	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-// Source is who a stanza comes from: a bound connection of this domain.
-type Source interface {
-	// JID returns the bound full address.
-	JID() jid.JID
-	// Account returns the identity of the account, as in store.AccountID.
-	Account() uint64
-}
-
-// Receipt tells the source what became of its stanza. Err is nil when it was accepted.
+// Receipt tells the origin what became of its stanza. Err is nil when it was accepted.
 type Receipt struct {
-	// ID, Seq and Time are set when the message was stored: its position in the log, its number in its
+	// ID, Seq and Time are set when the message was stored: its identity in the log, its number in its
 	// conversation, and the server's time of acceptance.
 	ID   uint64
 	Seq  uint64
@@ -32,21 +24,31 @@ type Receipt struct {
 	// Duplicate: the message was stored before, and this repeats the first answer.
 	Duplicate bool
 	Err       *stanza.Error
-	// Bounced is why it could not be delivered after it was accepted; nil when it could. The source was sent it as a bounce.
-	Bounced *stanza.Error
 }
 
-// Envelope carries one stanza through the acceptance chain. It is owned by the stage that runs.
+// Envelope carries one stanza through the acceptance chain and on to its delivery. It is owned by the stage that runs; once it was stored
+// nobody changes it any more.
 type Envelope struct {
 	Stanza *stanza.Stanza
-	Source Source
-	// Receipt is what Done will be told; stages fill it.
+	Origin *Origin
+	// Target is found by the stage resolve.
+	Target Target
+	// Receipt is what Stored will be told; stages fill it.
 	Receipt Receipt
-	// Done is called exactly once, after the stanza was delivered or refused, on whichever goroutine finished
-	// the chain. It must not block. Refusals have been bounced to the source by then. It may be nil.
-	Done func(e *Envelope)
+	// Stored is called exactly once, when it is certain what became of the stanza: a message is durable, or was found not to be one for
+	// keeping; anything else was delivered; or it was refused. For a message that is on the archive's committer, and waits for no delivery. It
+	// must not block. It may be nil.
+	Stored func(e *Envelope)
+	// Delivered is called exactly once, after Stored, when all that the stanza causes at its recipient and at the author's other devices
+	// was done. It must not block. It may be nil.
+	Delivered func(e *Envelope)
 
-	next int // index of the stage to run
+	next  int   // index of the stage to run
+	route Route // of the target; nil before resolve
+	// Places that were reserved, both nil for none; they are the same when recipient and author are.
+	recipient, author *keyQueue
+	bytes             int32        // of each place
+	jobs              atomic.Int32 // that have not been done
 }
 
 // Verdict is a stage's decision.
@@ -56,9 +58,9 @@ type Verdict uint8
 const (
 	// Continue with the next stage.
 	Continue Verdict = iota
-	// Hold: the stage keeps the envelope and will call Router.Resume or Router.Refuse later.
+	// Hold: the stage keeps the envelope and will call Router.Resume, Router.Refuse or Router.Finish later.
 	Hold
-	// Finish: the stage has dealt with the stanza; nothing is forwarded and Done is called.
+	// Finish: the stage has dealt with the stanza, and nothing is delivered.
 	Finish
 )
 
@@ -70,7 +72,22 @@ type Stage struct {
 	Run func(ctx context.Context, e *Envelope) (Verdict, *stanza.Error)
 }
 
-// Route delivers to the addresses of a domain. An error is bounced to the sender. Route must not block on a network peer.
+// Delivery is one step of what is done for an account after a message was accepted. It may not refuse anything any more.
+type Delivery struct {
+	Name string
+	// Why says why the step stands where it stands.
+	Why string
+	Run func(ctx context.Context, e *Envelope)
+}
+
+// Route answers for the addresses of a domain. It must not block on a network peer.
 type Route interface {
+	// Resolve finds e.Target, and refuses or finishes what can for certain not be delivered. Whatever has to be looked up is looked up
+	// here: it runs on the sender's goroutine, before anything is stored.
+	Resolve(ctx context.Context, e *Envelope) (Verdict, *stanza.Error)
+	// Deliver gives an accepted stanza to e.Target, which Resolve has found. A message is never refused here; for presence and IQ an error is
+	// bounced to the sender.
+	Deliver(ctx context.Context, e *Envelope) *stanza.Error
+	// Route delivers what has not passed the chain. An error is bounced to the sender.
 	Route(ctx context.Context, p *stream.Packet) *stanza.Error
 }

@@ -291,9 +291,10 @@ func (c *Client) Bind(resource string) error {
 	return nil
 }
 
-// Barrier waits until the server has handled all that was sent before, and returns what was received until then.
+// Barrier waits until the server has handled all that was sent before, and has delivered it to everybody, and returns what was received
+// until then. It asks a resource that is not there: what goes to others waits for the delivery of what was sent before it.
 func (c *Client) Barrier(id string) ([]*Element, error) {
-	_, before, err := c.Request(id, "<iq xmlns='jabber:client' type='get' id='"+id+"' to='"+c.Domain+"'><ping xmlns='urn:xmpp:ping'/></iq>")
+	_, before, err := c.Request(id, "<iq xmlns='jabber:client' type='get' id='"+id+"' to='"+c.JID+"-barrier'><ping xmlns='urn:xmpp:ping'/></iq>")
 	return before, err
 }
 

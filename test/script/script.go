@@ -32,7 +32,7 @@ type System interface {
 //	romeo/orchard sends:                    what is below, as it stands
 //	juliet/balcony receives:                the next element received must match
 //	juliet/balcony receives in any order:   the next elements, as many as are below
-//	juliet/balcony receives nothing         nothing has come until the server answers a ping
+//	juliet/balcony receives nothing         nothing has come until all that it has sent is delivered
 //	romeo/orchard leaves                    </stream:stream>
 //	romeo/orchard is cut off                the socket is closed without a closing tag
 //	romeo/orchard is disconnected           the server ends the stream

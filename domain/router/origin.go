@@ -1,0 +1,93 @@
+package router
+
+import (
+	"github.com/posthouse-im/posthouse/wire/jid"
+)
+
+// OriginKind says by which way a stanza enters the domain. Each has an acceptance chain of its own, see Config.Chains. The zero
+// kind has none: what comes from there is refused.
+type OriginKind uint8
+
+// The kinds of origin.
+const (
+	// Client: a bound stream of an account of this domain.
+	Client OriginKind = iota + 1
+	// API: the public layer, on behalf of an account or of the domain itself.
+	API
+	// Component: a component of this domain.
+	Component
+	// Peer: another domain.
+	Peer
+	// Server: this server itself.
+	Server
+
+	origins
+)
+
+// String returns the kind as a word for logs.
+func (k OriginKind) String() string {
+	return [...]string{"none", "client", "api", "component", "peer", "server"}[k]
+}
+
+// Session is a bound session as the stages know it. What they do with it they ask of package session.
+type Session interface {
+	// JID returns the bound full address.
+	JID() jid.JID
+	// Account returns the identity of the account, as in store.AccountID.
+	Account() uint64
+}
+
+// Origin is who a stanza enters from. It is made once for a session or a caller, shared by all that is said there, and not changed.
+type Origin struct {
+	Kind OriginKind
+	// Account is the account of this domain behind it, as in store.AccountID; 0 for none.
+	Account uint64
+	// Address is who speaks: the bound full address of a client or of a caller's hidden session, the domain of a component, a peer or
+	// the server.
+	Address jid.JID
+	// Session is the bound session that answers go to; nil for none.
+	Session Session
+	// Admin: it may do what only administrators may.
+	Admin bool
+	// Actor is who acts, for the audit log; "" for the account itself.
+	Actor string
+}
+
+// speaks reports whether the origin may only speak as itself. Others name the sender of each stanza, as far as it is theirs.
+func (o *Origin) speaks() bool { return o.Kind == Client || o.Kind == API }
+
+// Sender returns the address that a stanza of this origin comes from: its own for a client or a caller (RFC 6120 §8.1.2.1), otherwise
+// the one that the stanza names, or its own when it names none.
+func (o *Origin) Sender(named jid.JID) jid.JID {
+	if o.speaks() || named.IsZero() {
+		return o.Address
+	}
+	return named
+}
+
+// TargetKind says what a stanza is addressed to.
+type TargetKind uint8
+
+// The kinds of target.
+const (
+	// Nobody: nothing is delivered, and nobody is told. It is the zero value, and what a stanza has before the stage resolve.
+	Nobody TargetKind = iota
+	// TheServer: the domain itself.
+	TheServer
+	// AnAccount: an account of this domain or one of its resources.
+	AnAccount
+	// AService: a service of this domain, such as a room.
+	AService
+	// Remote: an address of another domain.
+	Remote
+)
+
+// Target is what a stanza is about. The stage resolve finds it once, on the sender's goroutine, so that nothing behind that stage
+// looks anything up.
+type Target struct {
+	Kind TargetKind
+	// Account is the account addressed, as in store.AccountID; 0 for none of this domain.
+	Account uint64
+	// Archived: the archive of that account has the message, so that its devices are told its identity there. Set by the archive.
+	Archived bool
+}
