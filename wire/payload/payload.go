@@ -7,7 +7,6 @@
 package payload
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -198,22 +197,4 @@ func About(elements []stanza.Element, r Relation) (e *stanza.Element, id string)
 		}
 	}
 	return nil, ""
-}
-
-// Table returns the table as lines of Markdown, as docs/payloads.md shows it.
-func Table() []string {
-	lines := []string{
-		"| element | stored | unread | carbons | who may say it | the message that it names | by |",
-		"|---|---|---|---|---|---|---|",
-	}
-	line := func(name string, r *Row) {
-		cells := fmt.Sprintf("| %s | %v | %v | %v | %v | %v | %s |", name, r.Storage, r.Unread, r.Carbon, r.Sender, r.Relation, r.By)
-		lines = append(lines, strings.ReplaceAll(cells, "  ", " "))
-	}
-	for i := range table {
-		line("`{"+table[i].Space+"}"+table[i].Local+"`", &table[i])
-	}
-	line("all others in a namespace that begins with `"+NSOwn+"`", &own)
-	line("all others", &unknown)
-	return lines
 }

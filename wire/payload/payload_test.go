@@ -2,6 +2,7 @@ package payload
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -17,6 +18,24 @@ const page = "../../docs/payloads.md"
 
 var update = flag.Bool("update", false, "write the table of docs/payloads.md anew")
 
+// markdown returns the table as docs/payloads.md shows it.
+func markdown() []string {
+	lines := []string{
+		"| element | stored | unread | carbons | who may say it | the message that it names | by |",
+		"|---|---|---|---|---|---|---|",
+	}
+	line := func(name string, r *Row) {
+		cells := fmt.Sprintf("| %s | %v | %v | %v | %v | %v | %s |", name, r.Storage, r.Unread, r.Carbon, r.Sender, r.Relation, r.By)
+		lines = append(lines, strings.ReplaceAll(cells, "  ", " "))
+	}
+	for i := range table {
+		line("`{"+table[i].Space+"}"+table[i].Local+"`", &table[i])
+	}
+	line("all others in a namespace that begins with `"+NSOwn+"`", &own)
+	line("all others", &unknown)
+	return lines
+}
+
 // TestPage compares the table with docs/payloads.md, line by line.
 func TestPage(t *testing.T) {
 	const begin, end = "<!-- table -->\n", "<!-- end of table -->"
@@ -26,7 +45,7 @@ func TestPage(t *testing.T) {
 	require.True(t, ok)
 	have, after, ok := strings.Cut(rest, end)
 	require.True(t, ok)
-	want := strings.Join(Table(), "\n") + "\n"
+	want := strings.Join(markdown(), "\n") + "\n"
 	if *update {
 		require.NoError(t, os.WriteFile(page, []byte(before+begin+want+end+after), 0o644))
 		return
