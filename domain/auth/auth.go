@@ -116,6 +116,7 @@ func New(accounts store.Accounts, config Config) (*Authenticator, error) {
 		config: config, accounts: accounts, log: config.Log, random: config.Random, secret: config.Secret,
 		reserved: reservedNameSet(config.ReservedNames), enabled: enabled, offers: newOffers(enabled),
 		directory:   NewDirectory(accounts, config.Directory, config.Now),
+		bindings:    newBindings(),
 		failures:    newFailures(config.Failures, config.Now),
 		connections: newConnections(config.Connections, monotonic(config.Now)),
 		hashing:     limit.NewGate(runtime.GOMAXPROCS(0), maxWaitingHashes),

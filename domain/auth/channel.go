@@ -10,8 +10,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 
+	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
@@ -148,12 +148,15 @@ func hasExporter(ch *Channel) bool { return ch.TLS != nil && ch.TLS.Version >= t
 
 // bindings finds channel binding data. It remembers the hashes of the few certificates that a server has.
 type bindings struct {
-	mu        sync.Mutex                   // guards endPoints
-	endPoints map[[sha256.Size]byte][]byte // nil value: the certificate has no such binding
+	endPoints *cache.Cache[[sha256.Size]byte, []byte] // nil value: the certificate has no such binding
 }
 
 // maxCertificates bounds endPoints; certificates are replaced every few weeks.
 const maxCertificates = 64
+
+func newBindings() bindings {
+	return bindings{cache.New(cache.Config[[sha256.Size]byte, []byte]{Limit: maxCertificates})}
+}
 
 // data returns the channel's data for a binding type, ok false when the channel has none of that type.
 func (b *bindings) data(ch *Channel, binding string) (data []byte, ok bool) {
@@ -176,16 +179,11 @@ func (b *bindings) endPoint(der []byte) []byte {
 		return nil
 	}
 	key := sha256.Sum256(der)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if data, ok := b.endPoints[key]; ok {
-		return data
+	data, ok := b.endPoints.Get(key)
+	if !ok {
+		data = hashCertificate(der)
+		b.endPoints.Set(key, data, cache.Forever)
 	}
-	if b.endPoints == nil || len(b.endPoints) >= maxCertificates {
-		b.endPoints = make(map[[sha256.Size]byte][]byte)
-	}
-	data := hashCertificate(der)
-	b.endPoints[key] = data
 	return data
 }
 
