@@ -81,7 +81,8 @@ func uuidBytes(text string) ([]byte, bool) {
 
 // pbPayload takes a typed form for signals, origin-ids and markers, and the generic form otherwise.
 func (d *dictionary) pbPayload(n *Element) *pb.Payload {
-	if signal := d.numberOfSignal[published{n.Name.Space, n.Name.Local, n.Text}]; signal != 0 && len(n.Attrs) == 0 && len(n.Children) == 0 {
+	signal := d.numberOfSignal[published{n.Name.Space, n.Name.Local, n.Text}]
+	if signal != 0 && len(n.Attrs) == 0 && len(n.Children) == 0 {
 		return &pb.Payload{Kind: &pb.Payload_Signal{Signal: pb.Signal(signal)}}
 	}
 	alone := len(n.Attrs) == 1 && n.Text == "" && len(n.Children) == 0

@@ -19,6 +19,7 @@ const (
 	NSHints       = "urn:xmpp:hints"
 	NSJingle      = "urn:xmpp:jingle-message:0"
 	NSMAM         = "urn:xmpp:mam:2"
+	NSMarker      = "urn:posthouse:marker:1"
 	NSMarkers     = "urn:xmpp:chat-markers:0"
 	NSModerate    = "urn:xmpp:message-moderate:1"
 	NSMUCUser     = "http://jabber.org/protocol/muc#user"

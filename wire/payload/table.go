@@ -65,6 +65,7 @@ var table = [...]Row{
 	{"jabber:x:event", "", Transient, Nothing, AsType, Anyone, None, "XEP-0022"},
 	{"urn:xmpp:rtt:0", "", Transient, Nothing, AsType, Anyone, None, "XEP-0301: the text follows as a body"},
 	{nsIBB, "", Transient, Nothing, AsType, Anyone, None, "XEP-0047: worth nothing out of its session"},
+	{NSMarker, "", Transient, Nothing, Copied, Anyone, None, "messages.md: a marker that names a number"},
 	{NSAttention, "", Transient, Nothing, AsType, Anyone, None, "XEP-0224"},
 
 	// What says something about other content, and nothing without it.

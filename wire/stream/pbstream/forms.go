@@ -3,7 +3,7 @@ package pbstream
 import "github.com/posthouse-im/posthouse/wire/stanza"
 
 // What has a typed form, in one table: which element each kind of Payload stands for, and which attribute or child each
-// of its fields. typed.go writes and reads all of them; compact.proto says the same to compilers, and dictionary.json to
+// of its fields. typed.go writes and reads all of them; compact.proto says the same to compilers, dictionary.json to
 // clients that interpret the table as this package does. Whatever says more than its form can is written as an Element.
 
 // as says how a field stands for what it stands for.
@@ -55,7 +55,7 @@ const (
 type form struct {
 	name         string // of the message
 	space, local string
-	// within is the child that has the form's children, in the namespace of forwarded messages; "" when e has them itself.
+	// within is the child that has the form's children, in the namespace of forwarded messages; "" when there is none.
 	within string
 	fields []field
 	// text says that the only field is the element's text.
@@ -119,8 +119,10 @@ var (
 // The forms. Constant tables.
 var (
 	// XEP-0203.
-	delayForm = newForm(form{name: "Delay", space: nsDelay, local: "delay", fields: append(moment(1, "stamp"), field{number: 4, name: "from"})})
-	// A message in another one, by itself (XEP-0297 §3), as a carbon (XEP-0280 §6) or as a result of an archive (XEP-0313 §4.2).
+	delayForm = newForm(form{name: "Delay", space: nsDelay, local: "delay",
+		fields: append(moment(1, "stamp"), field{number: 4, name: "from"})})
+	// A message in another one: by itself (XEP-0297 §3), as a carbon (XEP-0280 §6), as a result of an archive (XEP-0313
+	// §4.2).
 	messageForm = newForm(form{name: "Stanza", space: stanza.NSClient, local: "message", implied: ofNestedID, fields: all(
 		[]field{
 			{number: stanzaOwnFrom, as: asOwn, name: "from"},
@@ -152,7 +154,8 @@ var (
 
 	// forms has the kinds of Payload that have one.
 	forms = [...]*form{
-		kindOriginID: newForm(form{name: "Id", space: nsSID, local: "origin-id", implied: ofStanza, fields: identifier(1, "id")}),
+		kindOriginID: newForm(form{name: "Id", space: nsSID, local: "origin-id", implied: ofStanza,
+			fields: identifier(1, "id")}),
 		kindStanzaID: newForm(form{name: "StanzaId", space: nsSID, local: "stanza-id", implied: ofAccount,
 			fields: append([]field{{number: 4, name: "by"}}, identifier(1, "id")...)}),
 		kindConfirmed: newForm(form{name: "Confirmed", space: nsConfirm, local: "confirmed", fields: all(
@@ -168,8 +171,10 @@ var (
 		kindRead:      newForm(form{name: "Marker", space: nsMarker, local: "read", fields: marker}),
 		kindDelay:     delayForm,
 		kindForwarded: newForm(form{name: "Forwarded", space: nsForward, local: "forwarded", fields: forwarded}),
-		kindSent:      newForm(form{name: "Forwarded", space: nsCarbons, local: "sent", within: "forwarded", fields: forwarded}),
-		kindReceived:  newForm(form{name: "Forwarded", space: nsCarbons, local: "received", within: "forwarded", fields: forwarded}),
+		kindSent: newForm(form{name: "Forwarded", space: nsCarbons, local: "sent", within: "forwarded",
+			fields: forwarded}),
+		kindReceived: newForm(form{name: "Forwarded", space: nsCarbons, local: "received", within: "forwarded",
+			fields: forwarded}),
 		kindResult: newForm(form{name: "Result", space: nsMAM, local: "result", within: "forwarded", fields: all(
 			identifier(3, "id"),
 			[]field{{number: 6, name: "queryid"}},
@@ -181,7 +186,8 @@ var (
 			{number: 4, as: asName, name: "first", names: truth},
 			{number: 5, as: asPayload},
 		}}),
-		kindRoster: newForm(form{name: "Roster", space: nsRoster, local: "query", fields: []field{{number: 1, name: "ver"}, items}}),
+		kindRoster: newForm(form{name: "Roster", space: nsRoster, local: "query",
+			fields: []field{{number: 1, name: "ver"}, items}}),
 		kindConversation: newForm(form{name: "Conversation", space: nsSync, local: "conversation", fields: all(
 			[]field{
 				{number: 1, name: "with"},

@@ -21,7 +21,7 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream/pbstream/pb"
 )
 
-var update = flag.Bool("update", false, "write dictionary.json, vectors.json and the tables of docs/protocol/compact.md anew")
+var update = flag.Bool("update", false, "write the published files and the tables of docs/protocol/compact.md anew")
 
 // command is what writes the published files.
 const command = "go test ./wire/stream/pbstream -run TestPublished -update"
@@ -84,7 +84,8 @@ func listed[T ~string](list []T) (out []*string) {
 }
 
 var asNames = map[as]string{
-	asText: "text", asUUID: "uuid", asKey: "key", asData: "data", asNumber: "number", asMillis: "millis", asSeconds: "seconds",
+	asText: "text", asUUID: "uuid", asKey: "key", asData: "data",
+	asNumber: "number", asMillis: "millis", asSeconds: "seconds",
 	asName: "name", asOwn: "own", asChild: "child", asForm: "form", asPayload: "payload",
 }
 
@@ -95,7 +96,8 @@ func publishForm(f *form, name string, others map[string]*jsonForm) *jsonForm {
 	}
 	for i := range f.fields {
 		x := &f.fields[i]
-		to := &jsonField{Number: x.number, As: asNames[x.as], Namespace: x.space, Repeated: x.repeated || x.as == asPayload}
+		to := &jsonField{Number: x.number, As: asNames[x.as], Namespace: x.space}
+		to.Repeated = x.repeated || x.as == asPayload
 		switch {
 		case f.text:
 			to.As = "content"
@@ -119,7 +121,8 @@ func publishForm(f *form, name string, others map[string]*jsonForm) *jsonForm {
 func publish() *published {
 	out := &published{
 		GeneratedBy: command, Protocol: "posthouse-compact-1", Schema: Schema,
-		Namespaces: listed(spaces[:]), Words: listed(words[:]), Types: listed(types[:]), StreamConditions: listed(conditions[:]),
+		Namespaces: listed(spaces[:]), Words: listed(words[:]),
+		Types: listed(types[:]), StreamConditions: listed(conditions[:]),
 		Signals: []*element{nil}, Payloads: []*jsonForm{nil}, Forms: make(map[string]*jsonForm),
 	}
 	for _, s := range signals[1:] {
@@ -132,7 +135,8 @@ func publish() *published {
 		case forms[i] != nil:
 			out.Payloads = append(out.Payloads, publishForm(forms[i], name, out.Forms))
 		case i == kindPosition:
-			out.Payloads = append(out.Payloads, &jsonForm{Name: name, As: "number", element: &element{Namespace: nsPosition, Element: "position"}})
+			position := &element{Namespace: nsPosition, Element: "position"}
+			out.Payloads = append(out.Payloads, &jsonForm{Name: name, As: "number", element: position})
 		default:
 			out.Payloads = append(out.Payloads, &jsonForm{Name: name, As: name})
 		}
@@ -178,7 +182,8 @@ func isStanza(xml string) bool {
 
 // streamError reads the XML of a stream error.
 func streamError(t testing.TB, xml string) *stream.Error {
-	e := elementXML(t, strings.Replace(xml, "<stream:error>", "<stream:error xmlns:stream='http://etherx.jabber.org/streams'>", 1))
+	const declared = "<stream:error xmlns:stream='" + stanza.NSStream + "'>"
+	e := elementXML(t, strings.Replace(xml, "<stream:error>", declared, 1))
 	out := &stream.Error{}
 	for child := range e.Elements {
 		switch {
@@ -198,7 +203,9 @@ func protocolMessages(t testing.TB) string {
 	in, err := os.ReadFile("pb/compact.proto")
 	require.NoError(t, err)
 	var out []string
-	for _, name := range []string{"Frame", "Open", "Close", "Ping", "Pong", "Ack", "AckRequest", "StreamError", "Stanza", "Element", "Attr", "Node"} {
+	for _, name := range []string{
+		"Frame", "Open", "Close", "Ping", "Pong", "Ack", "AckRequest", "StreamError", "Stanza", "Element", "Attr", "Node",
+	} {
 		_, rest, ok := strings.Cut(string(in), "\nmessage "+name+" {")
 		require.True(t, ok, name)
 		end := "\n}\n"
@@ -215,25 +222,31 @@ func protocolMessages(t testing.TB) string {
 // tables are what the page prints between marks.
 func tables(t testing.TB) map[string]string {
 	var kinds, size strings.Builder
-	kinds.WriteString("| number | kind | element | namespace | attributes, and children in order |\n|---|---|---|---|---|\n")
+	kinds.WriteString("| number | kind | element | namespace | attributes, and children in order |\n")
+	kinds.WriteString("|---|---|---|---|---|\n")
 	p := publish()
 	for i, k := range p.Payloads[1:] {
 		switch {
 		case k.As == "element" || k.As == "signal":
-			fmt.Fprintf(&kinds, "| %d | `%s` | %s | | |\n", i+1, k.Name, map[string]string{"element": "any", "signal": "one of `signals`"}[k.As])
-		case k.As != "":
-			fmt.Fprintf(&kinds, "| %d | `%s` | `%s` | `%s` | `number`, which is the value of the field |\n", i+1, k.Name, k.Element, k.Namespace)
+			what := map[string]string{"element": "any", "signal": "one of `signals`"}[k.As]
+			fmt.Fprintf(&kinds, "| %d | `%s` | %s | | |\n", i+1, k.Name, what)
 		default:
-			fmt.Fprintf(&kinds, "| %d | `%s` | `%s` | `%s` | %s |\n", i+1, k.Name, k.Element, k.Namespace, k.describe())
+			attributes := "`number`, which is the value of the field"
+			if k.As == "" {
+				attributes = k.describe()
+			}
+			fmt.Fprintf(&kinds, "| %d | `%s` | `%s` | `%s` | %s |\n", i+1, k.Name, k.Element, k.Namespace, attributes)
 		}
 	}
 	size.WriteString("| what | XML | compact | |\n|---|---|---|---|\n")
 	for _, s := range sizes {
 		xml, compact := lengths(t, s.xml)
-		fmt.Fprintf(&size, "| %s | %d | %d | %.1f %% |\n", s.name, xml, len(compact), float64(100*len(compact))/float64(xml))
+		percent := float64(100*len(compact)) / float64(xml)
+		fmt.Fprintf(&size, "| %s | %d | %d | %.1f %% |\n", s.name, xml, len(compact), percent)
 	}
 	for _, s := range loginSizes(t) {
-		fmt.Fprintf(&size, "| %s | %d | %d | %.1f %% |\n", s.name, s.xml, s.compact, float64(100*s.compact)/float64(s.xml))
+		percent := float64(100*s.compact) / float64(s.xml)
+		fmt.Fprintf(&size, "| %s | %d | %d | %.1f %% |\n", s.name, s.xml, s.compact, percent)
 	}
 	return map[string]string{"messages": protocolMessages(t), "payloads": kinds.String(), "sizes": size.String()}
 }
@@ -271,9 +284,10 @@ func (f *jsonForm) describe() string {
 
 // TestPublished holds the published files and the page to the code.
 func TestPublished(t *testing.T) {
+	examples := map[string]any{"generated_by": command, "schema": Schema, "exchanges": exchanges(t)}
 	for name, want := range map[string]string{
 		"dictionary.json": asJSON(t, publish()),
-		"vectors.json":    asJSON(t, map[string]any{"generated_by": command, "schema": Schema, "exchanges": exchanges(t)}),
+		"vectors.json":    asJSON(t, examples),
 	} {
 		have, err := os.ReadFile(name)
 		if *update {
@@ -281,7 +295,8 @@ func TestPublished(t *testing.T) {
 			continue
 		}
 		require.NoError(t, err)
-		require.Equal(t, want, string(have), "%s differs from the code; a schema that is published must not change. To write it anew: %s", name, command)
+		require.Equal(t, want, string(have),
+			"%s differs from the code; a schema that is published must not change. To write it anew: %s", name, command)
 	}
 	in, err := os.ReadFile(page)
 	require.NoError(t, err)
@@ -297,7 +312,7 @@ func TestPublished(t *testing.T) {
 			text = before + begin + all[name] + finish + after
 			continue
 		}
-		require.Equal(t, all[name], have, "docs/protocol/compact.md differs from the code. To write it anew: %s", command)
+		require.Equal(t, all[name], have, "%s differs from the code. To write it anew: %s", page, command)
 	}
 	if *update && text != string(in) {
 		require.NoError(t, os.WriteFile(page, []byte(text), 0o644))

@@ -460,7 +460,9 @@ func (b *builder) stamp(r *reader, n uint64, format func(uint64) string) string 
 }
 
 // children reads so many children of a form into e.
-func (b *builder) children(e *stanza.Element, f *form, data string, n int, space string, depth, scope int) *stream.Error {
+func (b *builder) children(
+	e *stanza.Element, f *form, data string, n int, space string, depth, scope int,
+) *stream.Error {
 	b.room(e, n)
 	next := 0
 	for i := range f.fields {

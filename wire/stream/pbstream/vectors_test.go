@@ -55,7 +55,9 @@ const (
 // headers are the stream headers of the exchanges.
 var headers = map[string]stream.Header{
 	client: {From: romeo, To: "example.org", HasTo: true, Version: "1.0", HasVersion: true},
-	server: {From: "example.org", To: romeo, HasTo: true, ID: "q0ZbHkq1SyCoV7Xb3mJ6tw", Version: "1.0", HasVersion: true, Lang: "en"},
+	server: {
+		From: "example.org", To: romeo, HasTo: true, ID: "q0ZbHkq1SyCoV7Xb3mJ6tw", Version: "1.0", HasVersion: true, Lang: "en",
+	},
 }
 
 func openXML(from string) string {
