@@ -201,6 +201,33 @@ func TestFullStorageRefusesAndRecovers(t *testing.T) {
 	require.NoError(t, stop())
 }
 
+// Nobody hears of a message before it is durable: neither its sender nor its recipient nor the sender's other devices.
+func TestNothingBeforeTheCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, memory())
+		entered, goOn := make(chan struct{}), make(chan struct{})
+		h.log.before = func([]*store.Append, []store.DeliveryCursor) error {
+			close(entered)
+			<-goOn
+			return nil
+		}
+		stop := h.run(t)
+		h.accept(t.Context(), from(orchard), chat("juliet@verona.example", "x"))
+		<-entered
+		synctest.Wait()
+		h.mu.Lock()
+		require.Empty(t, h.receipts, "not acknowledged")
+		require.Empty(t, h.delivered, "not delivered")
+		require.Empty(t, h.copies, "not copied")
+		h.mu.Unlock()
+		close(goOn)
+		require.NoError(t, stop())
+		require.Len(t, h.receipts, 1)
+		require.NotZero(t, h.receipts[0].ID)
+		require.Len(t, h.seen(), 1)
+	})
+}
+
 // When its context ends, the committer finishes what was put before and takes nothing more.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

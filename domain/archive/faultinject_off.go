@@ -1,8 +1,11 @@
-//go:build !faultinject_early_ack
+//go:build !faultinject_early_ack && !faultinject_early_delivery
 
 package archive
 
 import "context"
 
-// acknowledgeEarly does nothing: messages go on when they are durable. See faultinject_on.go.
-func (a *Archive) acknowledgeEarly(context.Context, []entry) bool { return false }
+// inject returns how a batch is released once it is durable: releaseAll. Builds with the tags faultinject_early_ack and
+// faultinject_early_delivery do something wrong here, for tests to find out.
+func (a *Archive) inject(context.Context, []entry) func(ctx context.Context, entries []entry, full bool) {
+	return a.releaseAll
+}

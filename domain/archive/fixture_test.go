@@ -32,9 +32,13 @@ const (
 // people are the accounts of verona.example.
 var people = map[string]store.AccountID{"romeo": romeo, "juliet": juliet, "nurse": nurse}
 
-type directory struct{ err error }
+type directory struct {
+	t   testing.TB
+	err error
+}
 
 func (d *directory) Lookup(_ context.Context, name string) (store.AccountID, bool, error) {
+	mayRead(d.t)
 	id, ok := people[name]
 	return id, ok, d.err
 }
@@ -52,6 +56,7 @@ func (c contacts) Contact(_ context.Context, account store.AccountID, contact ji
 
 // memoryPreferences is store.ArchivePreferences in memory; it counts reads.
 type memoryPreferences struct {
+	t     testing.TB
 	mu    sync.Mutex // guards kept
 	kept  map[store.AccountID]store.ArchivePreference
 	reads atomic.Int32
@@ -60,6 +65,7 @@ type memoryPreferences struct {
 
 func (p *memoryPreferences) ArchivePreference(_ context.Context, owner store.AccountID) (store.ArchivePreference, error) {
 	p.reads.Add(1)
+	mayRead(p.t)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.kept[owner], p.err
@@ -75,9 +81,10 @@ func (p *memoryPreferences) SetArchivePreference(_ context.Context, owner store.
 	return p.err
 }
 
-// brittle is a log whose Append fails when it is told to, and that counts.
+// brittle is a log whose Append fails when it is told to, and that counts. Neither the committer nor a delivery worker may read it.
 type brittle struct {
 	store.MessageLog
+	t testing.TB
 	// before is called with each batch; an error makes Append fail without storing.
 	before  func(batch []*store.Append, cursors []store.DeliveryCursor) error
 	commits atomic.Int32
@@ -129,7 +136,7 @@ type option func(*Config)
 
 func newHouse(t testing.TB, log store.MessageLog, options ...option) *house {
 	t.Helper()
-	h := &house{log: &brittle{MessageLog: log}, prefs: &memoryPreferences{}, directory: &directory{}}
+	h := &house{log: &brittle{MessageLog: log, t: t}, prefs: &memoryPreferences{t: t}, directory: &directory{t: t}}
 	c := Config{
 		Log: h.log, Preferences: h.prefs, Directory: h.directory, Domain: jid.MustParse("verona.example"),
 		Key: []byte("sixteen bytes or"),
