@@ -36,9 +36,16 @@ const (
 	lookedAtWhenFull = 16 // keys, when there are as many as there may be
 )
 
-// NewTable returns a table of at most about bound keys, 20 to 40 bytes each beside the key. now may be nil.
+// DefaultBound is how many keys a table holds when nobody has a reason to choose: some 3 MB.
+const DefaultBound = 1 << 16
+
+// NewTable returns a table of at most about bound keys, 20 to 40 bytes each beside the key; 0 means DefaultBound. now may
+// be nil.
 func NewTable[K comparable](rate Rate, bound int, now func() time.Time) *Table[K] {
-	t := &Table[K]{rate: rate, now: now, seed: maphash.MakeSeed(), bound: max(1, (bound+tableShards-1)/tableShards)}
+	if bound <= 0 {
+		bound = DefaultBound
+	}
+	t := &Table[K]{rate: rate, now: now, seed: maphash.MakeSeed(), bound: (bound + tableShards - 1) / tableShards}
 	t.start = time.Now()
 	if now != nil {
 		t.start = now()

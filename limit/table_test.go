@@ -98,7 +98,7 @@ func TestTableIsBounded(t *testing.T) {
 	for i := range 20 {
 		require.NotZero(t, table.Take("greedy"+strconv.Itoa(i), 1), "others do not push out who owes much")
 	}
-	one := limit.NewTable[int](perSecond(1, 1), 0, c.now)
+	one := limit.NewTable[int](perSecond(1, 1), 1, c.now)
 	for i := range 1000 {
 		require.Zero(t, one.Take(i, 1))
 	}

@@ -6,12 +6,9 @@ import (
 	"github.com/posthouse-im/posthouse/limit"
 )
 
-// maxLimited bounds how many accounts' queries are counted at once.
-const maxLimited = 1 << 16
-
 // newBudget makes the budgets of accounts that query their history, so that nobody can make the store scan without end.
 func newBudget(rate, burst float64, now func() time.Time) *limit.Table[uint64] {
-	return limit.NewTable[uint64](limit.Per(rate, time.Second, burst), maxLimited, now)
+	return limit.NewTable[uint64](limit.Per(rate, time.Second, burst), 0, now)
 }
 
 // Allow reports whether the account may ask one more thing that reads many messages, and takes one token of its budget

@@ -72,9 +72,6 @@ type Keeper struct {
 	budget *limit.Table[store.AccountID]
 }
 
-// maxLimited bounds how many accounts' requests are counted at once.
-const maxLimited = 1 << 16
-
 // New returns a keeper.
 func New(c Config) (*Keeper, error) {
 	if c.Devices == nil || c.Accounts == nil || c.Changes == nil || c.Tokens == nil || c.Sessions == nil {
@@ -82,7 +79,7 @@ func New(c Config) (*Keeper, error) {
 	}
 	defaults.Fill(&c)
 	k := &Keeper{
-		config: c, log: c.Log, budget: limit.NewTable[store.AccountID](limit.Per(c.Rate, time.Second, c.Burst), maxLimited, c.Now),
+		config: c, log: c.Log, budget: limit.NewTable[store.AccountID](limit.Per(c.Rate, time.Second, c.Burst), 0, c.Now),
 		removed: prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_device_removed_total", Help: "Devices that were signed out by request."}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "posthouse_device_refused_total", Help: "Requests about devices and tokens that came too often.",

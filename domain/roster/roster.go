@@ -63,9 +63,6 @@ type Config struct {
 	CacheItems int `yaml:"cache_items" default:"200000" min:"1"`
 }
 
-// maxLimited bounds how many accounts' requests are counted at once.
-const maxLimited = 1 << 16
-
 // Contacts knows the rosters of the accounts of a domain. All methods may be called from any goroutine.
 type Contacts struct {
 	config   Config
@@ -87,7 +84,7 @@ func New(c Config) (*Contacts, error) {
 	defaults.Fill(&c)
 	k := &Contacts{
 		config: c, sessions: c.Sessions, store: c.Store, log: c.Log,
-		known: newCache(c.CacheItems), asked: limit.NewTable[uint64](limit.Per(float64(c.RequestsPerDay), 24*time.Hour, float64(c.RequestsPerDay)), maxLimited, c.Now),
+		known: newCache(c.CacheItems), asked: limit.NewTable[uint64](limit.Per(float64(c.RequestsPerDay), 24*time.Hour, float64(c.RequestsPerDay)), 0, c.Now),
 	}
 	k.metrics = newMetrics(c.Metrics, k.known.Size)
 	return k, nil

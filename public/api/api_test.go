@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/inbox"
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/public/uplink"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
@@ -218,10 +219,10 @@ func TestLimiter(t *testing.T) {
 	slow := limiter[string](c, 0.1, 1)
 	require.Zero(t, slow.Take("a", 1))
 	require.Equal(t, 10, limited(slow.Take("a", 1)).Retry, "Retry-After is long enough")
-	for i := range 2 * maxLimited {
+	for i := range 2 * limit.DefaultBound {
 		l.Take(fmt.Sprint(i), 1)
 	}
-	require.LessOrEqual(t, l.Len(), maxLimited)
+	require.LessOrEqual(t, l.Len(), limit.DefaultBound)
 }
 
 // TestLoginInTheClear: passwords are taken over TLS, and on the machine itself.

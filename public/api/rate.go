@@ -8,9 +8,6 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// maxLimited bounds how many tokens, and how many addresses, are counted at once.
-const maxLimited = 1 << 16
-
 // caller is whose requests are counted together: a service key, or a device of an account.
 type caller struct {
 	key     string
@@ -20,7 +17,7 @@ type caller struct {
 
 // limiter counts requests: rate of them a second, and burst at once. A rate that is not positive means no limit.
 func limiter[K comparable](c *Config, rate float64, burst int) *limit.Table[K] {
-	return limit.NewTable[K](limit.Per(rate, time.Second, float64(burst)), maxLimited, c.Now)
+	return limit.NewTable[K](limit.Per(rate, time.Second, float64(burst)), 0, c.Now)
 }
 
 // limited is the problem of having to wait, nil when there is none. Retry-After counts whole seconds, and is long enough.
