@@ -39,8 +39,8 @@ const (
 // DefaultBound is how many keys a table holds when nobody has a reason to choose: some 3 MB.
 const DefaultBound = 1 << 16
 
-// NewTable returns a table of at most about bound keys, 20 to 40 bytes each beside the key; 0 means DefaultBound. now may
-// be nil.
+// NewTable returns a table of at most about bound keys, 20 to 40 bytes each beside the key; 0 means DefaultBound. now
+// may be nil.
 func NewTable[K comparable](rate Rate, bound int, now func() time.Time) *Table[K] {
 	if bound <= 0 {
 		bound = DefaultBound

@@ -79,7 +79,9 @@ func New(c Config) (*Keeper, error) {
 	}
 	defaults.Fill(&c)
 	k := &Keeper{
-		config: c, log: c.Log, budget: limit.NewTable[store.AccountID](limit.Per(c.Rate, time.Second, c.Burst), 0, c.Now),
+		config:  c,
+		log:     c.Log,
+		budget:  limit.NewTable[store.AccountID](limit.Per(c.Rate, time.Second, c.Burst), 0, c.Now),
 		removed: prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_device_removed_total", Help: "Devices that were signed out by request."}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "posthouse_device_refused_total", Help: "Requests about devices and tokens that came too often.",

@@ -84,7 +84,8 @@ func New(c Config) (*Contacts, error) {
 	defaults.Fill(&c)
 	k := &Contacts{
 		config: c, sessions: c.Sessions, store: c.Store, log: c.Log,
-		known: newCache(c.CacheItems), asked: limit.NewTable[uint64](limit.Per(float64(c.RequestsPerDay), 24*time.Hour, float64(c.RequestsPerDay)), 0, c.Now),
+		known: newCache(c.CacheItems),
+		asked: limit.NewTable[uint64](limit.Per(float64(c.RequestsPerDay), 24*time.Hour, float64(c.RequestsPerDay)), 0, c.Now),
 	}
 	k.metrics = newMetrics(c.Metrics, k.known.Size)
 	return k, nil
