@@ -13,10 +13,9 @@ import (
 )
 
 const (
-	nsPing   = "urn:xmpp:ping"
-	nsRoster = "jabber:iq:roster"
-	nsRSM    = "http://jabber.org/protocol/rsm"
-	nsForm   = "jabber:x:data"
+	nsPing = "urn:xmpp:ping"
+	nsRSM  = "http://jabber.org/protocol/rsm"
+	nsForm = "jabber:x:data"
 )
 
 // Request sends an IQ of type get or set and returns the payload of the answer. To is zero for the account itself. A *stanza.Error is a refusal;
@@ -72,10 +71,10 @@ func (c *Client) takeIQ(s *stanza.Stanza) {
 	switch e := &s.Payload[0]; {
 	case e.Space == nsPing && s.Type == stanza.TypeGet: // XEP-0199 §4.2
 		reply = s.Reply()
-	case e.Space == nsRoster && s.Type == stanza.TypeSet && c.mine(s): // RFC 6121 §2.1.6
+	case e.Space == stanza.NSRoster && s.Type == stanza.TypeSet && c.mine(s): // RFC 6121 §2.1.6
 		for item := range e.Elements {
 			if contact, ok := readContact(item); ok {
-				c.push(arrival{roster: &RosterChange{Contact: contact, Removed: item.Attr("subscription") == "remove"}})
+				c.push(arrival{roster: &RosterChange{Contact: contact, Removed: contact.Subscription == "remove"}})
 			}
 		}
 		reply = s.Reply()
@@ -91,22 +90,13 @@ func (c *Client) takeIQ(s *stanza.Stanza) {
 }
 
 func readContact(e *stanza.Element) (Contact, bool) {
-	j, err := jid.Parse(e.Attr("jid"))
-	if err != nil || e.Local != "item" {
-		return Contact{}, false
-	}
-	out := Contact{JID: j, Name: e.Attr("name"), Subscription: e.Attr("subscription"), Asked: e.Attr("ask") == "subscribe"}
-	for g := range e.Elements {
-		if g.Local == "group" {
-			out.Groups = append(out.Groups, g.Text())
-		}
-	}
-	return out, true
+	i, ok := stanza.ReadRosterItem(e)
+	return Contact{JID: i.JID, Name: i.Name, Subscription: i.Subscription, Asked: i.Asked, Groups: i.Groups}, ok
 }
 
 // Contacts returns the contact list. From then on its changes are handed to Config.Roster.
 func (c *Client) Contacts(ctx context.Context) ([]Contact, error) {
-	payload, err := c.Request(ctx, stanza.TypeGet, jid.JID{}, stanza.New(nsRoster, "query"))
+	payload, err := c.Request(ctx, stanza.TypeGet, jid.JID{}, stanza.New(stanza.NSRoster, "query"))
 	if err != nil {
 		return nil, err
 	}
@@ -123,21 +113,15 @@ func (c *Client) Contacts(ctx context.Context) ([]Contact, error) {
 
 // SetContact adds somebody to the contact list, or changes the entry's name and groups (RFC 6121 §2.3, §2.4).
 func (c *Client) SetContact(ctx context.Context, who jid.JID, name string, groups ...string) error {
-	item := stanza.New(nsRoster, "item", "jid", who.String())
-	if name != "" {
-		item.Attrs = append(item.Attrs, stanza.Attr{Local: "name", Value: name})
-	}
-	for _, g := range groups {
-		item = item.With(stanza.New(nsRoster, "group").WithText(g))
-	}
-	_, err := c.Request(ctx, stanza.TypeSet, jid.JID{}, stanza.New(nsRoster, "query").With(item))
+	item := stanza.RosterItem{JID: who, Name: name, Groups: groups}
+	_, err := c.Request(ctx, stanza.TypeSet, jid.JID{}, stanza.New(stanza.NSRoster, "query").With(item.Element()))
 	return err
 }
 
 // RemoveContact takes somebody off the contact list, with all subscriptions (RFC 6121 §2.5).
 func (c *Client) RemoveContact(ctx context.Context, who jid.JID) error {
-	item := stanza.New(nsRoster, "item", "jid", who.String(), "subscription", "remove")
-	_, err := c.Request(ctx, stanza.TypeSet, jid.JID{}, stanza.New(nsRoster, "query").With(item))
+	item := stanza.RosterItem{JID: who, Subscription: "remove"}
+	_, err := c.Request(ctx, stanza.TypeSet, jid.JID{}, stanza.New(stanza.NSRoster, "query").With(item.Element()))
 	return err
 }
 

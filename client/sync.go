@@ -103,7 +103,7 @@ func (c *Client) readChanges(e *stanza.Element) Changes {
 				contact, ok := readContact(item)
 				switch {
 				case !ok:
-				case item.Attr("subscription") == "remove":
+				case contact.Subscription == "remove":
 					out.Removed = append(out.Removed, contact.JID)
 				default:
 					out.Contacts = append(out.Contacts, contact)

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
 // RosterItem is one contact of an account with its subscription state (RFC 6121 §2.1 and Appendix A).
@@ -26,6 +27,13 @@ type RosterItem struct {
 	// Listed is false for a contact that is known only by a pending request and is not shown in the roster
 	// (RFC 6121 §3.1.3: "None + Pending In").
 	Listed bool
+}
+
+// Shown returns the item as the owner's devices are told of it.
+func (i *RosterItem) Shown() stanza.RosterItem {
+	return stanza.RosterItem{
+		JID: i.JID, Name: i.Name, Subscription: stanza.Subscription(i.To, i.From), Asked: i.PendingOut, Approved: i.Approved, Groups: i.Groups,
+	}
 }
 
 // Equal reports whether all is the same.

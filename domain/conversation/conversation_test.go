@@ -211,7 +211,7 @@ func TestSyncAnswer(t *testing.T) {
 	require.Empty(t, refused)
 	require.Equal(t, `<sync xmlns='urn:posthouse:sync:1' cursor='c' more='true' first='true'><forwarded xmlns='urn:xmpp:forward:0'/>`+
 		`<conversation with='juliet@verona.example' number='42' read='41' delivered='42' peer-read='7' peer-delivered='8' unread='1' last='id-9' muted-until='9999-12-31T23:59:59Z' pinned='true'/>`+
-		`<roster all='true'><item xmlns='jabber:iq:roster' jid='juliet@verona.example' name='J' subscription='both'><group>G</group></item>`+
+		`<roster all='true'><item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='both' name='J'><group>G</group></item>`+
 		`<item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='none' ask='subscribe' approved='true'/>`+
 		`<item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='from'/><item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='to'/>`+
 		`<item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='remove'/></roster>`+

@@ -147,49 +147,20 @@ func flag(e *stanza.Element, name string, is bool) {
 	}
 }
 
-const nsRoster = "jabber:iq:roster"
-
 // rosterElement tells the changes of the roster as roster items (RFC 6121 §2.1.2).
 func rosterElement(p *inbox.Page) stanza.Element {
 	out := stanza.New(nsSync, "roster")
 	flag(&out, "all", p.RosterAll)
 	items := make([]stanza.Element, 0, len(p.Roster)+len(p.Removed))
 	for i := range p.Roster {
-		items = append(items, rosterItem(&p.Roster[i]))
+		shown := p.Roster[i].Shown()
+		items = append(items, shown.Element())
 	}
 	for _, j := range p.Removed {
-		items = append(items, stanza.New(nsRoster, "item", "jid", j.String(), "subscription", "remove"))
+		gone := stanza.RosterItem{JID: j, Subscription: "remove"}
+		items = append(items, gone.Element())
 	}
-	for i := range items {
-		out.Nodes = append(out.Nodes, stanza.Node{Element: &items[i]})
-	}
-	return out
-}
-
-func rosterItem(i *store.RosterItem) stanza.Element {
-	e := stanza.New(nsRoster, "item", "jid", i.JID.String())
-	add := func(name, value string, is bool) {
-		if is {
-			e.Attrs = append(e.Attrs, stanza.Attr{Local: name, Value: value})
-		}
-	}
-	subscription := "none"
-	switch {
-	case i.To && i.From:
-		subscription = "both"
-	case i.To:
-		subscription = "to"
-	case i.From:
-		subscription = "from"
-	}
-	add("name", i.Name, i.Name != "")
-	add("subscription", subscription, true)
-	add("ask", "subscribe", i.PendingOut)
-	add("approved", "true", i.Approved)
-	for _, g := range i.Groups {
-		e = e.With(stanza.New(nsRoster, "group").WithText(g))
-	}
-	return e
+	return out.With(items...)
 }
 
 // list answers which conversations there are, the newest first.

@@ -12,8 +12,6 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-const nsRoster = "jabber:iq:roster"
-
 // maxDelta is how many changes are told one by one to a device that knows an older version; beyond it, it gets the whole roster.
 const maxDelta = 100
 
@@ -21,46 +19,26 @@ const maxDelta = 100
 // nobody understands.
 func (k *Contacts) Handlers() []service.Handler {
 	return []service.Handler{
-		{At: service.AtAccount, Type: stanza.TypeGet, Space: nsRoster, Local: "query", From: service.Self, Handle: k.get},
-		{At: service.AtAccount, Type: stanza.TypeSet, Space: nsRoster, Local: "query", From: service.Self, Handle: k.set},
+		{At: service.AtAccount, Type: stanza.TypeGet, Space: stanza.NSRoster, Local: "query", From: service.Self, Handle: k.get},
+		{At: service.AtAccount, Type: stanza.TypeSet, Space: stanza.NSRoster, Local: "query", From: service.Self, Handle: k.set},
 	}
 }
 
 // itemElement returns a contact as shown to its owner's devices (RFC 6121 §2.1.2).
 func itemElement(it *store.RosterItem) stanza.Element {
-	subscription := "none"
-	switch {
-	case it.To && it.From:
-		subscription = "both"
-	case it.To:
-		subscription = "to"
-	case it.From:
-		subscription = "from"
-	}
-	e := stanza.New(nsRoster, "item", "jid", it.JID.String(), "subscription", subscription)
-	if it.Name != "" {
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "name", Value: it.Name})
-	}
-	if it.PendingOut {
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "ask", Value: "subscribe"})
-	}
-	if it.Approved {
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "approved", Value: "true"})
-	}
-	for _, g := range it.Groups {
-		e = e.With(stanza.New(nsRoster, "group").WithText(g))
-	}
-	return e
+	shown := it.Shown()
+	return shown.Element()
 }
 
 func removedElement(contact jid.JID) stanza.Element {
-	return stanza.New(nsRoster, "item", "jid", contact.String(), "subscription", "remove")
+	gone := stanza.RosterItem{JID: contact, Subscription: "remove"}
+	return gone.Element()
 }
 
 // get answers a request for the roster (RFC 6121 §2.1.3, §2.1.4, §2.6). The device gets pushes from now on.
 func (k *Contacts) get(ctx context.Context, req *service.Request) ([]stanza.Element, *stanza.Error) {
 	request := req.Payload()
-	if request.Child(nsRoster, "item") != nil {
+	if request.Child(stanza.NSRoster, "item") != nil {
 		return nil, stanza.Refuse(stanza.BadRequest, "A request for the roster has no items.")
 	}
 	s := k.sessions.Lookup(req.From)
@@ -79,9 +57,9 @@ func (k *Contacts) get(ctx context.Context, req *service.Request) ([]stanza.Elem
 	if ok {
 		told = known // what has changed since follows the empty answer (§2.6.3)
 	} else {
-		q := stanza.New(nsRoster, "query")
+		q := stanza.New(stanza.NSRoster, "query")
 		if request.HasAttr("ver") {
-			q = stanza.New(nsRoster, "query", "ver", strconv.FormatUint(told, 10))
+			q = stanza.New(stanza.NSRoster, "query", "ver", strconv.FormatUint(told, 10))
 		}
 		answer = append(answer, q.With(listed(r.items)...))
 	}
@@ -146,7 +124,7 @@ func (k *Contacts) set(ctx context.Context, req *service.Request) ([]stanza.Elem
 func (k *Contacts) parseSet(req *service.Request) (item store.RosterItem, remove bool, refusal *stanza.Error) {
 	var found *stanza.Element
 	for e := range req.Payload().Elements {
-		if e.Space != nsRoster || e.Local != "item" || found != nil {
+		if e.Space != stanza.NSRoster || e.Local != "item" || found != nil {
 			return item, false, stanza.Refuse(stanza.BadRequest, "A roster set has exactly one item.")
 		}
 		found = e
@@ -171,7 +149,7 @@ func (k *Contacts) parseSet(req *service.Request) (item store.RosterItem, remove
 		return item, false, stanza.Refuse(stanza.NotAcceptable, "The name is too long.")
 	}
 	for g := range found.Elements {
-		if g.Space != nsRoster || g.Local != "group" {
+		if g.Space != stanza.NSRoster || g.Local != "group" {
 			continue
 		}
 		name := g.Text()

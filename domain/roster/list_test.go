@@ -249,14 +249,14 @@ func TestRosterPushesInOrder(t *testing.T) {
 	for _, full := range []string{balcony, "juliet@capulet.lit/0"} {
 		last, name := uint64(0), ""
 		for _, text := range w.texts(full) {
-			q := parse(t, text).Child(nsRoster, "query")
+			q := parse(t, text).Child(stanza.NSRoster, "query")
 			if q == nil {
 				continue // presence
 			}
 			ver, ok := parseVersion(q)
 			require.True(t, ok)
 			require.GreaterOrEqual(t, ver, last)
-			last, name = ver, q.Child(nsRoster, "item").Attr("name")
+			last, name = ver, q.Child(stanza.NSRoster, "item").Attr("name")
 		}
 		require.EqualValues(t, devices*each, last, full)
 		require.Equal(t, w.item(1, "shared@b.lit").Name, name, full)

@@ -212,7 +212,7 @@ func (k *Contacts) pushTo(o owner, s *session.Session, item stanza.Element, ver 
 	return &stream.Packet{Stanza: &stanza.Stanza{
 		Kind: stanza.IQ, Type: stanza.TypeSet, ID: "push" + strconv.FormatUint(k.pushes.Add(1), 36),
 		From: o.bare, To: s.JID(),
-		Payload: []stanza.Element{stanza.New(nsRoster, "query", "ver", ver).With(item)},
+		Payload: []stanza.Element{stanza.New(stanza.NSRoster, "query", "ver", ver).With(item)},
 	}}
 }
 

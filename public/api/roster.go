@@ -8,8 +8,6 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-const nsRoster = "jabber:iq:roster"
-
 // Contact is somebody in the roster, or who asks to be.
 type Contact struct {
 	JID          string   `json:"jid"`
@@ -22,15 +20,8 @@ type Contact struct {
 }
 
 func contactOf(i *store.RosterItem) Contact {
-	c := Contact{JID: i.JID.String(), Name: i.Name, Groups: i.Groups, Subscription: "none", Asked: i.PendingOut, Asks: i.PendingIn, Listed: i.Listed}
-	switch {
-	case i.To && i.From:
-		c.Subscription = "both"
-	case i.To:
-		c.Subscription = "to"
-	case i.From:
-		c.Subscription = "from"
-	}
+	shown := i.Shown()
+	c := Contact{JID: i.JID.String(), Name: i.Name, Groups: i.Groups, Subscription: shown.Subscription, Asked: i.PendingOut, Asks: i.PendingIn, Listed: i.Listed}
 	if c.Groups == nil {
 		c.Groups = []string{}
 	}
@@ -72,14 +63,8 @@ func (a *API) setContact(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	item := stanza.New(nsRoster, "item", "jid", j.String())
-	if in.Body.Name != "" {
-		item.Attrs = append(item.Attrs, stanza.Attr{Local: "name", Value: in.Body.Name})
-	}
-	for _, g := range in.Body.Groups {
-		item = item.With(stanza.New(nsRoster, "group").WithText(g))
-	}
-	if _, err := a.ask(ctx, requestFrom(ctx).JID, stanza.New(nsRoster, "query").With(item)); err != nil {
+	item := stanza.RosterItem{JID: j, Name: in.Body.Name, Groups: in.Body.Groups}
+	if _, err := a.ask(ctx, requestFrom(ctx).JID, stanza.New(stanza.NSRoster, "query").With(item.Element())); err != nil {
 		return nil, err
 	}
 	if in.Body.Approve {
@@ -119,7 +104,8 @@ func (a *API) removeContact(ctx context.Context, in *struct {
 		if !items[i].Listed { // somebody who only asks is sent away (RFC 6121 §3.2)
 			return &none{}, a.presence(ctx, j, stanza.TypeUnsubscribed)
 		}
-		return a.ask(ctx, requestFrom(ctx).JID, stanza.New(nsRoster, "query").With(stanza.New(nsRoster, "item", "jid", j.String(), "subscription", "remove")))
+		gone := stanza.RosterItem{JID: j, Subscription: "remove"}
+		return a.ask(ctx, requestFrom(ctx).JID, stanza.New(stanza.NSRoster, "query").With(gone.Element()))
 	}
 	return nil, notFound
 }
