@@ -71,16 +71,21 @@ type assembly struct {
 
 // Assemble makes the parts of a node and adds them to the runtime's group, in the order in which they start. It is for Options.Assemble.
 func Assemble(ctx context.Context, s *Runtime) error {
+	_, err := assemble(ctx, s)
+	return err
+}
+
+func assemble(ctx context.Context, s *Runtime) (*assembly, error) {
 	domain, err := jid.Parse(s.Config.Domain)
 	if err != nil || domain != domain.DomainJID() {
-		return fmt.Errorf("domain %q is not a domain: %w", s.Config.Domain, err)
+		return nil, fmt.Errorf("domain %q is not a domain: %w", s.Config.Domain, err)
 	}
 	a := &assembly{Runtime: s, domain: domain}
 	if err := a.openStores(ctx); err != nil {
-		return errors.Join(err, a.closeStores())
+		return nil, errors.Join(err, a.closeStores())
 	}
 	if err := a.wire(ctx); err != nil {
-		return errors.Join(err, a.closeStores())
+		return nil, errors.Join(err, a.closeStores())
 	}
 	s.Group.Add(Part{Name: "stores", Stop: func(context.Context) error { return a.closeStores() }})
 	s.Group.Add(Loop("memory", giveBack))
@@ -94,10 +99,10 @@ func Assemble(ctx context.Context, s *Runtime) error {
 	s.Group.Add(Loop("uplink", a.ingress.Run))
 	s.Group.Add(a.clientsPart())
 	if err := a.addListeners(ctx); err != nil {
-		return errors.Join(err, a.closeStores())
+		return nil, errors.Join(err, a.closeStores())
 	}
 	s.Group.Add(Loop("watch", a.watch)) // the last: it looks at the listeners
-	return nil
+	return a, nil
 }
 
 // watch tells the health what happens to storage and listeners.

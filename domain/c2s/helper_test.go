@@ -105,13 +105,14 @@ func (a *accounts) DeleteAccount(_ context.Context, name string) error {
 type archive struct {
 	router *router.Router
 	quick  bool       // it does nothing, for benchmarks
+	queue  bool       // workers deliver, as in a node; fixed before the first message
 	mu     sync.Mutex // guards the rest
 	holds  bool
 	held   []*router.Envelope
 	stored []*router.Envelope
 }
 
-func (a *archive) stage(_ context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
+func (a *archive) stage(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
 	if e.Stanza.Kind != stanza.Message || a.quick {
 		return router.Continue, nil
 	}
@@ -127,6 +128,9 @@ func (a *archive) stage(_ context.Context, e *router.Envelope) (router.Verdict, 
 		e.Receipt.ID, e.Receipt.Seq = uint64(len(a.stored)+1), uint64(len(a.stored)+1)
 		e.Receipt.Time = time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)
 		a.stored = append(a.stored, e)
+	}
+	if a.queue && !a.router.Reserve(ctx, e, 100) {
+		return router.Finish, stanza.Refuse(stanza.ResourceConstraint, "")
 	}
 	if a.holds {
 		a.held = append(a.held, e)
@@ -225,6 +229,8 @@ type env struct {
 	store    *accounts
 	auth     *auth.Authenticator
 	config   c2s.Config
+	router   *router.Router
+	unstick  chan struct{} // the delivery of what says "stuck" waits for it
 	served   sync.WaitGroup
 	stop     context.CancelFunc
 
@@ -235,7 +241,7 @@ type env struct {
 
 func (e *env) Resolve(_ context.Context, envelope *router.Envelope) (router.Verdict, *stanza.Error) {
 	s := envelope.Stanza
-	envelope.Target.Kind = router.AnAccount
+	envelope.Target = router.Target{Kind: router.AnAccount}
 	if s.Kind == stanza.Message && s.To.IsFull() && e.sessions.Lookup(s.To) == nil {
 		return router.Finish, stanza.Refuse(stanza.ServiceUnavailable, "")
 	}
@@ -243,6 +249,9 @@ func (e *env) Resolve(_ context.Context, envelope *router.Envelope) (router.Verd
 }
 
 func (e *env) Deliver(ctx context.Context, envelope *router.Envelope) *stanza.Error {
+	if envelope.Stanza.Body() == "stuck" {
+		<-e.unstick
+	}
 	return e.Route(ctx, &stream.Packet{Stanza: envelope.Stanza, ArchiveID: envelope.Receipt.ID})
 }
 
@@ -303,7 +312,7 @@ func newEnv(t testing.TB, change func(*c2s.Config)) *env {
 		router.Client: {{Name: "address", Run: address}, {Name: "resolve", Run: resolve}, {Name: "archive", Run: e.archive.stage}},
 	}})
 	r.Handle("localhost", e)
-	e.archive.router = r
+	e.archive.router, e.router, e.unstick = r, r, make(chan struct{})
 	e.config = c2s.Config{
 		Domain: "localhost", Codec: codecs, Auth: e.auth, Sessions: e.sessions, Router: r, Marker: e.done, Returner: e.done,
 		RateBytes: -1, RateStanzas: -1,
@@ -328,6 +337,7 @@ func (e *env) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	_ = e.server.Drain(ctx)
+	_ = e.router.Close(ctx)
 	e.stop()
 	e.served.Wait()
 }
