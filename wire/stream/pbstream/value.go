@@ -66,23 +66,15 @@ func parseKey(s string) (out [16]byte, ok bool) {
 	if len(s) != keyLen {
 		return out, false
 	}
-	var acc uint32
-	n, bits := 0, 0
-	for i := range keyLen {
-		v := sextets[s[i]]
-		if v == 0xFF {
-			return out, false
-		}
-		acc = acc<<6 | uint32(v)
-		if bits += 6; bits >= 8 {
-			bits -= 8
-			out[n] = byte(acc >> bits)
-			if n++; n == len(out) {
-				return out, acc&(1<<bits-1) == 0
-			}
-		}
+	all := uint8(0) // no sextet has its upper bits set
+	for i := range 5 {
+		a, b, c, d := sextets[s[4*i]], sextets[s[4*i+1]], sextets[s[4*i+2]], sextets[s[4*i+3]]
+		all |= a | b | c | d
+		out[3*i], out[3*i+1], out[3*i+2] = a<<2|b>>4, b<<4|c>>2, c<<6|d
 	}
-	return out, false
+	a, b := sextets[s[20]], sextets[s[21]]
+	out[15] = a<<2 | b>>4
+	return out, (all|a|b) < 64 && b&0x0F == 0
 }
 
 // formatKey is the inverse of parseKey; b has 16 bytes.
@@ -92,6 +84,12 @@ func formatKey(b string) (out [keyLen]byte) {
 	base64.RawURLEncoding.Encode(out[:], src[:])
 	return out
 }
+
+// What is read as base64 is the only text of its bytes. Constant.
+var (
+	strict    = base64.StdEncoding.Strict()
+	strictURL = base64.RawURLEncoding.Strict()
+)
 
 // leastData is how long a text must be to be looked at as base64.
 const leastData = 8
@@ -107,7 +105,7 @@ func appendData(dst []byte, field uint32, s string) ([]byte, bool) {
 			return dst, false
 		}
 	}
-	return appendDecoded(dst, field, s, base64.StdEncoding)
+	return appendDecoded(dst, field, s, strict)
 }
 
 // appendURLData is appendData for base64url without padding (RFC 4648 §5).
@@ -120,12 +118,12 @@ func appendURLData(dst []byte, field uint32, s string) ([]byte, bool) {
 			return dst, false
 		}
 	}
-	return appendDecoded(dst, field, s, base64.RawURLEncoding)
+	return appendDecoded(dst, field, s, strictURL)
 }
 
 func appendDecoded(dst []byte, field uint32, s string, encoding *base64.Encoding) ([]byte, bool) {
 	out, start := beginField(dst, field)
-	out, err := encoding.Strict().AppendDecode(out, []byte(s))
+	out, err := encoding.AppendDecode(out, []byte(s))
 	if err != nil {
 		return dst, false
 	}
