@@ -14,11 +14,11 @@ import (
 
 // Config configures a View. What is not marked as optional is required.
 type Config struct {
-	Log      Log            `yaml:"-"`
-	Rosters  store.Rosters  `yaml:"-"`
-	Settings store.Settings `yaml:"-"`
-	Profiles store.Profiles `yaml:"-"`
-	Accounts Accounts       `yaml:"-"`
+	Log      Log                  `yaml:"-"`
+	Rosters  store.RosterReader   `yaml:"-"`
+	Settings store.SettingsReader `yaml:"-"`
+	Profiles store.ProfileReader  `yaml:"-"`
+	Accounts Accounts             `yaml:"-"`
 	// Key is a secret of the database, of 16 bytes or more. It proves cursors, and tells this database from another.
 	Key []byte `yaml:"-"`
 

@@ -23,15 +23,20 @@ type AuditEntry struct {
 	Hash []byte
 }
 
-// Audit keeps the log of what was administered. Entries are never changed nor removed.
-type Audit interface {
-	// AppendAudit numbers, chains and stores an entry, which is on disk when it returns. Number, At and Hash are results.
-	AppendAudit(ctx context.Context, e AuditEntry) (AuditEntry, error)
+// AuditReader reads the log of what was administered.
+type AuditReader interface {
 	// AuditEntries returns up to limit entries with lower numbers than before, newest first; 0 means from the newest on.
 	AuditEntries(ctx context.Context, before uint64, limit int) ([]AuditEntry, error)
 	// VerifyAudit follows the chain from the first entry to the last, and returns the last: a zero one when there is none. The error names the
 	// first entry that does not fit (ErrDamaged).
 	VerifyAudit(ctx context.Context) (AuditEntry, error)
+}
+
+// Audit keeps the log of what was administered. Entries are never changed nor removed.
+type Audit interface {
+	AuditReader
+	// AppendAudit numbers, chains and stores an entry, which is on disk when it returns. Number, At and Hash are results.
+	AppendAudit(ctx context.Context, e AuditEntry) (AuditEntry, error)
 }
 
 // AuditHash returns the hash of an entry that follows the one with the hash prev, nil for the first: SHA-256 over prev, the number, the time in

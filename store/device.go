@@ -39,12 +39,17 @@ type DeviceLogin struct {
 	Generation, Counter uint64
 }
 
-// Devices keeps them. Setting new credentials, disabling or deleting an account removes all its devices in the same transaction.
-type Devices interface {
+// DeviceReader reads them.
+type DeviceReader interface {
 	// Device returns one device, or ErrNotFound: it was never there, or was signed out.
 	Device(ctx context.Context, owner AccountID, id string) (Device, error)
 	// ListDevices returns all devices of the account, the one seen last first.
 	ListDevices(ctx context.Context, owner AccountID) ([]Device, error)
+}
+
+// Devices keeps them. Setting new credentials, disabling or deleting an account removes all its devices in the same transaction.
+type Devices interface {
+	DeviceReader
 	// PutDevice stores the device, and makes it when it is not there. When there would be more than max, those seen longest ago are
 	// removed, with the same effect as RemoveDevice. ErrNotFound when the account is gone.
 	PutDevice(ctx context.Context, d Device, max int) error

@@ -46,14 +46,19 @@ type ServiceKey struct {
 	Revoked time.Time
 }
 
-// ServiceKeys keeps them.
-type ServiceKeys interface {
-	// AddServiceKey stores a new key; ErrExists when the name is taken.
-	AddServiceKey(ctx context.Context, k ServiceKey) error
+// ServiceKeyReader reads them.
+type ServiceKeyReader interface {
 	// ServiceKey returns the key of that ID, or ErrNotFound.
 	ServiceKey(ctx context.Context, id string) (ServiceKey, error)
 	// ListServiceKeys returns all of them, revoked ones included, by name.
 	ListServiceKeys(ctx context.Context) ([]ServiceKey, error)
+}
+
+// ServiceKeys keeps them.
+type ServiceKeys interface {
+	ServiceKeyReader
+	// AddServiceKey stores a new key; ErrExists when the name is taken.
+	AddServiceKey(ctx context.Context, k ServiceKey) error
 	// RevokeServiceKey revokes the key with that ID or, failing that, that name; ErrNotFound when there is none that is good.
 	RevokeServiceKey(ctx context.Context, idOrName string, at time.Time) (ServiceKey, error)
 	// TouchServiceKey notes that it was used.

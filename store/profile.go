@@ -16,17 +16,22 @@ type Profile struct {
 	Changed uint64
 }
 
-// Profiles keeps them. Every account has one, empty at first.
-type Profiles interface {
+// ProfileReader reads them. Every account has one, empty at first.
+type ProfileReader interface {
 	// Profiles returns those of the accounts named, in no order; accounts that are gone are left out.
 	Profiles(ctx context.Context, accounts []AccountID) ([]Profile, error)
-	// SetProfile replaces Name and Title and returns the profile as stored. ErrNotFound when the account is gone.
-	SetProfile(ctx context.Context, p Profile) (Profile, error)
 	// ChangedProfiles returns up to limit profiles with Changed greater than after, in rising order of it, and the greatest number there is.
 	ChangedProfiles(ctx context.Context, after uint64, limit int) (changed []Profile, last uint64, err error)
 	// SearchProfiles returns up to limit profiles of accounts that are not disabled and of which every given word begins the username or a word
 	// of the name, by username, after the given one. Words are compared without case. It costs as much as it finds, not as there are accounts.
 	SearchProfiles(ctx context.Context, words []string, after string, limit int) ([]Profile, error)
+}
+
+// Profiles keeps them.
+type Profiles interface {
+	ProfileReader
+	// SetProfile replaces Name and Title and returns the profile as stored. ErrNotFound when the account is gone.
+	SetProfile(ctx context.Context, p Profile) (Profile, error)
 }
 
 // ConversationSettings is what an account has chosen for a conversation.
@@ -40,13 +45,18 @@ type ConversationSettings struct {
 	Changed uint64
 }
 
-// Settings keeps what accounts choose.
-type Settings interface {
+// SettingsReader reads what accounts choose.
+type SettingsReader interface {
 	// ConversationSettings returns all that differ from the default, by With.
 	ConversationSettings(ctx context.Context, owner AccountID) ([]ConversationSettings, error)
+	// ChangedConversationSettings returns up to limit with Changed greater than after, in rising order of it, and the greatest number there is.
+	ChangedConversationSettings(ctx context.Context, owner AccountID, after uint64, limit int) (changed []ConversationSettings, last uint64, err error)
+}
+
+// Settings keeps what accounts choose.
+type Settings interface {
+	SettingsReader
 	// SetConversationSettings stores one and returns it with its Changed. One that is back at the default is kept, so that devices hear of it.
 	// ErrLimit when there would be more than max.
 	SetConversationSettings(ctx context.Context, owner AccountID, s ConversationSettings, max int) (ConversationSettings, error)
-	// ChangedConversationSettings returns up to limit with Changed greater than after, in rising order of it, and the greatest number there is.
-	ChangedConversationSettings(ctx context.Context, owner AccountID, after uint64, limit int) (changed []ConversationSettings, last uint64, err error)
 }

@@ -43,13 +43,18 @@ func (i *RosterItem) Equal(other *RosterItem) bool {
 		bytes.Equal(i.Request, other.Request) && slices.Equal(i.Groups, other.Groups)
 }
 
-// Rosters keeps contact lists. Every change raises the roster's version by one.
-type Rosters interface {
+// RosterReader reads contact lists. Every change raises a roster's version by one.
+type RosterReader interface {
 	// Roster returns all items, listed or not, and the version: 0 for a roster that was never changed.
 	Roster(ctx context.Context, owner AccountID) (items []RosterItem, version uint64, err error)
 	// RosterChanges returns the items changed after the given version, with addresses removed since then.
 	// ok is false when the store cannot tell, and the whole roster is due.
 	RosterChanges(ctx context.Context, owner AccountID, since uint64) (items []RosterItem, removed []jid.JID, version uint64, ok bool, err error)
+}
+
+// Rosters keeps contact lists.
+type Rosters interface {
+	RosterReader
 	// ChangeRosterItem replaces the item of a contact by what change makes of it, in one transaction, so that of two who change it at once
 	// the second sees what the first did. change gets an item with nothing but its JID when there is none; one that it leaves with nothing
 	// but its JID is removed, and one that it leaves as it was keeps the version. It may be called more than once and must not use the store.

@@ -71,11 +71,11 @@ type Config struct {
 	// Login checks a password, throttled, and makes tokens; the error may be ErrLogin or ErrThrottled.
 	Login    func(ctx context.Context, l Login) (token.Pair, error) `yaml:"-"`
 	Accounts inbox.Accounts                                         `yaml:"-"`
-	Rosters  store.Rosters                                          `yaml:"-"`
-	Profiles store.Profiles                                         `yaml:"-"`
-	Devices  store.Devices                                          `yaml:"-"`
-	Keys     store.ServiceKeys                                      `yaml:"-"`
-	Audit    store.Audit                                            `yaml:"-"`
+	Rosters  store.RosterReader                                     `yaml:"-"`
+	Profiles store.ProfileReader                                    `yaml:"-"`
+	Devices  store.DeviceReader                                     `yaml:"-"`
+	Keys     store.ServiceKeyReader                                 `yaml:"-"`
+	Audit    store.AuditReader                                      `yaml:"-"`
 	People   store.AccountReader                                    `yaml:"-"`
 	// StanzaID and ParseStanzaID translate between the log's identities and public ones.
 	StanzaID      func(id uint64) string                 `yaml:"-"`
