@@ -121,7 +121,9 @@ func (a *assembly) openStores(ctx context.Context) (err error) {
 		return err
 	}
 	o := a.Config.Messages
-	o.Durability, o.Logger, o.Metrics = pebble.DurabilityFull, a.Log, a.Registry
+	o.Durability = pebble.DurabilityFull
+	o.Logger = a.Log
+	o.Metrics = a.Registry
 	if relaxed {
 		o.Durability = pebble.DurabilityRelaxed
 	}
@@ -147,21 +149,10 @@ func (a *assembly) wire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fakeKey, err := a.database.Secret(ctx, "unknown-names", 32)
-	if err != nil {
-		return err
-	}
-	tokenKey, err := a.database.Secret(ctx, "device-token", 32)
-	if err != nil {
-		return err
-	}
 	forward := func(ctx context.Context, p *stream.Packet) { a.router.Forward(ctx, p) }
 	a.activity = newActivityWriter(a.database, a.Log)
 
-	c := a.Config.Auth
-	c.Secret, c.Registerer, c.Log = fakeKey, a.Registry, a.Log
-	c.Tokens.Devices, c.Tokens.Key = a.database, tokenKey
-	if a.auth, err = auth.New(a.database, c); err != nil {
+	if err := a.makeAuth(ctx); err != nil {
 		return err
 	}
 	if err := a.makeTokens(ctx); err != nil {
@@ -175,15 +166,26 @@ func (a *assembly) wire(ctx context.Context) error {
 		return err
 	}
 	rosterConfig := a.Config.Roster
-	rosterConfig.Domain, rosterConfig.Sessions, rosterConfig.Store, rosterConfig.Forward = a.domain, a.sessions, a.database, forward
-	rosterConfig.Activity, rosterConfig.Changed, rosterConfig.Metrics, rosterConfig.Log = a.activity, a.changed, a.Registry, a.Log
+	rosterConfig.Domain = a.domain
+	rosterConfig.Sessions = a.sessions
+	rosterConfig.Store = a.database
+	rosterConfig.Forward = forward
+	rosterConfig.Activity = a.activity
+	rosterConfig.Changed = a.changed
+	rosterConfig.Metrics = a.Registry
+	rosterConfig.Log = a.Log
 	if a.contacts, err = roster.New(rosterConfig); err != nil {
 		return err
 	}
 	archiveConfig := a.Config.Archive
-	archiveConfig.Log, archiveConfig.Preferences, archiveConfig.Directory = a.log, a.database, a.auth.Directory()
-	archiveConfig.Contacts, archiveConfig.Domain, archiveConfig.Key = a.contacts, a.domain, stanzaKey
-	archiveConfig.Metrics, archiveConfig.Logger = a.Registry, a.Log
+	archiveConfig.Log = a.log
+	archiveConfig.Preferences = a.database
+	archiveConfig.Directory = a.auth.Directory()
+	archiveConfig.Contacts = a.contacts
+	archiveConfig.Domain = a.domain
+	archiveConfig.Key = stanzaKey
+	archiveConfig.Metrics = a.Registry
+	archiveConfig.Logger = a.Log
 	if a.archive, err = archive.New(archiveConfig); err != nil {
 		return err
 	}
@@ -191,16 +193,27 @@ func (a *assembly) wire(ctx context.Context) error {
 		return err
 	}
 	localConfig := a.Config.Local
-	localConfig.Domain, localConfig.Sessions, localConfig.Accounts, localConfig.Contacts = a.domain, a.sessions, a.auth.Directory(), a.contacts
-	localConfig.Forward, localConfig.Offline, localConfig.Stamp, localConfig.Activity = forward, a.archive, a.archive.Stamp, a.activity
-	localConfig.Known, localConfig.Services = a.archive.Known, a.services
-	localConfig.Metrics, localConfig.Log = a.Registry, a.Log
+	localConfig.Domain = a.domain
+	localConfig.Sessions = a.sessions
+	localConfig.Accounts = a.auth.Directory()
+	localConfig.Contacts = a.contacts
+	localConfig.Forward = forward
+	localConfig.Offline = a.archive
+	localConfig.Stamp = a.archive.Stamp
+	localConfig.Activity = a.activity
+	localConfig.Known = a.archive.Known
+	localConfig.Services = a.services
+	localConfig.Metrics = a.Registry
+	localConfig.Log = a.Log
 	if a.local, err = local.New(localConfig); err != nil {
 		return err
 	}
 	routerConfig := a.Config.Delivery
-	routerConfig.Chains, routerConfig.Recipient, routerConfig.Author = a.chains(), a.toRecipient(), a.toAuthor()
-	routerConfig.Metrics, routerConfig.Log = a.Registry, a.Log
+	routerConfig.Chains = a.chains()
+	routerConfig.Recipient = a.toRecipient()
+	routerConfig.Author = a.toAuthor()
+	routerConfig.Metrics = a.Registry
+	routerConfig.Log = a.Log
 	a.router = router.New(routerConfig)
 	a.router.Handle(a.domain.Domain(), a.local)
 	a.archive.Connect(a.router)
@@ -216,9 +229,27 @@ func (a *assembly) wire(ctx context.Context) error {
 	return a.makeAPI()
 }
 
+// makeAuth makes what checks logins.
+func (a *assembly) makeAuth(ctx context.Context) (err error) {
+	c := a.Config.Auth
+	if c.Secret, err = a.database.Secret(ctx, "unknown-names", 32); err != nil {
+		return err
+	}
+	if c.Tokens.Key, err = a.database.Secret(ctx, "device-token", 32); err != nil {
+		return err
+	}
+	c.Tokens.Devices = a.database
+	c.Tokens.Changes = a.database
+	c.Registerer = a.Registry
+	c.Log = a.Log
+	a.auth, err = auth.New(a.database, c)
+	return err
+}
+
 func (a *assembly) sessionConfig() session.Config {
 	c := a.Config.Session
-	c.Metrics, c.Log = a.Registry, a.Log
+	c.Metrics = a.Registry
+	c.Log = a.Log
 	c.Departed = func(ctx context.Context, s *session.Session, last *stanza.Stanza) { a.contacts.Departed(ctx, s, last) }
 	return c
 }
@@ -227,13 +258,21 @@ func (a *assembly) makeClients() (err error) {
 	a.renewTLS()
 	a.OnCertificate(a.renewTLS)
 	c := a.Config.C2S
-	c.Domain, c.Registration = a.domain.Domain(), a.Config.Registration
-	c.Codec, c.Secure, c.TLS = codec, confidential, a.tls.Load
-	c.Auth, c.Sessions, c.Router, c.Marker, c.Returner = a.auth, a.sessions, a.router, a.archive, a.local
+	c.Domain = a.domain.Domain()
+	c.Registration = a.Config.Registration
+	c.Codec = codec
+	c.Secure = confidential
+	c.TLS = a.tls.Load
+	c.Auth = a.auth
+	c.Sessions = a.sessions
+	c.Router = a.router
+	c.Marker = a.archive
+	c.Returner = a.local
 	c.StanzaID = a.archive.StanzaID
 	c.Features = func() []stanza.Element { return []stanza.Element{a.services.Caps()} }
 	c.Authenticated = a.admitted.authenticated
-	c.Metrics, c.Log = a.Registry, a.Log
+	c.Metrics = a.Registry
+	c.Log = a.Log
 	if a.clients, err = c2s.New(c); err != nil {
 		return err
 	}

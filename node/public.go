@@ -2,12 +2,9 @@ package node
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/posthouse-im/posthouse/domain/admin"
@@ -27,7 +24,12 @@ func (a *assembly) makeInbox(ctx context.Context) (err error) {
 	if c.Key, err = a.database.Secret(ctx, "sync-cursor", 16); err != nil {
 		return err
 	}
-	c.Log, c.Rosters, c.Settings, c.Profiles, c.Accounts, c.Logger = a.log, a.database, a.database, a.database, a.auth.Directory(), a.Log
+	c.Log = a.log
+	c.Rosters = a.database
+	c.Settings = a.database
+	c.Profiles = a.database
+	c.Accounts = a.auth.Directory()
+	c.Logger = a.Log
 	a.inbox, err = inbox.New(c)
 	return err
 }
@@ -35,17 +37,29 @@ func (a *assembly) makeInbox(ctx context.Context) (err error) {
 // makeUplink makes the domain's end of the uplink, and what administrators ask.
 func (a *assembly) makeUplink() (err error) {
 	a.ingress, err = ingress.New(ingress.Config{
-		Domain: a.domain, Sessions: a.sessions, Router: a.router, StanzaID: a.archive.StanzaID, Metrics: a.Registry, Log: a.Log,
+		Domain:   a.domain,
+		Sessions: a.sessions,
+		Router:   a.router,
+		StanzaID: a.archive.StanzaID,
+		Metrics:  a.Registry,
+		Log:      a.Log,
 	})
 	if err != nil {
 		return err
 	}
 	started := time.Now()
 	a.admin, err = admin.New(admin.Config{
-		Domain: a.domain, Sessions: a.sessions, Accounts: a.auth, Directory: a.auth.Directory(), Contacts: a.contacts, Keys: a.tokens,
-		Services: a.database, Audit: a.database, Log: a.Log,
-		Moderate: a.archive.AnswerModerate,
-		Changed:  func(_ context.Context, account store.AccountID, _ string) { a.accountChanged(account) },
+		Domain:    a.domain,
+		Sessions:  a.sessions,
+		Accounts:  a.auth,
+		Directory: a.auth.Directory(),
+		Contacts:  a.contacts,
+		Keys:      a.tokens,
+		Services:  a.database,
+		Audit:     a.database,
+		Log:       a.Log,
+		Moderate:  a.archive.AnswerModerate,
+		Changed:   func(_ context.Context, account store.AccountID, _ string) { a.accountChanged(account) },
 		Status: func() admin.Status {
 			r, _ := a.Health.report()
 			return admin.Status{Version: a.Version, Durability: a.Config.Durability, State: r.Status, Started: started}
@@ -57,7 +71,8 @@ func (a *assembly) makeUplink() (err error) {
 // makeAPI makes the HTTP API.
 func (a *assembly) makeAPI() error {
 	u := a.Config.Uplink
-	u.Domain, u.Metrics = a.ingress, a.Registry
+	u.Domain = a.ingress
+	u.Metrics = a.Registry
 	up, err := uplink.New(u)
 	if err != nil {
 		return err
@@ -69,10 +84,21 @@ func (a *assembly) makeAPI() error {
 	}
 	proxies := Networks(h.ProxyFrom)
 	c := a.Config.API
-	c.Domain, c.Uplink, c.Inbox, c.Log, c.Tokens, c.Login = a.domain, up, a.inbox, a.log, a.tokens, a.login
-	c.Accounts, c.Rosters, c.Profiles, c.Devices, c.Keys = a.auth.Directory(), a.database, a.database, a.database, a.database
-	c.Audit, c.People = a.database, a.database
-	c.StanzaID, c.ParseStanzaID = a.archive.StanzaID, a.archive.ParseStanzaID
+	c.Domain = a.domain
+	c.Uplink = up
+	c.Inbox = a.inbox
+	c.Log = a.log
+	c.Tokens = a.tokens
+	c.Login = a.login
+	c.Accounts = a.auth.Directory()
+	c.Rosters = a.database
+	c.Profiles = a.database
+	c.Devices = a.database
+	c.Keys = a.database
+	c.Audit = a.database
+	c.People = a.database
+	c.StanzaID = a.archive.StanzaID
+	c.ParseStanzaID = a.archive.ParseStanzaID
 	c.Client = func(r *http.Request) netip.AddrPort { return link.Client(r, proxies) }
 	c.Origin = origins.Allow
 	c.Secure = func(r *http.Request) bool {
@@ -92,51 +118,25 @@ func (a *assembly) makeAPI() error {
 			a.admitted.authenticatedAddress(peer)
 		}
 	}
-	c.Version, c.Metrics, c.Logger = a.Version, a.Registry, a.Log
+	c.Version = a.Version
+	c.Metrics = a.Registry
+	c.Logger = a.Log
 	a.api, err = api.New(c)
 	return err
 }
 
-// login checks a password as a login by SASL is checked, and makes tokens for the device.
+// login logs a device in by its password and makes tokens for it.
 func (a *assembly) login(ctx context.Context, l api.Login) (token.Pair, error) {
-	name, domain, full := strings.Cut(l.Name, "@")
-	if full && domain != a.domain.Domain() {
-		return token.Pair{}, api.ErrLogin
-	}
-	newest, err := a.database.NewestChange(ctx)
-	if err != nil {
-		return token.Pair{}, fmt.Errorf("log in: %w", err)
-	}
-	account, failure := a.auth.Verify(ctx, &auth.Channel{Secure: l.Secure, Loopback: l.Loopback, Remote: l.Remote, Domain: a.domain.Domain()}, name, l.Password)
+	channel := &auth.Channel{Secure: l.Secure, Loopback: l.Loopback, Remote: l.Remote, Domain: a.domain.Domain()}
+	account, d, err := a.auth.LogIn(ctx, channel, l.Name, l.Password, store.Device{ID: l.Device, Name: l.DeviceName, Software: l.Software})
+	var failure *auth.Failure
 	switch {
-	case failure == nil:
+	case err == nil:
+		return a.tokens.Issue(ctx, account, d)
+	case !errors.As(err, &failure):
+		return token.Pair{}, err
 	case failure.Exhausted || failure.Condition == auth.TemporaryAuthFailure:
 		return token.Pair{}, api.ErrThrottled
-	default:
-		return token.Pair{}, api.ErrLogin
 	}
-	now := time.Now()
-	d := store.Device{Account: account.ID, ID: l.Device, Name: l.DeviceName, Software: l.Software, Created: now, Seen: now}
-	if d.ID == "" {
-		d.ID = rand.Text()[:22]
-	}
-	devices := a.auth.Devices()
-	err = devices.ChangeDevice(ctx, account.ID, d.ID, func(known *store.Device) error {
-		if d.Name != "" {
-			known.Name = d.Name
-		}
-		if d.Software != "" {
-			known.Software = d.Software
-		}
-		return nil
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		if err = devices.PutDevice(ctx, d, a.Config.Auth.Tokens.MaxDevices); err == nil {
-			err = a.confirmDevice(ctx, account.ID, d.ID, newest)
-		}
-	}
-	if err != nil {
-		return token.Pair{}, fmt.Errorf("note the device: %w", err)
-	}
-	return a.tokens.Issue(ctx, account, d)
+	return token.Pair{}, api.ErrLogin
 }

@@ -31,6 +31,8 @@ type TokenConfig struct {
 	// Devices keeps the devices, and Key, 32 bytes that are kept with the data, makes their tokens. Without both there are no tokens.
 	Devices store.Devices `yaml:"-"`
 	Key     []byte        `yaml:"-"`
+	// Changes tells of what others change while somebody logs in; LogIn needs it.
+	Changes store.Changes `yaml:"-"`
 }
 
 // A token is made from the key of the domain, and stored nowhere: HMAC-SHA-256 over the account's identity, the device, the number of
