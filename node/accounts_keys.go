@@ -27,8 +27,12 @@ func (a *Accounts) tokens(ctx context.Context) (*token.Service, error) {
 	if c.Secret, err = a.database.Secret(ctx, tokensSecret, 32); err != nil {
 		return nil, err
 	}
-	c.Domain, c.Admins = domain, a.config.Auth.Admins
-	c.Keys, c.Services, c.Devices, c.Accounts = a.database, a.database, a.database, a.database
+	c.Domain = domain
+	c.Admins = a.config.Auth.Admins
+	c.Keys = a.database
+	c.Services = a.database
+	c.Devices = a.database
+	c.Accounts = a.database
 	return token.New(ctx, c)
 }
 

@@ -7,8 +7,15 @@ import (
 // makeConversations makes what answers for conversations, profiles and sync.
 func (a *assembly) makeConversations() (err error) {
 	c := a.Config.Conversations
-	c.Domain, c.Sessions, c.Inbox, c.Archive, c.Accounts = a.domain, a.sessions, a.inbox, a.archive, a.auth.Directory()
-	c.Settings, c.Profiles, c.Changed, c.Log = a.database, a.database, a.changed, a.Log
+	c.Domain = a.domain
+	c.Sessions = a.sessions
+	c.Inbox = a.inbox
+	c.Archive = a.archive
+	c.Accounts = a.auth.Directory()
+	c.Settings = a.database
+	c.Profiles = a.database
+	c.Changed = a.changed
+	c.Log = a.Log
 	a.conversations, err = conversation.New(c)
 	return err
 }

@@ -67,7 +67,9 @@ func (a *assembly) addListeners(ctx context.Context) error {
 	} {
 		for _, address := range kind.addresses {
 			c := a.linkConfig(kind.name, address, kind.mode, gate)
-			c.TLS, c.Protocol, c.TrustedProxies = a.directTLS.Load, kind.protocol, Networks(kind.proxies)
+			c.TLS = a.directTLS.Load
+			c.Protocol = kind.protocol
+			c.TrustedProxies = Networks(kind.proxies)
 			a.Group.Add(a.streamPart(kind.name, c))
 		}
 	}
@@ -77,8 +79,13 @@ func (a *assembly) addListeners(ctx context.Context) error {
 // linkConfig is what all public listeners have in common.
 func (a *assembly) linkConfig(kind, address string, mode link.Mode, gate *limit.Gate) link.Config {
 	c := a.Config.Link
-	c.Address, c.Mode, c.Name = address, mode, kind+" "+address
-	c.Gate, c.Admit, c.Registerer, c.Log = gate, a.admitted.admit, a.Registry, a.Log
+	c.Address = address
+	c.Mode = mode
+	c.Name = kind + " " + address
+	c.Gate = gate
+	c.Admit = a.admitted.admit
+	c.Registerer = a.Registry
+	c.Log = a.Log
 	return c
 }
 
