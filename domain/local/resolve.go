@@ -89,15 +89,16 @@ func concernsAccount(s *stanza.Stanza) bool {
 // Deliver delivers an accepted stanza. It implements router.Route.
 func (d *Domain) Deliver(ctx context.Context, e *router.Envelope) *stanza.Error {
 	if e.Stanza.Kind == stanza.Message {
-		d.accepted(e)
+		d.accepted(ctx, e)
 		return nil
 	}
 	return d.Route(ctx, &stream.Packet{Stanza: e.Stanza})
 }
 
-// accepted delivers an accepted message to the account that Resolve has found. It looks nothing up but the account's sessions. Deciding and
+// accepted delivers an accepted message to the account that Resolve has found. It looks nothing up but the account's
+// sessions, here and at other nodes. Deciding and
 // delivering are one step under the lock of the account, so that no session comes or goes in between.
-func (d *Domain) accepted(e *router.Envelope) {
+func (d *Domain) accepted(ctx context.Context, e *router.Envelope) {
 	s, id, account := e.Stanza, e.Receipt.ID, e.Target.Account
 	if id != 0 && d.config.Stamp != nil {
 		s = d.config.Stamp(s, s.To.Bare(), id, e.Receipt.Seq, e.Target.Archived)
@@ -105,7 +106,10 @@ func (d *Domain) accepted(e *router.Envelope) {
 	p := d.cleaned(&stream.Packet{Stanza: s, ArchiveID: id})
 	form := formOf(s.To)
 	action := d.give(account, p, form)
-	if action == Keep {
+	elsewhere := d.sessions.Elsewhere(ctx, session.Frame{Account: account, Packet: p}, func(there *session.Entry) bool {
+		return there.Live() && action != Deliver || there.Carbons || form == ToFull && there.Resource == s.To.Resource()
+	})
+	if action == Keep && !elsewhere {
 		// Once more under the lock that whoever becomes live passes: see keep.
 		lock := d.keep(s.To)
 		lock.RLock()

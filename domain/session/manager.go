@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,9 @@ type Config struct {
 	// Departed is told of a session that ended while others believed it available: last is its last presence, nil when it
 	// was unavailable and had only sent directed presence. s.Broadcasting is held. It runs on the goroutine of Unbind or Bind.
 	Departed func(ctx context.Context, s *Session, last *stanza.Stanza) `yaml:"-"`
+	// Directory and Peers know the other nodes of the domain; nil means Alone.
+	Directory Directory `yaml:"-"`
+	Peers     Peers     `yaml:"-"`
 	// Metrics receives the package's metrics; nil leaves them unregistered.
 	Metrics prometheus.Registerer `yaml:"-"`
 	// Log receives what an operator can act on; nil discards it.
@@ -48,6 +52,7 @@ type Manager struct {
 	config  Config
 	metrics *metrics
 	seed    maphash.Seed
+	binds   atomic.Uint64 // of this process; what numbers the bindings of a whole domain comes with several
 	shards  [shardCount]shard
 }
 
@@ -69,6 +74,12 @@ type User struct {
 // New returns a manager without sessions.
 func New(c Config) *Manager {
 	defaults.Fill(&c)
+	if c.Directory == nil {
+		c.Directory = Alone{}
+	}
+	if c.Peers == nil {
+		c.Peers = Alone{}
+	}
 	return &Manager{config: c, metrics: newMetrics(c.Metrics), seed: maphash.MakeSeed()}
 }
 
@@ -94,7 +105,7 @@ func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
 	if err != nil {
 		return nil, stanza.Refuse(stanza.BadRequest, "The resource is not valid.")
 	}
-	s := &Session{address: address, account: b.Account, outbox: b.Outbox, bound: m.config.Now().UnixMilli(), hidden: b.Hidden}
+	s := &Session{address: address, account: b.Account, outbox: b.Outbox, bind: m.binds.Add(1), bound: m.config.Now().UnixMilli(), hidden: b.Hidden}
 	if b.Device != "" {
 		s.extra = &extra{device: b.Device}
 	}
@@ -165,7 +176,9 @@ func (m *Manager) insert(s *Session) (ended []departure, refusal *stanza.Error) 
 	}
 	s.user = u
 	u.sessions = append(u.sessions, s)
+	m.announce(s)
 	for _, old := range ended {
+		m.withdraw(old.s)
 		old.s.left = make(chan struct{})
 		s.before = old.s.left // one at most is of the same account
 	}
@@ -210,6 +223,7 @@ func (m *Manager) Unbind(s *Session) {
 		return
 	}
 	d := s.user.remove(s)
+	m.withdraw(s)
 	if len(s.user.sessions) == 0 {
 		s.user.gone = true
 		delete(sh.users, bare)

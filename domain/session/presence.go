@@ -45,6 +45,7 @@ func (m *Manager) SetPresence(s *Session, p *stanza.Stanza, priority int8) Chang
 	} else {
 		s.presence, s.priority = nil, 0
 	}
+	m.announce(s)
 	if !was && becomes {
 		c.Replay = m.replayDue(u, s)
 	}
@@ -74,6 +75,7 @@ func (m *Manager) SetCarbons(s *Session, on bool) bool {
 	if s.carbons != on {
 		s.newSpan()
 		s.carbons = on
+		m.announce(s)
 	}
 	return !s.gone
 }
@@ -83,6 +85,7 @@ func (m *Manager) SetInterested(s *Session, roster uint64) {
 	s.user.mu.Lock()
 	defer s.user.mu.Unlock()
 	s.interested, s.roster = true, roster
+	m.announce(s)
 }
 
 // SetSynced says whether the session is told of what other sessions of the account change of conversations and the profile, and

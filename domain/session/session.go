@@ -1,8 +1,8 @@
 // Package session owns who is connected: the resources of each account of this domain, their priorities,
 // presence and carbons, on this node or on a peer node.
 //
-// It starts no goroutines. Each user's entry has one mutex; nothing is called under it but Outbox.Send, which never
-// blocks, and the callback of Visit, which must not either. Locks are taken in this order and never the other way:
+// It starts no goroutines. Each user's entry has one mutex; nothing is called under it but Outbox.Send and the Directory's Announce and Withdraw, which
+// never block, and the callback of Visit, which must not either. Locks are taken in this order and never the other way:
 // Session.Broadcasting, the shard of the table of users, the user. The package decides nothing: which resource gets
 // what is said by domain/local, and who may see whose presence by domain/roster.
 package session
@@ -62,7 +62,8 @@ type Session struct {
 	account uint64
 	outbox  Outbox
 	user    *User
-	bound   int64 // Unix milliseconds
+	bind    uint64 // rises with each binding
+	bound   int64  // Unix milliseconds
 	hidden  *Hidden
 	// before is closed when the connection of the session that this one replaced has ended; nil when it replaced none.
 	before <-chan struct{}

@@ -118,6 +118,8 @@ func TestSenders(t *testing.T) {
 	require.Equal(t, 200, behalf.status, behalf.text)
 	require.Equal(t, "romeo@localhost", w.ask("juliet", "GET", "/v1/messages/"+behalf.at("id").(string), nil).at("from"))
 	require.Equal(t, 200, w.ask("romeo", "GET", "/v1/messages/"+behalf.at("id").(string), nil).status, "it is in his history, too")
+	require.Equal(t, 204, w.ask("nurse", "PUT", "/v1/admin/users/romeo", map[string]any{"disabled": true}).status)
+	send(as, "romeo@localhost", "s8").refused(403, "forbidden")
 	w.ask(system, "POST", "/v1/messages", map[string]any{"client_id": "s7", "to": "nobody@localhost", "content": text("?")}).refused(404, "no_such_address")
 	for _, kind := range []string{"GET /v1/sync", "GET /v1/conversations", "GET /v1/messages/x", "GET /v1/devices", "DELETE /v1/devices"} {
 		method, path, _ := strings.Cut(kind, " ")
