@@ -4,7 +4,9 @@
 // Every change is written to the audit log before it takes effect; when that fails, it does not happen. Only sessions that the public
 // layer has made for somebody who may administer are listened to; for all others the requests do not exist.
 //
-// It owns nothing and starts no goroutine: everything runs on that of the requester.
+// An Operator does the same on the command line, from outside of a node.
+//
+// It owns nothing. Everything runs on the goroutine of the requester, but for an import, which makes keys on all processors and waits for it.
 package admin
 
 import (
@@ -172,19 +174,20 @@ func (a *Admin) refusal(err error) *stanza.Error {
 
 // note writes the audit entry of a change that is about to be made.
 func (a *Admin) note(ctx context.Context, r *request, action, target string, detail map[string]any) error {
-	text := ""
+	return appendAudit(ctx, a.Audit, store.AuditEntry{At: a.Now(), Actor: r.actor, Action: action, Target: target, Remote: r.Attr("remote")}, detail)
+}
+
+// appendAudit writes an entry, with detail as JSON.
+func appendAudit(ctx context.Context, log store.Audit, e store.AuditEntry, detail map[string]any) error {
 	if len(detail) > 0 {
-		b, err := json.Marshal(detail)
+		text, err := json.Marshal(detail)
 		if err != nil {
-			return fmt.Errorf("write the audit entry: %w", err)
+			return fmt.Errorf("write to the audit log: %w", err)
 		}
-		text = string(b)
+		e.Detail = string(text)
 	}
-	_, err := a.Audit.AppendAudit(ctx, store.AuditEntry{
-		At: a.Now(), Actor: r.actor, Action: action, Target: target, Detail: text, Remote: r.Attr("remote"),
-	})
-	if err != nil {
-		return fmt.Errorf("write the audit entry: %w", err)
+	if _, err := log.AppendAudit(ctx, e); err != nil {
+		return fmt.Errorf("write to the audit log: %w", err)
 	}
 	return nil
 }

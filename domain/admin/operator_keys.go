@@ -1,7 +1,6 @@
-package node
+package admin
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -17,42 +16,23 @@ import (
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
-// tokens returns what issues tokens, as the node's own does.
-func (a *Accounts) tokens(ctx context.Context) (*token.Service, error) {
-	domain, err := jid.Parse(a.Domain)
-	if err != nil {
-		return nil, fmt.Errorf("domain %q is not a domain: %w", a.Domain, err)
-	}
-	c := a.config.Tokens
-	if c.Secret, err = a.database.Secret(ctx, tokensSecret, 32); err != nil {
-		return nil, err
-	}
-	c.Domain = domain
-	c.Admins = a.config.Auth.Admins
-	c.Keys = a.database
-	c.Services = a.database
-	c.Devices = a.database
-	c.Accounts = a.database
-	return token.New(ctx, c)
-}
-
 // maxDeviceName is the store's bound, in bytes.
 const maxDeviceName = 128
 
 // IssueToken issues tokens to a device of that name which belongs to the command line. The same name is the same device the next time: access
 // tokens that it has got before stay good, its refresh token does not. It returns the account's address, too.
-func (a *Accounts) IssueToken(ctx context.Context, address, device string) (pair token.Pair, owner string, err error) {
+func (o *Operator) IssueToken(ctx context.Context, address, device string) (pair token.Pair, owner string, err error) {
 	if device == "" || len(device) > maxDeviceName || strings.ContainsFunc(device, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return pair, "", fmt.Errorf("%q cannot be the name of a device: it has 1 to %d bytes, and no control characters", device, maxDeviceName)
 	}
-	name, err := a.name(address)
+	name, err := o.name(address)
 	if err != nil {
 		return pair, "", err
 	}
 	if name, err = jid.PrepareLocal(name); err != nil {
 		return pair, "", fmt.Errorf("%s: it is not a name that an account can have", address)
 	}
-	account, err := a.database.Account(ctx, name)
+	account, err := o.Database.Account(ctx, name)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return pair, "", fmt.Errorf("%s: there is no such account", address)
@@ -61,19 +41,19 @@ func (a *Accounts) IssueToken(ctx context.Context, address, device string) (pair
 	case account.Disabled:
 		return pair, "", fmt.Errorf("%s: the account is disabled", address)
 	}
-	tokens, err := a.tokens(ctx)
+	tokens, err := o.Tokens(ctx)
 	if err != nil {
 		return pair, "", err
 	}
-	owner = a.target(name)
-	err = a.recorded(ctx, "token.issue", owner, map[string]any{"device": device}, func() error {
+	owner = o.target(name)
+	err = o.recorded(ctx, "token.issue", owner, map[string]any{"device": device}, func() error {
 		sum := sha256.Sum256([]byte(device))
 		d := store.Device{
 			Account: account.ID, ID: "command-line." + base64.RawURLEncoding.EncodeToString(sum[:15]), Name: device, Software: "posthouse token issue",
 			Created: time.Now(), Seen: time.Now(),
 		}
-		if _, err := a.database.Device(ctx, account.ID, d.ID); errors.Is(err, store.ErrNotFound) {
-			if err := a.database.PutDevice(ctx, d, cmp.Or(a.config.Auth.Tokens.MaxDevices, 50)); err != nil {
+		if _, err := o.Database.Device(ctx, account.ID, d.ID); errors.Is(err, store.ErrNotFound) {
+			if err := o.Database.PutDevice(ctx, d, o.MaxDevices); err != nil {
 				return err
 			}
 		}
@@ -85,17 +65,17 @@ func (a *Accounts) IssueToken(ctx context.Context, address, device string) (pair
 
 // RotateTokens makes a new key that signs access tokens. With forget, all that were signed before are dead: in a node that runs within two seconds, elsewhere
 // when the published keys are fetched anew.
-func (a *Accounts) RotateTokens(ctx context.Context, forget bool) error {
-	tokens, err := a.tokens(ctx)
+func (o *Operator) RotateTokens(ctx context.Context, forget bool) error {
+	tokens, err := o.Tokens(ctx)
 	if err != nil {
 		return err
 	}
-	return a.recorded(ctx, "token.rotate", "", map[string]any{"forget": forget}, func() error { return tokens.Replace(ctx, forget) })
+	return o.recorded(ctx, "token.rotate", "", map[string]any{"forget": forget}, func() error { return tokens.Replace(ctx, forget) })
 }
 
 // AddKey makes a service key. Its secret is shown once, here.
-func (a *Accounts) AddKey(ctx context.Context, name string, scopes []token.Scope, expires time.Time) (secret string, key store.ServiceKey, err error) {
-	tokens, err := a.tokens(ctx)
+func (o *Operator) AddKey(ctx context.Context, name string, scopes []token.Scope, expires time.Time) (secret string, key store.ServiceKey, err error) {
+	tokens, err := o.Tokens(ctx)
 	if err != nil {
 		return "", key, err
 	}
@@ -103,7 +83,7 @@ func (a *Accounts) AddKey(ctx context.Context, name string, scopes []token.Scope
 	if !expires.IsZero() {
 		detail["expires"] = expires.UTC().Format(time.RFC3339)
 	}
-	err = a.recorded(ctx, "key.add", name, detail, func() error {
+	err = o.recorded(ctx, "key.add", name, detail, func() error {
 		secret, key, err = tokens.NewServiceKey(ctx, name, scopes, expires)
 		if errors.Is(err, store.ErrExists) {
 			return fmt.Errorf("there is a key with the name %q already; revoke it first, or choose another name", name)
@@ -114,14 +94,14 @@ func (a *Accounts) AddKey(ctx context.Context, name string, scopes []token.Scope
 }
 
 // Keys returns all service keys, revoked ones included, by name.
-func (a *Accounts) Keys(ctx context.Context) ([]store.ServiceKey, error) {
-	return a.database.ListServiceKeys(ctx)
+func (o *Operator) Keys(ctx context.Context) ([]store.ServiceKey, error) {
+	return o.Database.ListServiceKeys(ctx)
 }
 
 // RevokeKey revokes the key with that ID or that name. A node that runs refuses it from two seconds later on.
-func (a *Accounts) RevokeKey(ctx context.Context, idOrName string) (key store.ServiceKey, err error) {
-	err = a.recorded(ctx, "key.revoke", idOrName, nil, func() error {
-		key, err = a.database.RevokeServiceKey(ctx, idOrName, time.Now())
+func (o *Operator) RevokeKey(ctx context.Context, idOrName string) (key store.ServiceKey, err error) {
+	err = o.recorded(ctx, "key.revoke", idOrName, nil, func() error {
+		key, err = o.Database.RevokeServiceKey(ctx, idOrName, time.Now())
 		if errors.Is(err, store.ErrNotFound) {
 			return fmt.Errorf("%s: there is no such key, or it was revoked before", idOrName)
 		}
@@ -131,17 +111,17 @@ func (a *Accounts) RevokeKey(ctx context.Context, idOrName string) (key store.Se
 }
 
 // Audit returns up to limit entries of the audit log with lower numbers than before, newest first; 0 means from the newest on.
-func (a *Accounts) Audit(ctx context.Context, before uint64, limit int) ([]store.AuditEntry, error) {
-	return a.database.AuditEntries(ctx, before, limit)
+func (o *Operator) Audit(ctx context.Context, before uint64, limit int) ([]store.AuditEntry, error) {
+	return o.Database.AuditEntries(ctx, before, limit)
 }
 
 // VerifyAudit checks that no entry of the audit log was changed, removed or put between others, and returns the last. When number is not 0, the entry of that
 // number must have the hash, in hexadecimal, that was noted somewhere else: then none up to it was written anew.
-func (a *Accounts) VerifyAudit(ctx context.Context, number uint64, hash string) (last store.AuditEntry, err error) {
-	if last, err = a.database.VerifyAudit(ctx); err != nil || number == 0 {
+func (o *Operator) VerifyAudit(ctx context.Context, number uint64, hash string) (last store.AuditEntry, err error) {
+	if last, err = o.Database.VerifyAudit(ctx); err != nil || number == 0 {
 		return last, err
 	}
-	found, err := a.database.AuditEntries(ctx, number+1, 1)
+	found, err := o.Database.AuditEntries(ctx, number+1, 1)
 	if err != nil {
 		return last, err
 	}

@@ -1,4 +1,4 @@
-package node
+package admin
 
 import (
 	"bytes"
@@ -48,22 +48,22 @@ type importedAccount struct {
 // any order, named by its first line. Names that exist are left alone, so that it can be run again. A line that is wrong is refused, and the
 // others are imported; an error means that the file as a whole cannot be read, or that the store failed.
 // progress is called now and then with the lines done and the lines there are.
-func (a *Accounts) Import(ctx context.Context, file io.Reader, progress func(done, all int)) (Imported, error) {
+func (o *Operator) Import(ctx context.Context, file io.Reader, progress func(done, all int)) (Imported, error) {
 	accounts, err := readAccounts(file)
 	if err != nil {
 		return Imported{}, err
 	}
-	if err := a.record(ctx, "account.import", "", map[string]any{"lines": len(accounts)}); err != nil {
+	if err := o.record(ctx, "account.import", "", map[string]any{"lines": len(accounts)}); err != nil {
 		return Imported{}, err
 	}
-	a.refuseRepeated(accounts)
+	o.refuseRepeated(accounts)
 	var result Imported
 	for done := 0; done < len(accounts); {
 		batch := accounts[done:min(done+importBatch, len(accounts))]
-		if err := a.prepare(ctx, batch, func(n int) { progress(done+n, len(accounts)) }); err != nil {
+		if err := o.prepare(ctx, batch, func(n int) { progress(done+n, len(accounts)) }); err != nil {
 			return result, err
 		}
-		if err := a.store(ctx, batch, &result); err != nil {
+		if err := o.store(ctx, batch, &result); err != nil {
 			return result, err
 		}
 		done += len(batch)
@@ -119,11 +119,11 @@ func readAccounts(file io.Reader) ([]importedAccount, error) {
 }
 
 // refuseRepeated refuses a name that an earlier line has.
-func (a *Accounts) refuseRepeated(accounts []importedAccount) {
+func (o *Operator) refuseRepeated(accounts []importedAccount) {
 	first := make(map[string]int, len(accounts))
 	for i := range accounts {
 		one := &accounts[i]
-		name, err := a.name(one.name)
+		name, err := o.name(one.name)
 		if err != nil {
 			one.err = err
 			continue
@@ -138,7 +138,7 @@ func (a *Accounts) refuseRepeated(accounts []importedAccount) {
 }
 
 // prepare derives the keys, which is slow by design, on all processors.
-func (a *Accounts) prepare(ctx context.Context, batch []importedAccount, progress func(done int)) error {
+func (o *Operator) prepare(ctx context.Context, batch []importedAccount, progress func(done int)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var (
@@ -159,7 +159,7 @@ func (a *Accounts) prepare(ctx context.Context, batch []importedAccount, progres
 	for range min(runtime.GOMAXPROCS(0), len(batch)) {
 		group.Go(func() {
 			for one := take(); one != nil; one = take() {
-				if err := a.prepareOne(ctx, one); err != nil {
+				if err := o.prepareOne(ctx, one); err != nil {
 					cancel(err)
 					return
 				}
@@ -175,7 +175,7 @@ func (a *Accounts) prepare(ctx context.Context, batch []importedAccount, progres
 }
 
 // prepareOne makes an account ready to be stored, or says why not. The error is a failure of the store.
-func (a *Accounts) prepareOne(ctx context.Context, one *importedAccount) error {
+func (o *Operator) prepareOne(ctx context.Context, one *importedAccount) error {
 	if one.err != nil {
 		return nil
 	}
@@ -184,27 +184,27 @@ func (a *Accounts) prepareOne(ctx context.Context, one *importedAccount) error {
 		one.err = auth.RefusedNameMalformed
 		return nil
 	}
-	switch _, err := a.database.Account(ctx, prepared); {
+	switch _, err := o.Database.Account(ctx, prepared); {
 	case err == nil:
 		one.exists = true
 		return nil
 	case !errors.Is(err, store.ErrNotFound):
 		return fmt.Errorf("look up %s: %w", prepared, err)
 	}
-	one.account, one.err = a.auth.NewAccount(ctx, one.name, one.password)
+	one.account, one.err = o.Auth.NewAccount(ctx, one.name, one.password)
 	one.account.Disabled = one.disabled
 	return nil
 }
 
 // store writes a batch in one transaction and counts.
-func (a *Accounts) store(ctx context.Context, batch []importedAccount, result *Imported) error {
+func (o *Operator) store(ctx context.Context, batch []importedAccount, result *Imported) error {
 	var accounts []store.Account
 	for _, one := range batch {
 		if one.err == nil && !one.exists {
 			accounts = append(accounts, one.account)
 		}
 	}
-	ids, err := a.database.CreateAccounts(ctx, accounts)
+	ids, err := o.Database.CreateAccounts(ctx, accounts)
 	if err != nil {
 		return fmt.Errorf("store accounts: %w", err)
 	}
