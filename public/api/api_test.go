@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -23,6 +24,7 @@ import (
 	"github.com/posthouse-im/posthouse/token"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream/pbstream"
 	calls "github.com/posthouse-im/posthouse/wire/uplink"
 )
 
@@ -80,13 +82,16 @@ func newAPI(t *testing.T, s *stub, change ...func(*Config)) *API {
 	return a
 }
 
-func ask(a *API, method, path, body string) *httptest.ResponseRecorder {
+func ask(a *API, method, path, body string, headers ...string) *httptest.ResponseRecorder {
 	var in io.Reader
 	if body != "" {
 		in = strings.NewReader(body)
 	}
 	r := httptest.NewRequest(method, path, in)
 	r.Header.Set("Authorization", "Bearer x")
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
@@ -290,6 +295,30 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
+// pages are documents, which the document that tells of all else does not tell of.
+var pages = []string{"/v1/openapi.json", "/v1/docs", "/v1/compact/dictionary.json", "/v1/compact/vectors.json"}
+
+// TestPages: a document is served to anybody, and not once more to whoever has it.
+func TestPages(t *testing.T) {
+	a := newAPI(t, &stub{check: romeo})
+	for _, path := range pages {
+		first := ask(a, "GET", path, "")
+		require.Equal(t, http.StatusOK, first.Code, path)
+		require.NotEmpty(t, first.Body.String(), path)
+		require.Equal(t, "no-cache", first.Header().Get("Cache-Control"), path)
+		require.NotEmpty(t, first.Header().Get("ETag"), path)
+		again := ask(a, "GET", path, "", "If-None-Match", first.Header().Get("ETag"))
+		require.Equal(t, http.StatusNotModified, again.Code, path)
+		require.Empty(t, again.Body.String(), path)
+	}
+	for path, want := range map[string]string{pages[2]: pbstream.Dictionary(), pages[3]: pbstream.Vectors()} {
+		w := ask(a, "GET", path, "")
+		require.Equal(t, "application/json", w.Header().Get("Content-Type"))
+		require.Equal(t, want, w.Body.String())
+		require.True(t, json.Valid(w.Body.Bytes()))
+	}
+}
+
 // TestDocument: what the API serves as its document names every route, and every problem has a row in the reference.
 func TestDocument(t *testing.T) {
 	a := newAPI(t, &stub{check: romeo})
@@ -302,7 +331,7 @@ func TestDocument(t *testing.T) {
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &doc))
 	require.Equal(t, "3.1.0", doc.OpenAPI)
 	for path, methods := range a.routes {
-		if path == "/v1/openapi.json" || path == "/v1/docs" {
+		if slices.Contains(pages, path) {
 			continue
 		}
 		require.Len(t, doc.Paths[path], len(methods), path)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/posthouse-im/posthouse/token"
+	"github.com/posthouse-im/posthouse/wire/stream/pbstream"
 )
 
 var userScopes = []token.Scope{token.ScopeUser}
@@ -55,10 +57,13 @@ func (a *API) register() error {
 	}
 	a.page("GET /v1/openapi.json", "openapi", "application/json", a.document)
 	a.page("GET /v1/docs", "docs", "text/html; charset=utf-8", a.reference)
+	a.page("GET /v1/compact/dictionary.json", "compactDictionary", "application/json", []byte(pbstream.Dictionary()))
+	a.page("GET /v1/compact/vectors.json", "compactVectors", "application/json", []byte(pbstream.Vectors()))
 	return nil
 }
 
-// page serves a document that is ready.
+// page serves a document that is ready. It changes only with the program, so clients keep it, and ask whether it is still
+// the same.
 func (a *API) page(pattern, id, mediaType string, text []byte) {
 	a.routes[pattern[len("GET "):]] = []string{http.MethodGet}
 	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -66,9 +71,11 @@ func (a *API) page(pattern, id, mediaType string, text []byte) {
 		out.route = id
 		h := out.Header()
 		h.Set("Content-Type", mediaType)
+		h.Set("Cache-Control", "no-cache")
 		if id == "docs" {
 			h.Set("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+styleHash+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 		}
+		out.body = new(bytes.Buffer) // for the ETag
 		out.WriteHeader(http.StatusOK)
 		_, _ = out.Write(text) // a client that has gone is nobody's problem
 	})

@@ -285,15 +285,19 @@ func TestAccept(t *testing.T) {
 // TestHeaders: security and caching headers of every answer.
 func TestHeaders(t *testing.T) {
 	w := open(t, []string{"romeo"})
-	for _, path := range []string{"/v1/profile", "/v1/nothing", "/v1/openapi.json", "/v1/docs", "/.well-known/jwks.json"} {
+	for _, path := range []string{"/v1/profile", "/v1/nothing", "/v1/openapi.json", "/v1/docs", "/v1/compact/vectors.json", "/.well-known/jwks.json"} {
 		r := w.request("romeo", "GET", path, nil)
 		r.Host = "evil.example.org"
 		r.Header.Set("X-Forwarded-Host", "evil.example.org")
 		r.Header.Set("X-Forwarded-For", "192.0.2.1")
 		a := w.do(r)
 		kept := "no-store"
-		if path == "/.well-known/jwks.json" {
+		switch path {
+		case "/.well-known/jwks.json":
 			kept = "public, max-age=300"
+		case "/v1/openapi.json", "/v1/docs", "/v1/compact/vectors.json":
+			kept = "no-cache"
+			require.NotEmpty(t, a.header.Get("ETag"), path)
 		}
 		require.Equal(t, kept, a.header.Get("Cache-Control"), path)
 		require.Equal(t, "nosniff", a.header.Get("X-Content-Type-Options"))
