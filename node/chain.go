@@ -9,12 +9,14 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// chains are the acceptance chains: what every stanza passes, once, in this order, by who it comes from. Each stage says in its Why
-// for what reason it stands where it stands. Nothing comes from components and peers yet, so they have no chain.
+// chains are the acceptance chains: what every stanza passes, once, in this order, by who it comes from. Each stage
+// says in its Why for what reason it stands where it stands. Nothing comes from components and peers yet, so they have
+// no chain.
 func (a *assembly) chains() map[router.OriginKind][]router.Stage {
 	resolve := router.Stage{
 		Name: "resolve",
-		Why:  "after the address is final; before anything is stored, so that what cannot be delivered is refused and nobody is shown it",
+		Why: "after the address is final; before anything is stored, so that what cannot be delivered is refused and nobody " +
+			"is shown it",
 		Run: func(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
 			return a.router.Resolve(ctx, e)
 		},
@@ -56,7 +58,9 @@ func (a *assembly) enabled(ctx context.Context, e *router.Envelope) *stanza.Erro
 		return stanza.Refuse(stanza.Forbidden, "The account is disabled.")
 	case err != nil:
 		a.Log.Error("an account could not be looked up", "error", err)
-		return &stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError, Text: "The message was not stored. Try again later."}
+		return &stanza.Error{
+			Type: stanza.Wait, Condition: stanza.InternalServerError, Text: "The message was not stored. Try again later.",
+		}
 	}
 	return nil
 }

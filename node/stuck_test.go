@@ -33,8 +33,8 @@ func (p tarpit) Deliver(ctx context.Context, _ *router.Envelope) *stanza.Error {
 
 func (tarpit) Route(context.Context, *stream.Packet) *stanza.Error { return nil }
 
-// TestStuckDelivery: a whole node with one delivery that never ends. The same sender's next message elsewhere is stored, confirmed, counted in h
-// and delivered, and others' messages take no longer than before.
+// TestStuckDelivery: a whole node with one delivery that never ends. The same sender's next message elsewhere is
+// stored, confirmed, counted in h and delivered, and others' messages take no longer than before.
 func TestStuckDelivery(t *testing.T) {
 	pit := tarpit{entered: make(chan struct{}, 10)}
 	c := testConfig(t, "listen.xmpp.address=127.0.0.1:0", "listen.xmpp_tls.address=127.0.0.1:0", "listen.compact.address=127.0.0.1:0",

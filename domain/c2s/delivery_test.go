@@ -12,8 +12,8 @@ import (
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
-// TestStuckDelivery: while one delivery is stuck, the same client's other messages are counted and delivered and its requests to the server
-// answered; what it sends to others than that waits, and follows.
+// TestStuckDelivery: while one delivery is stuck, the same client's other messages are counted and delivered and its
+// requests to the server answered; what it sends to others than that waits, and follows.
 func TestStuckDelivery(t *testing.T) {
 	run(t, nil, func(t *testing.T, e *env) {
 		e.archive.queue = true
@@ -55,7 +55,8 @@ func TestEndWithStuckDelivery(t *testing.T) {
 	})
 }
 
-// TestResourceOfALostConnection: an account that has as many resources as it may have, one of which waits for a client that is gone, gets another one.
+// TestResourceOfALostConnection: an account that has as many resources as it may have, one of which waits for a client
+// that is gone, gets another one.
 func TestResourceOfALostConnection(t *testing.T) {
 	run(t, func(c *c2s.Config) { c.ResumeTimeout = time.Hour }, func(t *testing.T, e *env) {
 		lost := e.bind("romeo", "lost")

@@ -10,9 +10,9 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-// stanza takes a stanza of a bound client into the domain. A message goes on its way while the next item is read. An IQ that the server answers
-// waits until what the client sent before is stored, so that it reads what it wrote; what goes to others waits until that is delivered, so that
-// they see the client's order (RFC 6120 §10.1).
+// stanza takes a stanza of a bound client into the domain. A message goes on its way while the next item is read. An IQ
+// that the server answers waits until what the client sent before is stored, so that it reads what it wrote; what goes
+// to others waits until that is delivered, so that they see the client's order (RFC 6120 §10.1).
 func (c *conn) stanza(ctx context.Context, item *stream.Item, now int64) {
 	s, b := item.Stanza, c.bound
 	c.srv.metrics.in[s.Kind].Inc()
@@ -71,8 +71,8 @@ func (c *conn) refuse(s *stanza.Stanza, e *stanza.Error) {
 	}
 }
 
-// begin counts a stanza as being on its way. It first waits: for room in flight and in the client's own queue, and for what the stanza must not
-// overtake. It returns false when the session has ended or moved meanwhile.
+// begin counts a stanza as being on its way. It first waits: for room in flight and in the client's own queue, and for
+// what the stanza must not overtake. It returns false when the session has ended or moved meanwhile.
 func (b *bound) begin(ctx context.Context, c *conn, e *router.Envelope, now int64, w waits) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,8 +114,8 @@ func (b *bound) delivered(*router.Envelope) {
 // deliveredTime bounds the wait for the delivery of what a session that ends has sent.
 const deliveredTime = time.Second
 
-// awaitDelivered waits until what the session has sent is delivered, so that others hear of its end after it, but not for long: that nothing
-// gets on at one of them must not keep the session from ending.
+// awaitDelivered waits until what the session has sent is delivered, so that others hear of its end after it, but not
+// for long: that nothing gets on at one of them must not keep the session from ending.
 func (b *bound) awaitDelivered() {
 	if b.undelivered.Load() == 0 {
 		return
@@ -129,8 +129,9 @@ func (b *bound) awaitDelivered() {
 	_ = b.wait(ctx, func() bool { return b.undelivered.Load() == 0 }) // when it takes too long, the order is given up
 }
 
-// stored is Envelope.Stored: the stanza is durable or was handled, or refused. It runs on the goroutine of whoever finished the
-// chain, for messages the archive's committer. h only counts the stanzas before the first that is not finished (XEP-0198 §4).
+// stored is Envelope.Stored: the stanza is durable or was handled, or refused. It runs on the goroutine of whoever
+// finished the chain, for messages the archive's committer. h only counts the stanzas before the first that is not
+// finished (XEP-0198 §4).
 func (b *bound) stored(e *router.Envelope) {
 	message := e.Stanza.Kind == stanza.Message
 	b.mu.Lock()
@@ -209,7 +210,8 @@ func (c *conn) ownIQ(ctx context.Context, s *stanza.Stanza) bool {
 	return true
 }
 
-// toServer reports whether an address is the server's, the client's own account's, or none, which means the account (RFC 6120 §10.3.3).
+// toServer reports whether an address is the server's, the client's own account's, or none, which means the account
+// (RFC 6120 §10.3.3).
 func (c *conn) toServer(to jid.JID) bool {
 	return to.IsZero() || to.String() == c.srv.config.Domain || to == c.bound.session.JID().Bare()
 }

@@ -12,10 +12,12 @@ import (
 )
 
 // tryLater is the answer to a message when the store does not answer.
-var tryLater = &stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError, Text: "The message was not stored. Try again later."}
+var tryLater = &stanza.Error{
+	Type: stanza.Wait, Condition: stanza.InternalServerError, Text: "The message was not stored. Try again later.",
+}
 
-// Resolve finds the account that a message is addressed to, and refuses what the table would refuse, before anything is stored. Presence and IQ are
-// decided where they are delivered, which is at once. It implements router.Route.
+// Resolve finds the account that a message is addressed to, and refuses what the table would refuse, before anything is
+// stored. Presence and IQ are decided where they are delivered, which is at once. It implements router.Route.
 func (d *Domain) Resolve(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
 	s := e.Stanza
 	form := formOf(s.To)
@@ -50,8 +52,8 @@ func (d *Domain) Resolve(ctx context.Context, e *router.Envelope) (router.Verdic
 	return router.Continue, nil
 }
 
-// foresee returns what the table says now of a message that is not stored yet. It is Refuse only when that will not change: to whom
-// it goes, and whether it waits, is decided when it is delivered.
+// foresee returns what the table says now of a message that is not stored yet. It is Refuse only when that will not
+// change: to whom it goes, and whether it waits, is decided when it is delivered.
 func (d *Domain) foresee(s *stanza.Stanza, form Form, state State) Action {
 	action := decide(s.Kind, typeOf(s), form, state, false)
 	if action != Refuse || form != ToFull || state == NoAccount {
@@ -71,9 +73,9 @@ func (d *Domain) connected(full jid.JID) (there bool) {
 	return there
 }
 
-// concernsAccount reports whether a message has its effect also when the resource that it is addressed to has left: a receipt
-// (XEP-0184 §5.3), a marker (XEP-0333 §6) or an invitation (XEP-0045 §7.8, XEP-0249) is for the person, and addressed to the resource only because
-// what it answers came from there.
+// concernsAccount reports whether a message has its effect also when the resource that it is addressed to has left: a
+// receipt (XEP-0184 §5.3), a marker (XEP-0333 §6) or an invitation (XEP-0045 §7.8, XEP-0249) is for the person, and
+// addressed to the resource only because what it answers came from there.
 func concernsAccount(s *stanza.Stanza) bool {
 	for i := range s.Payload {
 		e := &s.Payload[i]

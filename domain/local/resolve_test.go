@@ -25,8 +25,8 @@ func (w *world) resolved(text string, id uint64) *router.Envelope {
 	return e
 }
 
-// TestLeftAfterAcceptance: when the resource leaves between acceptance and delivery, a normal message waits or goes to the devices that are live,
-// and nothing is refused any more.
+// TestLeftAfterAcceptance: when the resource leaves between acceptance and delivery, a normal message waits or goes to
+// the devices that are live, and nothing is refused any more.
 func TestLeftAfterAcceptance(t *testing.T) {
 	for _, tc := range []struct {
 		kind    string
@@ -58,7 +58,8 @@ func TestLeftAfterAcceptance(t *testing.T) {
 	}
 }
 
-// TestForThePerson: a receipt, a marker and an invitation to a resource that is gone are for the account; other normal messages are for the resource.
+// TestForThePerson: a receipt, a marker and an invitation to a resource that is gone are for the account; other normal
+// messages are for the resource.
 func TestForThePerson(t *testing.T) {
 	for payload, want := range map[string]stanza.Condition{
 		"<received xmlns='urn:xmpp:receipts' id='1'/>":                                           "",
@@ -84,7 +85,8 @@ func TestForThePerson(t *testing.T) {
 	}
 }
 
-// TestKnownIsNotRefused: what was accepted once and comes again gets its first answer, whoever is gone since; what was refused is refused again.
+// TestKnownIsNotRefused: what was accepted once and comes again gets its first answer, whoever is gone since; what was
+// refused is refused again.
 func TestKnownIsNotRefused(t *testing.T) {
 	asked := 0
 	w := newWorld(t, func(c *Config) {
@@ -150,7 +152,8 @@ func (d *elsewhereDirectory) Send(_ uint32, f session.Frame) bool {
 	return true
 }
 
-// TestDeliveryElsewhere: what a device at another node is to get is given to that node, and is not kept for want of one here.
+// TestDeliveryElsewhere: what a device at another node is to get is given to that node, and is not kept for want of one
+// here.
 func TestDeliveryElsewhere(t *testing.T) {
 	far := &elsewhereDirectory{}
 	w := newWorld(t, func(c *Config) { c.Sessions = session.New(session.Config{Directory: far, Peers: far}) })

@@ -19,8 +19,8 @@ import (
 type Config struct {
 	// Chains are the acceptance chains, by the kind of origin. What comes from an origin without one is refused.
 	Chains map[OriginKind][]Stage `yaml:"-"`
-	// Recipient is what is done for the recipient of an accepted message, in order; nil means Router.Deliver alone. Author is what is done for the
-	// author's account, when it is one of this domain and not the recipient.
+	// Recipient is what is done for the recipient of an accepted message, in order; nil means Router.Deliver alone.
+	// Author is what is done for the author's account, when it is one of this domain and not the recipient.
 	Recipient []Delivery `yaml:"-"`
 	Author    []Delivery `yaml:"-"`
 	// Metrics receives the router's metrics; nil leaves them unregistered.
@@ -28,11 +28,12 @@ type Config struct {
 	// Log receives what an operator can act on; nil discards it.
 	Log *slog.Logger `yaml:"-"`
 
-	// KeyMessages and KeyBytes bound what waits to be delivered to one account; defaults 4,096 and 4 MiB. Beyond them, whoever sends to that account
-	// is not read from.
+	// KeyMessages and KeyBytes bound what waits to be delivered to one account; defaults 4,096 and 4 MiB. Beyond them,
+	// whoever sends to that account is not read from.
 	KeyMessages int `yaml:"key_messages" default:"4096" min:"1"`
 	KeyBytes    int `yaml:"key_bytes" default:"4194304" min:"1"`
-	// Bytes bounds what waits to be delivered to all accounts; default 128 MiB. Beyond it, nobody who sends is read from.
+	// Bytes bounds what waits to be delivered to all accounts; default 128 MiB. Beyond it, nobody who sends is read
+	// from.
 	Bytes int `yaml:"bytes" default:"134217728" min:"1"`
 }
 
@@ -98,14 +99,17 @@ func New(c Config) *Router {
 		Name: "posthouse_router_dropped_total", Help: "Stanzas that went nowhere, by reason.",
 	}, []string{"reason"})
 	if c.Metrics != nil {
-		c.Metrics.MustRegister(acceptedVec, r.refused, r.bounced, r.dropped, waits, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "posthouse_router_delivery_places", Help: "Places that are reserved for deliveries: one or two for each message that is not delivered yet.",
-		}, func() float64 { return float64(r.delivery.depth()) }))
+		places := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "posthouse_router_delivery_places",
+			Help: "Places that are reserved for deliveries: one or two for each message that is not delivered yet.",
+		}, func() float64 { return float64(r.delivery.depth()) })
+		c.Metrics.MustRegister(acceptedVec, r.refused, r.bounced, r.dropped, waits, places)
 	}
 	return r
 }
 
-// Close waits until everything that was stored is delivered, or ctx ends, and then ends the workers. Nothing may be accepted any more.
+// Close waits until everything that was stored is delivered, or ctx ends, and then ends the workers. Nothing may be
+// accepted any more.
 func (r *Router) Close(ctx context.Context) error { return r.delivery.close(ctx) }
 
 // Handle makes route answer for a domain, in canonical form. A nil route removes the domain.
@@ -124,21 +128,22 @@ func (r *Router) Handle(domain string, route Route) {
 	r.routes.Store(&next)
 }
 
-// Accept runs the acceptance chain of the stanza's origin, on the caller's goroutine. e.Stored is called when it is over, which is after Accept
-// returns when a stage holds the envelope.
+// Accept runs the acceptance chain of the stanza's origin, on the caller's goroutine. e.Stored is called when it is
+// over, which is after Accept returns when a stage holds the envelope.
 func (r *Router) Accept(ctx context.Context, e *Envelope) {
 	r.accepted[e.Stanza.Kind].Inc()
 	e.next = 0
 	if len(r.chains[e.Origin.Kind]) == 0 {
-		r.log.Error("a stanza came from where none is expected", "origin", e.Origin.Kind.String(), "address", e.Origin.Address.String())
+		r.log.Error("a stanza came from where none is expected",
+			"origin", e.Origin.Kind.String(), "address", e.Origin.Address.String())
 		r.Refuse(ctx, e, stanza.Refuse(stanza.NotAllowed, ""))
 		return
 	}
 	r.Resume(ctx, e)
 }
 
-// Resume goes on with the stage after the one that held the envelope. After the last one the stanza is accepted: e.Stored is called and
-// it is delivered, by a worker when places were reserved and otherwise before Resume returns.
+// Resume goes on with the stage after the one that held the envelope. After the last one the stanza is accepted:
+// e.Stored is called and it is delivered, by a worker when places were reserved and otherwise before Resume returns.
 func (r *Router) Resume(ctx context.Context, e *Envelope) {
 	chain := r.chains[e.Origin.Kind]
 	for e.next < len(chain) {
@@ -173,8 +178,8 @@ func (r *Router) Resume(ctx context.Context, e *Envelope) {
 	}
 }
 
-// Refuse ends the chain: the author is told of the error, where an answer is allowed, and e.Stored is called. When places were reserved, a worker tells
-// the author, so that whoever calls this waits for nothing.
+// Refuse ends the chain: the author is told of the error, where an answer is allowed, and e.Stored is called. When
+// places were reserved, a worker tells the author, so that whoever calls this waits for nothing.
 func (r *Router) Refuse(ctx context.Context, e *Envelope, refusal *stanza.Error) {
 	e.Receipt.Err = refusal
 	if e.author == nil {
@@ -198,7 +203,8 @@ func (r *Router) Finish(e *Envelope) {
 	e.over()
 }
 
-// Resolve is the stage that finds what a stanza is about: it asks the route of the domain that the stanza is addressed to.
+// Resolve is the stage that finds what a stanza is about: it asks the route of the domain that the stanza is addressed
+// to.
 func (r *Router) Resolve(ctx context.Context, e *Envelope) (Verdict, *stanza.Error) {
 	if e.route = (*r.routes.Load())[e.Stanza.To.Domain()]; e.route == nil {
 		return Finish, unknownDomain
@@ -260,5 +266,6 @@ func (r *Router) bounce(ctx context.Context, s *stanza.Stanza, refusal *stanza.E
 
 func (r *Router) panicked(where string, v any) {
 	r.dropped.WithLabelValues(dropPanic).Inc()
-	r.log.Error("a handler panicked; the stanza was given up", "where", where, "panic", fmt.Sprintf("%.200v", v), "stack", stack())
+	r.log.Error("a handler panicked; the stanza was given up",
+		"where", where, "panic", fmt.Sprintf("%.200v", v), "stack", stack())
 }

@@ -8,9 +8,10 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// Reserve takes a place in the queue of each account that the message concerns, for a message of that size in bytes, and waits while one is full. It is for
-// a stage that is about to hold the envelope, before anything is stored. It reports false when there was none for ten seconds, or ctx or the router ended
-// first. The places are used by Resume, Refuse or Finish, or given back by Release.
+// Reserve takes a place in the queue of each account that the message concerns, for a message of that size in bytes,
+// and waits while one is full. It is for a stage that is about to hold the envelope, before anything is stored. It
+// reports false when there was none for ten seconds, or ctx or the router ended first. The places are used by Resume,
+// Refuse or Finish, or given back by Release.
 func (r *Router) Reserve(ctx context.Context, e *Envelope, size int) (ok bool) {
 	author := r.key(e.Origin.Account, e.Stanza.From)
 	recipient := author
@@ -93,7 +94,8 @@ func (r *Router) do(ctx context.Context, j *job) {
 	}
 }
 
-// steps does what is done for one account. A step that panics ends nothing but itself: the message is stored, and the next replay finds it.
+// steps does what is done for one account. A step that panics ends nothing but itself: the message is stored, and the
+// next replay finds it.
 func (r *Router) steps(ctx context.Context, steps []Delivery, e *Envelope, wanted bool) {
 	if !wanted {
 		return

@@ -12,15 +12,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// delivery queues what is to be done after messages were stored, and does it. Work is queued by key, which stands for an account of this
-// domain or for a foreign address. A worker takes a key, not a job: what concerns one key is done in the order in which it was pushed, by
-// one worker at a time, and no key waits for another one.
+// delivery queues what is to be done after messages were stored, and does it. Work is queued by key, which stands for
+// an account of this domain or for a foreign address. A worker takes a key, not a job: what concerns one key is done in
+// the order in which it was pushed, by one worker at a time, and no key waits for another one.
 //
-// Bounds: jobs and bytes for each key, and bytes in all. Overflow policy: who is about to hand a message to the archive reserves a place
-// for each of its jobs, and waits for it. A push comes after the commit and fills a place that was reserved, so it neither blocks nor drops.
+// Bounds: jobs and bytes for each key, and bytes in all. Overflow policy: who is about to hand a message to the archive
+// reserves a place for each of its jobs, and waits for it. A push comes after the commit and fills a place that was
+// reserved, so it neither blocks nor drops.
 //
-// A key for which nothing is reserved is not in memory. Workers that have nothing to do wait for work; there are normal of them at most.
-// More are started when some are stuck in a job, and those end when they have nothing to do.
+// A key for which nothing is reserved is not in memory. Workers that have nothing to do wait for work; there are normal
+// of them at most. More are started when some are stuck in a job, and those end when they have nothing to do.
 type delivery struct {
 	// Fixed.
 	bounds deliveryBounds
@@ -56,13 +57,15 @@ type deliveryBounds struct {
 
 const (
 	deliveryShards = 64
-	// spread is how many keys may be ready for each worker before another one is woken: that costs more than a few jobs do.
+	// spread is how many keys may be ready for each worker before another one is woken: that costs more than a few jobs
+	// do.
 	spread = 16
 	// stuckAfter is how long a worker may be at one job before another worker takes its place.
 	stuckAfter = 5 * time.Millisecond
 	// stuckWorkers is how many workers may be stuck at once. Beyond it keys wait.
 	stuckWorkers = 1024
-	// patience is how long a sender waits for places. It is what bounds how long somebody is not read from whose message goes where nothing gets on.
+	// patience is how long a sender waits for places. It is what bounds how long somebody is not read from whose
+	// message goes where nothing gets on.
 	patience = 10 * time.Second
 	// placeCost is what a place costs beside the message.
 	placeCost = 256
@@ -127,7 +130,9 @@ type worker struct {
 }
 
 func newDelivery(b deliveryBounds, waits prometheus.Observer, do func(context.Context, *job)) *delivery {
-	d := &delivery{bounds: b, waits: waits, do: do, normal: max(4, 2*runtime.GOMAXPROCS(0)), workers: map[*worker]struct{}{}}
+	d := &delivery{
+		bounds: b, waits: waits, do: do, normal: max(4, 2*runtime.GOMAXPROCS(0)), workers: map[*worker]struct{}{},
+	}
 	d.wake.L = &d.mu
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
@@ -136,8 +141,9 @@ func newDelivery(b deliveryBounds, waits prometheus.Observer, do func(context.Co
 // shardOf returns which shard a key belongs to.
 func shardOf(key uint64) int { return int(key * 0x9E3779B97F4A7C15 >> (64 - 6)) }
 
-// reserve takes a place of so many bytes at each of two keys, or one place when they are the same, and waits until there is
-// room for both at once: who waits holds nothing. ok is false when there was none for as long as patience, or ctx or the delivery ended first.
+// reserve takes a place of so many bytes at each of two keys, or one place when they are the same, and waits until
+// there is room for both at once: who waits holds nothing. ok is false when there was none for as long as patience, or
+// ctx or the delivery ended first.
 func (d *delivery) reserve(ctx context.Context, a, b uint64, bytes int) (qa, qb *keyQueue, ok bool) {
 	qa, qb, room := d.try(a, b, bytes)
 	if room == nil {
@@ -194,8 +200,8 @@ func (d *delivery) try(a, b uint64, bytes int) (qa, qb *keyQueue, room <-chan st
 	return qa, qb, nil
 }
 
-// add counts bytes that are reserved, unless that were too many; then it returns what is closed when there are fewer. What is larger
-// than the bound goes when nothing else is there.
+// add counts bytes that are reserved, unless that were too many; then it returns what is closed when there are fewer.
+// What is larger than the bound goes when nothing else is there.
 func (d *delivery) add(bytes int64) (room <-chan struct{}) {
 	for {
 		have := d.bytes.Load()
@@ -390,8 +396,9 @@ func (d *delivery) look() {
 	}
 }
 
-// close waits until everything that was pushed is done, or ctx ends, which ends the context of the jobs, and ends the workers. Nothing may be
-// pushed any more; places that were reserved for nothing do not matter. A worker that does not come back from a job is left behind.
+// close waits until everything that was pushed is done, or ctx ends, which ends the context of the jobs, and ends the
+// workers. Nothing may be pushed any more; places that were reserved for nothing do not matter. A worker that does not
+// come back from a job is left behind.
 func (d *delivery) close(ctx context.Context) (err error) {
 	defer d.cancel()
 	ended := make(chan struct{})

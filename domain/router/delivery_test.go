@@ -44,7 +44,8 @@ func (d *delivery) put(t testing.TB, key uint64, e *Envelope) {
 	d.push(q, job{envelope: e, bytes: 1})
 }
 
-// TestOrderOfEachKey: many push for many keys at once; the jobs of each key are done one at a time, in the order in which they were pushed.
+// TestOrderOfEachKey: many push for many keys at once; the jobs of each key are done one at a time, in the order in
+// which they were pushed.
 func TestOrderOfEachKey(t *testing.T) {
 	const keys, producers, each = 50, 8, 3000
 	var working [keys]atomic.Bool
@@ -81,7 +82,8 @@ func TestOrderOfEachKey(t *testing.T) {
 	require.Equal(t, int64(producers*each), done.Load())
 }
 
-// TestStuckKey: a job that never ends holds up its key and no other, also when there are more of them than there are workers.
+// TestStuckKey: a job that never ends holds up its key and no other, also when there are more of them than there are
+// workers.
 func TestStuckKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const stuck = 40
@@ -133,7 +135,8 @@ func TestStuckAtOnce(t *testing.T) {
 	})
 }
 
-// TestReservations: places are bounded by key, in number and in bytes, and in bytes for all; who waits for one holds none.
+// TestReservations: places are bounded by key, in number and in bytes, and in bytes for all; who waits for one holds
+// none.
 func TestReservations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := open(t, deliveryBounds{jobs: 3, bytes: 1000, total: 2000}, func(context.Context, *job) {})

@@ -4,8 +4,8 @@ import (
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
-// OriginKind says by which way a stanza enters the domain. Each has an acceptance chain of its own, see Config.Chains. The zero
-// kind has none: what comes from there is refused.
+// OriginKind says by which way a stanza enters the domain. Each has an acceptance chain of its own, see Config.Chains.
+// The zero kind has none: what comes from there is refused.
 type OriginKind uint8
 
 // The kinds of origin.
@@ -37,13 +37,14 @@ type Session interface {
 	Account() uint64
 }
 
-// Origin is who a stanza enters from. It is made once for a session or a caller, shared by all that is said there, and not changed.
+// Origin is who a stanza enters from. It is made once for a session or a caller, shared by all that is said there, and
+// not changed.
 type Origin struct {
 	Kind OriginKind
 	// Account is the account of this domain behind it, as in store.AccountID; 0 for none.
 	Account uint64
-	// Address is who speaks: the bound full address of a client or of a caller's hidden session, the domain of a component, a peer or
-	// the server.
+	// Address is who speaks: the bound full address of a client or of a caller's hidden session, the domain of a
+	// component, a peer or the server.
 	Address jid.JID
 	// Session is the bound session that answers go to; nil for none.
 	Session Session
@@ -53,11 +54,12 @@ type Origin struct {
 	Actor string
 }
 
-// speaks reports whether the origin may only speak as itself. Others name the sender of each stanza, as far as it is theirs.
+// speaks reports whether the origin may only speak as itself. Others name the sender of each stanza, as far as it is
+// theirs.
 func (o *Origin) speaks() bool { return o.Kind == Client || o.Kind == API }
 
-// Sender returns the address that a stanza of this origin comes from: its own for a client or a caller (RFC 6120 §8.1.2.1), otherwise
-// the one that the stanza names, or its own when it names none.
+// Sender returns the address that a stanza of this origin comes from: its own for a client or a caller (RFC 6120
+// §8.1.2.1), otherwise the one that the stanza names, or its own when it names none.
 func (o *Origin) Sender(named jid.JID) jid.JID {
 	if o.speaks() || named.IsZero() {
 		return o.Address
@@ -70,7 +72,8 @@ type TargetKind uint8
 
 // The kinds of target.
 const (
-	// Nobody: nothing is delivered, and nobody is told. It is the zero value, and what a stanza has before the stage resolve.
+	// Nobody: nothing is delivered, and nobody is told. It is the zero value, and what a stanza has before the stage
+	// resolve.
 	Nobody TargetKind = iota
 	// TheServer: the domain itself.
 	TheServer
@@ -82,12 +85,13 @@ const (
 	Remote
 )
 
-// Target is what a stanza is about. The stage resolve finds it once, on the sender's goroutine, so that nothing behind that stage
-// looks anything up.
+// Target is what a stanza is about. The stage resolve finds it once, on the sender's goroutine, so that nothing behind
+// that stage looks anything up.
 type Target struct {
 	Kind TargetKind
 	// Account is the account addressed, as in store.AccountID; 0 for none of this domain.
 	Account uint64
-	// Archived: the archive of that account has the message, so that its devices are told its identity there. Set by the archive.
+	// Archived: the archive of that account has the message, so that its devices are told its identity there. Set by
+	// the archive.
 	Archived bool
 }

@@ -6,7 +6,8 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// Rule is one rule of the stage policy. It looks at the origin and the target of a stanza, and refuses it or not; it changes nothing.
+// Rule is one rule of the stage policy. It looks at the origin and the target of a stanza, and refuses it or not; it
+// changes nothing.
 type Rule struct {
 	Name string
 	// Why says what the rule is for.

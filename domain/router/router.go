@@ -1,8 +1,10 @@
-// Package router owns the way of a stanza through the domain: the acceptance chain that everything entering
-// passes once (Accept), the domain table (Forward), the delivery of what was accepted, and the table that turns refusals into bounces.
+// Package router owns the way of a stanza through the domain: the acceptance chain that everything entering passes once
+// (Accept), the domain table (Forward), the delivery of what was accepted, and the table that turns refusals into
+// bounces.
 //
-// Goroutines: stages run on the goroutine of whoever calls Accept, or Resume after a stage held the envelope. What an archive
-// stored is delivered by workers of the router's own, which Close ends; see delivery. It knows its siblings only as the interfaces below.
+// Goroutines: stages run on the goroutine of whoever calls Accept, or Resume after a stage held the envelope. What an
+// archive stored is delivered by workers of the router's own, which Close ends; see delivery. It knows its siblings
+// only as the interfaces below.
 package router
 
 import (
@@ -26,8 +28,8 @@ type Receipt struct {
 	Err       *stanza.Error
 }
 
-// Envelope carries one stanza through the acceptance chain and on to its delivery. It is owned by the stage that runs; once it was stored
-// nobody changes it any more.
+// Envelope carries one stanza through the acceptance chain and on to its delivery. It is owned by the stage that runs;
+// once it was stored nobody changes it any more.
 type Envelope struct {
 	Stanza *stanza.Stanza
 	Origin *Origin
@@ -35,12 +37,12 @@ type Envelope struct {
 	Target Target
 	// Receipt is what Stored will be told; stages fill it.
 	Receipt Receipt
-	// Stored is called exactly once, when it is certain what became of the stanza: a message is durable, or was found not to be one for
-	// keeping; anything else was delivered; or it was refused. For a message that is on the archive's committer, and waits for no delivery. It
-	// must not block. It may be nil.
+	// Stored is called exactly once, when it is certain what became of the stanza: a message is durable, or was found
+	// not to be one for keeping; anything else was delivered; or it was refused. For a message that is on the archive's
+	// committer, and waits for no delivery. It must not block. It may be nil.
 	Stored func(e *Envelope)
-	// Delivered is called exactly once, after Stored, when all that the stanza causes at its recipient and at the author's other devices
-	// was done. It must not block. It may be nil.
+	// Delivered is called exactly once, after Stored, when all that the stanza causes at its recipient and at the
+	// author's other devices was done. It must not block. It may be nil.
 	Delivered func(e *Envelope)
 
 	next  int   // index of the stage to run
@@ -72,7 +74,8 @@ type Stage struct {
 	Run func(ctx context.Context, e *Envelope) (Verdict, *stanza.Error)
 }
 
-// Delivery is one step of what is done for an account after a message was accepted. It may not refuse anything any more.
+// Delivery is one step of what is done for an account after a message was accepted. It may not refuse anything any
+// more.
 type Delivery struct {
 	Name string
 	// Why says why the step stands where it stands.
@@ -82,11 +85,11 @@ type Delivery struct {
 
 // Route answers for the addresses of a domain. It must not block on a network peer.
 type Route interface {
-	// Resolve finds e.Target, and refuses or finishes what can for certain not be delivered. Whatever has to be looked up is looked up
-	// here: it runs on the sender's goroutine, before anything is stored.
+	// Resolve finds e.Target, and refuses or finishes what can for certain not be delivered. Whatever has to be looked
+	// up is looked up here: it runs on the sender's goroutine, before anything is stored.
 	Resolve(ctx context.Context, e *Envelope) (Verdict, *stanza.Error)
-	// Deliver gives an accepted stanza to e.Target, which Resolve has found. A message is never refused here; for presence and IQ an error is
-	// bounced to the sender.
+	// Deliver gives an accepted stanza to e.Target, which Resolve has found. A message is never refused here; for
+	// presence and IQ an error is bounced to the sender.
 	Deliver(ctx context.Context, e *Envelope) *stanza.Error
 	// Route delivers what has not passed the chain. An error is bounced to the sender.
 	Route(ctx context.Context, p *stream.Packet) *stanza.Error

@@ -147,7 +147,8 @@ func (h *house) dropped(t *testing.T, reason string) float64 {
 	return 0
 }
 
-// TestStoredAndDelivered: a message is stored without waiting for its delivery; what else there is, is delivered at once.
+// TestStoredAndDelivered: a message is stored without waiting for its delivery; what else there is, is delivered at
+// once.
 func TestStoredAndDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
@@ -204,7 +205,8 @@ func TestNobody(t *testing.T) {
 	})
 }
 
-// TestRefusals: each ends the chain, tells the author, and is the receipt; one that the committer gives waits for nothing.
+// TestRefusals: each ends the chain, tells the author, and is the receipt; one that the committer gives waits for
+// nothing.
 func TestRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
@@ -254,7 +256,8 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-// TestPanics: one in a stage is a refusal, one in a route too, and one in a delivery is logged; the message counts as delivered, and the next goes on.
+// TestPanics: one in a stage is a refusal, one in a route too, and one in a delivery is logged; the message counts as
+// delivered, and the next goes on.
 func TestPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
@@ -286,7 +289,8 @@ func TestPanics(t *testing.T) {
 	})
 }
 
-// TestOrigins: each kind has its own chain, and one without a chain enters nowhere. Who may only speak as itself does so.
+// TestOrigins: each kind has its own chain, and one without a chain enters nowhere. Who may only speak as itself does
+// so.
 func TestOrigins(t *testing.T) {
 	h := newHouse(t)
 	for kind := OriginKind(0); kind < origins; kind++ {
@@ -311,8 +315,8 @@ func TestOrigins(t *testing.T) {
 	require.Equal(t, []string{"deliver q", "deliver q"}, did)
 }
 
-// TestOrderAcrossAuthors: what several authors send to one account arrives in the order of the commits, and each author's devices see
-// theirs in that order too.
+// TestOrderAcrossAuthors: what several authors send to one account arrives in the order of the commits, and each
+// author's devices see theirs in that order too.
 func TestOrderAcrossAuthors(t *testing.T) {
 	const authors, each = 6, 500
 	var committed atomic.Uint64

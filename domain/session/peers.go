@@ -11,7 +11,8 @@ import (
 // Node is a process that serves the domain beside others.
 type Node struct {
 	ID uint32
-	// Incarnation is random, made at the start of each process: what an earlier one has announced is not believed any more.
+	// Incarnation is random, made at the start of each process: what an earlier one has announced is not believed any
+	// more.
 	Incarnation uint64
 }
 
@@ -34,14 +35,16 @@ func (e *Entry) Live() bool { return e.Available && e.Priority >= 0 }
 // ErrUnsure says that a directory cannot tell who is connected elsewhere: every node is to be asked.
 var ErrUnsure = errors.New("the directory of sessions does not answer")
 
-// Directory knows which sessions of an account other nodes have. Announce and Withdraw never block; of what waits to be announced about a session the
-// last counts. They are called under the lock of the user.
+// Directory knows which sessions of an account other nodes have. Announce and Withdraw never block; of what waits to be
+// announced about a session the last counts. They are called under the lock of the user.
 type Directory interface {
 	// Announce tells of a session of this node, or of a change of one.
 	Announce(e Entry)
-	// Withdraw takes a session of this node away. It does nothing when another one was bound to the address since: the numbers differ.
+	// Withdraw takes a session of this node away. It does nothing when another one was bound to the address since: the
+	// numbers differ.
 	Withdraw(e Entry)
-	// Lookup returns the account's sessions at other nodes that are alive, or ErrUnsure. It answers from memory where it can.
+	// Lookup returns the account's sessions at other nodes that are alive, or ErrUnsure. It answers from memory where
+	// it can.
 	Lookup(ctx context.Context, account uint64) ([]Entry, error)
 }
 
@@ -54,10 +57,11 @@ type Frame struct {
 
 // Peers are the other nodes of the domain.
 type Peers interface {
-	// Send queues a frame for a node. It never blocks, and reports false when that node is not alive or is this one. What is lost on the way
-	// is found in the log.
+	// Send queues a frame for a node. It never blocks, and reports false when that node is not alive or is this one.
+	// What is lost on the way is found in the log.
 	Send(node uint32, f Frame) bool
-	// Handle has f called for each frame of another node, in the order in which that node sent them. It is called once, before the first frame.
+	// Handle has f called for each frame of another node, in the order in which that node sent them. It is called once,
+	// before the first frame.
 	Handle(f func(from uint32, frame Frame))
 	// Live returns the nodes that are alive, this one included.
 	Live() []Node
@@ -106,8 +110,8 @@ func (m *Manager) withdraw(s *Session) {
 	}
 }
 
-// Elsewhere gives a packet for an account to the nodes that have sessions of it which wanted says are to get it, and reports whether there are any. When the
-// directory does not answer, all nodes get it.
+// Elsewhere gives a packet for an account to the nodes that have sessions of it which wanted says are to get it, and
+// reports whether there are any. When the directory does not answer, all nodes get it.
 func (m *Manager) Elsewhere(ctx context.Context, f Frame, wanted func(*Entry) bool) (sent bool) {
 	found, err := m.config.Directory.Lookup(ctx, f.Account)
 	if err != nil {
