@@ -397,7 +397,7 @@ func (n *negotiation) bind() error {
 	}
 	bound := answer.Child(nsBind, "bind")
 	if answer.Type != stanza.TypeResult || bound == nil {
-		return fmt.Errorf("binding a resource: %w", stanzaError(answer))
+		return fmt.Errorf("binding a resource: %w", answer.Refusal())
 	}
 	if n.session.JID, err = jid.Parse(bound.ChildText(nsBind, "jid")); err != nil {
 		return fmt.Errorf("binding a resource: %w", err)
@@ -569,25 +569,4 @@ func (n *negotiation) succeeded(e *stanza.Element, mechanism string) error {
 		}
 	}
 	return n.readFeatures()
-}
-
-// stanzaError returns the refusal that a stanza of type error carries.
-func stanzaError(s *stanza.Stanza) *stanza.Error {
-	out := &stanza.Error{Condition: stanza.UndefinedCondition}
-	e := s.Child(stanza.NSClient, "error")
-	if e == nil {
-		return out
-	}
-	out.Type = e.Attr("type")
-	for child := range e.Elements {
-		switch {
-		case child.Space == stanza.NSStanzas && child.Local == "text":
-			out.Text = child.Text()
-		case child.Space == stanza.NSStanzas:
-			out.Condition = stanza.Condition(child.Local)
-		default:
-			out.App = child
-		}
-	}
-	return out
 }

@@ -107,7 +107,7 @@ func childText(s *stanza.Stanza, local string) string {
 func (c *Client) takeMessage(s *stanza.Stanza) {
 	if s.Type == stanza.TypeError {
 		if w := c.sends[s.ID]; w != nil && s.From.Bare() == w.out.s.To.Bare() || w != nil && c.mine(s) {
-			c.outbox.finish(w, Receipt{ID: s.ID}, stanzaError(s))
+			c.outbox.finish(w, Receipt{ID: s.ID}, s.Refusal())
 		}
 		return
 	}

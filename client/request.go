@@ -50,7 +50,7 @@ func (c *Client) ask(ctx context.Context, kind string, to jid.JID, payload stanz
 		return nil, r.err
 	}
 	if r.answer.Type == stanza.TypeError {
-		return nil, stanzaError(r.answer)
+		return nil, r.answer.Refusal()
 	}
 	return r.answer, nil
 }

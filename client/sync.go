@@ -170,7 +170,7 @@ func (c *Client) Conversations(ctx context.Context, before string) (all []Conver
 func (c *Client) SetConversation(ctx context.Context, with jid.JID, mutedUntil time.Time, pinned bool) error {
 	e := stanza.New(nsConversations, "settings", "with", with.String(), "pinned", strconv.FormatBool(pinned))
 	if !mutedUntil.IsZero() {
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "muted-until", Value: mutedUntil.UTC().Format("2006-01-02T15:04:05Z")})
+		e.Attrs = append(e.Attrs, stanza.Attr{Local: "muted-until", Value: stanza.FormatSeconds(mutedUntil)})
 	}
 	_, err := c.Request(ctx, stanza.TypeSet, jid.JID{}, e)
 	return err

@@ -49,20 +49,11 @@ func HTTPPart(name string, addresses []string, handler http.Handler, log *slog.L
 				if listening != nil {
 					listening(l.Addr())
 				}
-				go func() { // ends with Shutdown or Close
-					if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-						fail(err)
-					}
-				}()
+				go serve(server, l, fail) // ends with stopServer
 			}
 			return nil
 		},
-		Stop: func(ctx context.Context) error {
-			if err := server.Shutdown(ctx); err != nil {
-				return errors.Join(err, server.Close())
-			}
-			return nil
-		},
+		Stop:   func(ctx context.Context) error { return stopServer(ctx, server) },
 		Within: 5 * time.Second,
 	}
 }
@@ -99,4 +90,19 @@ func privatePart(c MetricsListener, s *Runtime) Part {
 	return HTTPPart("private listener", c.Address, privateHandler(c, s.Health, s.Registry), s.Log, func(a net.Addr) {
 		s.Announce(Listening{Kind: "metrics", Address: a.String()})
 	})
+}
+
+// serve serves until the server is stopped, and tells when it ends by itself.
+func serve(server *http.Server, l net.Listener, fail func(error)) {
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		fail(err)
+	}
+}
+
+// stopServer waits for the requests that are being served, and cuts them when ctx ends.
+func stopServer(ctx context.Context, server *http.Server) error {
+	if err := server.Shutdown(ctx); err != nil {
+		return errors.Join(err, server.Close())
+	}
+	return nil
 }

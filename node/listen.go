@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -197,19 +196,10 @@ func (a *assembly) webPart(kind string, c link.Config, handler http.Handler) Par
 			}
 			a.webListeners = append(a.webListeners, l)
 			a.Announce(Listening{Kind: kind, Address: l.Addr().String()})
-			go func() { // ends with Shutdown or Close
-				if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-					fail(err)
-				}
-			}()
+			go serve(server, l, fail) // ends with stopServer
 			return nil
 		},
-		Stop: func(ctx context.Context) error {
-			if err := server.Shutdown(ctx); err != nil {
-				return errors.Join(err, server.Close())
-			}
-			return nil
-		},
+		Stop:   func(ctx context.Context) error { return stopServer(ctx, server) },
 		Within: webShutdown,
 	}
 }

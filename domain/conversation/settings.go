@@ -74,7 +74,7 @@ func parseStamp(text string) (time.Time, error) {
 // stamp writes one.
 func stamp(t time.Time) string {
 	if t.Nanosecond() == 0 {
-		return t.UTC().Format("2006-01-02T15:04:05Z")
+		return stanza.FormatSeconds(t)
 	}
 	return stanza.FormatTime(t)
 }

@@ -170,8 +170,8 @@ func (k *Keeper) token(ctx context.Context, r request) ([]stanza.Element, *stanz
 	}
 	r.from.SetDevice(device.ID)
 	return []stanza.Element{stanza.New(NSToken, "token",
-		"access", pair.Access, "expires", stamp(pair.Expires),
-		"refresh", pair.Refresh, "refresh-expires", stamp(pair.RefreshExpires), "device", pair.Device)}, nil
+		"access", pair.Access, "expires", stanza.FormatSeconds(pair.Expires),
+		"refresh", pair.Refresh, "refresh-expires", stanza.FormatSeconds(pair.RefreshExpires), "device", pair.Device)}, nil
 }
 
 // make makes the device that a session belongs to, when it is not in the store, and takes it away again when the session is overtaken.
@@ -204,9 +204,6 @@ func (k *Keeper) overtaken(ctx context.Context, r request, device string) error 
 const maxName = 128
 
 func clip(s string, n int) string { return s[:min(len(s), n)] }
-
-// stamp writes a time as XEP-0082 §3.2 has it.
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
 
 func signedOut() *stanza.Error {
 	return stanza.Refuse(stanza.NotAuthorized, "The device was signed out. Log in again.")

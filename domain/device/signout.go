@@ -51,11 +51,11 @@ func (k *Keeper) list(ctx context.Context, r request) ([]stanza.Element, *stanza
 				e.Attrs = append(e.Attrs, a)
 			}
 		}
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "created", Value: stamp(d.Created)}, stanza.Attr{Local: "seen", Value: stamp(d.Seen)})
+		e.Attrs = append(e.Attrs, stanza.Attr{Local: "created", Value: stanza.FormatSeconds(d.Created)}, stanza.Attr{Local: "seen", Value: stanza.FormatSeconds(d.Seen)})
 		answer = answer.With(mark(e, d.ID == here))
 	}
 	for _, s := range k.sessions(r) {
-		e := stanza.New(NSDevice, "session", "resource", s.JID().Resource(), "device", s.device, "since", stamp(s.Bound()))
+		e := stanza.New(NSDevice, "session", "resource", s.JID().Resource(), "device", s.device, "since", stanza.FormatSeconds(s.Bound()))
 		answer = answer.With(mark(e, s.Session == r.from))
 	}
 	return []stanza.Element{answer}, nil

@@ -73,7 +73,7 @@ func (p *proxy) Send(packet *stream.Packet) {
 	}
 	a := answer{payload: s.Payload}
 	if s.Type == stanza.TypeError {
-		a = answer{err: refusalIn(s)}
+		a = answer{err: s.Refusal()}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -101,24 +101,3 @@ func (p *proxy) WaitRoom(context.Context) error { return nil }
 
 // Detached reports false: there is no connection to be lost. It implements session.Outbox.
 func (p *proxy) Detached() bool { return false }
-
-// refusalIn reads the error of a stanza (RFC 6120 §8.3.2).
-func refusalIn(s *stanza.Stanza) *stanza.Error {
-	refusal := &stanza.Error{Condition: stanza.UndefinedCondition}
-	e := s.Child(stanza.NSClient, "error")
-	if e == nil {
-		return refusal
-	}
-	refusal.Type = e.Attr("type")
-	for child := range e.Elements {
-		switch {
-		case child.Space != stanza.NSStanzas:
-			refusal.App = child
-		case child.Local == "text":
-			refusal.Text = child.Text()
-		default:
-			refusal.Condition = stanza.Condition(child.Local)
-		}
-	}
-	return refusal
-}

@@ -55,7 +55,7 @@ func Time(where At, now func() time.Time) Handler {
 			at := now()
 			return []stanza.Element{stanza.New(nsTime, "time").With(
 				stanza.New(nsTime, "tzo").WithText(at.Format("-07:00")),
-				stanza.New(nsTime, "utc").WithText(at.UTC().Format("2006-01-02T15:04:05Z")),
+				stanza.New(nsTime, "utc").WithText(stanza.FormatSeconds(at)),
 			)}, nil
 		},
 	}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/posthouse-im/posthouse/store"
 )
@@ -50,7 +49,7 @@ func (s *Store) readSettings(ctx context.Context, query string, args ...any) (fo
 		if err := rows.Scan(&c.With, &muted, &c.Pinned, &c.Changed); err != nil {
 			return nil, translate(err)
 		}
-		c.MutedUntil = timeOf(muted)
+		c.MutedUntil = fromMilli(muted)
 		found = append(found, c)
 	}
 	return found, translate(rows.Err())
@@ -59,8 +58,8 @@ func (s *Store) readSettings(ctx context.Context, query string, args ...any) (fo
 // SetConversationSettings implements store.Settings. Of those that are back at the default as many are remembered as may
 // differ from it: beyond that the one that was changed first is forgotten.
 func (s *Store) SetConversationSettings(ctx context.Context, owner store.AccountID, c store.ConversationSettings, max int) (store.ConversationSettings, error) {
-	muted := millisOf(c.MutedUntil)
-	c.MutedUntil = timeOf(muted)
+	muted := unixMilli(c.MutedUntil)
+	c.MutedUntil = fromMilli(muted)
 	plain := muted == 0 && !c.Pinned
 	err := s.change(ctx, func(tx *sql.Tx) error {
 		var have int64
@@ -116,19 +115,4 @@ func roomForSettings(ctx context.Context, tx *sql.Tx, owner store.AccountID, c *
 func exists(ctx context.Context, tx *sql.Tx, owner store.AccountID) error {
 	var one int
 	return tx.QueryRowContext(ctx, `SELECT 1 FROM account WHERE id = ?`, owner).Scan(&one)
-}
-
-// millisOf is a time as it is stored; the zero time is 0.
-func millisOf(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
-}
-
-func timeOf(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
 }

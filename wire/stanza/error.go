@@ -109,3 +109,24 @@ func (s *Stanza) ErrorReply(e *Error) *Stanza {
 	}
 	return &Stanza{Kind: s.Kind, Type: TypeError, ID: strings.Clone(s.ID), From: s.To.Clone(), To: s.From.Clone(), Payload: []Element{e.Element()}}
 }
+
+// Refusal reads the error that a stanza of type error carries (RFC 6120 §8.3.2); undefined-condition when it carries none.
+func (s *Stanza) Refusal() *Error {
+	out := &Error{Condition: UndefinedCondition}
+	e := s.Child(NSClient, "error")
+	if e == nil {
+		return out
+	}
+	out.Type = e.Attr("type")
+	for child := range e.Elements {
+		switch {
+		case child.Space != NSStanzas:
+			out.App = child
+		case child.Local == "text":
+			out.Text = child.Text()
+		default:
+			out.Condition = Condition(child.Local)
+		}
+	}
+	return out
+}

@@ -30,3 +30,16 @@ func TestRosterItem(t *testing.T) {
 		require.False(t, ok, e.Local)
 	}
 }
+
+// TestRefusal: what an error stanza says is read as it was written.
+func TestRefusal(t *testing.T) {
+	app := New("urn:example", "reason")
+	for _, want := range []*Error{
+		{Type: Wait, Condition: ResourceConstraint, Text: "Later.", App: &app},
+		{Type: "cancel", Condition: ServiceUnavailable},
+	} {
+		s := &Stanza{Kind: IQ, Type: TypeError, Payload: []Element{New("urn:example", "query"), want.Element()}}
+		require.Equal(t, want, s.Refusal())
+	}
+	require.Equal(t, &Error{Condition: UndefinedCondition}, (&Stanza{Kind: IQ, Type: TypeError}).Refusal())
+}
