@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 
 	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
@@ -28,7 +29,7 @@ func (c *conn) bindInline(e *stanza.Element, s *success) bool {
 		return false
 	}
 	b.own(bound)
-	if e.Child(nsCarbons, "enable") != nil {
+	if e.Child(payload.NSCarbons, "enable") != nil {
 		c.srv.config.Sessions.SetCarbons(bound, true)
 	}
 	result := stanza.New(nsBind2, "bound")

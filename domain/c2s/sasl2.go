@@ -8,16 +8,16 @@ import (
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
 // Namespaces of the login that takes one round trip.
 const (
-	nsSASL2   = "urn:xmpp:sasl:2"    // XEP-0388
-	nsBind2   = "urn:xmpp:bind:0"    // XEP-0386
-	nsFAST    = "urn:xmpp:fast:0"    // XEP-0484
-	nsCarbons = "urn:xmpp:carbons:2" // XEP-0280
+	nsSASL2 = "urn:xmpp:sasl:2" // XEP-0388
+	nsBind2 = "urn:xmpp:bind:0" // XEP-0386
+	nsFAST  = "urn:xmpp:fast:0" // XEP-0484
 )
 
 // wishes is what a client asks for in one <authenticate/> (XEP-0388 §2.3).
@@ -39,7 +39,7 @@ func (c *conn) authentication(mechanisms []string) stanza.Element {
 	inline := stanza.New(nsSASL2, "inline").With(
 		stanza.New(nsBind2, "bind").With(stanza.New(nsBind2, "inline").With(
 			stanza.New(nsBind2, "feature", "var", nsSM),
-			stanza.New(nsBind2, "feature", "var", nsCarbons),
+			stanza.New(nsBind2, "feature", "var", payload.NSCarbons),
 			stanza.New(nsBind2, "feature", "var", nsConfirm),
 		)),
 		stanza.New(nsSM, "sm"),

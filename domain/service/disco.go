@@ -5,13 +5,14 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
 const (
 	nsDiscoInfo  = "http://jabber.org/protocol/disco#info"
 	nsDiscoItems = "http://jabber.org/protocol/disco#items"
-	nsForm       = "jabber:x:data"
+	nsForm       = payload.NSForms
 )
 
 // discovery is what every service answers (XEP-0030). Who is not subscribed to an account's presence gets what a missing account

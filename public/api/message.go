@@ -12,6 +12,7 @@ import (
 	"github.com/posthouse-im/posthouse/token"
 	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 	"github.com/posthouse-im/posthouse/wire/uplink"
@@ -141,13 +142,13 @@ func (a *API) sendMessage(ctx context.Context, in *struct{ Body NewMessage }) (*
 
 // say sends content and answers when it is durable. The client's id makes repeating it harmless.
 func (a *API) say(ctx context.Context, c uplink.Caller, to jid.JID, clientID string, what content.Content) (*body[Sent], error) {
-	payload, err := content.Build(what)
+	said, err := content.Build(what)
 	if err != nil {
 		return nil, err
 	}
-	payload = append(payload, content.Requests(what.Kind)...)
-	payload = append(payload, stanza.New("urn:xmpp:sid:0", "origin-id", "id", clientID)) // XEP-0359 §3.2
-	r, err := a.config.Uplink.Send(ctx, c, &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, ID: clientID, To: to, Payload: payload})
+	said = append(said, content.Requests(what.Kind)...)
+	said = append(said, stanza.New(payload.NSStanzaID, "origin-id", "id", clientID)) // XEP-0359 §3.2
+	r, err := a.config.Uplink.Send(ctx, c, &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, ID: clientID, To: to, Payload: said})
 	var refusal *stanza.Error
 	switch {
 	case errors.As(err, &refusal) && refusal.Condition == stanza.Conflict:
