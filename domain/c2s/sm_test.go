@@ -332,7 +332,7 @@ func TestCloseWaitsForMessages(t *testing.T) {
 		// But not for ever.
 		c = e.bind("romeo", "phone")
 		c.enable()
-		c.message("juliet@localhost", "stuck")
+		c.message("juliet@localhost", "not stored")
 		start := time.Now()
 		c.send("</stream:stream>")
 		c.rest()
