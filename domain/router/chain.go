@@ -166,8 +166,12 @@ func (r *Router) Resume(ctx context.Context, e *Envelope) {
 	case e.author != nil:
 		r.hand(e)
 	case e.Stanza.Kind == stanza.Message:
-		r.steps(ctx, r.recipient, e, e.Target.Kind != Nobody)
-		r.steps(ctx, r.author, e, r.copies(e))
+		if e.Target.Kind != Nobody {
+			r.steps(ctx, r.recipient, e)
+		}
+		if r.copies(e) {
+			r.steps(ctx, r.author, e)
+		}
 		e.over()
 	default:
 		if refusal := r.deliver(ctx, e); refusal != nil {

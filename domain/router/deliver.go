@@ -83,9 +83,9 @@ func (r *Router) do(ctx context.Context, j *job) {
 	e := j.envelope
 	switch j.part {
 	case forRecipient:
-		r.steps(ctx, r.recipient, e, true)
+		r.steps(ctx, r.recipient, e)
 	case forAuthor:
-		r.steps(ctx, r.author, e, true)
+		r.steps(ctx, r.author, e)
 	case bounced:
 		r.bounce(ctx, e.Stanza, e.Receipt.Err)
 	}
@@ -96,22 +96,25 @@ func (r *Router) do(ctx context.Context, j *job) {
 
 // steps does what is done for one account. A step that panics ends nothing but itself: the message is stored, and the
 // next replay finds it.
-func (r *Router) steps(ctx context.Context, steps []Delivery, e *Envelope, wanted bool) {
-	if !wanted {
-		return
-	}
-	for i := range steps {
-		r.step(ctx, &steps[i], e)
+func (r *Router) steps(ctx context.Context, steps []Delivery, e *Envelope) {
+	for len(steps) > 0 {
+		steps = r.until(ctx, steps, e)
 	}
 }
 
-func (r *Router) step(ctx context.Context, step *Delivery, e *Envelope) {
+// until does steps until one panics, and returns those after that one.
+func (r *Router) until(ctx context.Context, steps []Delivery, e *Envelope) (left []Delivery) {
+	at := 0
 	defer func() {
 		if p := recover(); p != nil {
-			r.panicked("delivery "+step.Name, p)
+			r.panicked("delivery "+steps[at].Name, p)
+			left = steps[at+1:]
 		}
 	}()
-	step.Run(ctx, e)
+	for ; at < len(steps); at++ {
+		steps[at].Run(ctx, e)
+	}
+	return nil
 }
 
 // Deliver is the step that gives a message to whom it is addressed.

@@ -20,8 +20,9 @@ import (
 // reserves a place for each of its jobs, and waits for it. A push comes after the commit and fills a place that was
 // reserved, so it neither blocks nor drops.
 //
-// A key for which nothing is reserved is not in memory. Workers that have nothing to do wait for work; there are normal
-// of them at most. More are started when some are stuck in a job, and those end when they have nothing to do.
+// Of keys for which nothing is reserved only a thousand stay in memory. Workers that have nothing to do wait for work;
+// there are normal of them at most. More are started when some are stuck in a job, and those end when they have nothing
+// to do.
 type delivery struct {
 	// Fixed.
 	bounds deliveryBounds
@@ -69,8 +70,8 @@ const (
 	patience = 10 * time.Second
 	// placeCost is what a place costs beside the message.
 	placeCost = 256
-	// spareQueues is how many empty queues a shard keeps for the next keys.
-	spareQueues = 16
+	// keepQueues is how many queues of a shard stay in memory when they are empty.
+	keepQueues = 16
 	// keepJobs is the longest list of jobs whose memory is used again.
 	keepJobs = 64
 	// sampleEvery is how many keys become ready for each of which the wait is measured.
@@ -115,7 +116,6 @@ type keyQueue struct {
 type deliveryShard struct {
 	mu     sync.Mutex // guards the rest and what is in the queues
 	queues map[uint64]*keyQueue
-	spare  []*keyQueue
 }
 
 // worker is a goroutine that does jobs.
@@ -444,12 +444,7 @@ func (s *deliveryShard) queue(key uint64) *keyQueue {
 	if s.queues == nil {
 		s.queues = map[uint64]*keyQueue{}
 	}
-	var q *keyQueue
-	if n := len(s.spare); n > 0 {
-		q, s.spare = s.spare[n-1], s.spare[:n-1]
-	} else {
-		q = &keyQueue{shard: s}
-	}
+	q := &keyQueue{shard: s}
 	q.key = key
 	s.queues[key] = q
 	return q
@@ -484,15 +479,12 @@ func (q *keyQueue) free(places, bytes int) {
 	}
 }
 
-// forget takes the queue out of the table when nothing is reserved there. shard.mu is held.
+// forget takes the queue out of the table when nothing is reserved there, but for a few: the next message is often for
+// the same account. shard.mu is held.
 func (q *keyQueue) forget() {
 	s := q.shard
-	if q.places > 0 || q.busy || s.queues[q.key] != q {
-		return
-	}
-	delete(s.queues, q.key)
-	if len(s.spare) < spareQueues {
-		s.spare = append(s.spare, q)
+	if q.places == 0 && !q.busy && len(s.queues) > keepQueues && s.queues[q.key] == q {
+		delete(s.queues, q.key)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,7 +28,7 @@ func open(t testing.TB, b deliveryBounds, do func(context.Context, *job)) *deliv
 		require.Zero(t, d.depth())
 		require.Zero(t, d.bytes.Load())
 		for i := range d.shards {
-			require.Empty(t, d.shards[i].queues, "a key without work is forgotten")
+			require.LessOrEqual(t, len(d.shards[i].queues), keepQueues, "keys without work are forgotten, but for a few")
 		}
 	})
 	return d
@@ -161,7 +162,7 @@ func TestReservations(t *testing.T) {
 		}
 		fourth, cancel := reserve(2, 1, 10) // as a message from 2 to 1
 		require.False(t, fourth(), "in number")
-		require.Nil(t, d.shards[shardOf(2)].queues[2], "it holds no place of 2 meanwhile")
+		require.Zero(t, d.shards[shardOf(2)].queues[2].places, "it holds no place of 2 meanwhile")
 		free(1, 10)
 		require.True(t, fourth())
 		defer cancel()
@@ -237,13 +238,28 @@ func TestCloseWaits(t *testing.T) {
 	})
 }
 
+// BenchmarkDelivery is what the two jobs of a message cost beside what is done in them: a sender reserves, a committer
+// pushes batches of 200 for 400 accounts, and workers do nothing. cpu-ns/op is that of the whole process.
 func BenchmarkDelivery(b *testing.B) {
+	const batch = 200
 	d := open(b, wide, func(context.Context, *job) {})
 	e := numbered(1)
+	var queue [batch][2]*keyQueue
 	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		qa, qb, _ := d.reserve(b.Context(), uint64(i%400), uint64(i%400+1000), 300)
-		d.push(qa, job{envelope: e, bytes: 300})
-		d.push(qb, job{envelope: e, bytes: 300})
+	var before, after syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &before)
+	b.ResetTimer()
+	for range b.N / batch {
+		for i := range queue {
+			queue[i][0], queue[i][1], _ = d.reserve(b.Context(), uint64(i), uint64(i+1000), 300)
+		}
+		for i := range queue {
+			d.push(queue[i][0], job{envelope: e, bytes: 300})
+			d.push(queue[i][1], job{envelope: e, bytes: 300})
+		}
 	}
+	b.StopTimer()
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &after)
+	cpu := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+	b.ReportMetric(float64(cpu)/float64(b.N), "cpu-ns/op")
 }
