@@ -119,6 +119,7 @@ type Archive struct {
 	router      Router
 	logger      *slog.Logger
 	metrics     *metrics
+	newPause    func(context.Context) pause
 
 	queue    *queue
 	changing conversationLocks
@@ -128,7 +129,7 @@ type Archive struct {
 	// Owned by the committer.
 	batch       []*store.Append
 	rate        commitRate
-	delayTimer  *time.Timer
+	pause       pause
 	cursorTimer *time.Timer
 	cursorArmed bool
 	lastCursors time.Time
@@ -149,6 +150,7 @@ func New(c Config) (*Archive, error) {
 		preferences: newPreferences(c.Preferences, c.Contacts),
 		queue:       newQueue(c.QueueMessages, c.QueueBytes),
 		budget:      newBudget(c.QueryRate, c.QueryBurst, c.Now),
+		newPause:    newPause,
 	}
 	a.metrics = newMetrics(c.Metrics, a.queue.depth)
 	a.cursors = newCursors(c.Log, c.CursorAccounts, a.metrics, c.Logger)

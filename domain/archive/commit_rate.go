@@ -1,9 +1,6 @@
 package archive
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
 const (
 	// rateWindow is the interval over which the rate is measured before it is decided anew.
@@ -40,7 +37,7 @@ func (p *commitRate) note(messages int, took time.Duration, now time.Time) {
 }
 
 // waitForBatch waits for the batch delay, so that more messages join the batch, when they come fast enough and the disk is quick.
-func (a *Archive) waitForBatch(ctx context.Context) {
+func (a *Archive) waitForBatch() {
 	if !a.rate.delaying || a.config.BatchDelay <= 0 {
 		return
 	}
@@ -48,10 +45,7 @@ func (a *Archive) waitForBatch(ctx context.Context) {
 		a.rate.delaying = false // there was nothing to do for a while
 		return
 	}
-	a.delayTimer.Reset(a.config.BatchDelay)
-	select {
-	case <-a.delayTimer.C:
-	case <-ctx.Done():
-		a.delayTimer.Stop()
+	if messages, _ := a.queue.depth(); messages > 0 { // otherwise the wait for the first one comes before
+		a.pause.wait(a.config.BatchDelay)
 	}
 }

@@ -31,12 +31,11 @@ func (a *Archive) Run(ctx context.Context) error {
 	a.cursorTimer = time.NewTimer(a.config.CursorInterval)
 	defer a.cursorTimer.Stop()
 	a.cursorTimer.Stop()
-	a.delayTimer = time.NewTimer(time.Hour)
-	defer a.delayTimer.Stop()
-	a.delayTimer.Stop()
+	a.pause = a.newPause(ctx)
+	defer a.pause.close()
 	var spare []entry
 	for ctx.Err() == nil {
-		a.waitForBatch(ctx)
+		a.waitForBatch()
 		entries := a.queue.take(spare)
 		if len(entries) == 0 {
 			spare = entries

@@ -147,6 +147,7 @@ func newHouse(t testing.TB, log store.MessageLog, options ...option) *house {
 	a, err := New(c)
 	require.NoError(t, err)
 	h.Archive = a
+	a.newPause = newTimerPause // the system's clock does not know of synctest's
 	resolve := router.Stage{Name: "resolve", Run: func(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
 		if e.Stanza.To.IsZero() { // RFC 6120 §10.3.1; the stage address does it
 			e.Stanza.To = e.Stanza.From.Bare()
