@@ -2,6 +2,7 @@ package c2s
 
 import (
 	"context"
+	"crypto/tls"
 	"strconv"
 	"strings"
 	"time"
@@ -325,16 +326,43 @@ func (c *conn) unread() bool {
 	return pending || err != nil
 }
 
-// upgrade makes the link a TLS link. It runs outside Receive. The stream starts anew, and so does the decoder.
+// upgrade makes the link a TLS link. It runs outside Receive, on the stack that stays under the connection while it is idle, so what needs more than a
+// little of that is done elsewhere.
 func (c *conn) upgrade() {
+	u := &tlsUpgrade{c: c}
+	link.Deep(c.link, u.begin)
+	if c.phase == phaseClosed {
+		return
+	}
+	u.err = c.link.StartTLS(u.ctx, u.config)
+	link.Deep(c.link, u.end)
+}
+
+// tlsUpgrade is one upgrade in progress.
+type tlsUpgrade struct {
+	c      *conn
+	ctx    context.Context
+	cancel context.CancelFunc
+	config *tls.Config
+	err    error
+}
+
+func (u *tlsUpgrade) begin() {
+	c := u.c
 	proceed := stanza.New(nsTLS, "proceed")
 	c.send(c.codec.AppendElement(nil, &proceed))
 	if c.phase == phaseClosed {
 		return
 	}
-	ctx, cancel := context.WithTimeout(c.neg.ctx, tlsTimeout)
-	defer cancel()
-	if err := c.link.StartTLS(ctx, c.srv.config.TLS()); err != nil {
+	u.ctx, u.cancel = context.WithTimeout(c.neg.ctx, tlsTimeout)
+	u.config = c.srv.config.TLS()
+}
+
+// end begins the stream anew, with a decoder that has seen nothing.
+func (u *tlsUpgrade) end() {
+	c := u.c
+	u.cancel()
+	if u.err != nil {
 		c.phase = phaseClosed
 		c.abort()
 		return
