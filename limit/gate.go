@@ -12,21 +12,21 @@ var ErrBusy = errors.New("too many are waiting")
 // Gate lets a number of callers at once do something expensive, and lets a bounded number of others wait. Any goroutine
 // may call it.
 type Gate struct {
-	places  chan struct{}
+	slots   chan struct{}
 	waiting atomic.Int64
 	most    int64
 }
 
-// NewGate returns a gate with places for so many inside, and so many who wait.
+// NewGate returns a gate with slots for so many inside, and so many who wait.
 func NewGate(inside, waiting int) *Gate {
-	return &Gate{places: make(chan struct{}, inside), most: int64(waiting)}
+	return &Gate{slots: make(chan struct{}, inside), most: int64(waiting)}
 }
 
-// Enter takes a place, and waits for one as long as ctx. Leave must be called afterwards. The error is ErrBusy, at
+// Enter takes a slot, and waits for one as long as ctx. Leave must be called afterwards. The error is ErrBusy, at
 // once, or that of ctx.
 func (g *Gate) Enter(ctx context.Context) error {
 	select {
-	case g.places <- struct{}{}:
+	case g.slots <- struct{}{}:
 		return nil
 	default:
 	}
@@ -35,18 +35,18 @@ func (g *Gate) Enter(ctx context.Context) error {
 		return ErrBusy
 	}
 	select {
-	case g.places <- struct{}{}:
+	case g.slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// Leave gives the place back.
-func (g *Gate) Leave() { <-g.places }
+// Leave gives the slot back.
+func (g *Gate) Leave() { <-g.slots }
 
-// Inside returns how many have a place.
-func (g *Gate) Inside() int { return len(g.places) }
+// Inside returns how many have a slot.
+func (g *Gate) Inside() int { return len(g.slots) }
 
-// Waiting returns how many wait for a place.
+// Waiting returns how many wait for a slot.
 func (g *Gate) Waiting() int { return int(g.waiting.Load()) }

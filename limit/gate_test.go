@@ -28,7 +28,7 @@ func TestGate(t *testing.T) {
 		defer cancel()
 		require.ErrorIs(t, g.Enter(ctx), context.DeadlineExceeded, "in vain")
 		g.Leave()
-		require.NoError(t, g.Enter(ctx), "whoever finds a place does not ask for the time")
+		require.NoError(t, g.Enter(ctx), "whoever finds a slot does not ask for the time")
 		require.Equal(t, []int{1, 0}, []int{g.Inside(), g.Waiting()})
 	})
 }

@@ -40,7 +40,7 @@ func (a *Archive) accept(ctx context.Context, e *router.Envelope) (router.Verdic
 	return router.Hold, a.put(ctx, &next)
 }
 
-// put reserves places for the delivery of an entry and then puts it in the queue. It refuses what finds no place in time. When the
+// put reserves slots for the delivery of an entry and then puts it in the queue. It refuses what finds no slot in time. When the
 // committer has ended, the envelope is neither done nor refused: an answer now could be taken for one to a message of the same
 // connection that was not committed.
 func (a *Archive) put(ctx context.Context, next *entry) *stanza.Error {

@@ -67,7 +67,7 @@ func NewConnections(config ConnectionConfig, now func() time.Time) *Connections 
 	return newConnections(config, monotonic(now))
 }
 
-// Admission is one connection's place. Release must be called once it is closed.
+// Admission is one connection's slot. Release must be called once it is closed.
 type Admission struct {
 	owner         *Connections
 	address       limit.Address
@@ -75,7 +75,7 @@ type Admission struct {
 	released      bool // guarded by owner.mu
 }
 
-// Admit asks for a place for a connection from that address. When ok is false, the connection should be closed without an answer.
+// Admit asks for a slot for a connection from that address. When ok is false, the connection should be closed without an answer.
 func (c *Connections) Admit(ip netip.Addr) (admission *Admission, ok bool) {
 	key, now := limit.AddressOf(ip), c.clock()
 	c.mu.Lock()
@@ -134,7 +134,7 @@ func (a *Admission) Authenticated() {
 	}
 }
 
-// Release gives the place back. Calls after the first do nothing.
+// Release gives the slot back. Calls after the first do nothing.
 func (a *Admission) Release() {
 	c := a.owner
 	c.mu.Lock()

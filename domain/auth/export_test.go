@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// HoldHashing takes every place at which keys are derived, until release is closed.
+// HoldHashing takes every slot at which keys are derived, until release is closed.
 func HoldHashing(a *Authenticator, slots int, release <-chan struct{}) *sync.WaitGroup {
 	var held sync.WaitGroup
 	for range slots {

@@ -229,8 +229,8 @@ func (d *Domain) iq(ctx context.Context, p *stream.Packet) *stanza.Error {
 }
 
 // mayAsk reports whether the sender may put an IQ request to a resource. Roster pushes come from the server alone
-// (RFC 6121 §2.1.6): what looks like one is never delivered. Strangers would learn from an answer that the resource
-// is there (§8.5.3.1, §11).
+// (RFC 6121 §2.1.6): what looks like one is never delivered. A sender without a subscription would learn from an answer
+// that the resource is there (§8.5.3.1, §11).
 func (d *Domain) mayAsk(ctx context.Context, s *stanza.Stanza) bool {
 	if s.Type == stanza.TypeSet && s.ChildNS(nsRoster) != nil {
 		return false

@@ -72,7 +72,7 @@ const (
 func (a Action) String() string {
 	return [...]string{
 		"undecided", "ignore", "service-unavailable", "deliver to it", "deliver to all live", "deliver to all available",
-		"deliver to it unless a stranger asks", "keep", "answer", "subscriptions", "unsubscribed",
+		"deliver to it unless not subscribed", "keep", "answer", "subscriptions", "unsubscribed",
 	}[a]
 }
 

@@ -241,7 +241,7 @@ func (k *Contacts) show(ctx context.Context, o owner, contact jid.JID, what func
 	}
 }
 
-// noteActivity records that the account went offline, with the last words of its last device (XEP-0012 §4).
+// noteActivity records that the account went offline, with the status text that its last device sent when it left (XEP-0012 §4).
 func (k *Contacts) noteActivity(ctx context.Context, o owner, last *stanza.Stanza) {
 	if k.config.Activity == nil {
 		return

@@ -98,7 +98,7 @@ func TestPreApproval(t *testing.T) { // RFC 6121 §3.4
 	}
 }
 
-func TestDecliningAStranger(t *testing.T) {
+func TestDecliningARequest(t *testing.T) {
 	w := newWorld(t)
 	w.appear(balcony)
 	ask := func(kind string) {

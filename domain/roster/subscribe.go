@@ -52,7 +52,7 @@ func (k *Contacts) applyOutbound(ctx context.Context, o owner, contact jid.JID, 
 		case done.approve:
 			it.Approved, it.Listed = true, true // §3.4.2
 		case kind == unsubscribed:
-			it.Approved = false // of a stranger's request nothing is left
+			it.Approved = false // nothing remains of a request without a subscription
 		}
 		if kind == subscribe || kind == subscribed && done.pass {
 			it.Listed = true // §3.1.2, §3.1.5
@@ -110,7 +110,7 @@ func (k *Contacts) applyInbound(ctx context.Context, o owner, in *stanza.Stanza,
 			it.Request = encodeRequest(in)
 		}
 		if !it.Listed && state != None && done.next == None {
-			done.pass = false // §3.3.3: only the record of a stranger's request goes
+			done.pass = false // §3.3.3: only the record of the request is removed; there is no subscription
 		}
 		return nil
 	})

@@ -99,11 +99,11 @@ func New(c Config) *Router {
 		Name: "posthouse_router_dropped_total", Help: "Stanzas that went nowhere, by reason.",
 	}, []string{"reason"})
 	if c.Metrics != nil {
-		places := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "posthouse_router_delivery_places",
-			Help: "Places that are reserved for deliveries: one or two for each message that is not delivered yet.",
+		slots := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "posthouse_router_delivery_slots",
+			Help: "Slots that are reserved for deliveries: one or two for each message that is not delivered yet.",
 		}, func() float64 { return float64(r.delivery.depth()) })
-		c.Metrics.MustRegister(acceptedVec, r.refused, r.bounced, r.dropped, waits, places)
+		c.Metrics.MustRegister(acceptedVec, r.refused, r.bounced, r.dropped, waits, slots)
 	}
 	return r
 }
@@ -143,7 +143,7 @@ func (r *Router) Accept(ctx context.Context, e *Envelope) {
 }
 
 // Resume goes on with the stage after the one that held the envelope. After the last one the stanza is accepted:
-// e.Stored is called and it is delivered, by a worker when places were reserved and otherwise before Resume returns.
+// e.Stored is called and it is delivered, by a worker when slots were reserved and otherwise before Resume returns.
 func (r *Router) Resume(ctx context.Context, e *Envelope) {
 	chain := r.chains[e.Origin.Kind]
 	for e.next < len(chain) {
@@ -183,7 +183,7 @@ func (r *Router) Resume(ctx context.Context, e *Envelope) {
 }
 
 // Refuse ends the chain: the author is told of the error, where an answer is allowed, and e.Stored is called. When
-// places were reserved, a worker tells the author, so that whoever calls this waits for nothing.
+// slots were reserved, a worker tells the author, so that whoever calls this waits for nothing.
 func (r *Router) Refuse(ctx context.Context, e *Envelope, refusal *stanza.Error) {
 	e.Receipt.Err = refusal
 	if e.author == nil {

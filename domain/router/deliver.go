@@ -8,9 +8,9 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// Reserve takes a place in the queue of each account that the message concerns, for a message of that size in bytes,
+// Reserve takes a slot in the queue of each account that the message concerns, for a message of that size in bytes,
 // and waits while one is full. It is for a stage that is about to hold the envelope, before anything is stored. It
-// reports false when there was none for ten seconds, or ctx or the router ended first. The places are used by Resume,
+// reports false when there was none for ten seconds, or ctx or the router ended first. The slots are used by Resume,
 // Refuse or Finish, or given back by Release.
 func (r *Router) Reserve(ctx context.Context, e *Envelope, size int) (ok bool) {
 	author := r.key(e.Origin.Account, e.Stanza.From)
@@ -18,7 +18,7 @@ func (r *Router) Reserve(ctx context.Context, e *Envelope, size int) (ok bool) {
 	if e.Target.Kind != Nobody {
 		recipient = r.key(e.Target.Account, e.Stanza.To)
 	}
-	e.bytes = int32(size + placeCost)
+	e.bytes = int32(size + slotCost)
 	e.recipient, e.author, ok = r.delivery.reserve(ctx, recipient, author, int(e.bytes))
 	return ok
 }

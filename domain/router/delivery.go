@@ -17,7 +17,7 @@ import (
 // the order in which it was pushed, by one worker at a time, and no key waits for another one.
 //
 // Bounds: jobs and bytes for each key, and bytes in all. Overflow policy: who is about to hand a message to the archive
-// reserves a place for each of its jobs, and waits for it. A push comes after the commit and fills a place that was
+// reserves a slot for each of its jobs, and waits for it. A push comes after the commit and fills a slot that was
 // reserved, so it neither blocks nor drops.
 //
 // Of keys for which nothing is reserved only a thousand stay in memory. Workers that have nothing to do wait for work;
@@ -32,7 +32,7 @@ type delivery struct {
 	ctx    context.Context // of all jobs; ends when close stops waiting for them
 	cancel context.CancelFunc
 
-	bytes   atomic.Int64 // of all places that are taken
+	bytes   atomic.Int64 // of all slots that are taken
 	awaited atomic.Bool  // room is not nil
 	shards  [deliveryShards]deliveryShard
 
@@ -65,11 +65,11 @@ const (
 	stuckAfter = 5 * time.Millisecond
 	// stuckWorkers is how many workers may be stuck at once. Beyond it keys wait.
 	stuckWorkers = 1024
-	// patience is how long a sender waits for places. It is what bounds how long somebody is not read from whose
+	// patience is how long a sender waits for slots. It is what bounds how long somebody is not read from whose
 	// message goes where nothing gets on.
 	patience = 10 * time.Second
-	// placeCost is what a place costs beside the message.
-	placeCost = 256
+	// slotCost is what a slot costs beside the message.
+	slotCost = 256
 	// keepQueues is how many queues of a shard stay in memory when they are empty.
 	keepQueues = 16
 	// keepJobs is the longest list of jobs whose memory is used again.
@@ -94,7 +94,7 @@ const (
 type job struct {
 	envelope *Envelope
 	part     part
-	bytes    int32 // of its place
+	bytes    int32 // of its slot
 }
 
 // keyQueue is the queue of one key.
@@ -103,11 +103,11 @@ type keyQueue struct {
 	shard *deliveryShard
 
 	// Guarded by shard.mu.
-	jobs   []job         // pushed and not taken by a worker
-	places int           // reserved, until their jobs are done
-	bytes  int           // of the places
-	busy   bool          // it is in ready, or a worker has it
-	room   chan struct{} // closed when a place is given back; nil when nobody waits
+	jobs  []job         // pushed and not taken by a worker
+	slots int           // reserved, until their jobs are done
+	bytes int           // of the slots
+	busy  bool          // it is in ready, or a worker has it
+	room  chan struct{} // closed when a slot is given back; nil when nobody waits
 
 	since time.Time // when it became ready; zero when that is not measured. Handed over with the key.
 }
@@ -141,7 +141,7 @@ func newDelivery(b deliveryBounds, waits prometheus.Observer, do func(context.Co
 // shardOf returns which shard a key belongs to.
 func shardOf(key uint64) int { return int(key * 0x9E3779B97F4A7C15 >> (64 - 6)) }
 
-// reserve takes a place of so many bytes at each of two keys, or one place when they are the same, and waits until
+// reserve takes a slot of so many bytes at each of two keys, or one slot when they are the same, and waits until
 // there is room for both at once: who waits holds nothing. ok is false when there was none for as long as patience, or
 // ctx or the delivery ended first.
 func (d *delivery) reserve(ctx context.Context, a, b uint64, bytes int) (qa, qb *keyQueue, ok bool) {
@@ -165,7 +165,7 @@ func (d *delivery) reserve(ctx context.Context, a, b uint64, bytes int) (qa, qb 
 	}
 }
 
-// try takes both places or none. In the second case room is closed when it is worth while to try again.
+// try takes both slots or none. In the second case room is closed when it is worth while to try again.
 func (d *delivery) try(a, b uint64, bytes int) (qa, qb *keyQueue, room <-chan struct{}) {
 	first, second := min(shardOf(a), shardOf(b)), max(shardOf(a), shardOf(b))
 	d.shards[first].mu.Lock()
@@ -244,7 +244,7 @@ func (d *delivery) freed() {
 	d.awaited.Store(false)
 }
 
-// push queues a job in a place that was reserved for it at q. It neither blocks nor fails.
+// push queues a job in a slot that was reserved for it at q. It neither blocks nor fails.
 func (d *delivery) push(q *keyQueue, j job) {
 	q.shard.mu.Lock()
 	q.jobs = append(q.jobs, j)
@@ -258,7 +258,7 @@ func (d *delivery) push(q *keyQueue, j job) {
 	}
 }
 
-// release gives back a place that was reserved at q and is not needed.
+// release gives back a slot that was reserved at q and is not needed.
 func (d *delivery) release(q *keyQueue, bytes int32) {
 	q.shard.mu.Lock()
 	q.free(1, int(bytes))
@@ -397,7 +397,7 @@ func (d *delivery) look() {
 }
 
 // close waits until everything that was pushed is done, or ctx ends, which ends the context of the jobs, and ends the
-// workers. Nothing may be pushed any more; places that were reserved for nothing do not matter. A worker that does not
+// workers. Nothing may be pushed any more; slots that were reserved for nothing do not matter. A worker that does not
 // come back from a job is left behind.
 func (d *delivery) close(ctx context.Context) (err error) {
 	defer d.cancel()
@@ -423,17 +423,17 @@ func (d *delivery) close(ctx context.Context) (err error) {
 	return err
 }
 
-// depth returns how many places are taken. It looks through all keys.
-func (d *delivery) depth() (places int) {
+// depth returns how many slots are taken. It looks through all keys.
+func (d *delivery) depth() (slots int) {
 	for i := range d.shards {
 		s := &d.shards[i]
 		s.mu.Lock()
 		for _, q := range s.queues {
-			places += q.places
+			slots += q.slots
 		}
 		s.mu.Unlock()
 	}
-	return places
+	return slots
 }
 
 // queue returns the queue of a key, which is made when there is none. s.mu is held.
@@ -452,16 +452,16 @@ func (s *deliveryShard) queue(key uint64) *keyQueue {
 
 // full reports whether there is no room for so many bytes. One message always has room. shard.mu is held.
 func (q *keyQueue) full(b *deliveryBounds, bytes int) bool {
-	return q.places > 0 && (q.places >= b.jobs || q.bytes+bytes > b.bytes)
+	return q.slots > 0 && (q.slots >= b.jobs || q.bytes+bytes > b.bytes)
 }
 
-// take takes a place. shard.mu is held.
+// take takes a slot. shard.mu is held.
 func (q *keyQueue) take(bytes int) {
-	q.places++
+	q.slots++
 	q.bytes += bytes
 }
 
-// awaitRoom returns what is closed when a place is given back. shard.mu is held.
+// awaitRoom returns what is closed when a slot is given back. shard.mu is held.
 func (q *keyQueue) awaitRoom() <-chan struct{} {
 	if q.room == nil {
 		q.room = make(chan struct{})
@@ -469,9 +469,9 @@ func (q *keyQueue) awaitRoom() <-chan struct{} {
 	return q.room
 }
 
-// free gives places back. shard.mu is held.
-func (q *keyQueue) free(places, bytes int) {
-	q.places -= places
+// free gives slots back. shard.mu is held.
+func (q *keyQueue) free(slots, bytes int) {
+	q.slots -= slots
 	q.bytes -= bytes
 	if q.room != nil {
 		close(q.room)
@@ -483,7 +483,7 @@ func (q *keyQueue) free(places, bytes int) {
 // the same account. shard.mu is held.
 func (q *keyQueue) forget() {
 	s := q.shard
-	if q.places == 0 && !q.busy && len(s.queues) > keepQueues && s.queues[q.key] == q {
+	if q.slots == 0 && !q.busy && len(s.queues) > keepQueues && s.queues[q.key] == q {
 		delete(s.queues, q.key)
 	}
 }

@@ -136,7 +136,7 @@ func TestStuckAtOnce(t *testing.T) {
 	})
 }
 
-// TestReservations: places are bounded by key, in number and in bytes, and in bytes for all; who waits for one holds
+// TestReservations: slots are bounded by key, in number and in bytes, and in bytes for all; who waits for one holds
 // none.
 func TestReservations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -162,7 +162,7 @@ func TestReservations(t *testing.T) {
 		}
 		fourth, cancel := reserve(2, 1, 10) // as a message from 2 to 1
 		require.False(t, fourth(), "in number")
-		require.Zero(t, d.shards[shardOf(2)].queues[2].places, "it holds no place of 2 meanwhile")
+		require.Zero(t, d.shards[shardOf(2)].queues[2].slots, "it holds no slot of 2 meanwhile")
 		free(1, 10)
 		require.True(t, fourth())
 		defer cancel()

@@ -47,9 +47,9 @@ type Envelope struct {
 
 	next  int   // index of the stage to run
 	route Route // of the target; nil before resolve
-	// Places that were reserved, both nil for none; they are the same when recipient and author are.
+	// Slots that were reserved, both nil for none; they are the same when recipient and author are.
 	recipient, author *keyQueue
-	bytes             int32        // of each place
+	bytes             int32        // of each slot
 	jobs              atomic.Int32 // that have not been done
 }
 

@@ -101,7 +101,7 @@ func newHouse(t *testing.T) *house {
 	h.Handle("a.example", h)
 	t.Cleanup(func() {
 		require.NoError(t, h.Close(context.Background()))
-		require.Zero(t, h.delivery.depth(), "every place was given back")
+		require.Zero(t, h.delivery.depth(), "every slot was given back")
 		require.Zero(t, h.delivery.bytes.Load())
 	})
 	return h
@@ -345,7 +345,7 @@ func TestOrderAcrossAuthors(t *testing.T) {
 				}
 				e.next, e.route = len(h.chains[Client]), h
 				if !h.Reserve(t.Context(), e, 10) {
-					t.Error("no place")
+					t.Error("no slot")
 					return
 				}
 				queue <- e

@@ -12,8 +12,8 @@ type Relation uint8
 
 // The relations, each of which may what those before it may.
 const (
-	// Stranger: it shares nothing with the account, or there is no such account, or none is addressed.
-	Stranger Relation = iota
+	// NotSubscribed: it has no subscription with the account, or there is no such account, or none is addressed.
+	NotSubscribed Relation = iota
 	// Subscriber: it is subscribed to the account's presence.
 	Subscriber
 	// Self: the account itself.

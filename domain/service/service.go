@@ -280,7 +280,7 @@ func (h *Hub) Answer(ctx context.Context, account uint64, iq *stanza.Stanza) ([]
 		if line.Type != "" && line.Type != iq.Type {
 			continue
 		}
-		if line.From > Stranger && r.service == h.accounts {
+		if line.From > NotSubscribed && r.service == h.accounts {
 			if relation, refusal := r.Relation(ctx); refusal != nil || relation < line.From {
 				return nil, orUnavailable(refusal)
 			}

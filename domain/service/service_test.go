@@ -197,7 +197,7 @@ func TestNewRefusesWhatIsNoDomain(t *testing.T) {
 	}
 }
 
-// A hub that knows nobody has strangers only.
+// In a hub without look-ups of accounts nobody is subscribed.
 func TestNobodyIsKnown(t *testing.T) {
 	h, err := New(Config{Domain: jid.MustParse("capulet.lit")})
 	require.NoError(t, err)

@@ -38,7 +38,7 @@ type Config struct {
 type Uplink struct {
 	domain  calls.Domain
 	timeout time.Duration
-	places  chan struct{} // one for each stanza on its way
+	slots   chan struct{} // one for each stanza on its way
 	asked   *prometheus.CounterVec
 	seconds prometheus.Histogram
 }
@@ -50,7 +50,7 @@ func New(c Config) (*Uplink, error) {
 	}
 	defaults.Fill(&c)
 	u := &Uplink{
-		domain: c.Domain, timeout: c.Timeout, places: make(chan struct{}, c.InFlight),
+		domain: c.Domain, timeout: c.Timeout, slots: make(chan struct{}, c.InFlight),
 		asked: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "posthouse_uplink_stanzas_total", Help: "Stanzas that the public layer handed to the domain, by what became of them.",
 		}, []string{"outcome"}),
@@ -95,8 +95,8 @@ func (u *Uplink) Watch(account uint64) (changed <-chan struct{}, stop func()) {
 // run calls the domain within the bounds on number and time.
 func (u *Uplink) run(ctx context.Context, call func(context.Context) error) error {
 	select {
-	case u.places <- struct{}{}:
-		defer func() { <-u.places }()
+	case u.slots <- struct{}{}:
+		defer func() { <-u.slots }()
 	default:
 		u.asked.WithLabelValues("busy").Inc()
 		return ErrBusy
