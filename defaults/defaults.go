@@ -1,8 +1,9 @@
-// Package defaults fills what a configuration leaves out from the tags of its struct, so that a default is said in one place.
+// Package defaults sets the fields that a configuration leaves out, from the tags of its struct, so that each default
+// is written once.
 //
-// A field of a configuration has the tag default:"15s", in the form that an environment variable has (see Set). Its zero value stands for
-// that default, in a configuration that was read as well as in one that a program made. Two texts stand for what has no such form:
-// default:"discard" on a *slog.Logger and default:"now" on a func() time.Time.
+// A field of a configuration has the tag default:"15s", in the form of an environment variable (see Set). The zero
+// value of the field means that default, both in a configuration file and in a struct made by a program. Two values
+// have a special text: default:"discard" on a *slog.Logger and default:"now" on a func() time.Time.
 package defaults
 
 import (

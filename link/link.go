@@ -1,13 +1,13 @@
 // Package link owns the sockets under a stream: TCP, direct TLS, STARTTLS, WebSocket and the PROXY protocol.
 //
 // It moves bytes and knows nothing of XMPP. An idle connection holds no buffers: the goroutine in Receive is parked
-// on readability and takes a buffer from a shared pool only when there is something to read.
+// until the socket is readable, and takes a buffer from a shared pool only then.
 //
-// Goroutines. A [Listener], a [WebSocket] or a [Memory] starts one goroutine for each connection, which runs the handler and
-// belongs to the owner: Shutdown waits for it. Receive parks that goroutine; what has arrived is worked on (decrypted, unframed, handed to
-// use) on a borrowed stack, a coroutine out of a small pool of the owner's, so that the stack of a parked goroutine
-// stays at its first 2 KiB however deep the work went. Work that is done outside of use, on the handler's own goroutine, should be shallow.
-// Nobody else starts goroutines here, and an idle connection has no timer unless a read deadline is set.
+// Goroutines. A [Listener], a [WebSocket] or a [Memory] starts one goroutine per connection. It runs the handler and
+// belongs to its owner: Shutdown waits for it. Receive parks that goroutine. Input is processed (decrypted, unframed,
+// passed to use) on a borrowed stack, a coroutine from a small pool of the owner, so that the stack of a parked
+// goroutine stays at its first 2 KiB. Work on the handler's own goroutine, outside of use, should not go deep. Nothing
+// else here starts goroutines. An idle connection has no timer unless a read deadline is set.
 package link
 
 import (

@@ -1,9 +1,9 @@
-// Package node is the composition root: it reads the configuration, makes the parts of a node, hands them to each other,
-// starts them in order and stops them in reverse.
+// Package node is the composition root. It reads the configuration, creates the parts of a node, passes them to each
+// other, starts them in order and stops them in reverse order.
 //
-// It decides nothing about messages. It owns what a process has once: the lock on the data folder, the certificate, the
-// private listener with health and metrics, the log and the signals. Every goroutine here belongs to a [Part] of the [Group],
-// which stops it.
+// It makes no decisions about messages. It owns what a process has once: the lock on the data folder, the certificate,
+// the private listener with health and metrics, the log and the signals. Every goroutine here belongs to a [Part] of
+// the [Group], which stops it.
 package node
 
 import (

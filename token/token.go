@@ -1,7 +1,9 @@
-// Package token makes and checks what others show instead of a password: short-lived signed access tokens (JWT, RFC 7519, signed with
-// Ed25519, RFC 8037), refresh tokens that belong to a device, the published key set (RFC 7517), and the keys of other systems.
+// Package token issues and verifies what clients send instead of a password: short-lived signed access tokens (JWT,
+// RFC 7519, signed with Ed25519, RFC 8037), refresh tokens that belong to a device, the published key set (RFC 7517),
+// and service keys for other systems.
 //
-// It owns the rotation of signing keys, and caches of what was checked; it starts no goroutine. It knows neither HTTP nor streams.
+// It owns the rotation of signing keys, and caches of verified tokens. It starts no goroutine. It knows neither HTTP
+// nor streams.
 package token
 
 import (

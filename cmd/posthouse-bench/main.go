@@ -1,8 +1,9 @@
 // Command posthouse-bench measures an XMPP server from outside: idle sessions, logins and one-to-one messages.
 //
-// It speaks plain XMPP (RFC 6120, SASL SCRAM or PLAIN, XEP-0198) and registers its users in band (XEP-0077), so that
-// any server can be measured by it; and the same in compact frames (docs/protocol/compact.md). It reads the server's CPU time and memory from /proc, which is why it needs the
-// process ids. It owns its connections and workers; all of them end with the scenario that started them.
+// It speaks plain XMPP (RFC 6120, SASL SCRAM or PLAIN, XEP-0198) and registers its users in band (XEP-0077), so it can
+// measure any XMPP server. It can also use compact frames (docs/protocol/compact.md). It reads the server's CPU time
+// and memory from /proc, for which it needs the process ids. It owns its connections and workers; all of them end with
+// the scenario that started them.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command posthouse is a whole node, and the tools to run one: the one binary. It holds subcommands and flags, and nothing else;
-// what they do is in package node.
+// Command posthouse contains a whole node and the tools to run it. It defines subcommands and flags only; the work is
+// done in package node.
 package main
 
 import (

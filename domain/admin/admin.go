@@ -1,12 +1,14 @@
-// Package admin answers what administrators, and other systems with a key for it, ask of the domain: accounts, their sessions, service keys
-// and the state of the node. It also answers who of many is online, which other systems ask, too.
+// Package admin answers the requests of administrators, and of other systems with a service key for administration:
+// accounts, their sessions, service keys and the state of the node. It also answers which of many accounts are online,
+// for other systems.
 //
-// Every change is written to the audit log before it takes effect; when that fails, it does not happen. Only sessions that the public
-// layer has made for somebody who may administer are listened to; for all others the requests do not exist.
+// Every change is written to the audit log before it takes effect. If that write fails, the change is not made. Only
+// sessions that the public layer has created for an administrator are served; to all others the requests are unknown.
 //
-// An Operator does the same on the command line, from outside of a node.
+// An Operator does the same on the command line, outside of a node.
 //
-// It owns nothing. Everything runs on the goroutine of the requester, but for an import, which makes keys on all processors and waits for it.
+// The package owns no state. Everything runs on the goroutine of the requester. The exception is an import, which
+// derives keys on all processors and waits for that.
 package admin
 
 import (

@@ -1,11 +1,12 @@
-// Package auth owns who may log in: accounts and their cached directory, SASL mechanisms, passwords, and the throttles that
-// keep guessing and connecting within bounds.
+// Package auth owns logins: accounts and their cached directory, SASL mechanisms, passwords, and the throttles that
+// limit password guessing and new connections.
 //
-// It knows no streams and no XML: a connection is a [Channel], an authentication an [Exchange] that is stepped with bytes.
-// It keeps passwords nowhere; what it stores of one is what RFC 5802 §3 lets a server keep.
+// It knows nothing of streams or XML: a connection is a [Channel], and an authentication is an [Exchange] that is
+// stepped with bytes. It never stores a password, only what RFC 5802 §3 lets a server store.
 //
-// Concurrency. [Authenticator], [Directory] and [Connections] may be called by any goroutine; an Exchange belongs to the goroutine that
-// reads its stream. The package starts no goroutine; [Authenticator.Run] is one. Every map in it is bounded, and says what gives way.
+// Concurrency: any goroutine may call [Authenticator], [Directory] and [Connections]. An Exchange belongs to the
+// goroutine that reads its stream. The package starts no goroutine; its owner runs [Authenticator.Run] on one. Every
+// map in it is bounded, and says what is dropped when it is full.
 package auth
 
 import (

@@ -1,8 +1,8 @@
-// Package device answers a client's requests about what it and its account's other clients are logged in with: it hands out tokens for the API
+// Package device answers a client's requests about the devices of its account. It issues tokens for the API
 // (urn:posthouse:token:1), lists devices and sessions, and signs them out (urn:posthouse:device:1).
 //
-// It owns nothing but the budget of requests, starts no goroutine, and may be called by any. Which device a session belongs to is known to
-// domain/session, what tokens are good for to token, and what is remembered of devices to the store.
+// It owns only the rate limit of these requests. It starts no goroutine, and any goroutine may call it. domain/session
+// knows the device of each session, token knows what a token permits, and the store holds the records of devices.
 package device
 
 import (

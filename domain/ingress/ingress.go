@@ -1,10 +1,11 @@
-// Package ingress is the domain's end of the uplink: what the public layer says on somebody's behalf enters the domain here, by the
-// same acceptance chain as what clients say, and the answers find their way back.
+// Package ingress is the domain's end of the uplink. Stanzas that the public layer sends on behalf of an account enter
+// the domain here, through the acceptance chain for requests of the API. Answers are returned to the caller.
 //
-// It owns the hidden sessions through which that happens, one for each caller, and those who wait for an account to change. It
-// starts no goroutine: Run, which ends sessions that nobody used for a while, belongs to the node.
+// It owns the hidden sessions that represent the callers, one for each, and the list of callers that wait for an
+// account to change. It starts no goroutine: the node runs Run, which ends sessions that have been unused for a while.
 //
-// What it never does: check who somebody is, which the public layer has done; or deliver anything but answers to requests.
+// What it never does: authenticate a caller, which the public layer has done; or deliver anything to a caller but
+// answers to requests.
 package ingress
 
 import (

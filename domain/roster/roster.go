@@ -1,12 +1,13 @@
-// Package roster owns contact lists and subscriptions (RFC 6121 §2, §3) and tells presence to those who may see it (§4).
+// Package roster owns contact lists and subscriptions (RFC 6121 §2, §3), and sends presence to the accounts that may
+// see it (§4).
 //
-// It starts no goroutines: everything runs on the goroutine of the client whose stanza it is, or of whoever delivers to
-// an account. It owns a bounded cache of rosters, which others may change, too: a roster is changed inside the store, and
-// a device is told what it has not been told, by the version that it was told last.
+// It starts no goroutines: everything runs on the goroutine of the client that sent the stanza, or of the caller that
+// delivers to an account. It owns a bounded cache of rosters. Other processes may change rosters too, so a roster is
+// changed inside the store. A device is told what it does not know yet, by the version that it was told last.
 //
-// What it never does: show presence to whom the owner did not approve, in the owner's roster as it is now; change a
-// roster by what a stranger sends, other than by noting a request; keep anything but the last available presence, which
-// package session keeps.
+// What it never does: show presence to an account that the owner has not approved in the current roster; change a
+// roster because of a sender without a subscription, except to record its request; keep any presence. The last
+// available presence is kept by package session.
 package roster
 
 import (

@@ -1,9 +1,10 @@
-// Package service is the hub of what answers IQ requests and service discovery (XEP-0030): the domain, its accounts, and services
-// with an address of their own, such as rooms. Other packages hand it their handlers, as lists that are visible in one place; it
-// finds the one for a request, tells it who asks and what the requester is to the account addressed, and announces what the lists
-// have.
+// Package service is the hub for IQ requests and service discovery (XEP-0030) of the domain, its accounts, and services
+// with an address of their own, such as rooms. Other packages register their handlers as lists, which are visible in
+// one place in the wiring. The hub finds the handler for a request, and gives it the requester and the requester's
+// relation to the account that is addressed. It announces the features of all handlers.
 //
-// It starts no goroutine: everything runs on that of the requester. It sends nothing: who asks it sends the answer.
+// It starts no goroutine: everything runs on the goroutine of the requester. It sends nothing: its caller sends the
+// answer.
 package service
 
 import (

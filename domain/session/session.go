@@ -1,10 +1,10 @@
-// Package session owns who is connected: the resources of each account of this domain, their priorities,
+// Package session owns the table of connected clients: the resources of each account of this domain, their priorities,
 // presence and carbons, on this node or on a peer node.
 //
-// It starts no goroutines. Each user's entry has one mutex; nothing is called under it but Outbox.Send and the Directory's Announce and Withdraw, which
-// never block, and the callback of Visit, which must not either. Locks are taken in this order and never the other way:
-// Session.Broadcasting, the shard of the table of users, the user. The package decides nothing: which resource gets
-// what is said by domain/local, and who may see whose presence by domain/roster.
+// It starts no goroutines. Each user's entry has one mutex. Under it only these are called: Outbox.Send, and the
+// Directory's Announce and Withdraw, which never block; and the callback of Visit, which must not block either. Locks
+// are taken in this order, and never in another: Session.Broadcasting, the shard of the table of users, the user. The
+// package makes no decisions: domain/local says which resource gets what, and domain/roster who may see whose presence.
 package session
 
 import (

@@ -1,27 +1,29 @@
 // Package settings fills a tree of Go structs from one YAML file, the environment and the command line.
 //
-// It knows nothing of what the settings mean: the structs belong to the packages that read them. A setting is a field with a
-// yaml tag; its path is the tags from the root on, joined by dots (archive.batch_size); its environment variable is the path in
-// capitals with underscores behind a prefix (POSTHOUSE_ARCHIVE_BATCH_SIZE). Fields without a yaml tag are not settings.
+// It does not know what the settings mean: the structs belong to the packages that read them. A setting is a field with
+// a yaml tag. Its path is the tags from the root on, joined by dots (archive.batch_size). Its environment variable is a
+// prefix and the path in capitals with underscores (POSTHOUSE_ARCHIVE_BATCH_SIZE). Fields without a yaml tag are not
+// settings.
 //
-// Precedence, from weakest to strongest: the struct's default tag, the file, the environment, the command line.
+// Precedence, from lowest to highest: the struct's default tag, the file, the environment, the command line.
 //
-// Nothing is guessed and nothing unknown is let pass: every problem is collected, with its file, line and column (or its variable or
-// flag), and with what to do about it. The package starts no goroutine and holds no state.
+// Nothing is guessed, and nothing unknown is accepted. Every problem is collected, with its file, line and column (or
+// its variable or flag), and with what to do about it. The package starts no goroutine and holds no state.
 //
-// Tags understood beside yaml:
+// Tags beside yaml:
 //
 //	default:"5m"            the value when nothing sets it, in the form of an environment variable
 //	enum:"full,relaxed"     the only values allowed
 //	min:"1" max:"4096"      bounds of a number or a duration, inclusive
-//	secret:"value"          never shown; a file that holds it must be readable by its owner only
+//	secret:"value"          never shown; a file that contains it must be readable by its owner only
 //	secret:"file"           the value is the path of a file that must be readable by its owner only
-//	hide:"a,b"              on a struct of settings: these of its settings are given by the program, and cannot be set
+//	hide:"a,b"              on a struct of settings: these settings are given by the program, and cannot be set
 //
-// A type that reads itself from text may have a method SettingType() string that names it for people.
+// A type that parses itself from text may have a method SettingType() string that names it for users.
 //
-// A struct or value that has a method Validate() error is asked after everything was filled in. Its error may have the methods
-// Setting() string (path below the struct) and Remedy() string, and may be several joined by errors.Join.
+// A struct or value with a method Validate() error is validated after everything was filled in. Its error may have the
+// methods Setting() string (path below the struct) and Remedy() string, and may be several errors joined by
+// errors.Join.
 package settings
 
 import (

@@ -1,6 +1,6 @@
-// Package terminal asks a person at a terminal for what must not be shown or passed on the command line.
+// Package terminal asks for secrets at a terminal: input that must not be shown, or passed on the command line.
 //
-// It starts no goroutine. It changes the terminal's settings only for as long as a secret is being typed.
+// It starts no goroutine. It changes the terminal's settings only while a secret is typed.
 package terminal
 
 import (

@@ -1,7 +1,8 @@
-// Package uplink is the public layer's way into the domain: it hands over stanzas on somebody's behalf and waits for what becomes of
-// them. Whatever the public layer changes, it changes through here, so that the acceptance chain holds for it as for a client.
+// Package uplink is the public layer's way into the domain. It passes stanzas to the domain on behalf of a caller, and
+// waits for the result. The public layer makes every change through it, so the acceptance chain applies to its requests
+// as to those of clients.
 //
-// It owns deadlines, the identities of requests and the bound on how many are on their way; it starts no goroutine of its own.
+// It owns deadlines, the identities of requests, and the bound on requests in flight. It starts no goroutine.
 package uplink
 
 import (

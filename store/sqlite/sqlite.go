@@ -1,8 +1,9 @@
-// Package sqlite keeps accounts, devices, rosters, preferences, keys and secrets, and the audit log in one SQLite file: the embedded store.
+// Package sqlite is the embedded store for everything but messages: accounts, devices, rosters, preferences, keys and
+// secrets, and the audit log, in one SQLite file.
 //
-// Writes go through one connection, each in a transaction that is on disk when the call returns (synchronous=FULL); reads go
-// through a pool beside it. The file may be opened by several processes at once, so that the command line works while a node runs.
-// The package starts no goroutines of its own and never keeps what it read.
+// Writes go through one connection, each in a transaction that is on disk when the call returns (synchronous=FULL).
+// Reads go through a separate pool. Several processes may open the file at once, so the command line works while a node
+// runs. The package starts no goroutines, and caches nothing that it has read.
 package sqlite
 
 import (

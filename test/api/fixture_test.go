@@ -1,5 +1,4 @@
-// Package api_test speaks to the HTTP API of whole nodes: every route, with everything that can be wrong with a
-// request.
+// Package api_test tests the HTTP API of whole nodes: every route, with every error that a request can have.
 package api_test
 
 import (

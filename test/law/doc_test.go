@@ -1,6 +1,6 @@
-// Package law_test keeps the rules of the tree: who may import whom, what every package must have, and what none may
-// do. It reads source and runs nothing. Each rule is a function over a small description of the source, and is shown to
-// bite by a table of its own.
+// Package law_test enforces the rules of the source tree: which package may import which, what every package must have,
+// and what none may do. It reads source and runs nothing. Each rule is a function over a small description of the
+// source. A test of its own shows that the rule finds violations.
 package law_test
 
 import (

@@ -1,3 +1,3 @@
-// Package operations tests what an operator does to a running node, and what the node tells an operator: whole nodes,
+// Package operations tests the tasks of an operator on a running node, and what the node reports. It tests whole nodes
 // from outside.
 package operations

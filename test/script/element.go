@@ -1,8 +1,8 @@
 // Package script runs tests of a whole server that are written as text: scripts in which clients connect, send and
-// receive (see Script). It has a small XMPP client of its own, built on encoding/xml and on none of the server's code,
-// so that what the server writes is checked independently of how the server would read it.
+// receive (see Script). It has a small XMPP client of its own, built on encoding/xml and on none of the server's code.
+// So the server's output is checked independently of the server's own parser.
 //
-// Each client has one goroutine that reads; it ends when the client leaves or the script has ended.
+// Each client has one goroutine, which reads. It ends when the client leaves or the script has ended.
 package script
 
 import (

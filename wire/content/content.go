@@ -1,6 +1,6 @@
-// Package content says what a message means: which kind of content it has, and with which payload elements each kind is said. It is
-// the one mapping between the kinds that the API and the client library speak of and the extensions of XMPP that carry them;
-// docs/messages.md is its description for people.
+// Package content defines what a message means: the kind of its content, and the payload elements that represent each
+// kind. It is the only mapping between the kinds of the API and the client library and the XMPP extensions that
+// represent them. docs/messages.md describes it for users.
 //
 // Values are pure: no I/O, clocks or goroutines.
 package content

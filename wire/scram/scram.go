@@ -1,6 +1,8 @@
-// Package scram is what both sides of SCRAM compute (RFC 5802, RFC 7677), and the client's side of an exchange.
+// Package scram has the computations of SCRAM that client and server share (RFC 5802, RFC 7677), and the client's side
+// of an exchange.
 //
-// The server's side, which is more than arithmetic, is in domain/auth.
+// The server's side, which also involves storage and throttles, is in domain/auth. The package has no I/O and no
+// goroutines.
 package scram
 
 import (

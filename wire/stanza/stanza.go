@@ -1,8 +1,8 @@
-// Package stanza owns the one in-memory form of everything that is routed: message, presence and IQ
-// (RFC 6120 §8), their payload elements, and stanza errors (RFC 6120 §8.3).
+// Package stanza owns the in-memory form of everything that is routed: message, presence and IQ (RFC 6120 §8), their
+// payload elements, and stanza errors (RFC 6120 §8.3).
 //
-// Values are pure: no I/O, clocks or goroutines. A stanza is built by one goroutine; once it has been
-// handed to the router it is shared and must not be changed: whoever needs another one calls Copy.
+// Values are pure: no I/O, clocks or goroutines. A stanza is built by one goroutine. Once it has been passed to the
+// router it is shared and must not be changed; a caller that needs a modified one calls Copy.
 package stanza
 
 import (

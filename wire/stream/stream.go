@@ -1,8 +1,7 @@
-// Package stream owns the contract between a negotiated link and the codecs that carry it:
-// what a peer can say (Item), how it is decoded and encoded, stream errors (RFC 6120 §4.9),
-// and Packet, a stanza on its way out that is encoded once for each codec.
+// Package stream owns the contract between a negotiated link and its codecs: what a peer can send (Item), how it is
+// decoded and encoded, stream errors (RFC 6120 §4.9), and Packet, an outgoing stanza that is encoded once per codec.
 //
-// It holds no sockets, clocks or goroutines.
+// It contains no sockets, clocks or goroutines.
 package stream
 
 import (

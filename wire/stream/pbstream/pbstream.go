@@ -1,12 +1,12 @@
-// Package pbstream owns the compact form of a stream: length-prefixed Protocol Buffers frames, as
-// docs/protocol/compact.md specifies them, that say exactly what XML can say and nothing else.
+// Package pbstream owns the compact form of a stream: length-prefixed Protocol Buffers frames, as specified in
+// docs/protocol/compact.md. They can represent exactly what XML can represent.
 //
-// What is frequent has typed fields, used only where the conversion loses nothing; everything else goes as a tree of
-// elements, with a dictionary for the usual namespaces and names. Typed forms are rows of a table (forms.go) that encoder
-// and decoder interpret; the types generated from pb/compact.proto are what the tests compare them with.
+// Frequent stanzas have typed fields, which are used only where the conversion loses nothing. Everything else is
+// encoded as a tree of elements, with a dictionary for the usual namespaces and names. Typed forms are rows of a table
+// (forms.go) that encoder and decoder interpret. Tests compare them with the types generated from pb/compact.proto.
 //
-// A Decoder is owned by one goroutine. The codec is a pure function. The package opens nothing and starts nothing, and
-// never hands on a stanza that stanza.Validate refuses.
+// A Decoder is owned by one goroutine. The codec is a pure function. The package opens no connection and starts no
+// goroutine. It never returns a stanza that stanza.Validate refuses.
 package pbstream
 
 import (

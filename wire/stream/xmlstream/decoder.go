@@ -1,10 +1,11 @@
 // Package xmlstream owns the XML form of a stream: RFC 6120 over TCP, and the framing of RFC 7395 for WebSocket.
 //
-// It reads with its own tokenizer, which knows only the subset of XML that RFC 6120 §11 allows, spends no memory
-// before it has checked a limit, and refuses whatever libexpat or encoding/xml refuse. It writes a canonical form
-// from the tree in memory; bytes that came in are never passed through.
+// It has its own tokenizer, which accepts only the subset of XML that RFC 6120 §11 allows, checks each limit before it
+// allocates memory, and refuses whatever libexpat or encoding/xml refuse. It writes a canonical form from the tree in
+// memory; received bytes are never forwarded.
 //
-// A Decoder is owned by one goroutine. Codecs are pure functions. The package opens nothing and starts nothing.
+// A Decoder is owned by one goroutine. Codecs are pure functions. The package opens no connection and starts no
+// goroutine.
 package xmlstream
 
 import (
