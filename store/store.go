@@ -1,7 +1,7 @@
-// Package store says what is remembered: record types and small interfaces, one file per noun.
+// Package store defines what is stored: record types and small interfaces, one file per noun.
 //
-// Implementations live in the folders below and pass the suite in store/storetest. Every call takes a
-// context with a deadline. The package knows no driver and no SQL, and starts no goroutine.
+// Implementations are in the folders below and pass the suite in store/storetest. Every call takes a context with a
+// deadline. The package imports no driver and no SQL, and starts no goroutine.
 package store
 
 import (

@@ -1,10 +1,11 @@
-// Package conversation is what the devices of an account share beside messages and contacts: which conversations there are and what was
-// chosen for them, what the account shows of itself, and the exchange by which a device catches up with all of it (sync).
+// Package conversation serves the state that the devices of an account share, beside messages and contacts: the list of
+// conversations, their settings, the account's profile, and the exchange by which a device catches up with all of it
+// (sync).
 //
-// It owns nothing but its configuration and starts no goroutine: handlers run on the requester's. It only reads the message log, through
-// package inbox; settings and profiles it writes.
+// It owns only its configuration and starts no goroutine: handlers run on the goroutine of the requester. It reads the
+// message log through package inbox, and never writes to it. It writes settings and profiles.
 //
-// What it never does: tell one account of another's conversations or settings; or store anything unbounded.
+// What it never does: show one account another's conversations or settings; or store anything without a bound.
 package conversation
 
 import (

@@ -1,15 +1,15 @@
-// Package local owns the addresses of this domain: what becomes of a stanza that is addressed to the domain itself,
-// to an account or to one of its resources (RFC 6121 §8), and the small extensions that need no state of their own.
+// Package local owns the addresses of this domain: what happens to a stanza that is addressed to the domain itself, to
+// an account or to one of its resources (RFC 6121 §8), and the small extensions that need no state of their own.
 //
-// The delivery rules are one table (rules.go), which docs/delivery.md repeats line by line. The table decides; the
-// rest of the package looks up what it asks for and does what it says. The package also provides the stages of the
-// acceptance chain that concern the sender: addressing, stripping and presence; and it finds the targets of what is addressed to the domain.
+// The delivery rules are one table (rules.go); docs/delivery.md repeats it line by line. The rest of the package looks
+// up what the table asks for, and does what it says. The package also provides the stages of the acceptance chain that
+// concern the sender: addressing, stripping and presence. It finds the targets of stanzas to the domain.
 //
-// Goroutines: one for each replay of waiting messages, at most Config.Replays reading at once, owned by the Domain and
-// ended by Close. Everything else runs on the caller's goroutine.
+// Goroutines: one for each replay of waiting messages. At most Config.Replays of them read at once. They are owned by
+// the Domain and ended by Close. Everything else runs on the caller's goroutine.
 //
-// What it never does: change a stanza that was handed on, keep a message itself, or deliver to a session by any other
-// way than package session.
+// What it never does: change a stanza that was passed on; store a message; or deliver to a session other than through
+// package session.
 package local
 
 import (

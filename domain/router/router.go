@@ -1,10 +1,10 @@
-// Package router owns the way of a stanza through the domain: the acceptance chain that everything entering passes once
-// (Accept), the domain table (Forward), the delivery of what was accepted, and the table that turns refusals into
-// bounces.
+// Package router owns the path of a stanza through the domain: the acceptance chain, which everything that enters the
+// domain passes once (Accept); the domain table (Forward); the delivery of accepted stanzas; and the table that turns
+// refusals into error replies.
 //
-// Goroutines: stages run on the goroutine of whoever calls Accept, or Resume after a stage held the envelope. What an
-// archive stored is delivered by workers of the router's own, which Close ends; see delivery. It knows its siblings
-// only as the interfaces below.
+// Goroutines: stages run on the goroutine of the caller of Accept, or of Resume after a stage has held the envelope.
+// Stored messages are delivered by the router's own workers, which Close ends; see delivery. The package knows its
+// siblings only by the interfaces below.
 package router
 
 import (

@@ -1,10 +1,12 @@
-// Package api is the HTTP API: what phones, web pages and other systems that hold a token may ask for and do, under /v1/. Its OpenAPI
-// document is made from the same Go types that requests are read into, so the two cannot differ.
+// Package api is the HTTP API under /v1/ for phones, web pages and other systems that hold a token. Its OpenAPI
+// document is made from the Go types that requests are decoded into, so the two cannot differ.
 //
-// It reads what the stores' reading halves and the inbox show, and changes things only by stanzas through the uplink. It knows who
-// somebody is by their token alone: there are no cookies. What belongs to others does not exist for the caller.
+// It reads through the reading halves of the stores and the inbox, and makes changes only by stanzas through the
+// uplink. It identifies a caller by the token alone; there are no cookies. Data of other accounts is answered like data
+// that does not exist.
 //
-// It starts no goroutine: everything runs on that of the request. It keeps nothing but counters for rate limits, which are bounded.
+// It starts no goroutine: everything runs on the goroutine of the request. Its only state is counters for rate limits,
+// which are bounded.
 package api
 
 import (

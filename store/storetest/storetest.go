@@ -1,7 +1,7 @@
-// Package storetest is the suite that every implementation of the store interfaces passes, with a naive
-// implementation in memory that says what is right, and the workload that implementations are measured by.
+// Package storetest is the test suite that every implementation of the store interfaces passes. It contains a simple
+// implementation in memory that defines correct behaviour, and the workload by which implementations are measured.
 //
-// It is imported by tests only. It starts goroutines in the tests that say so, and waits for them.
+// Only tests import it. Some tests start goroutines, and wait for them.
 package storetest
 
 import (

@@ -1,4 +1,4 @@
-// Package nodetest runs whole nodes inside a test's process, on free ports and with an empty data folder.
+// Package nodetest runs whole nodes in the process of a test, on free ports and with an empty data folder.
 //
 // Each Node has one goroutine, which runs it and ends with the test.
 package nodetest

@@ -1,7 +1,7 @@
-// Package payload says what the elements in a stanza mean to a server: whether a message with them is stored, counts as unread
-// and is copied to other devices, who may say them, and which of them are about an earlier message. All of it is one table
-// (table.go), which docs/payloads.md shows; archive, carbons, stripping and content ask it. The package also puts messages into
-// each other (forward.go).
+// Package payload says what the elements in a stanza mean to a server: whether the message is stored, counts as unread,
+// and is copied to other devices; who may send the element; and which elements refer to an earlier message. All of it
+// is one table (table.go), which docs/payloads.md shows. Archive, carbons, stripping and content use it. The package
+// also wraps messages in each other (XEP-0297, forward.go).
 //
 // Values are pure: no I/O, clocks or goroutines.
 package payload

@@ -1,5 +1,6 @@
-// Package uplink says what passes between the public layer and the domain: the calls, on whose behalf they are made, and what is answered.
-// public/uplink makes them and domain/ingress takes them; the two know nothing of each other, as they may be in two processes one day.
+// Package uplink declares the calls between the public layer and the domain: the call, the caller on whose behalf it is
+// made, and the answer. public/uplink makes the calls and domain/ingress serves them. Neither imports the other,
+// because they may run in different processes later.
 package uplink
 
 import (
