@@ -206,8 +206,33 @@ func (c *conn) Pending() (bool, error) {
 	return c.src.pending()
 }
 
-func (c *conn) Send(bufs [][]byte) error {
-	c.wmu.Lock()
+func (c *conn) Send(bufs [][]byte) error { return c.sendOr(bufs, nil) }
+
+// Waiter is told when a Send is about to wait for the peer.
+type Waiter interface {
+	// MustWait is called before Send waits for the peer to read, or for somebody who may, or where it cannot be known. It may be called more than once, and by
+	// another goroutine, but never after Send has returned. It must not block.
+	MustWait()
+}
+
+// SendOr is l.Send(bufs), and tells full when that has to wait.
+func SendOr(l Conn, bufs [][]byte, full Waiter) error {
+	c, ok := l.(*conn)
+	if !ok {
+		full.MustWait()
+		return l.Send(bufs)
+	}
+	return c.sendOr(bufs, full)
+}
+
+// sendOr is SendOr; full may be nil.
+func (c *conn) sendOr(bufs [][]byte, full Waiter) error {
+	if !c.wmu.TryLock() {
+		if full != nil {
+			full.MustWait()
+		}
+		c.wmu.Lock()
+	}
 	defer c.wmu.Unlock()
 	if c.werr != nil {
 		return c.werr
@@ -215,7 +240,7 @@ func (c *conn) Send(bufs [][]byte) error {
 	if c.ws != nil && c.ws.sentEnd {
 		return net.ErrClosed
 	}
-	if err := c.send(bufs); err != nil {
+	if err := c.send(bufs, full); err != nil {
 		c.werr = err
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			c.owner.metrics.writeTimeouts.Inc()
@@ -226,10 +251,10 @@ func (c *conn) Send(bufs [][]byte) error {
 }
 
 // send frames, encrypts and writes. c.wmu is held.
-func (c *conn) send(bufs [][]byte) error {
+func (c *conn) send(bufs [][]byte, full Waiter) error {
 	t := c.tls.Load()
 	if c.ws == nil && t == nil {
-		return c.src.write(bufs, c.owner.writeTimeout)
+		return c.src.write(bufs, c.owner.writeTimeout, full)
 	}
 	o := c.owner.outgoing.Get().(*outgoing)
 	defer o.done(c.owner)
@@ -237,9 +262,9 @@ func (c *conn) send(bufs [][]byte) error {
 		bufs = o.frame(c.ws.protocol.op, bufs)
 	}
 	if t == nil {
-		return c.src.write(bufs, c.owner.writeTimeout)
+		return c.src.write(bufs, c.owner.writeTimeout, full)
 	}
-	return c.sendTLS(t, bufs, o)
+	return c.sendTLS(t, bufs, o, full)
 }
 
 func (c *conn) SetReadDeadline(t time.Time) error {

@@ -357,7 +357,7 @@ func (c *conn) writeControl(op ws.OpCode, p []byte) error {
 	if t := c.tls.Load(); t != nil {
 		return t.write(frame)
 	}
-	return c.src.write([][]byte{frame}, c.owner.writeTimeout)
+	return c.src.write([][]byte{frame}, c.owner.writeTimeout, nil)
 }
 
 // appendHeader appends the header of an unmasked, complete frame of n bytes (RFC 6455 §5.2).

@@ -208,10 +208,13 @@ func (s *memorySource) pending() (bool, error) {
 	return len(s.in.queue) > 0, nil
 }
 
-func (s *memorySource) write(vec [][]byte, timeout time.Duration) error {
+func (s *memorySource) write(vec [][]byte, timeout time.Duration, full Waiter) error {
 	for _, b := range vec {
 		if s.out.fits(b) {
 			continue
+		}
+		if full != nil {
+			full.MustWait()
 		}
 		s.out.change(func() {
 			if s.out.hurry > 0 {

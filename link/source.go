@@ -39,7 +39,8 @@ type source interface {
 	// pending reports whether bytes are waiting to be read.
 	pending() (bool, error)
 	// write writes all of vec, which it does not change, or fails after timeout. What has been written by then is not told: the stream is broken.
-	write(vec [][]byte, timeout time.Duration) error
+	// It tells full, if that is not nil, before it waits for the peer to read, or where it cannot know.
+	write(vec [][]byte, timeout time.Duration, full Waiter) error
 	// hurry makes a write that is in progress or comes later fail after d.
 	hurry(d time.Duration)
 	setReadDeadline(t time.Time) error
@@ -128,7 +129,10 @@ func (s *anySource) tls() *tls.ConnectionState {
 // pending cannot be known here.
 func (s *anySource) pending() (bool, error) { return false, errors.ErrUnsupported }
 
-func (s *anySource) write(vec [][]byte, timeout time.Duration) error {
+func (s *anySource) write(vec [][]byte, timeout time.Duration, full Waiter) error {
+	if full != nil {
+		full.MustWait()
+	}
 	s.slow.begin(s.conn, timeout)
 	defer s.slow.end(s.conn)
 	for _, b := range vec {

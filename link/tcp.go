@@ -103,7 +103,7 @@ func (s *tcpSource) pending() (bool, error) {
 }
 
 // write tries at once, and only when the socket is full does it set a deadline and wait.
-func (s *tcpSource) write(vec [][]byte, timeout time.Duration) error {
+func (s *tcpSource) write(vec [][]byte, timeout time.Duration, full Waiter) error {
 	w := s.pools.writers.Get().(*writer)
 	defer w.done(s.pools)
 	w.vec, w.wait = vec, false
@@ -111,6 +111,9 @@ func (s *tcpSource) write(vec [][]byte, timeout time.Duration) error {
 		return plainError(err)
 	}
 	if w.full {
+		if full != nil {
+			full.MustWait()
+		}
 		s.slow.begin(s.tcp, timeout)
 		defer s.slow.end(s.tcp)
 		w.full, w.wait = false, true

@@ -157,7 +157,9 @@ func (t *tlsLayer) pay(cost int64) bool {
 }
 
 // sendTLS writes few, full records: what bufs hold is gathered first.
-func (c *conn) sendTLS(t *tlsLayer, bufs [][]byte, o *outgoing) error {
+func (c *conn) sendTLS(t *tlsLayer, bufs [][]byte, o *outgoing, full Waiter) error {
+	t.shim.tell(full)
+	defer t.shim.tell(nil)
 	total := 0
 	for _, b := range bufs {
 		total += len(b)
@@ -232,8 +234,13 @@ type shim struct {
 	inside atomic.Bool  // a slot of the gate is ours
 	sendBy atomic.Int64 // Unix nanoseconds by which the writes of one Send must be done; 0: each has its own timeout
 	omu    sync.Mutex   // guards one
-	one    [1][]byte
-	lazy   *lazyHeader // in shimHTTP, when a PROXY header comes first
+
+	fmu   sync.Mutex // guards the rest
+	full  Waiter     // of the Send that is at work, or waits for the lock of crypto/tls; nil: there is none, or it need not be told
+	waits bool       // a write waits for the peer: of that Send, or an answer that crypto/tls gives while it reads
+
+	one  [1][]byte
+	lazy *lazyHeader // in shimHTTP, when a PROXY header comes first
 }
 
 // add appends ciphertext. What is there already came with the last bytes of the handshake.
@@ -326,12 +333,35 @@ func (s *shim) Write(p []byte) (int, error) {
 	s.omu.Lock()
 	defer s.omu.Unlock()
 	s.one[0] = p
-	err := s.c.src.write(s.one[:], timeout)
+	err := s.c.src.write(s.one[:], timeout, s)
+	s.waiting(false)
 	s.one[0] = nil
 	if err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// MustWait is called by the source.
+func (s *shim) MustWait() { s.waiting(true) }
+
+func (s *shim) waiting(yes bool) {
+	s.fmu.Lock()
+	defer s.fmu.Unlock()
+	s.waits = yes
+	if yes && s.full != nil {
+		s.full.MustWait()
+	}
+}
+
+// tell says who is to be told from now on; nil for nobody.
+func (s *shim) tell(full Waiter) {
+	s.fmu.Lock()
+	defer s.fmu.Unlock()
+	s.full = full
+	if s.waits && full != nil {
+		full.MustWait()
+	}
 }
 
 // Close ends the connection for net/http, and for crypto/tls when a handshake is given up.

@@ -86,8 +86,8 @@ func (c *conn) uncork() {
 		return
 	}
 	c.corked = nil
-	if b.writeTurns(2) { // the second finds nothing, as a rule
-		go b.flush()
+	if b.writeTurns(nil, 2) { // the second finds nothing, as a rule
+		b.srv.writers.work(b)
 	}
 }
 

@@ -12,10 +12,10 @@
 // and its stream management. It outlives its connection if it can be resumed. It is the session's Outbox, so any
 // goroutine may send to it.
 //
-// A writer is a goroutine that runs only while a session has something to write. A session has at most one. The first
-// goroutine that queues something starts it. It takes everything that waits in one write, until the queue is empty;
-// then it ends or, if few others do so, waits for another session (writerPool). A reader does not end before its writer
-// has finished. While a client is not bound, its reader writes.
+// A writer is one of a few goroutines that write for all sessions, in the order in which these have something to write
+// (writerPool). A session has at most one at a time. A writer takes everything that waits in one write, until the queue
+// is empty. Before it waits for a client to read, another writer takes its place. A reader does not end before its
+// writer has finished. While a client is not bound, its reader writes.
 //
 // The sweeper is the goroutine of Server.Run. It requests acknowledgements that are due, and ends what has waited too
 // long. An idle connection has no timer: the time to log in is a read deadline of the link, absolute and set once.

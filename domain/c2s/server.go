@@ -49,7 +49,8 @@ func New(c Config) (*Server, error) {
 	}
 	s.changed.L = &s.mu
 	s.background, s.endAll = context.WithCancel(context.Background())
-	s.writers = newWriterPool(s.background.Done())
+	s.writers = newWriterPool()
+	context.AfterFunc(s.background, s.writers.end)
 	return s, nil
 }
 

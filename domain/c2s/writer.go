@@ -3,7 +3,9 @@ package c2s
 import (
 	"strconv"
 	"sync"
+	"sync/atomic"
 
+	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
@@ -24,6 +26,8 @@ type writer struct {
 	text    []byte // what is said beside packets; the slices in bufs point into it or into an array that it has left
 	ids     []uint64
 	ack     stanza.Element
+	pool    *writerPool // nil: none
+	waits   atomic.Bool // for its client
 }
 
 var writers = sync.Pool{New: func() any {
@@ -66,19 +70,16 @@ func (b *bound) kick() {
 	b.srv.writers.work(b)
 }
 
-// flush writes until nothing is left and ends. Its connection's reader does not end before it.
-func (b *bound) flush() {
-	for b.writeTurns(maxTurns) {
-	}
-}
-
-// maxTurns is how many writes a writer does with the same scratch.
+// maxTurns is how many writes a writer does for one session before it takes the next.
 const maxTurns = 64
 
-// writeTurns does at most so many writes, and reports whether the writer's work may go on after that.
-func (b *bound) writeTurns(most int) bool {
+// writeTurns does at most so many writes, and reports whether there may be more to write. Its connection's reader does not end before there is not.
+// pool is whose writer it is, nil when a reader writes.
+func (b *bound) writeTurns(pool *writerPool, most int) bool {
 	w := writers.Get().(*writer)
+	w.pool = pool
 	defer w.free()
+	defer w.goOn()
 	defer func() {
 		if p := recover(); p != nil {
 			b.srv.panicked("writer", p)
@@ -113,7 +114,8 @@ func (b *bound) writeTurn(w *writer) bool {
 	b.mu.Unlock()
 
 	b.compose(w, &t)
-	err := t.to.link.Send(w.bufs)
+	err := link.SendOr(t.to.link, w.bufs, w)
+	w.goOn()
 	b.srv.metrics.writes.Inc()
 
 	b.mu.Lock()
@@ -132,9 +134,25 @@ func (b *bound) writeTurn(w *writer) bool {
 	b.mu.Unlock()
 	b.report(w.ids)
 	if t.final {
+		w.MustWait() // a moment at most
 		t.to.closeWritten(t.last)
+		w.goOn()
 	}
 	return true
+}
+
+// MustWait is called before the writer waits for its client: another one may take its place.
+func (w *writer) MustWait() {
+	if w.pool != nil && !w.waits.Swap(true) {
+		w.pool.block()
+	}
+}
+
+// goOn is called when it does not wait any more.
+func (w *writer) goOn() {
+	if w.waits.Swap(false) {
+		w.pool.unblock()
+	}
 }
 
 // takeTurn decides what the next write consists of. b.mu is held.

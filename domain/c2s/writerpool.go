@@ -2,48 +2,104 @@ package c2s
 
 import (
 	"runtime"
-	"sync/atomic"
+	"sync"
 )
 
-// writerPool holds the goroutines that write to clients. One that has nothing more to do waits for the next client instead of ending, because its
-// stack has grown to what writing needs: growing it anew for each write was a twentieth of all that the server did.
+// writerPool has few goroutines write to many clients, in the order in which the clients have got something to be written: what comes while a client
+// waits for its turn is in the same write, and a stack that has grown to what writing needs is used again.
+//
+// A writer that has to wait for a client to read (MustWait) is not counted as long as it does, and another one takes its place, so that no client
+// waits for another to read.
+//
+// The sessions that wait are bounded by the number of sessions: each is there at most once (bound.flushing).
 type writerPool struct {
-	jobs chan *bound // unbuffered: who is given something is there to take it
-	idle atomic.Int32
-	most int32 // how many may wait
-	done <-chan struct{}
+	most int // writers at work
+
+	mu      sync.Mutex // guards the rest; nothing is locked or called under it
+	wake    sync.Cond
+	ready   fifo[*bound]
+	running int // writers at work, without those that wait for a client
+	waiting int // writers that wait for something to do
+	ended   bool
 }
 
-func newWriterPool(done <-chan struct{}) *writerPool {
-	return &writerPool{jobs: make(chan *bound), most: int32(8 * runtime.GOMAXPROCS(0)), done: done}
+// spread is how many sessions may wait for each writer at work before there is another one: a write takes some 15 µs, and waking a writer as much.
+const spread = 4
+
+func newWriterPool() *writerPool {
+	p := &writerPool{most: max(2, runtime.GOMAXPROCS(0))}
+	p.wake.L = &p.mu
+	return p
 }
 
-// work has a goroutine write for b. It never blocks.
-func (c *writerPool) work(b *bound) {
-	select {
-	case c.jobs <- b:
-	default:
-		go c.run(b) // ends when enough others wait, or with the server
+// work has a writer write for b. It never blocks.
+func (p *writerPool) work(b *bound) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ready.push(b)
+	p.start()
+}
+
+// start has another writer work if there is enough to do for it. p.mu is held.
+func (p *writerPool) start() {
+	if n := p.ready.len(); n == 0 || p.running >= p.most || p.running > 0 && n <= spread*p.running {
+		return
+	}
+	p.running++
+	if p.waiting > 0 {
+		p.waiting--
+		p.wake.Signal()
+		return
+	}
+	go p.run() // ends with end, or when there are enough others
+}
+
+// run is a writer.
+func (p *writerPool) run() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		switch {
+		case p.ready.len() > 0 && p.running <= p.most:
+			b := *p.ready.at(0)
+			p.ready.pop(1)
+			p.mu.Unlock()
+			again := b.writeTurns(p, maxTurns)
+			p.mu.Lock()
+			if again {
+				p.ready.push(b)
+			}
+		case p.ended || p.running+p.waiting > p.most:
+			p.running--
+			return
+		default:
+			p.running--
+			p.waiting++
+			p.wake.Wait()
+		}
 	}
 }
 
-func (c *writerPool) run(b *bound) {
-	for b != nil {
-		b.flush()
-		b = c.next()
-	}
+// block says that a writer is about to wait for a client, and unblock that it does so no more.
+func (p *writerPool) block() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running--
+	p.start()
 }
 
-// next waits for the next client to write to. nil means that the goroutine ends.
-func (c *writerPool) next() *bound {
-	defer c.idle.Add(-1)
-	if c.idle.Add(1) > c.most {
-		return nil
-	}
-	select {
-	case b := <-c.jobs:
-		return b
-	case <-c.done:
-		return nil
-	}
+func (p *writerPool) unblock() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running++
+}
+
+// end ends the writers that wait. What still comes is written by writers that end after it.
+func (p *writerPool) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	p.running += p.waiting
+	p.waiting = 0
+	p.wake.Broadcast()
 }
