@@ -84,7 +84,7 @@ type Config struct {
 	// BatchBytes bounds the same in bytes of stored text. One message always fits.
 	BatchBytes int `yaml:"batch_bytes" default:"4194304" min:"1"`
 	// BatchDelay is how long the committer waits for more messages when they come by the thousand and the disk is quick, so that several share
-	// a transaction; negative: it does not. It never waits when little is going on.
+	// a transaction; twice as long below 5,000 a second; negative: it does not. It never waits when little is going on.
 	BatchDelay time.Duration `yaml:"batch_delay" default:"500us"`
 	// CommitTimeout is how long one transaction may take before the log counts as failed.
 	CommitTimeout time.Duration `yaml:"commit_timeout" default:"60s" min:"1ms"`

@@ -7,6 +7,8 @@ const (
 	rateWindow = 250 * time.Millisecond
 	// delayRate is how many messages a second make the delay worth while: of fewer, hardly two would share a transaction.
 	delayRate = 1000
+	// slowRate is below how many messages a second the delay is twice as long: a single one hardly brings messages together.
+	slowRate = 5000
 	// delayCommit is how long a transaction may take at most: while a slower disk works, a large enough batch arrives anyway.
 	delayCommit = time.Millisecond
 	// delayBatch is how many messages make a batch that is large enough as it is.
@@ -20,6 +22,7 @@ type commitRate struct {
 	messages, commits int
 	working           time.Duration // in transactions
 	delaying          bool
+	slow              bool // so few messages come that the delay is doubled
 }
 
 // note counts a transaction that has ended now.
@@ -33,7 +36,7 @@ func (p *commitRate) note(messages int, took time.Duration, now time.Time) {
 	}
 	rate := float64(p.messages) / elapsed.Seconds()
 	p.delaying = elapsed < 2*rateWindow && rate >= delayRate && p.working < time.Duration(p.commits)*delayCommit && p.messages < p.commits*delayBatch
-	*p = commitRate{began: now, delaying: p.delaying}
+	*p = commitRate{began: now, delaying: p.delaying, slow: rate < slowRate}
 }
 
 // waitForBatch waits for the batch delay, so that more messages join the batch, when they come fast enough and the disk is quick.
@@ -46,6 +49,10 @@ func (a *Archive) waitForBatch() {
 		return
 	}
 	if messages, _ := a.queue.depth(); messages > 0 { // otherwise the wait for the first one comes before
-		a.pause.wait(a.config.BatchDelay)
+		d := a.config.BatchDelay
+		if a.rate.slow {
+			d *= 2
+		}
+		a.pause.wait(d)
 	}
 }
