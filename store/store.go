@@ -21,6 +21,8 @@ var (
 	ErrDamaged = errors.New("stored record is damaged")
 	// ErrFull: the storage is below its reserve; reading goes on, writing does not.
 	ErrFull = errors.New("storage is full")
+	// ErrNotStored: nothing of what was given was stored, for a reason that may pass; it may be given again.
+	ErrNotStored = errors.New("not stored")
 )
 
 // DamagedError names the messages of one answer that do not match their checksums (ErrDamaged).

@@ -1,9 +1,11 @@
 package storetest
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -14,12 +16,19 @@ import (
 // Memory is a message log that is as simple as can be: a slice, read from end to end. It is what other implementations are
 // compared with, and what tests of other packages may use. It loses everything when it is gone.
 type Memory struct {
+	// IgnoreBasis plants a mistake for the suite to find: Append.Basis is not looked at. Set before the first use.
+	IgnoreBasis bool
+
 	// mu guards everything below.
-	mu       sync.Mutex
-	messages []store.Message
-	origins  map[origin]*store.Append
-	cursors  map[store.AccountID]store.DeliveryCursor
-	markers  map[markersOf]*markers
+	mu            sync.Mutex
+	last          store.MessageID
+	batches       uint64
+	messages      []store.Message
+	origins       map[origin]*store.Append
+	cursors       map[store.AccountID]store.DeliveryCursor
+	conversations []*talk // by ID, the first one being 1
+	markers       map[markerKey]*store.Marker
+	epochs        []epoch
 }
 
 type origin struct {
@@ -28,76 +37,214 @@ type origin struct {
 	id      string
 }
 
-func originOf(sender store.Party, id string) origin {
-	key := origin{account: sender.Account, id: id}
+func originOf(author store.Party, id string) origin {
+	key := origin{account: author.Account, id: id}
 	if key.account == 0 {
-		key.address = sender.JID.String()
+		key.address = author.JID.String()
 	}
 	return key
+}
+
+// talk is a conversation.
+type talk struct {
+	store.Opened
+	members map[store.AccountID]store.Member
+}
+
+type markerKey struct {
+	conversation store.ConversationID
+	account      store.AccountID
+	kind         store.MarkerKind
+}
+
+// epoch is one time in which the log was open: positions after first belong to it.
+type epoch struct {
+	first  store.MessageID
+	random uint64
 }
 
 var _ store.MessageLog = (*Memory)(nil)
 
 // NewMemory returns an empty log.
 func NewMemory() *Memory {
-	return &Memory{
-		origins: map[origin]*store.Append{}, cursors: map[store.AccountID]store.DeliveryCursor{}, markers: map[markersOf]*markers{},
+	m := &Memory{
+		origins: map[origin]*store.Append{}, cursors: map[store.AccountID]store.DeliveryCursor{}, markers: map[markerKey]*store.Marker{},
 	}
+	m.Reopen()
+	return m
+}
+
+// Reopen does what opening the log anew does: it notes an epoch.
+func (m *Memory) Reopen() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.epochs = slices.DeleteFunc(m.epochs, func(e epoch) bool { return e.first == m.last })
+	m.epochs = append(m.epochs, epoch{m.last, rand.Uint64() | 1})
 }
 
 // Close does nothing.
 func (m *Memory) Close() error { return nil }
 
-// same reports whether two parties are one: the same account or, without accounts, the same address.
-func same(a, b store.Party) bool {
-	return a.Account == b.Account && (a.Account != 0 || a.JID == b.JID)
-}
-
-func samePair(m *store.Message, a, b store.Party) bool {
-	return same(m.Sender, a) && same(m.Recipient, b) || same(m.Sender, b) && same(m.Recipient, a)
-}
-
-// Append implements store.MessageWriter.
-func (m *Memory) Append(ctx context.Context, now time.Time, batch []*store.Append, cursors []store.DeliveryCursor) error {
+// OpenConversation implements store.ConversationOpener.
+func (m *Memory) OpenConversation(ctx context.Context, _ time.Time, key store.ConversationKey, members []store.Member) (store.Opened, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := ctx.Err(); err != nil {
-		return err
+		return store.Opened{}, fmt.Errorf("%w: %w", store.ErrNotStored, err)
 	}
-	for _, a := range batch {
-		m.append(now, a)
+	if t := m.find(key); t != nil {
+		return t.Opened, nil
 	}
-	for _, cursor := range cursors {
-		cursor.Missed = slices.Clone(cursor.Missed)
-		m.cursors[cursor.Account] = cursor
+	t := &talk{Opened: store.Opened{ID: store.ConversationID(len(m.conversations) + 1), Key: key}, members: map[store.AccountID]store.Member{}}
+	for _, member := range members {
+		if !store.ValidAccess(member.Access) {
+			return store.Opened{}, store.ErrLimit
+		}
+		if key.Kind == store.Room {
+			t.members[member.Account] = copied(member, 1)
+		}
+	}
+	for _, p := range []store.Party{key.A, key.B} {
+		if p.Account != 0 {
+			t.members[p.Account] = store.Member{Account: p.Account, Role: store.RoleMember, Access: []store.Interval{{From: 1}}}
+		}
+	}
+	m.conversations = append(m.conversations, t)
+	return t.Opened, nil
+}
+
+// copied returns a member whose ThisSeq is seq.
+func copied(member store.Member, seq uint64) store.Member {
+	member.Access = slices.Clone(member.Access)
+	for i := range member.Access {
+		for _, n := range []*uint64{&member.Access[i].From, &member.Access[i].Through} {
+			if *n == store.ThisSeq {
+				*n = seq
+			}
+		}
+	}
+	return member
+}
+
+func (m *Memory) find(key store.ConversationKey) *talk {
+	for _, t := range m.conversations {
+		k := &t.Key
+		if k.Kind == key.Kind && k.A.Is(key.A) && k.B.Is(key.B) && k.Room == key.Room && k.Incarnation == key.Incarnation {
+			return t
+		}
 	}
 	return nil
 }
 
+func (m *Memory) talk(id store.ConversationID) (*talk, error) {
+	if id == 0 || id > store.ConversationID(len(m.conversations)) {
+		return nil, fmt.Errorf("conversation %d: %w", id, store.ErrNotFound)
+	}
+	return m.conversations[id-1], nil
+}
+
+// Append implements store.MessageWriter.
+func (m *Memory) Append(ctx context.Context, b *store.Batch) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b.Number = 0
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrNotStored, err)
+	}
+	for _, a := range b.Entries {
+		if err := m.check(a); err != nil {
+			return err
+		}
+	}
+	before := m.last
+	moved := map[markerKey][]*store.Append{}
+	for _, a := range b.Entries {
+		a.ID, a.Seq = 0, 0
+		a.Duplicate, a.Conflict, a.Overtaken, a.Stale, a.Merged = false, false, false, false, false
+		if a.Marker != nil {
+			m.move(b.Now, a, moved)
+		} else {
+			m.append(b.Now, a)
+		}
+	}
+	if m.last > before {
+		m.batches++
+		b.Number = m.batches
+	}
+	return nil
+}
+
+func (m *Memory) check(a *store.Append) error {
+	t, err := m.talk(a.Conversation)
+	if err != nil {
+		return err
+	}
+	known := t.Key.Kind == store.Room || t.Key.Has(a.Author) && a.Members == nil
+	if a.Marker != nil {
+		_, known = t.Key.PartyOf(a.Marker.Account)
+		known = known || t.Key.Kind == store.Room
+	}
+	if !known {
+		return fmt.Errorf("party: %w", store.ErrNotFound)
+	}
+	for _, member := range a.Members {
+		if !store.ValidAccess(member.Access) {
+			return store.ErrLimit
+		}
+	}
+	return nil
+}
+
+// move is Append of a marker.
+func (m *Memory) move(now time.Time, a *store.Append, moved map[markerKey][]*store.Append) {
+	t, _ := m.talk(a.Conversation)
+	key := markerKey{a.Conversation, a.Marker.Account, a.Marker.Kind}
+	through := min(a.Marker.Through, t.Last)
+	old := m.markers[key]
+	if old == nil {
+		old = &store.Marker{Account: key.account, Kind: key.kind}
+	}
+	if a.Stale = through <= old.Through; a.Stale {
+		return
+	}
+	a.ID = store.NextMessageID(m.last, now)
+	m.last = a.ID
+	m.markers[key] = &store.Marker{Account: key.account, Kind: key.kind, Through: through, ID: a.ID, Told: old.Told}
+	for _, earlier := range moved[key] {
+		earlier.ID, earlier.Merged = a.ID, true
+	}
+	moved[key] = append(moved[key], a)
+}
+
 func (m *Memory) append(now time.Time, a *store.Append) {
-	key := originOf(a.Sender, a.OriginID)
+	t, _ := m.talk(a.Conversation)
+	key := originOf(a.Author, a.OriginID)
 	if first := m.origins[key]; a.OriginID != "" && first != nil {
-		if a.Conflict = first.ContentHash != a.ContentHash; !a.Conflict {
+		if a.Conflict = first.ContentHash != a.ContentHash || first.Conversation != a.Conversation; !a.Conflict {
 			a.Duplicate = true
-			a.ID, a.Conversation, a.Seq = first.ID, first.Conversation, first.Seq
+			a.ID, a.Seq = first.ID, first.Seq
 		}
 		return
 	}
-	var last store.MessageID
-	if n := len(m.messages); n > 0 {
-		last = m.messages[n-1].ID
-	}
-	conversation, number := m.lastSeq(a.Sender, a.Recipient)
-	if a.ReadMarkers != nil && m.stale(a, conversation, number) {
-		a.Stale = true
+	if a.Basis != 0 && t.Last > a.Basis && !m.IgnoreBasis || a.Judged && t.Rights > a.RightsBasis {
+		a.Overtaken = true
 		return
 	}
-	a.ID = store.NextMessageID(last, now)
-	if a.Conversation, a.Seq = conversation, number+1; number == 0 {
-		a.Conversation = store.ConversationID(a.ID)
+	a.ID = store.NextMessageID(m.last, now)
+	m.last = a.ID
+	t.Last++
+	a.Seq = t.Last
+	if len(a.Members) > 0 {
+		a.Flags |= store.Rights
+	}
+	for _, member := range a.Members {
+		t.members[member.Account] = copied(member, a.Seq)
+	}
+	if a.Flags&store.Rights != 0 {
+		t.Rights = a.Seq
 	}
 	kept := a.Message
-	kept.Stanza = slices.Clone(kept.Stanza)
+	kept.Stanza = bytes.Clone(kept.Stanza)
 	m.messages = append(m.messages, kept)
 	m.retract(a.Retract, a.Remains)
 	for _, also := range a.AlsoRetract {
@@ -109,104 +256,95 @@ func (m *Memory) append(now time.Time, a *store.Append) {
 	}
 }
 
-// pick returns up to limit messages for which want is true.
-func (m *Memory) pick(limit int, want func(*store.Message) bool) (found []store.Message) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+// retract takes a message's content out.
+func (m *Memory) retract(id store.MessageID, remains []byte) {
 	for i := range m.messages {
-		if len(found) < limit && want(&m.messages[i]) {
-			found = append(found, m.messages[i])
+		if old := &m.messages[i]; old.ID == id && old.Flags&store.Retracted == 0 {
+			old.Stanza = append([]byte{}, remains...)
+			old.Flags = old.Flags&^store.Unread | store.Retracted
 		}
 	}
-	return found
 }
 
-// all is more than there are messages.
-const all = 1 << 30
-
-func inHistory(owner store.AccountID, m *store.Message) bool {
-	return owner != 0 && (m.Sender.Account == owner && m.Flags&store.InSenderArchive != 0 ||
-		m.Recipient.Account == owner && m.Flags&store.InRecipientArchive != 0)
-}
-
-// Message implements store.MessageReader.
-func (m *Memory) Message(_ context.Context, id store.MessageID) (store.Message, error) {
-	found := m.pick(1, func(m *store.Message) bool { return m.ID == id })
-	if len(found) == 0 {
-		return store.Message{}, fmt.Errorf("message %d: %w", id, store.ErrNotFound)
-	}
-	return found[0], nil
-}
-
-// History implements store.MessageReader.
-func (m *Memory) History(_ context.Context, q store.HistoryQuery) ([]store.Message, bool, error) {
-	if q.Limit < 1 {
-		return nil, false, fmt.Errorf("limit is %d", q.Limit)
-	}
-	found := m.pick(all, func(m *store.Message) bool {
-		return inHistory(q.Owner, m) && m.ID > q.After && (q.Before == 0 || m.ID < q.Before) &&
-			(q.With == store.Party{} || samePair(m, store.Party{Account: q.Owner}, q.With))
-	})
-	if len(found) <= q.Limit {
-		return found, false, nil
-	}
-	if q.Backward {
-		return found[len(found)-q.Limit:], true, nil
-	}
-	return found[:q.Limit], true, nil
-}
-
-// InHistory implements store.MessageReader.
-func (m *Memory) InHistory(_ context.Context, owner store.AccountID, id store.MessageID) (bool, error) {
-	return len(m.pick(1, func(m *store.Message) bool { return m.ID == id && inHistory(owner, m) })) == 1, nil
-}
-
-// Undelivered implements store.MessageReader.
-func (m *Memory) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID, limit int) ([]store.Message, error) {
-	cursor, err := m.DeliveryCursor(ctx, owner)
-	if err != nil {
-		return nil, err
-	}
-	return m.pick(limit, func(m *store.Message) bool {
-		return owner != 0 && m.Recipient.Account == owner && m.Flags&store.ForOffline != 0 && m.ID > after &&
-			(m.ID > cursor.Through || slices.Contains(cursor.Missed, m.ID))
-	}), nil
-}
-
-// Conversation implements store.MessageReader.
-func (m *Memory) Conversation(_ context.Context, a, b store.Party) (store.ConversationID, uint64, error) {
-	found := m.pick(all, func(m *store.Message) bool { return samePair(m, a, b) })
-	if len(found) == 0 {
-		return 0, 0, fmt.Errorf("conversation: %w", store.ErrNotFound)
-	}
-	return found[0].Conversation, uint64(len(found)), nil
-}
-
-// Numbered implements store.MessageReader.
-func (m *Memory) Numbered(_ context.Context, c store.ConversationID, first uint64, limit int) ([]store.Message, error) {
-	return m.pick(limit, func(m *store.Message) bool { return m.Conversation == c && m.Seq >= first }), nil
-}
-
-// Bounds implements store.MessageReader.
-func (m *Memory) Bounds(_ context.Context, owner store.AccountID) (first, last store.MessageID, err error) {
-	found := m.pick(all, func(m *store.Message) bool { return inHistory(owner, m) })
-	if len(found) == 0 {
-		return 0, 0, fmt.Errorf("archive of account %d: %w", owner, store.ErrNotFound)
-	}
-	byID := func(a, b store.Message) int { return cmp.Compare(a.ID, b.ID) }
-	return slices.MinFunc(found, byID).ID, slices.MaxFunc(found, byID).ID, nil
-}
-
-// Since implements store.MessageReader.
-func (m *Memory) Since(_ context.Context, after store.MessageID, limit int) ([]store.Message, error) {
-	return m.pick(limit, func(m *store.Message) bool { return m.ID > after }), nil
-}
-
-// DeliveryCursor implements store.MessageReader.
-func (m *Memory) DeliveryCursor(_ context.Context, owner store.AccountID) (store.DeliveryCursor, error) {
+// Deliver implements store.MessageWriter.
+func (m *Memory) Deliver(ctx context.Context, reports []store.Delivered) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	cursor := m.cursors[owner]
-	cursor.Missed = slices.Clone(cursor.Missed)
-	return cursor, nil
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrNotStored, err)
+	}
+	for _, r := range reports {
+		c := m.cursors[r.Account]
+		c.Account = r.Account
+		through := c.Through
+		for _, id := range r.IDs {
+			if id <= m.last {
+				through = max(through, id)
+			}
+		}
+		var missed []store.MessageID
+		for _, old := range m.undelivered(r.Account) {
+			if reported := slices.Contains(r.IDs, old.ID); !reported && old.ID <= through {
+				missed = append(missed, old.ID)
+			}
+			if mk := old.Marker; mk != nil && mk.Kind == store.MarkDelivered && slices.Contains(r.IDs, mk.ID) {
+				current := m.markers[markerKey{old.Conversation, mk.Account, mk.Kind}]
+				current.Told = max(current.Told, mk.Through)
+			}
+		}
+		if len(missed) > store.MaxMissed {
+			through = missed[store.MaxMissed] - 1
+			missed = missed[:store.MaxMissed]
+		}
+		c.Through, c.Missed = through, missed
+		m.cursors[r.Account] = c
+	}
+	return nil
+}
+
+// undelivered returns what Undelivered does, without a limit.
+func (m *Memory) undelivered(owner store.AccountID) []store.Message {
+	c := m.cursors[owner]
+	return m.pick(func(old *store.Message) bool {
+		t, _ := m.talk(old.Conversation)
+		if owner == 0 || t.Key.Kind != store.Direct || old.ID <= c.Through && !slices.Contains(c.Missed, old.ID) {
+			return false
+		}
+		if old.Marker != nil {
+			return old.Marker.Account != owner && m.sees(owner, old)
+		}
+		return old.Flags&store.ForOffline != 0 && t.Key.Other(old.Author).Account == owner
+	})
+}
+
+// pick returns the messages and current markers for which want is true, in the order of the log.
+func (m *Memory) pick(want func(*store.Message) bool) []store.Message {
+	all := slices.Clone(m.messages)
+	for key, mk := range m.markers {
+		current := *mk
+		t, _ := m.talk(key.conversation)
+		author, ok := t.Key.PartyOf(mk.Account)
+		if !ok {
+			author = store.Party{Account: mk.Account}
+		}
+		all = append(all, store.Message{ID: mk.ID, Conversation: key.conversation, Author: author, Marker: &current})
+	}
+	slices.SortFunc(all, func(a, b store.Message) int { return cmp.Compare(a.ID, b.ID) })
+	return slices.DeleteFunc(all, func(m store.Message) bool { return !want(&m) })
+}
+
+// sees reports whether it is in what the owner sees.
+func (m *Memory) sees(owner store.AccountID, old *store.Message) bool {
+	t, _ := m.talk(old.Conversation)
+	member, in := t.members[owner]
+	switch mk := old.Marker; {
+	case !in:
+		return false
+	case mk != nil:
+		return mk.Account == owner || mk.Kind != store.MarkReadPrivate && (t.Key.Kind == store.Direct || member.MayRead(mk.Through))
+	case t.Key.Kind == store.Room:
+		return member.MayRead(old.Seq)
+	}
+	other := t.Key.Other(old.Author).Account == owner
+	return old.Author.Account == owner && old.Flags&store.InAuthorArchive != 0 || other && old.Flags&store.InRecipientArchive != 0
 }

@@ -48,16 +48,24 @@ func party(address string, account store.AccountID) store.Party {
 }
 
 const (
-	inBoth   = store.InSenderArchive | store.InRecipientArchive
+	inBoth   = store.InAuthorArchive | store.InRecipientArchive
 	stored   = inBoth | store.ForOffline
 	offline  = store.ForOffline
 	forsaken = store.MessageFlags(0)
 )
 
-// message makes a message to append. Its content hash is that of its text.
-func message(from, to store.Party, text string, flags store.MessageFlags) *store.Append {
+// direct makes the direct conversation of two parties, or finds it.
+func direct(t testing.TB, l store.ConversationOpener, a, b store.Party) store.ConversationID {
+	t.Helper()
+	o, err := l.OpenConversation(context.Background(), noon(), store.DirectKey(a, b), nil)
+	require.NoError(t, err)
+	return o.ID
+}
+
+// said makes a message to append. Its content hash is that of its text.
+func said(in store.ConversationID, author store.Party, text string, flags store.MessageFlags) *store.Append {
 	a := &store.Append{Message: store.Message{
-		Flags: flags, Sender: from, Recipient: to,
+		Conversation: in, Flags: flags, Author: author,
 		Stanza: []byte("<message xmlns='jabber:client' type='chat'><body>" + text + "</body></message>"),
 	}}
 	sum := sha256.Sum256(a.Stanza)
@@ -65,15 +73,26 @@ func message(from, to store.Party, text string, flags store.MessageFlags) *store
 	return a
 }
 
+// message makes a message from one party to another, whose conversation is opened.
+func message(t testing.TB, l store.ConversationOpener, from, to store.Party, text string, flags store.MessageFlags) *store.Append {
+	t.Helper()
+	return said(direct(t, l, from, to), from, text, flags)
+}
+
 func withOrigin(a *store.Append, id string) *store.Append {
 	a.OriginID = id
 	return a
 }
 
+// marker makes a change of a marker.
+func marker(in store.ConversationID, account store.AccountID, kind store.MarkerKind, through uint64) *store.Append {
+	return &store.Append{Message: store.Message{Conversation: in, Marker: &store.Marker{Account: account, Kind: kind, Through: through}}}
+}
+
 // mustAppend appends at one time and returns the batch.
 func mustAppend(t testing.TB, l store.MessageWriter, now time.Time, batch ...*store.Append) []*store.Append {
 	t.Helper()
-	require.NoError(t, l.Append(context.Background(), now, batch, nil))
+	require.NoError(t, l.Append(context.Background(), &store.Batch{Now: now, Entries: batch}))
 	return batch
 }
 
