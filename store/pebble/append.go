@@ -1,11 +1,13 @@
 package pebble
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	engine "github.com/cockroachdb/pebble/v2"
@@ -13,20 +15,34 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
+// tail is where a conversation goes on.
+type tail struct {
+	*conversation
+	last, rights uint64 // numbers of the last message, and of the last that changed rights
+}
+
 // writer is what Append keeps between calls. Guarded by Log.writing.
 type writer struct {
-	last    store.MessageID
-	tails   tails
-	markers markersCache
+	last, lastMessage store.MessageID
+	lastConversation  store.ConversationID
+	// epoch begins with the next batch; nil when it has begun.
+	epoch *epoch
+	// tails are the ends of the conversations that were written to lately, so that a message of a live conversation costs no read,
+	// and reached are where the markers stand that were moved lately.
+	tails   generations[store.ConversationID, *tail]
+	reached generations[marker, uint64]
 
-	// Of the batch being written, emptied by the next.
-	messages  []*store.Message
-	positions []position
-	origins   []*origin
-	byKey     map[[originKeySize]byte]*origin
-	pairs     []newPair
-	// retracted are messages of earlier batches.
+	// Of the batch that is being prepared, emptied by the next.
+	entries []*tail // of each entry
+	journal journal
+	// messages are those of journal.positions.
+	messages []*store.Message
+	byKey    map[[originKeySize]byte]*origin
+	moved    map[marker]*stagedMarker
+	// retracted are messages of earlier batches, members and rights what changes in rooms.
 	retracted []*retraction
+	members   []memberChange
+	rights    map[store.ConversationID]uint64
 	// frozen and young are what was in memory when the batch began, seek what was on disk some time later: nothing falls between
 	// them when index entries are written meanwhile. seek is nil until the batch has an origin-id.
 	frozen, young *recent
@@ -34,49 +50,103 @@ type writer struct {
 	buf           []byte
 }
 
-// newPair is a conversation that begins with this batch.
-type newPair struct {
-	pair              pair
-	conversation      store.ConversationID
-	sender, recipient store.Party
+// memberChange is a member of a room as it is from the batch on.
+type memberChange struct {
+	conversation store.ConversationID
+	store.Member
 }
 
 func newWriter(conversations int) writer {
-	return writer{tails: newTails(conversations), byKey: make(map[[originKeySize]byte]*origin)}
+	return writer{
+		tails: newGenerations[store.ConversationID, *tail](conversations), reached: newGenerations[marker, uint64](conversations),
+		byKey: make(map[[originKeySize]byte]*origin), moved: make(map[marker]*stagedMarker), rights: make(map[store.ConversationID]uint64),
+	}
 }
 
 // reset begins a batch.
 func (w *writer) reset() {
 	w.tails.age()
-	w.markers.age()
-	clear(w.messages)
-	w.messages = w.messages[:0]
-	w.positions = w.positions[:0]
-	clear(w.origins)
-	w.origins = w.origins[:0]
+	w.reached.age()
+	w.entries = emptied(w.entries)
+	j := &w.journal
+	j.number++
+	j.positions, j.origins, j.changes = j.positions[:0], emptied(j.origins), j.changes[:0]
+	w.messages = emptied(w.messages)
 	clear(w.byKey)
-	clear(w.pairs)
-	w.pairs = w.pairs[:0]
-	clear(w.retracted)
-	w.retracted = w.retracted[:0]
+	clear(w.moved)
+	w.retracted = emptied(w.retracted)
+	w.members = emptied(w.members)
+	clear(w.rights)
+}
+
+// emptied returns the slice without what it referred to.
+func emptied[T any](s []T) []T {
+	clear(s)
+	return s[:0]
+}
+
+// next gives out an identity.
+func (w *writer) next(now time.Time) store.MessageID {
+	w.last = store.NextMessageID(w.last, now)
+	return w.last
+}
+
+// notStored makes the end of a context what it means before anything was given to the engine.
+func notStored(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("message log: %w: %w", store.ErrNotStored, err)
+	}
+	return err
+}
+
+// room makes sure that there is room for a write of about that size, on disk and in memory.
+func (l *Log) room(ctx context.Context, now time.Time, size int) error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	if err := l.space.room(now, size); err != nil {
+		return err
+	}
+	return notStored(ctx, l.roomInMemory(ctx))
 }
 
 // Append implements store.MessageWriter. When ctx ends before the flush has returned, the log has failed:
 // it is not known what was stored.
-func (l *Log) Append(ctx context.Context, now time.Time, batch []*store.Append, cursors []store.DeliveryCursor) error {
+func (l *Log) Append(ctx context.Context, b *store.Batch) error {
+	b.Number = 0
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	done, err := l.use(ctx)
 	if err != nil {
-		return fmt.Errorf("message log: %w", err)
+		return notStored(ctx, fmt.Errorf("message log: %w", err))
 	}
 	defer done()
-	if err := l.Err(); err != nil {
+	size := batchSize(b)
+	if err := l.room(ctx, b.Now, size); err != nil {
 		return err
 	}
+	if err := l.packIfDue(ctx); err != nil {
+		return notStored(ctx, err)
+	}
+	l.writer.reset()
+	err = l.tailsOf(b)
+	if err == nil {
+		if err = l.append(ctx, b, size); err != nil {
+			// Numbers were given out that may not have been stored.
+			l.events.fail(err)
+			return l.Err()
+		}
+	}
+	if b.Number == 0 {
+		l.writer.journal.number--
+	}
+	return err
+}
+
+// batchSize is an upper bound of what a batch takes, half as much again for the index entries.
+func batchSize(b *store.Batch) int {
 	size := 0
-	for _, a := range batch {
-		// Half as much again for the index entries.
+	for _, a := range b.Entries {
 		size += maxRecordSize(&a.Message) + 160
 		if a.Retract != 0 {
 			size += len(a.Remains) + 400
@@ -84,75 +154,123 @@ func (l *Log) Append(ctx context.Context, now time.Time, batch []*store.Append, 
 		for i := range a.AlsoRetract {
 			size += len(a.AlsoRetract[i].Remains) + 400
 		}
-		if a.ReadMarkers != nil {
-			size += 400
+		size += 1500 * len(a.Members)
+	}
+	return size
+}
+
+// tailsOf finds the conversations of the entries, and refuses what belongs nowhere before any number is given out.
+func (l *Log) tailsOf(b *store.Batch) error {
+	for _, a := range b.Entries {
+		t, err := l.tail(a.Conversation)
+		if err != nil {
+			return fmt.Errorf("message log: %w", err)
 		}
-	}
-	if err := l.space.room(now, size); err != nil {
-		return err
-	}
-	err = l.roomInMemory(ctx)
-	if errors.Is(err, store.ErrFull) {
-		return err
-	}
-	if err == nil {
-		err = l.append(ctx, now, batch, cursors, size)
-	}
-	if err != nil {
-		// Numbers were given out that may not have been stored.
-		l.events.fail(err)
-		return l.Err()
+		if err := belongs(a, &t.key); err != nil {
+			return fmt.Errorf("message log: conversation %d: %w", t.id, err)
+		}
+		l.writer.entries = append(l.writer.entries, t)
 	}
 	return nil
 }
 
-func (l *Log) append(ctx context.Context, now time.Time, batch []*store.Append, cursors []store.DeliveryCursor, size int) error {
-	if err := l.packIfDue(ctx); err != nil {
-		return err
+func belongs(a *store.Append, key *store.ConversationKey) error {
+	if key.Kind == store.Direct {
+		known := a.Members == nil && key.Has(a.Author)
+		if a.Marker != nil {
+			_, known = key.PartyOf(a.Marker.Account)
+		}
+		if !known {
+			return fmt.Errorf("account %d, %v: %w", a.Author.Account, a.Author.JID, store.ErrNotFound)
+		}
 	}
+	for i := range a.Members {
+		if !store.ValidAccess(a.Members[i].Access) {
+			return fmt.Errorf("access of account %d: %w", a.Members[i].Account, store.ErrLimit)
+		}
+	}
+	return nil
+}
+
+// tail finds the end of a conversation, or store.ErrNotFound when nobody has opened it.
+func (l *Log) tail(id store.ConversationID) (*tail, error) {
 	w := &l.writer
-	before := w.last
-	w.reset()
-	if err := l.assignAll(batch, now); err != nil {
+	if t, known := w.tails.get(id); known {
+		return t, nil
+	}
+	known, err := l.conversation(id)
+	if err != nil {
+		return nil, err
+	}
+	t := &tail{conversation: known}
+	if t.rights, err = l.rights(known, false); err != nil {
+		return nil, err
+	}
+	if t.last, err = l.lastSeq(id); err != nil {
+		return nil, err
+	}
+	w.tails.put(id, t)
+	return t, nil
+}
+
+func (l *Log) append(ctx context.Context, b *store.Batch, size int) error {
+	w := &l.writer
+	before, beforeMessage := w.last, w.lastMessage
+	if err := l.assignAll(b); err != nil {
 		return fmt.Errorf("prepare a batch: %w", err)
 	}
-	if len(w.messages) == 0 && len(cursors) == 0 {
+	if w.last == before {
 		return nil
 	}
-	b := l.db.NewBatchWithSize(size + 64*len(cursors))
-	w.write(b, cursors)
-	l.publish(w.writeAnew(b))
-	if err := l.commit(ctx, b); err != nil {
-		return err
+	changed := l.db.NewBatchWithSize(size)
+	w.write(changed)
+	anew, err := l.writeAnew(changed)
+	if err != nil {
+		return fmt.Errorf("prepare a batch: %w", err)
 	}
-	l.visible.Store(uint64(w.last))
-	l.recents.add(w.positions, w.origins)
-	l.pending.Store(nil)
-	l.checkpoint(before)
-	return nil
-}
-
-func (l *Log) assignAll(batch []*store.Append, now time.Time) (err error) {
-	l.writer.frozen, l.writer.young = l.recents.parts()
-	for _, a := range batch {
-		if err = l.assign(a, now); err != nil {
-			break
-		}
-	}
-	if seek := l.writer.seek; seek != nil {
-		l.writer.seek = nil
-		err = errors.Join(err, seek.Close())
-	}
-	return err
-}
-
-// commit applies the batch and waits for the flush that Durability asks for. The engine may panic on a write error or
-// never return, so it works in a goroutine of its own, which is left behind only when the log has failed.
-func (l *Log) commit(ctx context.Context, b *engine.Batch) error {
 	mode := engine.Sync
 	if l.opts.Durability == DurabilityRelaxed {
 		mode = engine.NoSync
 	}
+	l.publish(anew)
+	if err := l.commit(ctx, changed, mode); err != nil {
+		return err
+	}
+	l.recents.add(&w.journal, w.last, w.epoch)
+	l.visible.Store(uint64(w.last))
+	l.pending.Store(nil)
+	w.epoch = nil
+	b.Number = w.journal.number
+	if n := len(w.messages); n > 0 {
+		w.lastMessage = w.messages[n-1].ID
+	}
+	l.checkpoint(beforeMessage)
+	return nil
+}
+
+func (l *Log) assignAll(b *store.Batch) (err error) {
+	w := &l.writer
+	w.frozen, w.young = l.recents.parts()
+	for i, a := range b.Entries {
+		if err = l.assign(a, w.entries[i], b.Now); err != nil {
+			break
+		}
+	}
+	if seek := w.seek; seek != nil {
+		w.seek = nil
+		err = errors.Join(err, seek.Close())
+	}
+	for _, s := range w.moved {
+		w.journal.changes = append(w.journal.changes, s.change)
+		w.reached.put(s.marker, s.through)
+	}
+	slices.SortFunc(w.journal.changes, func(a, b change) int { return cmp.Compare(a.id, b.id) })
+	return err
+}
+
+// commit applies the batch and waits for the flush that mode asks for. The engine may panic on a write error or
+// never return, so it works in a goroutine of its own, which is left behind only when the log has failed.
+func (l *Log) commit(ctx context.Context, b *engine.Batch, mode *engine.WriteOptions) error {
 	applied := make(chan error, 1)
 	go func() {
 		defer func() {
@@ -185,12 +303,17 @@ func (l *Log) commit(ctx context.Context, b *engine.Batch) error {
 	}
 }
 
-// assign decides about one message and gives it its identity, conversation and number.
-func (l *Log) assign(a *store.Append, now time.Time) error {
+// assign decides about one entry and gives it its identity and number.
+func (l *Log) assign(a *store.Append, t *tail, now time.Time) error {
 	w := &l.writer
+	a.ID, a.Seq = 0, 0
+	a.Duplicate, a.Conflict, a.Overtaken, a.Stale, a.Merged = false, false, false, false, false
+	if a.Marker != nil {
+		return l.move(a, t, now)
+	}
 	var o *origin
 	if a.OriginID != "" {
-		o = &origin{key: originKey(a.Sender, a.OriginID), entry: originEntry{hash: a.ContentHash}}
+		o = &origin{key: originKey(a.Author, a.OriginID), entry: originEntry{hash: a.ContentHash}}
 		first, known, err := l.origin(&o.key)
 		if err != nil {
 			return err
@@ -200,33 +323,29 @@ func (l *Log) assign(a *store.Append, now time.Time) error {
 			return nil
 		}
 	}
-	sender, recipient := sideOf(a.Sender), sideOf(a.Recipient)
-	p, swapped := pairOf(sender, recipient)
-	t, err := l.tail(p)
-	if err != nil {
-		return err
+	if a.Overtaken = a.Basis != 0 && t.last > a.Basis || a.Judged && t.rights > a.RightsBasis; a.Overtaken {
+		return nil
 	}
-	if a.ReadMarkers != nil {
-		if a.Stale, err = l.stale(*a.ReadMarkers, t); a.Stale || err != nil {
-			return err
-		}
-	}
-	a.ID = store.NextMessageID(w.last, now)
-	w.last = a.ID
-	if t == nil {
-		t = &tail{conversation: store.ConversationID(a.ID)}
-		w.tails.put(p, t)
-		w.pairs = append(w.pairs, newPair{p, t.conversation, a.Sender, a.Recipient})
-	}
+	a.ID = w.next(now)
 	t.last++
-	a.Conversation, a.Seq = t.conversation, t.last
+	a.Seq = t.last
 	if o != nil {
 		o.entry.id, o.entry.conversation, o.entry.seq = a.ID, a.Conversation, a.Seq
-		w.origins = append(w.origins, o)
+		w.journal.origins = append(w.journal.origins, o)
 		w.byKey[o.key] = o
 	}
+	if len(a.Members) > 0 {
+		a.Flags |= store.Rights
+		for _, m := range a.Members {
+			w.members = append(w.members, memberChange{t.id, fixed(m, a.Seq)})
+		}
+	}
+	if a.Flags&store.Rights != 0 {
+		t.rights = a.Seq
+		w.rights[t.id] = a.Seq
+	}
 	w.messages = append(w.messages, &a.Message)
-	w.positions = append(w.positions, newPosition(&a.Message, swapped, sender == recipient))
+	w.journal.positions = append(w.journal.positions, newPosition(&a.Message, &t.key))
 	if a.Retract != 0 {
 		if err := l.retract(a.Retract, a.Remains, a.ID); err != nil {
 			return err
@@ -242,12 +361,12 @@ func (l *Log) assign(a *store.Append, now time.Time) error {
 
 // answer tells the caller that the origin-id is known.
 func answer(a *store.Append, first *originEntry) {
-	if a.ContentHash != first.hash {
+	if a.ContentHash != first.hash || a.Conversation != first.conversation {
 		a.Conflict = true
 		return
 	}
 	a.Duplicate = true
-	a.ID, a.Conversation, a.Seq = first.id, first.conversation, first.seq
+	a.ID, a.Seq = first.id, first.seq
 }
 
 // origin finds what was stored under an origin-id: in this batch, lately, or before.
@@ -282,33 +401,8 @@ func (l *Log) origin(key *[originKeySize]byte) (e originEntry, known bool, err e
 	return e, known, nil
 }
 
-// tail finds the end of a conversation; nil when it has not begun.
-func (l *Log) tail(p pair) (*tail, error) {
-	w := &l.writer
-	if t := w.tails.get(p); t != nil {
-		return t, nil
-	}
-	conversation, err := l.conversation(p)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	t := &tail{conversation: conversation}
-	err = l.walk(keyConversation, uint64(conversation)).backward(math.MaxUint64, func(e entry) bool {
-		t.last = e.seq
-		return false
-	})
-	if err != nil {
-		return nil, fmt.Errorf("find the end of a conversation: %w", err)
-	}
-	w.tails.put(p, t)
-	return t, nil
-}
-
 // write encodes the batch. The messages come first and in the order of the log: the engine inserts neighbours faster.
-func (w *writer) write(b *engine.Batch, cursors []store.DeliveryCursor) {
+func (w *writer) write(b *engine.Batch) {
 	for _, m := range w.messages {
 		op := b.SetDeferred(idKeySize, recordSize(m))
 		idKey(op.Key[:0], keyMessage, uint64(m.ID))
@@ -316,24 +410,11 @@ func (w *writer) write(b *engine.Batch, cursors []store.DeliveryCursor) {
 		finish(op)
 	}
 	var key [idKeySize]byte
-	if len(w.messages) > 0 {
-		w.buf = appendJournal(w.buf[:0], w.positions, w.origins)
-		set(b, idKey(key[:0], keyJournal, uint64(w.last)), w.buf)
-	}
-	for _, p := range w.pairs {
-		var conversation [8]byte
-		binary.BigEndian.PutUint64(conversation[:], uint64(p.conversation))
-		w.buf = partiesKey(w.buf[:0], p.pair)
-		set(b, w.buf, conversation[:])
-		membersOf(p.pair, p.conversation, p.sender, p.recipient, func(account store.AccountID, m *member) {
-			var key [pairKeySize]byte
-			w.buf = appendMember(w.buf[:0], m)
-			set(b, pairKey(key[:0], keyMember, uint64(account), uint64(m.conversation)), w.buf)
-		})
-	}
-	for i := range cursors {
-		w.buf = appendCursor(w.buf[:0], &cursors[i])
-		set(b, idKey(key[:0], keyCursor, uint64(cursors[i].Account)), w.buf)
+	w.buf = appendJournal(w.buf[:0], &w.journal)
+	set(b, idKey(key[:0], keyJournal, uint64(w.last)), w.buf)
+	if e := w.epoch; e != nil {
+		w.buf = binary.BigEndian.AppendUint64(w.buf[:0], e.random)
+		set(b, idKey(key[:0], keyEpoch, uint64(e.before)), w.buf)
 	}
 }
 
@@ -346,3 +427,9 @@ func set(b *engine.Batch, key, value []byte) {
 
 // finish ends a deferred write. It returns an error only for a batch with an index, which ours has not.
 func finish(op *engine.DeferredBatchOp) { _ = op.Finish() }
+
+// newest is more than any identity, and maxSeq than any number.
+const (
+	newest store.MessageID = math.MaxUint64
+	maxSeq uint64          = math.MaxUint64 - 1
+)

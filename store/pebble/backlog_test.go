@@ -15,7 +15,7 @@ func TestSmallTablesAreNoBacklog(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for range 60 { // some 10 MB: more than the first three, and less than half of what is full by default
-		require.NoError(t, l.Append(ctx, someTime(), batch(300), nil))
+		require.NoError(t, put(ctx, l, someTime(), batch(t, l, 300)...))
 	}
 	require.NoError(t, l.Close())
 }

@@ -25,11 +25,11 @@ func TestRot(t *testing.T) {
 		var sure store.MessageID
 		var stored []store.MessageID
 		for range 40 {
-			b := batch(5)
+			b := batch(t, l, 5)
 			for _, a := range b { // few and large: reading one costs most of the time, under the race detector
 				a.Stanza = bytes.Repeat(a.Stanza, 10)
 			}
-			require.NoError(t, l.Append(t.Context(), someTime(), b, nil))
+			require.NoError(t, put(t.Context(), l, someTime(), b...))
 			for _, a := range b {
 				stored = append(stored, a.ID)
 			}

@@ -24,18 +24,40 @@ import (
 
 func someTime() time.Time { return time.Unix(1_700_000_000, 0) }
 
-// batch makes n messages between the same two accounts.
-func batch(n int) []*store.Append {
+func alice() store.Party { return store.Party{JID: jid.MustParse("alice@example.org"), Account: 1} }
+func bob() store.Party   { return store.Party{JID: jid.MustParse("bob@example.org"), Account: 2} }
+
+// opened opens the conversation of alice and bob.
+func opened(t testing.TB, l *Log) store.ConversationID {
+	t.Helper()
+	o, err := l.OpenConversation(context.Background(), someTime(), store.DirectKey(alice(), bob()), nil)
+	require.NoError(t, err)
+	return o.ID
+}
+
+// batch makes n messages of alice to bob.
+func batch(t testing.TB, l *Log, n int) []*store.Append {
+	t.Helper()
+	in := opened(t, l)
 	made := make([]*store.Append, n)
 	for i := range made {
 		made[i] = &store.Append{Message: store.Message{
-			Flags:     store.InSenderArchive | store.InRecipientArchive | store.ForOffline,
-			Sender:    store.Party{JID: jid.MustParse("alice@example.org"), Account: 1},
-			Recipient: store.Party{JID: jid.MustParse("bob@example.org"), Account: 2},
-			Stanza:    []byte(strings.Repeat("x", 300)),
+			Conversation: in, Flags: store.InAuthorArchive | store.InRecipientArchive | store.ForOffline, Author: alice(),
+			Stanza: []byte(strings.Repeat("x", 300)),
 		}}
 	}
 	return made
+}
+
+// marking makes a change of a marker.
+func marking(t testing.TB, l *Log, account store.AccountID, kind store.MarkerKind, through uint64) *store.Append {
+	t.Helper()
+	return &store.Append{Message: store.Message{Conversation: opened(t, l), Marker: &store.Marker{Account: account, Kind: kind, Through: through}}}
+}
+
+// put appends a batch.
+func put(ctx context.Context, l *Log, now time.Time, entries ...*store.Append) error {
+	return l.Append(ctx, &store.Batch{Now: now, Entries: entries})
 }
 
 func ids(messages []store.Message) []store.MessageID {
@@ -97,12 +119,12 @@ func TestFailedFlushIsFatal(t *testing.T) {
 			disk, broken := vfs.NewCrashableMem(), &fault{}
 			l := mustOpen(t, "log", Options{files: errorfs.Wrap(disk, broken), Logger: silent()})
 			ctx := t.Context()
-			first := batch(3)
-			require.NoError(t, l.Append(ctx, someTime(), first, nil))
+			first := batch(t, l, 3)
+			require.NoError(t, put(ctx, l, someTime(), first...))
 			broken.set(test.kind, ".log", test.err)
 
 			for broken.count() == 0 {
-				err := l.Append(ctx, someTime(), batch(2), nil)
+				err := put(ctx, l, someTime(), batch(t, l, 2)...)
 				if broken.count() == 0 {
 					require.NoError(t, err) // this kind of sync is not what the engine uses for this write
 					t.Logf("%s is not used", test.name)
@@ -114,7 +136,7 @@ func TestFailedFlushIsFatal(t *testing.T) {
 			<-l.Failed()
 			require.ErrorIs(t, l.Err(), test.err)
 			broken.set(0, "", nil) // as if the next flush worked, which it does on Linux
-			require.Error(t, l.Append(ctx, someTime(), batch(1), nil))
+			require.Error(t, put(ctx, l, someTime(), batch(t, l, 1)...))
 			found, _, err := l.History(ctx, store.HistoryQuery{Owner: 2, Limit: 10})
 			require.NoError(t, err)
 			require.Len(t, found, 3, "what was not acknowledged is not shown")
@@ -125,7 +147,7 @@ func TestFailedFlushIsFatal(t *testing.T) {
 			require.NoError(t, err)
 			require.GreaterOrEqual(t, len(found), 3)
 			require.Equal(t, first[2].ID, found[2].ID)
-			require.NoError(t, again.Append(ctx, someTime(), batch(1), nil))
+			require.NoError(t, put(ctx, again, someTime(), batch(t, again, 1)...))
 			require.NoError(t, again.Close())
 		})
 	}
@@ -138,13 +160,13 @@ func TestPanicOfTheEngineIsAFailure(t *testing.T) {
 	broken.set(errorfs.OpCreate, ".log", syscall.EIO)
 	var err error
 	for range 100 { // until the first memtable is full
-		if err = l.Append(t.Context(), someTime(), batch(100), nil); err != nil {
+		if err = put(t.Context(), l, someTime(), batch(t, l, 100)...); err != nil {
 			break
 		}
 	}
 	require.ErrorContains(t, err, "input/output error")
 	<-l.Failed()
-	require.Error(t, l.Append(t.Context(), someTime(), batch(1), nil))
+	require.Error(t, put(t.Context(), l, someTime(), batch(t, l, 1)...))
 	require.Error(t, l.Close())
 }
 
@@ -154,7 +176,7 @@ func TestBackgroundFailure(t *testing.T) {
 	l := mustOpen(t, "log", Options{files: errorfs.Wrap(vfs.NewMem(), broken), MemTableBytes: 256 << 10, Logger: silent()})
 	broken.set(errorfs.OpFileWrite, ".sst", syscall.EIO)
 	for l.Err() == nil {
-		if err := l.Append(t.Context(), someTime(), batch(100), nil); err != nil {
+		if err := put(t.Context(), l, someTime(), batch(t, l, 100)...); err != nil {
 			require.ErrorIs(t, err, syscall.EIO)
 		}
 	}
@@ -169,7 +191,7 @@ func TestManifestFailure(t *testing.T) {
 	l := mustOpen(t, "log", Options{files: errorfs.Wrap(vfs.NewMem(), broken), MemTableBytes: 256 << 10, Logger: silent()})
 	broken.set(errorfs.OpFileSync, "MANIFEST", syscall.EIO)
 	for {
-		if err := l.Append(t.Context(), someTime(), batch(100), nil); err != nil {
+		if err := put(t.Context(), l, someTime(), batch(t, l, 100)...); err != nil {
 			require.ErrorContains(t, err, "MANIFEST")
 			break
 		}
@@ -215,17 +237,17 @@ func TestReserve(t *testing.T) {
 	c := &counted{disk: d} // the engine looks too, from goroutines of its own
 	l.space.files = c
 	ctx, now := t.Context(), someTime()
-	require.NoError(t, l.Append(ctx, now, batch(1), nil))
-	require.NoError(t, l.Append(ctx, now.Add(time.Millisecond), batch(1), nil))
+	require.NoError(t, put(ctx, l, now, batch(t, l, 1)...))
+	require.NoError(t, put(ctx, l, now.Add(time.Millisecond), batch(t, l, 1)...))
 	require.Equal(t, 1, c.looks, "at most one look a second")
 
 	d.set(vfs.DiskUsage{TotalBytes: 100 << 30, AvailBytes: 1<<30 - 1}) // a twentieth would be five times as much
-	require.NoError(t, l.Append(ctx, now.Add(999*time.Millisecond), batch(1), nil))
+	require.NoError(t, put(ctx, l, now.Add(999*time.Millisecond), batch(t, l, 1)...))
 	now = now.Add(time.Second)
-	refused := batch(1)
-	require.ErrorIs(t, l.Append(ctx, now, refused, nil), store.ErrFull)
+	refused := batch(t, l, 1)
+	require.ErrorIs(t, put(ctx, l, now, refused...), store.ErrFull)
 	require.Zero(t, refused[0].ID)
-	require.ErrorIs(t, l.Append(ctx, now.Add(time.Millisecond), batch(1), nil), store.ErrFull)
+	require.ErrorIs(t, put(ctx, l, now.Add(time.Millisecond), batch(t, l, 1)...), store.ErrFull)
 	full, err := l.Full()
 	require.NoError(t, err)
 	require.True(t, full)
@@ -237,15 +259,15 @@ func TestReserve(t *testing.T) {
 	full, err = l.Full()
 	require.NoError(t, err)
 	require.False(t, full)
-	next := batch(1)
+	next := batch(t, l, 1)
 	now = now.Add(-time.Hour)
-	require.NoError(t, l.Append(ctx, now, next, nil), "a clock set back does not put the look off")
+	require.NoError(t, put(ctx, l, now, next...), "a clock set back does not put the look off")
 	require.Equal(t, uint64(4), next[0].Seq)
 
 	d.set(vfs.DiskUsage{TotalBytes: 1000 << 10, AvailBytes: 60 << 10}) // an eighth of a twentieth is 6 KiB
-	require.NoError(t, l.Append(ctx, now.Add(time.Second), batch(1), nil))
+	require.NoError(t, put(ctx, l, now.Add(time.Second), batch(t, l, 1)...))
 	looks := c.looks
-	require.NoError(t, l.Append(ctx, now.Add(time.Second), batch(30), nil), "13 KB in one moment")
+	require.NoError(t, put(ctx, l, now.Add(time.Second), batch(t, l, 30)...), "13 KB in one moment")
 	require.Equal(t, looks+1, c.looks)
 	require.NoError(t, l.Err())
 	require.NoError(t, l.Close())
@@ -268,7 +290,7 @@ func TestHangingDisk(t *testing.T) {
 		return nil
 	}))
 	l := mustOpen(t, "log", Options{files: files, Logger: silent()})
-	require.NoError(t, l.Append(t.Context(), someTime(), batch(1), nil))
+	require.NoError(t, put(t.Context(), l, someTime(), batch(t, l, 1)...))
 	mu.Lock()
 	on = true
 	mu.Unlock()
@@ -277,10 +299,10 @@ func TestHangingDisk(t *testing.T) {
 		<-hang
 		cancel()
 	}()
-	err := l.Append(ctx, someTime(), batch(1), nil)
+	err := put(ctx, l, someTime(), batch(t, l, 1)...)
 	require.ErrorIs(t, err, context.Canceled)
 	<-l.Failed()
-	require.Error(t, l.Append(t.Context(), someTime(), batch(1), nil))
+	require.Error(t, put(t.Context(), l, someTime(), batch(t, l, 1)...))
 	mu.Lock()
 	on = false
 	mu.Unlock()
@@ -319,8 +341,8 @@ func TestPowerCuts(t *testing.T) {
 					})
 				}()
 			}
-			b := batch(1 + r.IntN(6))
-			require.NoError(t, l.Append(t.Context(), someTime().Add(time.Duration(cut)*time.Second), b, nil))
+			b := batch(t, l, 1+r.IntN(6))
+			require.NoError(t, put(t.Context(), l, someTime().Add(time.Duration(cut)*time.Second), b...))
 			if n < after {
 				for _, a := range b {
 					acknowledged = append(acknowledged, a.Message)
@@ -338,7 +360,7 @@ func TestPowerCutBites(t *testing.T) {
 	disk := vfs.NewCrashableMem()
 	o := Options{files: disk, Durability: DurabilityRelaxed, Logger: silent()}
 	l := mustOpen(t, "log", o)
-	require.NoError(t, l.Append(t.Context(), someTime(), batch(10), nil))
+	require.NoError(t, put(t.Context(), l, someTime(), batch(t, l, 10)...))
 	o.files = disk.CrashClone(vfs.CrashCloneCfg{})
 	require.NoError(t, l.Close())
 	l = mustOpen(t, "log", o)
@@ -348,17 +370,27 @@ func TestPowerCutBites(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// TestRefusals: a log of a newer program, another kind of store, and a folder in use are not touched.
+// TestRefusals: a log of a newer or an older program, another kind of store, and a folder in use are not touched.
 func TestRefusals(t *testing.T) {
 	folder := t.TempDir()
 	l := mustOpen(t, folder, Options{Logger: silent()})
 	_, err := Open(folder, Options{Logger: silent()})
 	require.Error(t, err, "a folder has one process")
-	require.NoError(t, l.db.Set([]byte{keyVersion}, binary.AppendUvarint(nil, schemaVersion+1), engine.Sync))
 	require.NoError(t, l.Close())
-	_, err = Open(folder, Options{Logger: silent()})
-	require.ErrorIs(t, err, errNewer)
-	require.ErrorContains(t, err, fmt.Sprintf("its schema is %d", schemaVersion+1))
+	for _, other := range []struct {
+		schema  uint64
+		refusal error
+		advice  string
+	}{{schemaVersion + 1, errNewer, ""}, {schemaVersion - 1, errOlder, "move the folder away and start with a new one"}} {
+		files := vfs.NewMem()
+		l = mustOpen(t, "log", Options{files: files, Logger: silent()})
+		require.NoError(t, l.db.Set([]byte{keyVersion}, binary.AppendUvarint(nil, other.schema), engine.Sync))
+		require.NoError(t, l.Close())
+		_, err = Open("log", Options{files: files, Logger: silent()})
+		require.ErrorIs(t, err, other.refusal)
+		require.ErrorContains(t, err, fmt.Sprintf("its schema is %d", other.schema))
+		require.ErrorContains(t, err, other.advice)
+	}
 
 	o, err := Options{files: vfs.NewMem()}.withDefaults()
 	require.NoError(t, err)
@@ -388,7 +420,7 @@ func TestClosed(t *testing.T) {
 	require.Equal(t, DurabilityFull, l.Durability())
 	require.NoError(t, l.Close())
 	require.NoError(t, l.Close())
-	require.ErrorIs(t, l.Append(t.Context(), someTime(), batch(1), nil), errClosed)
+	require.ErrorIs(t, put(t.Context(), l, someTime(), batch(t, l, 1)...), errClosed)
 	_, err := l.Since(t.Context(), 0, 1)
 	require.ErrorIs(t, err, errClosed)
 	_, _, err = l.History(t.Context(), store.HistoryQuery{Owner: 1, Limit: 1})
@@ -400,7 +432,7 @@ func TestMetrics(t *testing.T) {
 	r := prometheus.NewRegistry()
 	for range 2 {
 		l := mustOpen(t, "log", Options{files: vfs.NewMem(), Metrics: r, Logger: silent()})
-		require.NoError(t, l.Append(t.Context(), someTime(), batch(1), nil))
+		require.NoError(t, put(t.Context(), l, someTime(), batch(t, l, 1)...))
 		families, err := r.Gather()
 		require.NoError(t, err)
 		require.Len(t, families, 4)

@@ -37,7 +37,7 @@ func TestFullDiskInTheBackground(t *testing.T) {
 			for range 3 {
 				broken.set(errorfs.OpFileWrite, ".sst", syscall.ENOSPC)
 				for {
-					err := l.Append(t.Context(), someTime(), batch(100), nil)
+					err := put(t.Context(), l, someTime(), batch(t, l, 100)...)
 					if err != nil {
 						require.ErrorIs(t, err, store.ErrFull)
 						break
@@ -54,12 +54,12 @@ func TestFullDiskInTheBackground(t *testing.T) {
 
 				broken.set(0, "", nil)
 				untilNotFull(l)
-				require.NoError(t, l.Append(t.Context(), someTime(), batch(1), nil))
+				require.NoError(t, put(t.Context(), l, someTime(), batch(t, l, 1)...))
 				stored++
 			}
 			broken.set(errorfs.OpFileWrite, ".sst", syscall.ENOSPC)
 			for ; !l.events.full.Load(); stored += 100 {
-				if errors.Is(l.Append(t.Context(), someTime(), batch(100), nil), store.ErrFull) {
+				if errors.Is(put(t.Context(), l, someTime(), batch(t, l, 100)...), store.ErrFull) {
 					break
 				}
 			}
@@ -100,7 +100,7 @@ func TestFullDiskWhileAppendWaits(t *testing.T) {
 		appended := make(chan error)
 		go func() {
 			for {
-				if err := l.Append(ctx, someTime(), batch(100), nil); err != nil {
+				if err := put(ctx, l, someTime(), batch(t, l, 100)...); err != nil {
 					appended <- err
 					return
 				}
@@ -112,7 +112,7 @@ func TestFullDiskWhileAppendWaits(t *testing.T) {
 		require.NoError(t, l.Err())
 		hold.Store(nil)
 		untilNotFull(l)
-		require.NoError(t, l.Append(ctx, someTime(), batch(1), nil))
+		require.NoError(t, put(ctx, l, someTime(), batch(t, l, 1)...))
 		require.NoError(t, l.Close())
 	})
 }

@@ -11,10 +11,8 @@ import (
 
 func wholeMessage() store.Message {
 	return store.Message{
-		ID: 1 << 60, Conversation: 1 << 59, Seq: 300, Flags: 7, OriginID: "o",
-		Sender:    store.Party{JID: jid.MustParse("alice@example.org"), Account: 1},
-		Recipient: store.Party{JID: jid.MustParse("romeo@montague.example")},
-		Stanza:    []byte("<message/>"),
+		ID: 1 << 60, Conversation: 1 << 59, Seq: 300, Flags: 7, OriginID: "o", StanzaID: "s", Author: alice(),
+		Stanza: []byte("<message/>"),
 	}
 }
 
@@ -25,6 +23,10 @@ func FuzzRecord(f *testing.F) {
 	putRecord(b, &m)
 	f.Add(uint64(m.ID), b)
 	f.Add(uint64(m.ID), b[:len(b)-1])
+	m.StanzaID = m.OriginID
+	b = make([]byte, recordSize(&m))
+	putRecord(b, &m)
+	f.Add(uint64(m.ID), b)
 	f.Add(uint64(0), []byte{recordVersion, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, id uint64, b []byte) {
 		// Get past the checksum, which no fuzzer does by itself.
@@ -65,71 +67,99 @@ func TestEachBitOfARecordCounts(t *testing.T) {
 // FuzzJournal: whatever the bytes, decoding ends, and what it accepts encodes to what it was.
 func FuzzJournal(f *testing.F) {
 	m := wholeMessage()
-	positions := []position{newPosition(&m, true, false), {id: m.ID + 5, conversation: 3, seq: 1, from: 8, to: 9, sent: 1, received: 3}}
-	o := &origin{key: originKey(m.Sender, "o"), entry: originEntry{id: m.ID, conversation: 7, seq: 4}}
-	f.Add(appendJournal(nil, positions, []*origin{o}))
+	romeo := store.Party{JID: jid.MustParse("romeo@montague.example")}
+	key, room := store.DirectKey(m.Author, romeo), store.RoomKey(romeo.JID, 7)
+	j := &journal{number: 300, positions: []position{
+		newPosition(&m, &key), newPosition(&m, &room), {id: m.ID + 5, conversation: 3, seq: 1, from: 8, to: 9, views: viewSent | viewArchive},
+	}}
+	j.origins = []*origin{{key: originKey(m.Author, "o"), entry: originEntry{id: m.ID, conversation: 7, seq: 4}}}
+	for _, k := range []*store.ConversationKey{&key, &room} {
+		c := newChange(marker{m.Conversation, 1, store.MarkRead}, k)
+		c.id, c.through = m.ID+store.MessageID(len(j.changes)), 12
+		j.changes = append(j.changes, c)
+	}
+	f.Add(appendJournal(nil, j))
 	f.Add([]byte{journalVersion, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) >= 5 {
 			sum := journalSum(b[5:])
 			b[1], b[2], b[3], b[4] = byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum)
 		}
-		positions, origins, err := decodeJournal(b)
+		j, err := decodeJournal(b)
 		if err != nil {
 			return
 		}
-		var pointers []*origin
-		for i := range origins {
-			pointers = append(pointers, &origins[i])
-		}
-		gotPositions, gotOrigins, err := decodeJournal(appendJournal(nil, positions, pointers))
+		got, err := decodeJournal(appendJournal(nil, &j))
 		require.NoError(t, err)
-		require.Equal(t, positions, gotPositions)
-		require.Equal(t, origins, gotOrigins)
+		require.Equal(t, j, got)
 	})
 }
 
 // FuzzValues: the small values.
 func FuzzValues(f *testing.F) {
+	romeo := store.Party{JID: jid.MustParse("romeo@montague.example")}
+	key, room := store.DirectKey(alice(), romeo), store.RoomKey(romeo.JID, 300)
+	c := newChange(marker{5, 1, store.MarkReadPrivate}, &key)
+	c.id, c.through = 1<<60, 300
 	f.Add(uint64(7), appendBlock(nil, []entry{{id: 5, bits: 1}, {id: 9, bits: 2}, {id: 1 << 60, bits: 3}}))
+	f.Add(uint64(7), appendBlock(nil, []entry{{id: 5, bits: inRoom, author: 300}, {id: 9, bits: inRoom}, {id: 10, bits: 1}}))
 	f.Add(uint64(0), appendCursor(nil, &store.DeliveryCursor{Through: 6, Missed: []store.MessageID{1, 2}}))
 	f.Add(uint64(0), appendOrigin(nil, &originEntry{id: 3, conversation: 2, seq: 300}))
-	f.Add(uint64(0), appendMarkers(nil, &markers{
-		all: store.ReadMarkers{Account: 1, Delivered: 300, Read: 2}, devices: []store.ReadMarkers{{Account: 1, Device: "phone", Delivered: 300, Read: 2}},
-	}))
-	f.Add(uint64(0), appendMember(nil, &member{second: true, with: wholeMessage().Recipient}))
-	p, _ := pairOf(sideOf(wholeMessage().Sender), sideOf(wholeMessage().Recipient))
-	f.Add(uint64(0), partiesKey(nil, p))
+	f.Add(uint64(0), appendNamed(nil, 300, 1<<60))
+	f.Add(uint64(0), appendMarker(nil, &c))
+	f.Add(uint64(0), appendChange(nil, &c))
+	f.Add(uint64(0), appendIndexed(nil, &indexedEnd{1 << 60, 1 << 59, 7}))
+	f.Add(uint64(0), appendMember(nil, &store.Member{Role: store.RoleOwner, Access: []store.Interval{{From: 1, Through: 300}, {From: 500}}}))
+	f.Add(uint64(0), appendOpened(nil, &key))
+	f.Add(uint64(0), appendOpened(nil, &room))
 	f.Fuzz(func(t *testing.T, first uint64, b []byte) {
-		if p, err := decodeMarkers(1, b); err == nil {
-			again, err := decodeMarkers(1, appendMarkers(nil, p))
-			require.NoError(t, err)
-			require.Equal(t, p, again)
-		}
-		if m, err := decodeMember(store.ConversationID(first), b); err == nil {
-			again, err := decodeMember(store.ConversationID(first), appendMember(nil, &m))
-			require.NoError(t, err)
-			require.Equal(t, m, again)
-		}
-		if p, err := decodeParties(b); err == nil {
-			again, err := decodeParties(partiesKey(nil, p))
-			require.NoError(t, err)
-			require.Equal(t, p, again)
-		}
 		if entries, err := decodeBlock(nil, first, b); err == nil {
 			again, err := decodeBlock(nil, first, appendBlock(nil, entries))
 			require.NoError(t, err)
 			require.Equal(t, entries, again)
 		}
-		if m, err := decodeCursor(1, b); err == nil {
-			again, err := decodeCursor(1, appendCursor(nil, &m))
+		if c, err := decodeCursor(1, b); err == nil {
+			again, err := decodeCursor(1, appendCursor(nil, &c))
 			require.NoError(t, err)
-			require.Equal(t, m, again)
+			require.Equal(t, c, again)
 		}
 		if e, err := decodeOrigin(b); err == nil {
 			again, err := decodeOrigin(appendOrigin(nil, &e))
 			require.NoError(t, err)
 			require.Equal(t, e, again)
+		}
+		if seq, id, err := decodeNamed(b); err == nil {
+			againSeq, againID, err := decodeNamed(appendNamed(nil, seq, id))
+			require.NoError(t, err)
+			require.Equal(t, seq, againSeq)
+			require.Equal(t, id, againID)
+		}
+		if id, through, err := decodeMarker(b); err == nil {
+			c := change{id: id, through: through}
+			againID, againThrough, err := decodeMarker(appendMarker(nil, &c))
+			require.NoError(t, err)
+			require.Equal(t, c, change{id: againID, through: againThrough})
+		}
+		r := reader{b: b}
+		if c := r.change(); r.end() == nil {
+			r = reader{b: appendChange(nil, &c)}
+			require.Equal(t, c, r.change())
+			require.NoError(t, r.end())
+		}
+		if e, err := decodeIndexed(b); err == nil {
+			again, err := decodeIndexed(appendIndexed(nil, &e))
+			require.NoError(t, err)
+			require.Equal(t, e, again)
+		}
+		if m, err := decodeMember(1, b); err == nil {
+			again, err := decodeMember(1, appendMember(nil, &m))
+			require.NoError(t, err)
+			require.Equal(t, m, again)
+		}
+		if k, err := decodeOpened(b); err == nil {
+			again, err := decodeOpened(appendOpened(nil, &k))
+			require.NoError(t, err)
+			require.Equal(t, k, again)
 		}
 	})
 }

@@ -11,29 +11,39 @@ import (
 // The first byte of a key says what it holds. All numbers in keys are big-endian, so that keys sort as the numbers do.
 //
 //	message | id                                   → the message, see record.go
-//	journal | id of the last message of a batch    → the positions of the batch's messages, see position.go
-//	indexed                                        → through which id the indexes are written, 8 bytes
+//	journal | last identity of a batch             → what the indexes need of the batch, see journal.go
+//	indexed                                        → how far the indexes are written, see pack.go
 //	conversation | conversation | first's number   → a block of the conversation's order, see block.go
-//	received | account | id of the first           → a block of messages to the account
-//	sent | account | id of the first               → a block of messages from the account to somebody else
+//	received | account | id of the first           → a block of direct messages to the account
+//	sent | account | id of the first               → a block of direct messages from the account to somebody else
 //	origin | account | digest                      → what was sent under an origin-id, see originEntry
+//	named | conversation | digest                  → the newest message with a stanza id, see namedEntry
+//	activity | account | ^id                       → the direct conversation whose last message in a part is id
+//	marker | conversation | account | kind         → a current marker, see markers.go
+//	changed | account | id                         → a current marker that the account sees; account 0: all of them
+//	roomChanged | conversation | id                → a current marker of a room
 //	retracted | conversation | number              → a message of which the content was taken out, see retract.go
-//	parties | party | party                        → conversation, the lesser party first
+//	key | parties or room                          → conversation
+//	opened | conversation                          → what the conversation is, see opening.go
+//	member | conversation | account                → a member of a room, see member.go
+//	rooms | account | conversation                 → a room that the account is or was in
+//	rights | conversation                          → the number of the last entry that changed a room's members or rights
 //	cursor | account                               → delivery cursor
-//	member | account | conversation                → the account's side of a conversation, see conversation.go
-//	markers | conversation | account               → read markers, see markers.go
+//	told | conversation | account                  → through which number others were told of the account's MarkDelivered
+//	epoch | last identity before it                → the epoch's random number, see epoch.go
 //	version                                        → schema version, uvarint
 //
-// A batch writes message, cursor, markers and retracted entries, those of conversations that begin, and one journal entry. The indexes – conversation, received, sent, origin –
-// are not written message by message, which would cost more than all the rest, but for tens of thousands of messages at a time,
-// sorted and packed; see pack.go. Until then the positions are kept in memory (recent.go), and the journal is what they are restored from.
+// A batch writes messages, retracted, member, rooms and rights entries, and one journal entry. The indexes – conversation to
+// roomChanged – are not written message by message, which would cost more than all the rest, but for tens of thousands of
+// messages at a time, sorted and packed; see pack.go. Until then what they need is kept in memory (recent.go), and the journal is
+// what that is restored from. A conversation's entries are written when it is opened, cursors and told when deliveries are reported.
 //
 // Messages sort before everything else because their keys only rise: a table that ends with messages and begins with
 // anything lesser would overlap all the messages there ever were, and compactions would copy them again and again.
 //
 // What was received and what was sent are two indexes because a device that comes online looks for what was sent to it: a
 // bot that has sent a million messages and received none must not read through them. Index entries live as long as
-// their message. A conversation is named by the id of its first message.
+// their message.
 const (
 	keyMessage      = 0x01
 	keyJournal      = 0x02
@@ -43,24 +53,35 @@ const (
 	keySent         = 0x12
 	keyOrigin       = 0x13
 	keyRetracted    = 0x14
-	keyParties      = 0x20
-	keyCursor       = 0x21
+	keyNamed        = 0x15
+	keyActivity     = 0x16
+	keyMarker       = 0x17
+	keyChanged      = 0x18
+	keyRoomChanged  = 0x19
+	keyKey          = 0x20
+	keyOpened       = 0x21
 	keyMember       = 0x22
-	keyMarkers      = 0x23
+	keyRooms        = 0x23
+	keyRights       = 0x24
+	keyCursor       = 0x25
+	keyTold         = 0x26
+	keyEpoch        = 0x27
 	keyVersion      = 0x30
 )
 
-// schemaVersion is the newest layout of keys and values that this code writes and reads. Version 1 had no member entries.
-const schemaVersion = 2
+// schemaVersion is the layout of keys and values that this code writes and reads. Versions 1 and 2 are of programs that were
+// never released.
+const schemaVersion = 3
 
 // Sizes of the keys of fixed length, in bytes.
 const (
-	idKeySize     = 1 + 8     // message, journal, cursor
-	pairKeySize   = 1 + 8 + 8 // conversation, received, sent, retracted, member, markers
+	idKeySize     = 1 + 8     // message, journal, opened, rights, cursor, epoch
+	pairKeySize   = 1 + 8 + 8 // all others but key and those that follow
+	markerKeySize = pairKeySize + 1
 	originKeySize = 1 + 8 + 16
 )
 
-// idKey writes a message, journal or cursor key.
+// idKey writes a key of one number.
 func idKey(dst []byte, prefix byte, id uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, prefix), id)
 }
@@ -70,7 +91,7 @@ func pairKey(dst []byte, prefix byte, a, b uint64) []byte {
 	return binary.BigEndian.AppendUint64(idKey(dst, prefix, a), b)
 }
 
-// bounds returns the range [lower, upper) of the index keys whose first number is a.
+// bounds returns the range [lower, upper) of the keys whose first number is a.
 func bounds(prefix byte, a uint64) (lower, upper []byte) {
 	lower = idKey(make([]byte, 0, idKeySize), prefix, a)
 	if a == math.MaxUint64 {
@@ -79,63 +100,58 @@ func bounds(prefix byte, a uint64) (lower, upper []byte) {
 	return lower, idKey(make([]byte, 0, idKeySize), prefix, a+1)
 }
 
-// secondNumber returns the second number of an index key.
-func secondNumber(key []byte) uint64 { return binary.BigEndian.Uint64(key[9:pairKeySize]) }
+// firstNumber and secondNumber return the numbers of a key.
+func firstNumber(key []byte) uint64  { return binary.BigEndian.Uint64(key[1:idKeySize]) }
+func secondNumber(key []byte) uint64 { return binary.BigEndian.Uint64(key[idKeySize:pairKeySize]) }
 
-// originKey identifies the sender's origin-id. An account's devices share one space of identities. A party of another domain
+// originKey identifies the author's origin-id. An account's devices share one space of identities. A party of another domain
 // has no account; its address is part of the digest, which is a cryptographic one so that nobody can make another's
 // message look like a repetition.
-func originKey(sender store.Party, originID string) (key [originKeySize]byte) {
+func originKey(author store.Party, originID string) (key [originKeySize]byte) {
 	key[0] = keyOrigin
-	binary.BigEndian.PutUint64(key[1:], uint64(sender.Account))
+	binary.BigEndian.PutUint64(key[1:], uint64(author.Account))
 	var buf [256]byte
 	text := buf[:0]
-	if sender.Account == 0 {
-		text = append(append(text, sender.JID.String()...), 0)
+	if author.Account == 0 {
+		text = append(append(text, author.JID.String()...), 0)
 	}
 	digest := sha256.Sum256(append(text, originID...))
 	copy(key[9:], digest[:16])
 	return key
 }
 
-// side is what a party is known by: its account or, without one, its address.
-type side struct {
-	account store.AccountID
-	address string
+// name is an author's stanza id in a conversation.
+type name struct {
+	conversation store.ConversationID
+	// digest is of the author and the id, and a cryptographic one so that nobody can make a message pass for another's.
+	digest uint64
 }
 
-func sideOf(p store.Party) side {
-	if p.Account != 0 {
-		return side{account: p.Account}
+func nameOf(conversation store.ConversationID, author store.Party, stanzaID string) name {
+	var buf [256]byte
+	text := binary.BigEndian.AppendUint64(buf[:0], uint64(author.Account))
+	if author.Account == 0 {
+		text = append(append(text, author.JID.String()...), 0)
 	}
-	return side{address: p.JID.String()}
+	digest := sha256.Sum256(append(text, stanzaID...))
+	return name{conversation, binary.BigEndian.Uint64(digest[:])}
 }
 
-func (s side) less(t side) bool {
-	if s.account != t.account {
-		return s.account < t.account
-	}
-	return s.address < t.address
-}
-
-// pair is an unordered pair of parties: first is never greater than second.
-type pair struct{ first, second side }
-
-// pairOf returns the pair, and whether a is its second party.
-func pairOf(a, b side) (p pair, swapped bool) {
-	if b.less(a) {
-		return pair{b, a}, true
-	}
-	return pair{a, b}, false
-}
-
-// partiesKey writes the key of a pair.
-func partiesKey(dst []byte, p pair) []byte {
-	dst = append(dst, keyParties)
-	for _, s := range [2]side{p.first, p.second} {
-		dst = binary.BigEndian.AppendUint64(dst, uint64(s.account))
-		dst = binary.BigEndian.AppendUint16(dst, uint16(len(s.address)))
-		dst = append(dst, s.address...)
+// partyKey writes what a party is known by.
+func partyKey(dst []byte, p store.Party) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(p.Account))
+	if p.Account == 0 {
+		address := p.JID.String()
+		dst = append(binary.BigEndian.AppendUint16(dst, uint16(len(address))), address...)
 	}
 	return dst
+}
+
+// conversationKey writes the key that a conversation is found by.
+func conversationKey(dst []byte, k *store.ConversationKey) []byte {
+	dst = append(dst, keyKey, byte(k.Kind))
+	if k.Kind == store.Room {
+		return append(binary.BigEndian.AppendUint64(dst, k.Incarnation), k.Room.String()...)
+	}
+	return partyKey(partyKey(dst, k.A), k.B)
 }

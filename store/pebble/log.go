@@ -1,7 +1,6 @@
 // Package pebble is the message log on an embedded ordered key-value engine (github.com/cockroachdb/pebble).
 //
-// It owns one folder, which one process at a time has open. Append is called by one goroutine, the committer; reads may
-// come from any. The engine's own goroutines flush and compact; Close stops them. Append starts one goroutine
+// It owns one folder, which one process at a time has open. Any goroutine may read and write; writes are done one after the other. The engine's own goroutines flush and compact; Close stops them. Append starts one goroutine
 // around each flush to disk, and waits for it; and now and then one that writes index entries, for which Close waits.
 //
 // The package never retries a failed write and never ends the process: after the first failure Failed is closed, every
@@ -96,13 +95,20 @@ type Log struct {
 	// engine shows a write before it is flushed. recents only has what is visible.
 	visible atomic.Uint64
 	recents recents
+	// passed are entries of lists of conversations that readers have found to be overtaken.
+	passed passed
+	// conversations are those that were used lately.
+	conversations conversations
 	// pending is what the batch that is being flushed writes anew, nil for nothing. Set by Append.
 	pending atomic.Pointer[pending]
 
 	// closing is closed when Close begins.
 	closing chan struct{}
 
-	// writing is held by Append: it guards writer, packing, checkpoints and space. It is taken before using.
+	// delivering is held by Deliver, for one at a time. It is taken before using.
+	delivering sync.Mutex
+
+	// writing is held by Append, and while a conversation is made: it guards writer, packing, checkpoints and space. It is taken before using.
 	writing     sync.Mutex
 	writer      writer
 	packing     packing
@@ -119,6 +125,8 @@ var (
 	errClosed = errors.New("message log is closed")
 	// errNewer is what a log of a later program is refused with.
 	errNewer = errors.New("the message log was written by a newer program")
+	// errOlder is what a log of a program that was never released is refused with.
+	errOlder = errors.New("the message log was written by an older program, from before the first release")
 )
 
 // Open opens or creates the log in the folder path, which is created with mode 0700. It fails when another process has it open,
@@ -138,7 +146,8 @@ func Open(path string, o Options) (*Log, error) {
 	l.events = newEvents(l.log, o.Metrics)
 	l.space = &space{files: o.files, path: path, reserve: o.ReserveBytes, events: l.events}
 	l.writer = newWriter(o.Conversations)
-	l.recents.young = newRecent()
+	l.conversations = newConversations(o.Conversations)
+	l.recents.young = newRecent(nil)
 	if err := l.unlessFailed(l.open); err != nil {
 		l.events.unregister()
 		return nil, fmt.Errorf("message log: open %s: %w", path, err)
@@ -189,38 +198,43 @@ func privateFolder(path string) error {
 
 // recover checks the schema version, or sets it in a new log, and finds where the log and its indexes end.
 func (l *Log) recover() error {
-	version, err := l.version()
-	if err != nil {
+	if err := l.checkVersion(); err != nil {
 		return err
 	}
 	value, err := l.get([]byte{keyIndexed})
+	var end indexedEnd
+	if err == nil && value != nil {
+		end, err = decodeIndexed(value)
+	}
 	if err != nil {
 		return fmt.Errorf("read where the index ends: %w", err)
 	}
-	if value != nil {
-		l.recents.indexed = firstID(value)
-	}
-	journaled, err := l.readJournal()
-	if err != nil {
+	l.recents.indexed = end.last
+	young := l.recents.young
+	young.last, young.lastMessage, young.batch = end.last, end.lastMessage, end.batch
+	if err := l.readJournal(); err != nil {
 		return fmt.Errorf("read the journal: %w", err)
 	}
-	last, err := l.lastMessage()
+	lastMessage, err := l.lastMessage()
 	if err != nil {
 		return fmt.Errorf("find the last message: %w", err)
 	}
-	if last != journaled {
-		return fmt.Errorf("the last message is %d, but its journal ends at %d: %w", last, journaled, store.ErrDamaged)
+	if lastMessage != young.lastMessage {
+		return fmt.Errorf("the last message is %d, but its journal ends at %d: %w", lastMessage, young.lastMessage, store.ErrDamaged)
 	}
 	if err := l.verifyCheckpoints(); err != nil {
 		return err
 	}
-	l.writer.last = last
-	l.visible.Store(uint64(last))
-	if version < schemaVersion {
-		if err := l.upgrade(); err != nil {
-			return fmt.Errorf("upgrade from schema %d: %w", version, err)
-		}
+	if err := l.readEpochs(); err != nil {
+		return fmt.Errorf("read the epochs: %w", err)
 	}
+	w := &l.writer
+	if w.lastConversation, err = l.lastOpened(); err != nil {
+		return fmt.Errorf("find the last conversation: %w", err)
+	}
+	w.last, w.lastMessage, w.journal.number = young.last, lastMessage, young.batch
+	w.epoch = newEpoch(young.last)
+	l.visible.Store(uint64(young.last))
 	return nil
 }
 
@@ -237,54 +251,49 @@ func (l *Log) get(key []byte) ([]byte, error) {
 	return value, closer.Close()
 }
 
-// readJournal restores what the indexes on disk do not have yet, and returns the last message's identity.
-func (l *Log) readJournal() (last store.MessageID, err error) {
-	last = l.recents.indexed
+// readJournal restores what the indexes on disk do not have yet.
+func (l *Log) readJournal() error {
 	it, err := l.db.NewIter(&engine.IterOptions{
-		LowerBound: idKey(nil, keyJournal, uint64(last)+1), UpperBound: []byte{keyJournal + 1},
+		LowerBound: idKey(nil, keyJournal, uint64(l.recents.indexed)+1), UpperBound: []byte{keyJournal + 1},
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer it.Close()
 	for ok := it.First(); ok; ok = it.Next() {
-		id := store.MessageID(binary.BigEndian.Uint64(it.Key()[1:]))
-		positions, origins, err := decodeJournal(it.Value())
+		id := store.MessageID(firstNumber(it.Key()))
+		j, err := decodeJournal(it.Value())
 		if err != nil {
-			return 0, fmt.Errorf("batch that ends with message %d: %w: %w", id, store.ErrDamaged, err)
+			return fmt.Errorf("batch that ends with %d: %w: %w", id, store.ErrDamaged, err)
 		}
-		for i := range positions {
-			l.recents.young.add(&positions[i])
-		}
-		for i := range origins {
-			l.recents.young.origins[origins[i].key] = origins[i].entry
-		}
-		last = id
+		l.recents.young.add(&j, id)
 	}
-	return last, it.Error()
+	return it.Error()
 }
 
-// version reads the schema version. A new log gets the newest.
-func (l *Log) version() (uint64, error) {
+// checkVersion refuses a log of another schema. A new log gets ours.
+func (l *Log) checkVersion() error {
 	value, err := l.get([]byte{keyVersion})
 	if err != nil {
-		return 0, fmt.Errorf("read schema version: %w", err)
+		return fmt.Errorf("read schema version: %w", err)
 	}
 	if value == nil {
-		return schemaVersion, l.begin()
+		return l.beginSchema()
 	}
 	version, n := binary.Uvarint(value)
-	if n <= 0 {
-		return 0, fmt.Errorf("read schema version: %w", errShort)
+	switch {
+	case n <= 0:
+		return fmt.Errorf("read schema version: %w", errShort)
+	case version > schemaVersion:
+		return fmt.Errorf("%w: its schema is %d, this one knows %d", errNewer, version, schemaVersion)
+	case version < schemaVersion:
+		return fmt.Errorf("%w: its schema is %d, this program needs %d: move the folder away and start with a new one", errOlder, version, schemaVersion)
 	}
-	if version > schemaVersion {
-		return 0, fmt.Errorf("%w: its schema is %d, this one knows %d", errNewer, version, schemaVersion)
-	}
-	return version, nil
+	return nil
 }
 
-// begin writes the schema version into an empty store, and refuses any other.
-func (l *Log) begin() error {
+// beginSchema writes the schema version into an empty store, and refuses any other.
+func (l *Log) beginSchema() error {
 	it, err := l.db.NewIter(nil)
 	if err != nil {
 		return err
@@ -351,7 +360,7 @@ func (l *Log) Close() error {
 	if err != nil {
 		return fmt.Errorf("close message log: %w", err)
 	}
-	if last := l.writer.last; last != 0 {
+	if last := l.writer.lastMessage; last != 0 {
 		err = l.checkpoints.add(last)
 	}
 	if err := errors.Join(err, l.checkpoints.close(l.opts.files, l.path)); err != nil {

@@ -1,187 +1,436 @@
 package pebble
 
 import (
+	"cmp"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strings"
+	"time"
+
+	engine "github.com/cockroachdb/pebble/v2"
 
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// maxDevices is how many devices are remembered for each account in each conversation, see store.ReadMarkers.
-const maxDevices = 16
+// Markers are state, of which the log has the current one. A change is a few bytes in the journal entry of its batch, and in memory,
+// where former changes stay in the lists until they are written to disk. Then only the current ones are, with an entry in the lists
+// of those who see them, and the entries that they replace are deleted.
 
-// markers is how far an account has come in a conversation: by all its devices, and by each, the one that said something last first.
-// all is not the greatest of devices, since devices are forgotten.
-type markers struct {
-	all     store.ReadMarkers
-	devices []store.ReadMarkers
-}
-
-// advance takes what a device has said, and reports whether anything has moved. Of a device that is not remembered, among as
-// many as can be, it is assumed that it said before what any has said: else more devices than that would store the same markers for ever.
-func (p *markers) advance(said store.ReadMarkers) bool {
-	said.Delivered = max(said.Delivered, said.Read)
-	at := slices.IndexFunc(p.devices, func(d store.ReadMarkers) bool { return d.Device == said.Device })
-	var known store.ReadMarkers
-	switch {
-	case at >= 0:
-		known = p.devices[at]
-	case len(p.devices) >= maxDevices:
-		known = p.all
-	}
-	if said.Delivered <= known.Delivered && said.Read <= known.Read {
-		return false
-	}
-	said.Delivered, said.Read = max(said.Delivered, known.Delivered), max(said.Read, known.Read)
-	if at < 0 {
-		// Copied, since it is a piece of the stanza that brought it.
-		said.Device = strings.Clone(said.Device)
-		if p.devices = append(p.devices, said); len(p.devices) > maxDevices {
-			p.devices = p.devices[:maxDevices]
-		}
-		at = len(p.devices) - 1
-	}
-	copy(p.devices[1:at+1], p.devices[:at])
-	p.devices[0] = said
-	p.all.Delivered, p.all.Read = max(p.all.Delivered, said.Delivered), max(p.all.Read, said.Read)
-	return true
-}
-
-// The read markers of an account in a conversation:
-//
-//	version   1 byte, progressVersion
-//	delivered uvarint, by any device
-//	read      uvarint
-//	then for each device, the one that said something last first:
-//	  name      length uvarint, text
-//	  delivered uvarint
-//	  read      uvarint
-const markersVersion = 1
-
-func appendMarkers(dst []byte, p *markers) []byte {
-	dst = binary.AppendUvarint(append(dst, markersVersion), p.all.Delivered)
-	dst = binary.AppendUvarint(dst, p.all.Read)
-	for i := range p.devices {
-		d := &p.devices[i]
-		dst = append(binary.AppendUvarint(dst, uint64(len(d.Device))), d.Device...)
-		dst = binary.AppendUvarint(dst, d.Delivered)
-		dst = binary.AppendUvarint(dst, d.Read)
-	}
-	return dst
-}
-
-func decodeMarkers(account store.AccountID, b []byte) (*markers, error) {
-	if len(b) == 0 {
-		return nil, errShort
-	}
-	if b[0] != markersVersion {
-		return nil, fmt.Errorf("read markers have version %d, this program knows %d", b[0], markersVersion)
-	}
-	r := reader{b: b[1:]}
-	p := &markers{all: store.ReadMarkers{Account: account, Delivered: r.uvarint(), Read: r.uvarint()}}
-	for len(r.b) > 0 && r.err == nil {
-		p.devices = append(p.devices, store.ReadMarkers{
-			Account: account, Device: string(r.text()), Delivered: r.uvarint(), Read: r.uvarint(),
-		})
-	}
-	return p, r.err
-}
-
-// markersOf names the markers of one account in one conversation.
-type markersOf struct {
+// marker names one.
+type marker struct {
 	conversation store.ConversationID
 	account      store.AccountID
+	kind         store.MarkerKind
 }
 
-func (o markersOf) key(dst []byte) []byte {
-	return pairKey(dst, keyMarkers, uint64(o.conversation), uint64(o.account))
+func (m marker) key(dst []byte) []byte {
+	return append(pairKey(dst, keyMarker, uint64(m.conversation), uint64(m.account)), byte(m.kind))
 }
 
-// cachedMarkers is an entry of markersCache.
-type cachedMarkers struct {
-	markers
-	// stored is the value in the engine, nil for none, and fresh that it is not what markers says.
-	stored []byte
-	fresh  bool
+// change is a marker as it is from its id on.
+type change struct {
+	marker
+	id      store.MessageID
+	through uint64
+	// peer is the account of the other party of a direct conversation, 0 for none.
+	peer store.AccountID
+	room bool
 }
 
-// markersCache remembers the markers that were moved lately, so that those of a live conversation cost no read. It holds two
-// generations, as tails does, of at most so many bytes each. Owned by Append.
-type markersCache struct {
-	young, old map[markersOf]*cachedMarkers
-	bytes      int
-	changed    []markersOf
+func newChange(m marker, key *store.ConversationKey) change {
+	c := change{marker: m, room: key.Kind == store.Room}
+	if !c.room {
+		p, _ := key.PartyOf(m.account)
+		c.peer = key.Other(p).Account
+	}
+	return c
 }
 
-// reachedBytes is about how much one generation may hold.
-const markersCacheBytes = 4 << 20
+// private reports whether only the marker's owner sees it.
+func (c *change) private() bool { return c.kind == store.MarkReadPrivate }
 
-// age begins a batch.
-func (r *markersCache) age() {
-	r.changed = r.changed[:0]
-	if r.bytes >= markersCacheBytes || r.young == nil {
-		r.old, r.young, r.bytes = r.young, make(map[markersOf]*cachedMarkers), 0
+// changeList names a list of changes: those that an account sees in direct conversations, those of a room, or, for account 0, all.
+type changeList struct {
+	prefix byte // keyChanged or keyRoomChanged
+	number uint64
+}
+
+// everything is the list of all markers.
+var everything = changeList{keyChanged, 0} // constant
+
+// lists calls visit for each list that the change is in.
+func (c *change) lists(visit func(changeList)) {
+	visit(everything)
+	if c.room {
+		visit(changeList{keyRoomChanged, uint64(c.conversation)})
+		return
+	}
+	if c.account != 0 {
+		visit(changeList{keyChanged, uint64(c.account)})
+	}
+	if c.peer != 0 && c.peer != c.account && !c.private() {
+		visit(changeList{keyChanged, uint64(c.peer)})
 	}
 }
 
-func (r *markersCache) get(o markersOf) *cachedMarkers {
-	if m := r.young[o]; m != nil {
-		return m
+// A change, in the journal and as the value of a changed entry:
+//
+//	conversation  8 bytes
+//	account       uvarint
+//	kind          1 byte, plus changeInRoom in a room
+//	through       uvarint
+//	peer          uvarint
+const changeInRoom = 1 << 7
+
+func appendChange(dst []byte, c *change) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(c.conversation))
+	dst = binary.AppendUvarint(dst, uint64(c.account))
+	kind := byte(c.kind)
+	if c.room {
+		kind |= changeInRoom
 	}
-	m := r.old[o]
-	if m != nil {
-		r.put(o, m)
-	}
-	return m
+	dst = binary.AppendUvarint(append(dst, kind), c.through)
+	return binary.AppendUvarint(dst, uint64(c.peer))
 }
 
-func (r *markersCache) put(o markersOf, m *cachedMarkers) {
-	r.young[o] = m
-	// A guess: what the map, the entry and two devices take.
-	r.bytes += 300 + 3*len(m.stored)
+func (r *reader) change() (c change) {
+	c.conversation = store.ConversationID(r.number())
+	c.account = store.AccountID(r.uvarint())
+	kind := r.byte()
+	c.kind, c.room = store.MarkerKind(kind&^changeInRoom), kind&changeInRoom != 0
+	c.through = r.uvarint()
+	c.peer = store.AccountID(r.uvarint())
+	return c
 }
 
-// decodeMarkers decodes a value, nil for none. Damaged markers are as if they had never been set: they will be again.
-func (l *Log) decodeMarkers(o markersOf, value []byte) *markers {
-	none := &markers{all: store.ReadMarkers{Account: o.account}}
-	if value == nil {
-		return none
+// The value of a marker entry: the id, 8 bytes, and through, uvarint.
+
+func appendMarker(dst []byte, c *change) []byte {
+	return binary.AppendUvarint(binary.BigEndian.AppendUint64(dst, uint64(c.id)), c.through)
+}
+
+func decodeMarker(b []byte) (id store.MessageID, through uint64, err error) {
+	r := reader{b: b}
+	id, through = store.MessageID(r.number()), r.uvarint()
+	return id, through, r.end()
+}
+
+// marker finds a marker in memory.
+func (r *recents) marker(m marker) (c change, found bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.markerLocked(m)
+}
+
+func (r *recents) markerLocked(m marker) (c change, found bool) {
+	for _, part := range [2]*recent{r.young, r.frozen} {
+		if part == nil {
+			continue
+		}
+		if at, found := part.current[m]; found {
+			return part.changes[at], true
+		}
 	}
-	p, err := decodeMarkers(o.account, value)
+	return c, false
+}
+
+// marker returns where a marker stands: its id and number, zero for nowhere. A damaged one is as if it had never been set: it will be
+// again.
+func (l *Log) marker(m marker) (id store.MessageID, through uint64, err error) {
+	if c, found := l.recents.marker(m); found {
+		return c.id, c.through, nil
+	}
+	var key [markerKeySize]byte
+	value, closer, err := l.db.Get(m.key(key[:0]))
+	if err == engine.ErrNotFound {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("read a marker: %w", err)
+	}
+	defer closer.Close()
+	id, through, err = decodeMarker(value)
 	if err != nil {
 		l.events.damaged.Inc()
-		l.log.Error("stored read markers are damaged", "account", o.account, "conversation", o.conversation, "err", err)
-		return none
+		l.log.Error("a stored marker is damaged", "account", m.account, "conversation", m.conversation, "err", err)
+		return 0, 0, nil
 	}
-	return p
+	return id, through, nil
 }
 
-// stale moves markers forward, or reports that there is nothing to move. t is the end of the conversation, nil when it has not begun.
-func (l *Log) stale(said store.ReadMarkers, t *tail) (bool, error) {
-	if t == nil {
-		return true, nil
-	}
-	said.Delivered, said.Read = min(said.Delivered, t.last), min(said.Read, t.last)
-	o := markersOf{t.conversation, said.Account}
-	r := &l.writer.markers
-	m := r.get(o)
-	if m == nil {
-		var key [pairKeySize]byte
-		value, err := l.get(o.key(key[:0]))
+// span is what is wanted of a list: a range of identities with both its ends excluded, from which end, and how much.
+type span struct {
+	after, before store.MessageID
+	backward      bool
+	limit         int
+}
+
+// full reports whether there is enough.
+func (s *span) full(found []change) bool { return len(found) >= s.limit }
+
+// changes returns the current markers of a list in a span for which want is true, in the span's order.
+func (l *Log) changes(ctx context.Context, of changeList, s span, want func(*change) bool) ([]change, error) {
+	found, indexed := l.recents.changes(of, s, want)
+	if s.after < indexed && !(s.backward && s.full(found)) {
+		stored, err := l.storedChanges(ctx, of, s, indexed, want)
 		if err != nil {
-			return false, fmt.Errorf("read the markers of a conversation: %w", err)
+			return nil, fmt.Errorf("read markers: %w", err)
 		}
-		m = &cachedMarkers{markers: *l.decodeMarkers(o, value), stored: value}
-		r.put(o, m)
+		found = append(found, stored...)
 	}
-	if !m.advance(said) {
-		return true, nil
+	slices.SortFunc(found, func(a, b change) int {
+		if s.backward {
+			a, b = b, a
+		}
+		return cmp.Compare(a.id, b.id)
+	})
+	return found[:min(len(found), s.limit)], nil
+}
+
+// changes is Log.changes of what is in memory, and where the indexes on disk end.
+func (r *recents) changes(of changeList, s span, want func(*change) bool) (found []change, indexed store.MessageID) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	parts := [2]*recent{r.frozen, r.young}
+	if s.backward {
+		parts[0], parts[1] = r.young, r.frozen
 	}
-	if !m.fresh {
-		m.fresh = true
-		r.changed = append(r.changed, o)
+	for _, part := range parts {
+		if part == nil {
+			continue
+		}
+		at := part.lists[of]
+		i, _ := slices.BinarySearchFunc(at, s.after+1, func(i int32, id store.MessageID) int { return cmp.Compare(part.changes[i].id, id) })
+		end, _ := slices.BinarySearchFunc(at, s.before, func(i int32, id store.MessageID) int { return cmp.Compare(part.changes[i].id, id) })
+		at = at[min(i, end):end]
+		for i := range at {
+			if s.full(found) {
+				break
+			}
+			next := at[i]
+			if s.backward {
+				next = at[len(at)-1-i]
+			}
+			c := &part.changes[next]
+			if now, _ := r.markerLocked(c.marker); now.id == c.id && want(c) {
+				found = append(found, *c)
+			}
+		}
 	}
-	return false, nil
+	return found, r.indexed
+}
+
+// storedChanges is Log.changes of what is on disk and was not replaced since.
+func (l *Log) storedChanges(ctx context.Context, of changeList, s span, indexed store.MessageID, want func(*change) bool) (found []change, err error) {
+	it, err := l.db.NewIter(&engine.IterOptions{
+		LowerBound: pairKey(nil, of.prefix, of.number, uint64(s.after)+1),
+		UpperBound: pairKey(nil, of.prefix, of.number, uint64(min(s.before, indexed+1))),
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	first, next := it.First, it.Next
+	if s.backward {
+		first, next = it.Last, it.Prev
+	}
+	passed := 0
+	for ok := first(); ok && !s.full(found); ok = next() {
+		if passed++; passed%checkEvery == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		r := reader{b: it.Value()}
+		c := r.change()
+		c.id = store.MessageID(secondNumber(it.Key()))
+		if err := r.end(); err != nil {
+			l.events.damaged.Inc()
+			l.log.Error("a stored marker is damaged", "id", c.id, "err", err)
+			continue
+		}
+		if now, replaced := l.recents.marker(c.marker); replaced && now.id != c.id || !want(&c) {
+			continue
+		}
+		found = append(found, c)
+	}
+	return found, it.Error()
+}
+
+// result is what a change looks like to a reader.
+func (l *Log) result(c *change) (store.Message, error) {
+	known, err := l.conversation(c.conversation)
+	if err != nil {
+		return store.Message{}, err
+	}
+	m := store.Message{
+		ID: c.id, Conversation: c.conversation, Author: store.Party{Account: c.account},
+		Marker: &store.Marker{Account: c.account, Kind: c.kind, Through: c.through, ID: c.id},
+	}
+	if p, ok := known.key.PartyOf(c.account); ok {
+		m.Author = p
+	}
+	if c.kind == store.MarkDelivered && !c.room {
+		m.Marker.Told, err = l.told(c.marker)
+	}
+	return m, err
+}
+
+// told returns through which number others were told of a MarkDelivered.
+func (l *Log) told(m marker) (uint64, error) {
+	value, err := l.get(pairKey(nil, keyTold, uint64(m.conversation), uint64(m.account)))
+	if err != nil {
+		return 0, fmt.Errorf("read what was told of: %w", err)
+	}
+	through, _ := binary.Uvarint(value)
+	return through, nil
+}
+
+// standing is where an account's markers in a conversation stand.
+type standing struct{ delivered, read, private uint64 }
+
+func (l *Log) markersOf(conversation store.ConversationID, account store.AccountID) (s standing, err error) {
+	for i, through := range [...]*uint64{&s.delivered, &s.read, &s.private} {
+		if _, *through, err = l.marker(marker{conversation, account, store.MarkDelivered + store.MarkerKind(i)}); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// Markers implements store.ConversationReader.
+func (l *Log) Markers(ctx context.Context, id store.ConversationID, from store.AccountID, limit int) (found []store.Marker, more bool, err error) {
+	done, err := l.use(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("list markers: %w", err)
+	}
+	defer done()
+	known, err := l.conversation(id)
+	if err != nil {
+		return nil, false, fmt.Errorf("list markers: %w", err)
+	}
+	accounts := []store.AccountID{known.key.A.Account, known.key.B.Account}
+	if known.key.Kind == store.Room {
+		if accounts, err = l.marking(id, from, limit+1); err != nil {
+			return nil, false, fmt.Errorf("list markers: %w", err)
+		}
+	}
+	slices.Sort(accounts)
+	told := 0 // accounts that have any
+	for _, account := range slices.Compact(accounts) {
+		if account < from {
+			continue
+		}
+		var of []store.Marker
+		for kind := store.MarkDelivered; kind <= store.MarkReadPrivate; kind++ {
+			at, through, err := l.marker(marker{id, account, kind})
+			if err != nil {
+				return nil, false, err
+			}
+			if at == 0 {
+				continue
+			}
+			m := store.Marker{Account: account, Kind: kind, Through: through, ID: at}
+			if kind == store.MarkDelivered && known.key.Kind == store.Direct {
+				if m.Told, err = l.told(marker{id, account, kind}); err != nil {
+					return nil, false, err
+				}
+			}
+			of = append(of, m)
+		}
+		if len(of) > 0 && told == limit {
+			return found, true, nil
+		}
+		if len(of) > 0 {
+			told++
+			found = append(found, of...)
+		}
+	}
+	return found, false, nil
+}
+
+// marking returns the first accounts that have a marker in a room, from one on, and may return others.
+func (l *Log) marking(id store.ConversationID, from store.AccountID, limit int) ([]store.AccountID, error) {
+	accounts := l.recents.marking(id)
+	_, upper := bounds(keyMarker, uint64(id))
+	it, err := l.db.NewIter(&engine.IterOptions{LowerBound: pairKey(nil, keyMarker, uint64(id), uint64(from)), UpperBound: upper})
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	stored := 0
+	for ok := it.First(); ok && stored < limit; ok = it.Next() {
+		account := store.AccountID(secondNumber(it.Key()))
+		if len(accounts) == 0 || accounts[len(accounts)-1] != account {
+			accounts = append(accounts, account)
+			stored++
+		}
+	}
+	return accounts, it.Error()
+}
+
+// marking returns the accounts that have moved a marker in a room lately.
+func (r *recents) marking(id store.ConversationID) (accounts []store.AccountID) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, part := range [2]*recent{r.young, r.frozen} {
+		if part == nil {
+			continue
+		}
+		for _, at := range part.lists[changeList{keyRoomChanged, uint64(id)}] {
+			accounts = append(accounts, part.changes[at].account)
+		}
+	}
+	slices.Sort(accounts)
+	return slices.Compact(accounts)
+}
+
+// stagedMarker is a marker that the batch moves.
+type stagedMarker struct {
+	change
+	// by is the entry that moved it last, and earlier those that it was merged with.
+	by      *store.Append
+	earlier []*store.Append
+}
+
+// move decides about one change of a marker.
+func (l *Log) move(a *store.Append, t *tail, now time.Time) error {
+	w := &l.writer
+	m := marker{a.Conversation, a.Marker.Account, a.Marker.Kind}
+	through := min(a.Marker.Through, t.last)
+	s := w.moved[m]
+	known, err := l.reached(m, s)
+	if err != nil {
+		return err
+	}
+	if a.Stale = through <= known; a.Stale {
+		return nil
+	}
+	if s == nil {
+		s = &stagedMarker{change: newChange(m, &t.key)}
+		w.moved[m] = s
+	} else {
+		s.earlier = append(s.earlier, s.by)
+	}
+	a.ID = w.next(now)
+	s.id, s.through, s.by = a.ID, through, a
+	for _, e := range s.earlier {
+		e.ID, e.Merged = a.ID, true
+	}
+	return nil
+}
+
+// reached returns how far a marker has come, for Append.
+func (l *Log) reached(m marker, s *stagedMarker) (uint64, error) {
+	if s != nil {
+		return s.through, nil
+	}
+	w := &l.writer
+	if through, known := w.reached.get(m); known {
+		return through, nil
+	}
+	_, through, err := l.marker(m)
+	if err == nil {
+		w.reached.put(m, through)
+	}
+	return through, err
 }

@@ -36,7 +36,7 @@ func (f *nthFlush) MaybeError(op errorfs.Op) error {
 func TestFailedFlushWhileOpening(t *testing.T) {
 	disk := vfs.NewCrashableMem()
 	l := mustOpen(t, "log", Options{files: disk, Logger: silent()})
-	require.NoError(t, l.Append(t.Context(), someTime(), batch(100), nil))
+	require.NoError(t, put(t.Context(), l, someTime(), batch(t, l, 100)...))
 	failed := 0
 	for n := int64(1); ; n++ {
 		files := disk.CrashClone(vfs.CrashCloneCfg{})
@@ -68,7 +68,7 @@ func TestFailedFlushWhileClosing(t *testing.T) {
 	for n := int64(1); n <= 12; n++ { // about as many as there are
 		files, broken := vfs.NewCrashableMem(), &nthFlush{}
 		l := mustOpen(t, "log", Options{files: errorfs.Wrap(files, broken), Logger: silent()})
-		require.NoError(t, l.Append(t.Context(), someTime(), batch(100), nil))
+		require.NoError(t, put(t.Context(), l, someTime(), batch(t, l, 100)...))
 		_, err := l.db.AsyncFlush()
 		require.NoError(t, err)
 		broken.left.Store(n)

@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -14,7 +15,7 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// packMessages is how many messages are gathered in memory before their index entries are written. The more there are, the more
+// packMessages is how many messages, and changes of markers, are gathered in memory before their index entries are written. The more there are, the more
 // of them belong to one conversation and share a block. They take about 100 bytes each, and are read back at start.
 const packMessages = 1 << 16
 
@@ -64,10 +65,12 @@ func (l *Log) pack(r *recent, done chan<- struct{}) {
 	w := packer{log: l}
 	w.blocks(keyConversation, slices.Sorted(maps.Keys(r.conversations)), r)
 	w.origins(r)
+	w.names(r)
 	w.accounts(keyReceived, slices.Sorted(maps.Keys(r.received)), r)
 	w.accounts(keySent, slices.Sorted(maps.Keys(r.sent)), r)
-	last := r.positions[len(r.positions)-1].id
-	w.finish(r.positions[0].id, last)
+	w.activity(r)
+	w.markers(r)
+	w.finish(r)
 	if errors.Is(w.err, errClosed) {
 		return // the journal has it all
 	}
@@ -75,13 +78,15 @@ func (l *Log) pack(r *recent, done chan<- struct{}) {
 		l.events.fail(fmt.Errorf("write the index: %w", w.err))
 		return
 	}
-	l.recents.drop(last)
+	l.recents.drop(r.last)
 }
 
 // packer writes index entries in batches of a limited size. After the first error it does nothing.
 type packer struct {
-	log     *Log
-	batch   *engine.Batch
+	log   *Log
+	batch *engine.Batch
+	// whole: what is added belongs together, in one batch.
+	whole   bool
 	err     error
 	entries []entry
 	buf     []byte
@@ -130,26 +135,147 @@ func (w *packer) origins(r *recent) {
 	}
 }
 
-// finish declares the indexes complete through last, and drops the journal of the part.
-func (w *packer) finish(first, last store.MessageID) {
-	w.set([]byte{keyIndexed}, binary.BigEndian.AppendUint64(nil, uint64(last)))
+// names writes where messages with stanza ids are, the newest of each. They are written in the order of keys.
+func (w *packer) names(r *recent) {
+	keys := slices.SortedFunc(maps.Keys(r.names), func(a, b name) int {
+		return cmp.Or(cmp.Compare(a.conversation, b.conversation), cmp.Compare(a.digest, b.digest))
+	})
+	var key [pairKeySize]byte
+	for _, n := range keys {
+		p := &r.positions[r.names[n]]
+		w.buf = appendNamed(w.buf[:0], p.seq, p.id)
+		w.set(pairKey(key[:0], keyNamed, uint64(n.conversation), n.digest), w.buf)
+	}
+}
+
+// active is a message that was the last of a direct conversation in somebody's archive when a part was written.
+type active struct {
+	account      store.AccountID
+	id           store.MessageID
+	conversation store.ConversationID
+}
+
+// activity writes which direct conversations have a message in the archives of their parties. What it replaces is left to the readers of
+// lists, who come across it, to be found; they hand it over to be deleted.
+func (w *packer) activity(r *recent) {
+	var all []active
+	for conversation, at := range r.conversations {
+		var seen [2]store.AccountID // a party has one entry
+		for i := len(at) - 1; i >= 0 && (seen[0] == 0 || seen[1] == 0); i-- {
+			p := &r.positions[at[i]]
+			if p.flags&inRoom != 0 {
+				break
+			}
+			for _, account := range [2]store.AccountID{p.seenByAuthor(), p.seenByOther()} {
+				switch {
+				case account == 0 || account == seen[0] || account == seen[1]:
+					continue
+				case seen[0] == 0:
+					seen[0] = account
+				default:
+					seen[1] = account
+				}
+				all = append(all, active{account, p.id, conversation})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b active) int { return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(b.id, a.id)) })
+	var key [pairKeySize]byte
+	for i := range all {
+		a := &all[i]
+		w.buf = binary.BigEndian.AppendUint64(w.buf[:0], uint64(a.conversation))
+		w.set(pairKey(key[:0], keyActivity, uint64(a.account), ^uint64(a.id)), w.buf)
+	}
+	for _, key := range w.log.passed.take() {
+		w.delete(key)
+	}
+}
+
+// markers writes the current ones, and takes what they replace out of the lists.
+func (w *packer) markers(r *recent) {
+	var buf [markerKeySize]byte
+	for at := range r.changes {
+		c := &r.changes[at]
+		if w.err != nil || r.current[c.marker] != int32(at) {
+			continue
+		}
+		key := c.marker.key(buf[:0])
+		var old store.MessageID
+		if value, err := w.log.get(key); err != nil {
+			w.err = err
+			return
+		} else if value != nil {
+			old, _, _ = decodeMarker(value) // a damaged one is replaced; what it had in lists is not current
+		}
+		// One piece: an entry that is not current must not be left in a list.
+		w.whole = true
+		w.buf = appendMarker(w.buf[:0], c)
+		w.set(key, w.buf)
+		w.buf = appendChange(w.buf[:0], c)
+		var listed [pairKeySize]byte
+		c.lists(func(l changeList) {
+			if old != 0 && old != c.id {
+				w.delete(pairKey(listed[:0], l.prefix, l.number, uint64(old)))
+			}
+			w.set(pairKey(listed[:0], l.prefix, l.number, uint64(c.id)), w.buf)
+		})
+		w.whole = false
+	}
+}
+
+// indexedEnd is the value of the indexed entry: through which identity the indexes are complete, the last message by then, and the
+// last batch, 8 bytes each.
+type indexedEnd struct {
+	last, lastMessage store.MessageID
+	batch             uint64
+}
+
+func appendIndexed(dst []byte, e *indexedEnd) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(e.last))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(e.lastMessage))
+	return binary.BigEndian.AppendUint64(dst, e.batch)
+}
+
+func decodeIndexed(b []byte) (e indexedEnd, err error) {
+	r := reader{b: b}
+	e = indexedEnd{store.MessageID(r.number()), store.MessageID(r.number()), r.number()}
+	return e, r.end()
+}
+
+// finish declares the indexes complete, and drops the journal of the part.
+func (w *packer) finish(r *recent) {
+	w.whole = true
+	w.set([]byte{keyIndexed}, appendIndexed(nil, &indexedEnd{r.last, r.lastMessage, r.batch}))
 	if w.err == nil {
-		w.err = w.batch.DeleteRange(idKey(nil, keyJournal, uint64(first)), idKey(nil, keyJournal, uint64(last)+1), nil)
+		w.err = w.batch.DeleteRange(idKey(nil, keyJournal, uint64(r.first)), idKey(nil, keyJournal, uint64(r.last)+1), nil)
 	}
 	w.apply()
 }
 
 func (w *packer) set(key, value []byte) {
+	if b := w.room(); b != nil {
+		set(b, key, value)
+	}
+}
+
+func (w *packer) delete(key []byte) {
+	if b := w.room(); b != nil {
+		w.err = b.Delete(key, nil)
+	}
+}
+
+// room returns a batch with room for another entry, nil after an error.
+func (w *packer) room() *engine.Batch {
+	if w.err == nil && w.batch != nil && w.batch.Len() >= packBatchBytes && !w.whole {
+		w.apply()
+	}
 	if w.err != nil {
-		return
+		return nil
 	}
 	if w.batch == nil {
 		w.batch = w.log.db.NewBatch()
 	}
-	set(w.batch, key, value)
-	if w.batch.Len() >= packBatchBytes && key[0] != keyIndexed {
-		w.apply()
-	}
+	return w.batch
 }
 
 // apply gives the batch to the engine.

@@ -1,13 +1,9 @@
 package pebble
 
 import (
-	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 
 	engine "github.com/cockroachdb/pebble/v2"
 
@@ -87,27 +83,33 @@ func (l *Log) damage(err error, ids ...store.MessageID) error {
 	return d
 }
 
-// messages reads the given messages in their order. Damaged ones are left out, and named by the error.
-func (l *Log) messages(ctx context.Context, ids []store.MessageID) ([]store.Message, error) {
+// messages reads the given results in their order. Damaged ones are left out, and named by the error.
+func (l *Log) messages(ctx context.Context, results []result) ([]store.Message, error) {
 	var (
 		d       decoder
-		found   = make([]store.Message, 0, len(ids))
+		found   = make([]store.Message, 0, len(results))
 		damaged []store.MessageID
 		cause   error
 	)
-	for _, id := range ids {
+	for _, r := range results {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		m, err := l.message(id, &d)
+		var m store.Message
+		var err error
+		if r.marker == nil {
+			m, err = l.message(r.id, &d)
+		} else if m, err = l.result(r.marker); err != nil {
+			return nil, err
+		}
 		if err == nil {
 			found = append(found, m)
 			continue
 		}
 		if unreadable(err) {
-			return nil, fmt.Errorf("message %d: %w", id, err)
+			return nil, fmt.Errorf("message %d: %w", r.id, err)
 		}
-		if damaged = append(damaged, id); cause == nil {
+		if damaged = append(damaged, r.id); cause == nil {
 			cause = err
 		}
 	}
@@ -124,13 +126,17 @@ func (l *Log) Since(ctx context.Context, after store.MessageID, limit int) ([]st
 		return nil, fmt.Errorf("read log: %w", err)
 	}
 	defer done()
-	visible := l.visible.Load()
-	if uint64(after) >= visible {
+	upto := store.MessageID(l.visible.Load())
+	if after >= upto {
 		return nil, nil
+	}
+	markers, err := l.changes(ctx, everything, span{after: after, before: upto + 1, limit: limit}, func(*change) bool { return true })
+	if err != nil {
+		return nil, fmt.Errorf("read log: %w", err)
 	}
 	it, err := l.db.NewIter(&engine.IterOptions{
 		LowerBound: idKey(nil, keyMessage, uint64(after)+1),
-		UpperBound: idKey(nil, keyMessage, visible+1),
+		UpperBound: idKey(nil, keyMessage, uint64(upto)+1),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read log: %w", err)
@@ -142,12 +148,26 @@ func (l *Log) Since(ctx context.Context, after store.MessageID, limit int) ([]st
 		damaged []store.MessageID
 		cause   error
 	)
-	for ok := it.First(); ok && len(found)+len(damaged) < limit; ok = it.Next() {
+	// The two are merged: whichever is next.
+	for ok := it.First(); (ok || len(markers) > 0) && len(found)+len(damaged) < limit; {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("read log: %w", err)
 		}
-		id := store.MessageID(binary.BigEndian.Uint64(it.Key()[1:]))
-		m, err := l.decode(&d, id, it.Value())
+		id := newest
+		if ok {
+			id = store.MessageID(firstNumber(it.Key()))
+		}
+		var m store.Message
+		if len(markers) > 0 && markers[0].id < id {
+			m, err = l.result(&markers[0])
+			if err != nil {
+				return nil, fmt.Errorf("read log: %w", err)
+			}
+			markers = markers[1:]
+		} else {
+			m, err = l.decode(&d, id, it.Value())
+			ok = it.Next()
+		}
 		if err == nil {
 			found = append(found, m)
 			continue
@@ -165,179 +185,6 @@ func (l *Log) Since(ctx context.Context, after store.MessageID, limit int) ([]st
 	return found, nil
 }
 
-// InHistory implements store.MessageReader.
-func (l *Log) InHistory(ctx context.Context, owner store.AccountID, id store.MessageID) (bool, error) {
-	done, err := l.use(ctx)
-	if err != nil {
-		return false, fmt.Errorf("look up history: %w", err)
-	}
-	defer done()
-	if owner == 0 || id == 0 {
-		return false, nil
-	}
-	for _, prefix := range [2]byte{keyReceived, keySent} {
-		in := false
-		err := l.walk(prefix, uint64(owner)).forward(id-1, func(e entry) bool {
-			in = e.id == id && e.bits&viewArchive != 0
-			return false
-		})
-		if err != nil {
-			return false, fmt.Errorf("look up history: %w", err)
-		}
-		if in {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-// DeliveryCursor implements store.MessageReader.
-func (l *Log) DeliveryCursor(ctx context.Context, owner store.AccountID) (store.DeliveryCursor, error) {
-	done, err := l.use(ctx)
-	if err != nil {
-		return store.DeliveryCursor{}, fmt.Errorf("read delivery cursor: %w", err)
-	}
-	defer done()
-	return l.cursor(owner)
-}
-
-func (l *Log) cursor(owner store.AccountID) (store.DeliveryCursor, error) {
-	value, closer, err := l.db.Get(idKey(make([]byte, 0, idKeySize), keyCursor, uint64(owner)))
-	if errors.Is(err, engine.ErrNotFound) {
-		return store.DeliveryCursor{}, nil
-	}
-	if err != nil {
-		return store.DeliveryCursor{}, fmt.Errorf("read delivery cursor: %w", err)
-	}
-	defer closer.Close()
-	m, err := decodeCursor(owner, value)
-	if err != nil {
-		return store.DeliveryCursor{}, fmt.Errorf("read delivery cursor of account %d: %w", owner, err)
-	}
-	return m, nil
-}
-
-// Undelivered implements store.MessageReader.
-func (l *Log) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID, limit int) ([]store.Message, error) {
-	done, err := l.use(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read undelivered messages: %w", err)
-	}
-	defer done()
-	cursor, err := l.cursor(owner)
-	if err != nil {
-		return nil, err
-	}
-	var ids []store.MessageID
-	for _, id := range cursor.Missed {
-		if id == 0 || id <= after || id > cursor.Through {
-			continue
-		}
-		err = l.walk(keyReceived, uint64(owner)).forward(id-1, func(e entry) bool {
-			if e.id == id && e.bits&viewOffline != 0 {
-				ids = append(ids, id)
-			}
-			return false
-		})
-		if err != nil {
-			return nil, fmt.Errorf("read undelivered messages: %w", err)
-		}
-	}
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
-	passed := 0
-	err = l.walk(keyReceived, uint64(owner)).forward(max(after, cursor.Through), func(e entry) bool {
-		if passed++; passed%checkEvery == 0 && ctx.Err() != nil {
-			return false
-		}
-		if e.bits&viewOffline != 0 && len(ids) < limit {
-			ids = append(ids, e.id)
-		}
-		return len(ids) < limit
-	})
-	if err = cmp.Or(err, ctx.Err()); err != nil {
-		return nil, fmt.Errorf("read undelivered messages: %w", err)
-	}
-	return l.messages(ctx, ids[:min(len(ids), limit)])
-}
-
-// Bounds implements store.MessageReader.
-func (l *Log) Bounds(ctx context.Context, owner store.AccountID) (first, last store.MessageID, err error) {
-	done, err := l.use(ctx)
-	if err != nil {
-		return 0, 0, fmt.Errorf("find the bounds of an archive: %w", err)
-	}
-	defer done()
-	for _, prefix := range [2]byte{keyReceived, keySent} {
-		w := l.walk(prefix, uint64(owner))
-		begin, end := store.MessageID(0), store.MessageID(0)
-		archived := func(found *store.MessageID) func(entry) bool {
-			return func(e entry) bool {
-				if e.bits&viewArchive != 0 {
-					*found = e.id
-				}
-				return *found == 0
-			}
-		}
-		err = errors.Join(w.forward(0, archived(&begin)), w.backward(math.MaxUint64, archived(&end)))
-		if err != nil {
-			return 0, 0, fmt.Errorf("find the bounds of an archive: %w", err)
-		}
-		if begin != 0 && (first == 0 || begin < first) {
-			first = begin
-		}
-		last = max(last, end)
-	}
-	if first == 0 {
-		return 0, 0, fmt.Errorf("archive of account %d: %w", owner, store.ErrNotFound)
-	}
-	return first, last, nil
-}
-
-// Conversation implements store.MessageReader.
-func (l *Log) Conversation(ctx context.Context, a, b store.Party) (store.ConversationID, uint64, error) {
-	done, err := l.use(ctx)
-	if err != nil {
-		return 0, 0, fmt.Errorf("find a conversation: %w", err)
-	}
-	defer done()
-	p, _ := pairOf(sideOf(a), sideOf(b))
-	id, err := l.conversation(p)
-	if err != nil {
-		return 0, 0, err
-	}
-	last := uint64(0)
-	err = l.walk(keyConversation, uint64(id)).backward(math.MaxUint64, func(e entry) bool {
-		last = e.seq
-		return false
-	})
-	if err != nil {
-		return 0, 0, fmt.Errorf("find a conversation: %w", err)
-	}
-	if last == 0 {
-		// It begins with a batch that is being flushed.
-		return 0, 0, fmt.Errorf("conversation: %w", store.ErrNotFound)
-	}
-	return id, last, nil
-}
-
-// conversation looks a pair up, or returns store.ErrNotFound.
-func (l *Log) conversation(p pair) (store.ConversationID, error) {
-	var buf [128]byte
-	value, closer, err := l.db.Get(partiesKey(buf[:0], p))
-	if errors.Is(err, engine.ErrNotFound) {
-		return 0, fmt.Errorf("conversation: %w", store.ErrNotFound)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("find a conversation: %w", err)
-	}
-	defer closer.Close()
-	if len(value) != 8 {
-		return 0, fmt.Errorf("find a conversation: %w", errShort)
-	}
-	return store.ConversationID(binary.BigEndian.Uint64(value)), nil
-}
-
 // Numbered implements store.MessageReader.
 func (l *Log) Numbered(ctx context.Context, conversation store.ConversationID, first uint64, limit int) ([]store.Message, error) {
 	done, err := l.use(ctx)
@@ -345,15 +192,93 @@ func (l *Log) Numbered(ctx context.Context, conversation store.ConversationID, f
 		return nil, fmt.Errorf("read a conversation: %w", err)
 	}
 	defer done()
-	var ids []store.MessageID
-	err = l.walk(keyConversation, uint64(conversation)).numbered(first, func(e entry) bool {
-		if len(ids) < limit {
-			ids = append(ids, e.id)
+	var results []result
+	err = l.walk(keyConversation, uint64(conversation), store.MessageID(l.visible.Load())).numbered(first, func(e entry) bool {
+		if len(results) < limit {
+			results = append(results, result{id: e.id})
 		}
-		return len(ids) < limit
+		return len(results) < limit
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read a conversation: %w", err)
 	}
-	return l.messages(ctx, ids)
+	return l.messages(ctx, results)
+}
+
+// Last implements store.MessageReader.
+func (l *Log) Last(ctx context.Context) (store.MessageID, error) {
+	done, err := l.use(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("find the last message: %w", err)
+	}
+	defer done()
+	return store.MessageID(l.visible.Load()), nil
+}
+
+// Origin implements store.ConversationReader.
+func (l *Log) Origin(ctx context.Context, author store.Party, originID string) (store.MessageID, store.ConversationID, uint64, error) {
+	done, err := l.use(ctx)
+	if err != nil {
+		return 0, 0, 0, fmt.Errorf("look up an origin-id: %w", err)
+	}
+	defer done()
+	e, err := l.sent(author, originID)
+	return e.id, e.conversation, e.seq, err
+}
+
+// sent returns what was sent under an origin-id, or store.ErrNotFound.
+func (l *Log) sent(author store.Party, originID string) (e originEntry, err error) {
+	none := fmt.Errorf("origin-id: %w", store.ErrNotFound)
+	if originID == "" {
+		return e, none
+	}
+	key := originKey(author, originID)
+	if e, known := l.recents.origin(&key); known {
+		return e, nil
+	}
+	// What is packed was taken out of memory after it was written, so that nothing falls between the two.
+	value, err := l.get(key[:])
+	if err == nil && value == nil {
+		return e, none
+	}
+	if err == nil {
+		e, err = decodeOrigin(value)
+	}
+	if err != nil {
+		return e, fmt.Errorf("look up an origin-id: %w", err)
+	}
+	return e, nil
+}
+
+// Named implements store.ConversationReader.
+func (l *Log) Named(ctx context.Context, id store.ConversationID, author store.Party, text string) (uint64, store.MessageID, error) {
+	done, err := l.use(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("look up a stanza id: %w", err)
+	}
+	defer done()
+	e, err := l.sent(author, text)
+	if err == nil && e.conversation == id {
+		return e.seq, e.id, nil
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return 0, 0, err
+	}
+	n := nameOf(id, author, text)
+	if seq, id := l.recents.named(n); id != 0 {
+		return seq, id, nil
+	}
+	value, err := l.get(pairKey(nil, keyNamed, uint64(n.conversation), n.digest)) // as above
+	if err == nil && value == nil {
+		return 0, 0, fmt.Errorf("stanza id: %w", store.ErrNotFound)
+	}
+	var seq uint64
+	var message store.MessageID
+	if err == nil {
+		seq, message, err = decodeNamed(value)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("look up a stanza id: %w", err)
+	}
+	return seq, message, nil
 }

@@ -17,14 +17,14 @@ import (
 //	flags        1 byte, store.MessageFlags
 //	conversation 8 bytes
 //	number       uvarint
-//	sender       account uvarint, length uvarint, address
-//	recipient    the same
+//	author       account uvarint, length uvarint, address
 //	origin-id    length uvarint, text
+//	stanza id    uvarint: 0 for none, 1 for the origin-id, else length + 1, text
 //	stanza       the rest
 //
 // The id is in the key; it is part of the checksum so that a record under a wrong key is noticed.
 const (
-	recordVersion = 1
+	recordVersion = 2
 	recordHeader  = 1 + 4 + 1 + 8
 )
 
@@ -33,17 +33,19 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // maxRecordSize is an upper bound of the encoded length.
 func maxRecordSize(m *store.Message) int {
-	return recordHeader + 6*binary.MaxVarintLen64 +
-		len(m.Sender.JID.String()) + len(m.Recipient.JID.String()) + len(m.OriginID) + len(m.Stanza)
+	return recordHeader + 5*binary.MaxVarintLen64 + len(m.Author.JID.String()) + len(m.OriginID) + len(m.StanzaID) + len(m.Stanza)
 }
 
 // recordSize is the exact encoded length.
 func recordSize(m *store.Message) int {
-	s, r := len(m.Sender.JID.String()), len(m.Recipient.JID.String())
-	return recordHeader + uvarintSize(m.Seq) +
-		uvarintSize(uint64(m.Sender.Account)) + uvarintSize(uint64(s)) + s +
-		uvarintSize(uint64(m.Recipient.Account)) + uvarintSize(uint64(r)) + r +
-		uvarintSize(uint64(len(m.OriginID))) + len(m.OriginID) + len(m.Stanza)
+	address := len(m.Author.JID.String())
+	size := recordHeader + uvarintSize(m.Seq) +
+		uvarintSize(uint64(m.Author.Account)) + uvarintSize(uint64(address)) + address +
+		uvarintSize(uint64(len(m.OriginID))) + len(m.OriginID) + 1 + len(m.Stanza)
+	if n := len(m.StanzaID); n > 0 && m.StanzaID != m.OriginID {
+		size += uvarintSize(uint64(n+1)) - 1 + n
+	}
+	return size
 }
 
 func uvarintSize(x uint64) int {
@@ -60,16 +62,26 @@ func putRecord(dst []byte, m *store.Message) {
 	dst[5] = byte(m.Flags)
 	binary.BigEndian.PutUint64(dst[6:], uint64(m.Conversation))
 	b := binary.AppendUvarint(dst[:recordHeader], m.Seq)
-	b = appendParty(b, m.Sender)
-	b = appendParty(b, m.Recipient)
+	b = appendParty(b, m.Author)
 	b = append(binary.AppendUvarint(b, uint64(len(m.OriginID))), m.OriginID...)
+	switch m.StanzaID {
+	case "":
+		b = append(b, 0)
+	case m.OriginID:
+		b = append(b, 1)
+	default:
+		b = append(binary.AppendUvarint(b, uint64(len(m.StanzaID)+1)), m.StanzaID...)
+	}
 	b = append(b, m.Stanza...)
 	binary.BigEndian.PutUint32(dst[1:], checksum(m.ID, b[5:]))
 }
 
 func appendParty(b []byte, p store.Party) []byte {
-	b = binary.AppendUvarint(b, uint64(p.Account))
-	address := p.JID.String()
+	return appendAddress(binary.AppendUvarint(b, uint64(p.Account)), p.JID)
+}
+
+func appendAddress(b []byte, j jid.JID) []byte {
+	address := j.String()
 	return append(binary.AppendUvarint(b, uint64(len(address))), address...)
 }
 
@@ -108,9 +120,16 @@ func (d *decoder) decode(id store.MessageID, b []byte) (store.Message, error) {
 	m.Conversation = store.ConversationID(binary.BigEndian.Uint64(b[6:]))
 	r := reader{b: b[recordHeader:]}
 	m.Seq = r.uvarint()
-	m.Sender = d.party(&r)
-	m.Recipient = d.party(&r)
+	m.Author = d.party(&r)
 	m.OriginID = string(r.text())
+	switch n := r.uvarint(); {
+	case n == 1:
+		m.StanzaID = m.OriginID
+	case n > uint64(len(r.b))+1:
+		r.err = errShort
+	case n > 1:
+		m.StanzaID = string(r.bytes(int(n - 1)))
+	}
 	if r.err != nil {
 		return m, r.err
 	}
@@ -120,25 +139,28 @@ func (d *decoder) decode(id store.MessageID, b []byte) (store.Message, error) {
 
 func (d *decoder) party(r *reader) (p store.Party) {
 	p.Account = store.AccountID(r.uvarint())
+	p.JID = d.address(r)
+	return p
+}
+
+func (d *decoder) address(r *reader) jid.JID {
 	address := r.text()
 	if len(address) == 0 {
-		return p
+		return jid.JID{}
 	}
 	for _, j := range d.known {
 		if j.String() == string(address) {
-			p.JID = j
-			return p
+			return j
 		}
 	}
 	j, err := jid.Parse(string(address))
 	if err != nil {
 		r.err = fmt.Errorf("address of a party: %w", err)
-		return p
+		return jid.JID{}
 	}
 	d.known[d.next] = j
 	d.next = (d.next + 1) % len(d.known)
-	p.JID = j
-	return p
+	return j
 }
 
 // originEntry is what the value of an origin key holds. It repeats the message's position so that a repetition can be
@@ -161,6 +183,18 @@ func decodeOrigin(b []byte) (originEntry, error) {
 	r := reader{b: b}
 	e := r.origin()
 	return e, r.err
+}
+
+// The value of a named entry: number uvarint, id 8 bytes.
+
+func appendNamed(dst []byte, seq uint64, id store.MessageID) []byte {
+	return binary.BigEndian.AppendUint64(binary.AppendUvarint(dst, seq), uint64(id))
+}
+
+func decodeNamed(b []byte) (seq uint64, id store.MessageID, err error) {
+	r := reader{b: b}
+	seq, id = r.uvarint(), store.MessageID(r.number())
+	return seq, id, r.end()
 }
 
 // A delivery cursor: version 1 byte, through 8 bytes, then each missed id as 8 bytes.

@@ -1,7 +1,6 @@
 package pebble
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"slices"
@@ -30,10 +29,10 @@ type retraction struct {
 func (l *Log) retract(id store.MessageID, remains []byte, by store.MessageID) error {
 	w := &l.writer
 	if at, found := slices.BinarySearchFunc(w.messages, id, func(m *store.Message, id store.MessageID) int { return cmp.Compare(m.ID, id) }); found {
-		if m := *w.messages[at]; emptied(&m, remains) {
+		if m := *w.messages[at]; takenOut(&m, remains) {
 			w.messages[at] = &m // the caller's is left as it is
-			p := &w.positions[at]
-			p.flags = p.flags&fromSecond | byte(m.Flags)
+			p := &w.journal.positions[at]
+			p.flags = p.flags&(fromSecond|inRoom) | byte(m.Flags)
 		}
 		return nil
 	}
@@ -57,14 +56,14 @@ func (l *Log) retract(id store.MessageID, remains []byte, by store.MessageID) er
 		_ = l.damage(err, id) // it is counted and logged
 		return nil
 	}
-	if emptied(&r.message, remains) {
+	if takenOut(&r.message, remains) {
 		w.retracted = append(w.retracted, r)
 	}
 	return nil
 }
 
-// emptied takes the content out, and reports whether there was any.
-func emptied(m *store.Message, remains []byte) bool {
+// takenOut takes the content out, and reports whether there was any.
+func takenOut(m *store.Message, remains []byte) bool {
 	if m.Flags&store.Retracted != 0 {
 		return false
 	}
@@ -73,21 +72,15 @@ func emptied(m *store.Message, remains []byte) bool {
 	return true
 }
 
-// writeAnew encodes what the batch changes of what was there: messages that are retracted, and read markers. It returns what they were; nil for nothing.
-func (w *writer) writeAnew(b *engine.Batch) pending {
-	if len(w.retracted)+len(w.markers.changed) == 0 {
-		return nil
+// writeAnew encodes what the batch changes of what was there: messages that are retracted, members and rights. It returns what was
+// there; nil when nothing changes.
+func (l *Log) writeAnew(b *engine.Batch) (pending, error) {
+	w := &l.writer
+	if len(w.retracted)+len(w.members)+len(w.rights) == 0 {
+		return nil, nil
 	}
-	p := make(pending, len(w.retracted)+len(w.markers.changed))
+	p := make(pending)
 	var key [pairKeySize]byte
-	for _, o := range w.markers.changed {
-		m := w.markers.young[o]
-		w.buf = appendMarkers(w.buf[:0], &m.markers)
-		o.key(key[:0])
-		p[string(key[:])] = m.stored
-		m.stored, m.fresh = bytes.Clone(w.buf), false
-		set(b, key[:], w.buf)
-	}
 	for _, r := range w.retracted {
 		op := b.SetDeferred(idKeySize, recordSize(&r.message))
 		idKey(op.Key[:0], keyMessage, uint64(r.message.ID))
@@ -97,7 +90,32 @@ func (w *writer) writeAnew(b *engine.Batch) pending {
 		set(b, pairKey(key[:0], keyRetracted, uint64(r.message.Conversation), r.message.Seq),
 			binary.BigEndian.AppendUint64(nil, uint64(r.by)))
 	}
-	return p
+	change := func(key, value []byte) error {
+		if _, twice := p[string(key)]; !twice {
+			before, err := l.get(key)
+			if err != nil {
+				return err
+			}
+			p[string(key)] = before
+		}
+		set(b, key, value)
+		return nil
+	}
+	for i := range w.members {
+		m := &w.members[i]
+		w.buf = appendMember(w.buf[:0], &m.Member)
+		if err := change(pairKey(key[:0], keyMember, uint64(m.conversation), uint64(m.Account)), w.buf); err != nil {
+			return nil, err
+		}
+		set(b, pairKey(key[:0], keyRooms, uint64(m.Account), uint64(m.conversation)), nil)
+	}
+	for id, number := range w.rights {
+		w.buf = binary.AppendUvarint(w.buf[:0], number)
+		if err := change(idKey(key[:0], keyRights, uint64(id)), w.buf); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
 }
 
 // retractedFrom returns which numbers of a conversation, from one on, do not count any more.

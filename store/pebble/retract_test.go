@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
 // holding returns the files of the log that hold a text.
@@ -43,12 +44,12 @@ func TestRetractedIsGone(t *testing.T) {
 	l := mustOpen(t, "log", Options{files: files, MemTableBytes: 256 << 10, packMessages: 10, Logger: silent()})
 	var said []*store.Append
 	for n := range 2 {
-		b := batch(30)
+		b := batch(t, l, 30)
 		for i, a := range b {
 			a.Flags |= store.Unread
 			a.Stanza = []byte(strings.Repeat(fmt.Sprint(i), 50) + secret(n*len(b)+i) + strings.Repeat("y", 50))
 		}
-		require.NoError(t, l.Append(t.Context(), someTime(), b, nil))
+		require.NoError(t, put(t.Context(), l, someTime(), b...))
 		said = append(said, b...)
 		if n == 0 {
 			require.NoError(t, l.db.Flush())
@@ -56,9 +57,9 @@ func TestRetractedIsGone(t *testing.T) {
 	}
 	require.NotEmpty(t, holding(t, files, secret(45)), "a search that finds nothing means nothing")
 	for _, n := range []int{5, 45} {
-		undo := batch(1)[0]
+		undo := batch(t, l, 1)[0]
 		undo.Retract, undo.Remains = said[n].ID, []byte("<gone/>")
-		require.NoError(t, l.Append(t.Context(), someTime(), []*store.Append{undo}, nil))
+		require.NoError(t, put(t.Context(), l, someTime(), undo))
 	}
 	require.NoError(t, l.db.Flush())
 	require.NoError(t, l.db.Compact(t.Context(), []byte{keyMessage}, []byte{keyMessage + 1}, false))
@@ -73,7 +74,7 @@ func TestRetractedIsGone(t *testing.T) {
 			require.Equal(t, a.Stanza, m.Stanza)
 		}
 	}
-	c, err := l.ConversationWith(t.Context(), 2, said[0].Sender)
+	c, err := l.ConversationOf(t.Context(), 2, said[0].Conversation)
 	require.NoError(t, err)
 	require.Equal(t, 58, c.Unread)
 	require.NoError(t, l.Close())
@@ -92,82 +93,103 @@ func TestNotSeenBeforeDurable(t *testing.T) {
 		return nil
 	}))
 	l := mustOpen(t, "log", Options{files: files, Logger: silent()})
-	said := batch(2)
+	said := batch(t, l, 2)
 	for _, a := range said {
 		a.Flags |= store.Unread
 	}
-	require.NoError(t, l.Append(t.Context(), someTime(), said, nil))
-	look := func(l *Log) (string, []store.MessageFlags, store.Conversation) {
-		m, err := l.Message(t.Context(), said[0].ID)
-		require.NoError(t, err)
-		all, err := l.Since(t.Context(), 0, 10)
-		require.NoError(t, err)
-		var flags []store.MessageFlags
-		for _, m := range all {
-			flags = append(flags, m.Flags)
-		}
-		c, err := l.ConversationWith(t.Context(), 2, said[0].Sender)
-		require.NoError(t, err)
-		return string(m.Stanza), flags, c
+	require.NoError(t, put(t.Context(), l, someTime(), said...))
+	room, err := l.OpenConversation(t.Context(), someTime(), store.RoomKey(jid.MustParse("hall@rooms.example.org"), 1), nil)
+	require.NoError(t, err)
+	type view struct {
+		text         string
+		all          []store.Message
+		conversation store.Conversation
+		room         store.Opened
+		members      []store.Member
+		rooms        []store.Conversation
+		last         store.MessageID
 	}
-	text, flags, conversation := look(l)
-	require.Equal(t, 2, conversation.Unread)
+	look := func(l *Log) (v view) {
+		ctx := t.Context()
+		m, err := l.Message(ctx, said[0].ID)
+		require.NoError(t, err)
+		v.text = string(m.Stanza)
+		v.all, err = l.Since(ctx, 0, 10)
+		require.NoError(t, err)
+		v.conversation, err = l.ConversationOf(ctx, 2, said[0].Conversation)
+		require.NoError(t, err)
+		v.room, err = l.ConversationByID(ctx, room.ID)
+		require.NoError(t, err)
+		v.members, _, err = l.Members(ctx, room.ID, 0, 10)
+		require.NoError(t, err)
+		v.rooms, _, err = l.Conversations(ctx, 9, 0, 10)
+		require.NoError(t, err)
+		v.last, err = l.Last(ctx)
+		require.NoError(t, err)
+		return v
+	}
+	before := look(l)
+	require.Equal(t, 2, before.conversation.Unread)
 
 	hold, entered = make(chan struct{}), make(chan struct{})
-	change := batch(1)[0]
-	change.Sender, change.Recipient = change.Recipient, change.Sender
+	change := batch(t, l, 1)[0]
+	change.Author = bob()
 	change.Retract, change.Remains = said[0].ID, []byte("<gone/>")
-	change.ReadMarkers = &store.ReadMarkers{Account: 2, Device: "phone", Read: 2}
+	joining := &store.Append{Message: store.Message{Conversation: room.ID}}
+	joining.Members = []store.Member{{Account: 9, Role: store.RoleMember, Access: []store.Interval{{From: store.ThisSeq}}}}
+	entries := []*store.Append{change, marking(t, l, 2, store.MarkRead, 2), joining}
 	done := make(chan error)
-	go func() { done <- l.Append(t.Context(), someTime(), []*store.Append{change}, nil) }()
+	go func() { done <- put(t.Context(), l, someTime(), entries...) }()
 	<-entered
-	gotText, gotFlags, gotConversation := look(l)
+	during := look(l)
 	crashed := disk.CrashClone(vfs.CrashCloneCfg{})
 	close(hold)
 	require.NoError(t, <-done)
-	require.Equal(t, text, gotText)
-	require.Equal(t, flags, gotFlags)
-	require.Equal(t, conversation, gotConversation)
+	require.Equal(t, before, during)
 
-	after, _, c := look(l)
-	require.Equal(t, "<gone/>", after)
-	require.Equal(t, uint64(2), c.Own.Read)
-	require.Zero(t, c.Unread)
+	after := look(l)
+	require.Equal(t, "<gone/>", after.text)
+	require.Equal(t, uint64(2), after.conversation.Own.Read)
+	require.Zero(t, after.conversation.Unread)
+	require.Equal(t, uint64(1), after.room.Rights)
+	require.Len(t, after.members, 1)
+	require.Len(t, after.rooms, 1)
 	hold = nil
 	require.NoError(t, l.Close())
 	l = mustOpen(t, "log", Options{files: crashed, Logger: silent()})
-	gotText, gotFlags, gotConversation = look(l)
-	require.Equal(t, text, gotText)
-	require.Equal(t, flags, gotFlags)
-	require.Equal(t, conversation, gotConversation)
+	// The room was opened after the last flush, and so it is gone.
+	_, err = l.ConversationByID(t.Context(), room.ID)
+	require.ErrorIs(t, err, store.ErrNotFound)
+	all, err := l.Since(t.Context(), 0, 10)
+	require.NoError(t, err)
+	require.Equal(t, before.all, all)
 	require.NoError(t, l.Close())
 }
 
-// TestDamagedBesides: a damaged message cannot be retracted and damaged read markers are forgotten; neither stops the log.
+// TestDamagedBesides: a damaged message cannot be retracted and a damaged marker is forgotten; neither stops the log.
 func TestDamagedBesides(t *testing.T) {
 	files := vfs.NewMem()
-	l := mustOpen(t, "log", Options{files: files, Logger: silent()})
-	said := batch(2)
-	marker := batch(1)[0]
-	marker.ReadMarkers = &store.ReadMarkers{Account: 1, Device: "phone", Read: 2}
-	require.NoError(t, l.Append(t.Context(), someTime(), append(said, marker), nil))
+	o := Options{files: files, packMessages: 1, Logger: silent()}
+	l := mustOpen(t, "log", o)
+	said := batch(t, l, 2)
+	require.NoError(t, put(t.Context(), l, someTime(), append(said, marking(t, l, 1, store.MarkRead, 2))...))
+	in := said[0].Conversation
+	require.NoError(t, put(t.Context(), l, someTime(), batch(t, l, 1)...)) // what is above is packed
 	require.NoError(t, l.Close())
 	damage(t, files, "log", said[0].ID)
 
-	l = mustOpen(t, "log", Options{files: files, Logger: silent()})
-	o := markersOf{said[0].Conversation, 1}
-	require.NoError(t, l.db.Set(o.key(nil), []byte{99}, engine.Sync))
-	c, err := l.ConversationWith(t.Context(), 1, said[0].Recipient)
+	l = mustOpen(t, "log", o)
+	require.NoError(t, l.db.Set(marker{in, 1, store.MarkRead}.key(nil), []byte{99}, engine.Sync))
+	c, err := l.ConversationOf(t.Context(), 1, in)
 	require.NoError(t, err)
 	require.Zero(t, c.Own.Read)
-	undo, again := batch(1)[0], batch(1)[0]
+	undo, again := batch(t, l, 1)[0], marking(t, l, 1, store.MarkRead, 1)
 	undo.Retract, undo.Remains = said[0].ID, []byte("<gone/>")
-	again.ReadMarkers = &store.ReadMarkers{Account: 1, Device: "phone", Read: 1}
-	require.NoError(t, l.Append(t.Context(), someTime(), []*store.Append{undo, again}, nil))
+	require.NoError(t, put(t.Context(), l, someTime(), undo, again))
 	require.False(t, again.Stale)
 	_, err = l.Message(t.Context(), said[0].ID)
 	require.ErrorIs(t, err, store.ErrDamaged)
-	c, err = l.ConversationWith(t.Context(), 1, said[0].Recipient)
+	c, err = l.ConversationOf(t.Context(), 1, in)
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), c.Own.Read)
 	require.NoError(t, l.Close())

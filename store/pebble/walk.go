@@ -14,6 +14,7 @@ type walk struct {
 	db         *engine.DB
 	prefix     byte
 	number     uint64
+	upto       store.MessageID
 	indexed    store.MessageID
 	old, young list
 	entries    []entry
@@ -22,31 +23,44 @@ type walk struct {
 // errStop ends a walk from inside.
 var errStop = errors.New("enough")
 
-func (l *Log) walk(prefix byte, number uint64) *walk {
-	w := &walk{db: l.db, prefix: prefix, number: number}
+// walk makes one that visits nothing beyond an identity. A reader that walks several indexes gives each the same, which it has found to be
+// visible before: what becomes visible meanwhile would be seen in one of them and missed in another.
+func (l *Log) walk(prefix byte, number uint64, upto store.MessageID) *walk {
+	w := &walk{db: l.db, prefix: prefix, number: number, upto: upto}
 	w.indexed, w.old, w.young = l.recents.lists(prefix, number)
 	return w
 }
 
 // forward visits entries with an id greater than after.
 func (w *walk) forward(after store.MessageID, visit func(entry) bool) error {
+	return w.onward(after, func(it *engine.Iterator) bool { return w.blockWith(it, after) },
+		func(e entry) bool { return e.id > after }, func(l list) int { return l.after(after) }, visit)
+}
+
+// numbered visits the entries of a conversation from number first on.
+func (w *walk) numbered(first uint64, visit func(entry) bool) error {
+	return w.onward(0, func(it *engine.Iterator) bool { return it.SeekLT(w.key(first+1)) || it.First() },
+		func(e entry) bool { return e.seq >= first }, func(l list) int { return l.number(first) }, visit)
+}
+
+// onward visits what is wanted, beginning with the block that seek finds and the position that from finds in a list.
+func (w *walk) onward(after store.MessageID, seek func(*engine.Iterator) bool, wanted func(entry) bool, from func(list) int, visit func(entry) bool) error {
 	if after < w.indexed {
-		err := w.blocks(func(it *engine.Iterator) bool { return w.blockWith(it, after) }, (*engine.Iterator).Next,
-			func(entries []entry) error {
-				for _, e := range entries {
-					if e.id > after && !visit(e) {
-						return errStop
-					}
+		err := w.blocks(seek, false, func(entries []entry) error {
+			for _, e := range entries {
+				if e.id > w.upto || wanted(e) && !visit(e) {
+					return errStop
 				}
-				return nil
-			})
+			}
+			return nil
+		})
 		if err != nil {
 			return stopped(err)
 		}
 	}
 	for _, l := range [2]list{w.old, w.young} {
-		for i := l.after(after); i < len(l.at); i++ {
-			if !visit(l.entry(i)) {
+		for i := from(l); i < len(l.at); i++ {
+			if e := l.entry(i); e.id > w.upto || !visit(e) {
 				return nil
 			}
 		}
@@ -56,9 +70,25 @@ func (w *walk) forward(after store.MessageID, visit func(entry) bool) error {
 
 // backward visits entries with an id less than before.
 func (w *walk) backward(before store.MessageID, visit func(entry) bool) error {
+	if w.upto < newest {
+		before = min(before, w.upto+1)
+	}
+	last := min(before-1, w.indexed)
+	return w.back(func(it *engine.Iterator) bool { return w.blockWith(it, last) },
+		func(e entry) bool { return e.id < before }, func(l list) int { return l.after(before - 1) }, visit)
+}
+
+// numberedBack visits the entries of a conversation from number last down.
+func (w *walk) numberedBack(last uint64, visit func(entry) bool) error {
+	return w.back(func(it *engine.Iterator) bool { return it.SeekLT(w.key(last + 1)) },
+		func(e entry) bool { return e.seq <= last && e.id <= w.upto }, func(l list) int { return l.number(last + 1) }, visit)
+}
+
+// back visits what is wanted, the other way round than onward; end finds the position in a list beyond the last.
+func (w *walk) back(seek func(*engine.Iterator) bool, wanted func(entry) bool, end func(list) int, visit func(entry) bool) error {
 	for _, l := range [2]list{w.young, w.old} {
-		for i := l.after(before-1) - 1; i >= 0; i-- {
-			if !visit(l.entry(i)) {
+		for i := end(l) - 1; i >= 0; i-- {
+			if e := l.entry(i); wanted(e) && !visit(e) {
 				return nil
 			}
 		}
@@ -66,45 +96,14 @@ func (w *walk) backward(before store.MessageID, visit func(entry) bool) error {
 	if w.indexed == 0 {
 		return nil
 	}
-	last := min(before-1, w.indexed)
-	err := w.blocks(func(it *engine.Iterator) bool { return w.blockWith(it, last) }, (*engine.Iterator).Prev,
-		func(entries []entry) error {
-			for i := len(entries) - 1; i >= 0; i-- {
-				if e := entries[i]; e.id < before && !visit(e) {
-					return errStop
-				}
-			}
-			return nil
-		})
-	return stopped(err)
-}
-
-// numbered visits the entries of a conversation from number first on.
-func (w *walk) numbered(first uint64, visit func(entry) bool) error {
-	if w.indexed != 0 {
-		seek := func(it *engine.Iterator) bool {
-			return it.SeekLT(w.key(first+1)) || it.First()
-		}
-		err := w.blocks(seek, (*engine.Iterator).Next, func(entries []entry) error {
-			for _, e := range entries {
-				if e.seq >= first && !visit(e) {
-					return errStop
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return stopped(err)
-		}
-	}
-	for _, l := range [2]list{w.old, w.young} {
-		for i := l.number(first); i < len(l.at); i++ {
-			if !visit(l.entry(i)) {
-				return nil
+	return stopped(w.blocks(seek, true, func(entries []entry) error {
+		for i := len(entries) - 1; i >= 0; i-- {
+			if wanted(entries[i]) && !visit(entries[i]) {
+				return errStop
 			}
 		}
-	}
-	return nil
+		return nil
+	}))
 }
 
 func stopped(err error) error {
@@ -118,14 +117,18 @@ func (w *walk) key(second uint64) []byte { return pairKey(nil, w.prefix, w.numbe
 
 // blocks opens the index on disk, seeks, and visits block after block. Entries beyond indexed are left out: they are
 // what a crash interrupted, or what is in memory too.
-func (w *walk) blocks(seek, step func(*engine.Iterator) bool, visit func([]entry) error) error {
+func (w *walk) blocks(seek func(*engine.Iterator) bool, back bool, visit func([]entry) error) error {
 	lower, upper := bounds(w.prefix, w.number)
 	it, err := w.db.NewIter(&engine.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return err
 	}
 	defer it.Close()
-	for ok := seek(it); ok; ok = step(it) {
+	step := it.Next
+	if back {
+		step = it.Prev
+	}
+	for ok := seek(it); ok; ok = step() {
 		w.entries, err = decodeBlock(w.entries[:0], secondNumber(it.Key()), it.Value())
 		if err != nil {
 			return err
@@ -133,7 +136,7 @@ func (w *walk) blocks(seek, step func(*engine.Iterator) bool, visit func([]entry
 		for len(w.entries) > 0 && w.entries[len(w.entries)-1].id > w.indexed {
 			w.entries = w.entries[:len(w.entries)-1]
 		}
-		if len(w.entries) == 0 {
+		if len(w.entries) == 0 && !back {
 			break
 		}
 		if err := visit(w.entries); err != nil {

@@ -1,0 +1,202 @@
+package pebble
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	engine "github.com/cockroachdb/pebble/v2"
+
+	"github.com/posthouse-im/posthouse/store"
+)
+
+// A member of a room:
+//
+//	version  1 byte, memberVersion
+//	role     1 byte
+//	then for each interval: from and through, uvarint each
+//
+// The members of a direct conversation are its parties: nothing is stored of them.
+const memberVersion = 2
+
+func appendMember(dst []byte, m *store.Member) []byte {
+	dst = append(dst, memberVersion, byte(m.Role))
+	for _, i := range m.Access {
+		dst = binary.AppendUvarint(binary.AppendUvarint(dst, i.From), i.Through)
+	}
+	return dst
+}
+
+func decodeMember(account store.AccountID, b []byte) (store.Member, error) {
+	r := reader{b: b}
+	r.version("member", memberVersion)
+	m := store.Member{Account: account, Role: store.Role(r.byte())}
+	for len(r.b) > 0 && r.err == nil {
+		m.Access = append(m.Access, store.Interval{From: r.uvarint(), Through: r.uvarint()})
+	}
+	return m, r.err
+}
+
+// fixed returns the member that comes with the entry of that number.
+func fixed(m store.Member, seq uint64) store.Member {
+	m.Access = slices.Clone(m.Access)
+	for i := range m.Access {
+		for _, n := range [2]*uint64{&m.Access[i].From, &m.Access[i].Through} {
+			if *n == store.ThisSeq {
+				*n = seq
+			}
+		}
+	}
+	return m
+}
+
+// partyMember is the membership of a direct conversation's party.
+func partyMember(account store.AccountID) store.Member {
+	return store.Member{Account: account, Role: store.RoleMember, Access: []store.Interval{{From: 1}}}
+}
+
+// memberOf returns an account's membership of a conversation; in is false when it never was in it.
+func (l *Log) memberOf(known *conversation, account store.AccountID) (m store.Member, in bool, err error) {
+	if account == 0 {
+		return m, false, nil
+	}
+	if known.key.Kind == store.Direct {
+		_, in = known.key.PartyOf(account)
+		return partyMember(account), in, nil
+	}
+	key := pairKey(nil, keyMember, uint64(known.id), uint64(account))
+	value, err := l.get(key)
+	if err == nil {
+		value = l.durable(key, value)
+	}
+	if err == nil && value != nil {
+		m, err = decodeMember(account, value)
+	}
+	if err != nil {
+		return m, false, fmt.Errorf("read a member: %w", err)
+	}
+	return m, value != nil, nil
+}
+
+// Member implements store.ConversationReader.
+func (l *Log) Member(ctx context.Context, id store.ConversationID, account store.AccountID) (store.Member, error) {
+	done, err := l.use(ctx)
+	if err != nil {
+		return store.Member{}, fmt.Errorf("read a member: %w", err)
+	}
+	defer done()
+	known, err := l.conversation(id)
+	if err != nil {
+		return store.Member{}, err
+	}
+	m, in, err := l.memberOf(known, account)
+	if err == nil && !in {
+		err = fmt.Errorf("member: %w", store.ErrNotFound)
+	}
+	if err != nil {
+		return store.Member{}, err
+	}
+	return m, nil
+}
+
+// Members implements store.ConversationReader.
+func (l *Log) Members(ctx context.Context, id store.ConversationID, after store.AccountID, limit int) (found []store.Member, more bool, err error) {
+	done, err := l.use(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("list members: %w", err)
+	}
+	defer done()
+	known, err := l.conversation(id)
+	if err != nil {
+		return nil, false, err
+	}
+	if known.key.Kind == store.Room {
+		found, err = l.members(id, after, limit+1)
+	} else {
+		accounts := []store.AccountID{known.key.A.Account, known.key.B.Account}
+		slices.Sort(accounts)
+		for _, account := range slices.Compact(accounts) {
+			if account > after {
+				found = append(found, partyMember(account))
+			}
+		}
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("list members: %w", err)
+	}
+	return found[:min(len(found), limit)], len(found) > limit, nil
+}
+
+// members reads those of a room.
+func (l *Log) members(id store.ConversationID, after store.AccountID, limit int) (found []store.Member, err error) {
+	_, upper := bounds(keyMember, uint64(id))
+	it, err := l.db.NewIter(&engine.IterOptions{LowerBound: pairKey(nil, keyMember, uint64(id), uint64(after)+1), UpperBound: upper})
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	for ok := it.First(); ok && len(found) < limit; ok = it.Next() {
+		value := l.durable(it.Key(), it.Value())
+		if value == nil {
+			continue
+		}
+		m, err := decodeMember(store.AccountID(secondNumber(it.Key())), value)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, m)
+	}
+	return found, it.Error()
+}
+
+// membership is a room that an account is or was in.
+type membership struct {
+	*conversation
+	store.Member
+}
+
+// rooms returns the rooms that an account is or was in.
+func (l *Log) rooms(ctx context.Context, account store.AccountID) (found []membership, err error) {
+	lower, upper := bounds(keyRooms, uint64(account))
+	it, err := l.db.NewIter(&engine.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		known, err := l.conversation(store.ConversationID(secondNumber(it.Key())))
+		if err != nil {
+			return nil, err
+		}
+		m, in, err := l.memberOf(known, account)
+		if err != nil {
+			return nil, err
+		}
+		if in { // else it becomes one with a batch that is being flushed
+			found = append(found, membership{known, m})
+		}
+	}
+	return found, it.Error()
+}
+
+// rights returns the number of the last entry that changed a room's members or rights: to a reader, as it was when all that is
+// visible had been flushed.
+func (l *Log) rights(known *conversation, toReader bool) (uint64, error) {
+	if known.key.Kind != store.Room {
+		return 0, nil
+	}
+	key := idKey(nil, keyRights, uint64(known.id))
+	value, err := l.get(key)
+	if err != nil {
+		return 0, fmt.Errorf("read the rights number of a room: %w", err)
+	}
+	if toReader {
+		value = l.durable(key, value)
+	}
+	number, _ := binary.Uvarint(value)
+	return number, nil
+}
