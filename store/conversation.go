@@ -102,7 +102,7 @@ type ConversationOpener interface {
 	// OpenConversation finds the conversation with that key or makes it, empty. Of several calls with one key, at the same
 	// time or later, all get the same. The members of a room are those that it is made with; they are not looked at when
 	// it is there. Those of a direct conversation are its parties of this domain. What was made is durable with the first
-	// entry that is appended to it, or sooner. ErrLimit: a member's Access has too many intervals.
+	// entry that is appended to it, or sooner. Members are refused as by CheckMembers.
 	OpenConversation(ctx context.Context, now time.Time, key ConversationKey, members []Member) (Opened, error)
 }
 

@@ -1,6 +1,10 @@
 package store
 
-import "math"
+import (
+	"fmt"
+	"math"
+	"slices"
+)
 
 // Role is what a member may do. Roles are ordered: a greater one may do more. They are the affiliations of XEP-0045 §5.2.
 type Role uint8
@@ -45,8 +49,40 @@ func (m *Member) MayRead(seq uint64) bool {
 	return false
 }
 
-// ValidAccess reports whether the intervals are as Member.Access asks for.
-func ValidAccess(access []Interval) bool {
+// At returns the member as it is from the entry of that number on, which ThisSeq stands for. An interval that would go on beyond
+// the beginning of the next ends before it.
+func (m Member) At(seq uint64) Member {
+	access := make([]Interval, 0, len(m.Access))
+	for _, i := range m.Access {
+		if i.From == ThisSeq {
+			i.From = seq
+		}
+		if i.Through == ThisSeq {
+			i.Through = seq
+		}
+		if n := len(access); n > 0 && access[n-1].Through >= i.From {
+			access[n-1].Through = i.From - 1
+		}
+		access = slices.DeleteFunc(append(access, i), func(i Interval) bool { return i.Through != 0 && i.Through < i.From })
+	}
+	m.Access = access
+	return m
+}
+
+// CheckMembers returns ErrNotFound when one of the members has no account, and ErrLimit when the Access of one is not as it should be.
+func CheckMembers(members []Member) error {
+	for i := range members {
+		if members[i].Account == 0 {
+			return fmt.Errorf("a member without an account: %w", ErrNotFound)
+		}
+		if !validAccess(members[i].Access) {
+			return fmt.Errorf("access of account %d: %w", members[i].Account, ErrLimit)
+		}
+	}
+	return nil
+}
+
+func validAccess(access []Interval) bool {
 	end := uint64(0) // of the interval before
 	for i, a := range access {
 		open := a.Through == 0 || a.Through == ThisSeq

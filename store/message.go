@@ -156,7 +156,7 @@ type MessageWriter interface {
 	// Append stores all entries of the batch in one transaction, and returns after it was flushed to disk. Each entry's
 	// results say what became of it. Outcomes: nil, it is stored; ErrFull and ErrNotStored, nothing is, and the batch may be appended again;
 	// ErrNotFound and ErrLimit, nothing is, since an entry is of a conversation that nobody has opened, is by somebody who is no
-	// party of it, or has members with too much Access: a mistake of the caller; any other error, it is not known what was stored, and the
+	// party of it, or has members that CheckMembers refuses: a mistake of the caller; any other error, it is not known what was stored, and the
 	// caller must stop for good.
 	Append(ctx context.Context, b *Batch) error
 	// Deliver merges reports into the accounts' delivery cursors: what is reported counts as delivered from then on, whoever

@@ -175,21 +175,15 @@ func (l *Log) tailsOf(b *store.Batch) error {
 }
 
 func belongs(a *store.Append, key *store.ConversationKey) error {
-	if key.Kind == store.Direct {
-		known := a.Members == nil && key.Has(a.Author)
-		if a.Marker != nil {
-			_, known = key.PartyOf(a.Marker.Account)
-		}
-		if !known {
-			return fmt.Errorf("account %d, %v: %w", a.Author.Account, a.Author.JID, store.ErrNotFound)
-		}
+	known := key.Kind == store.Room || a.Members == nil && key.Has(a.Author)
+	if a.Marker != nil {
+		_, known = key.PartyOf(a.Marker.Account)
+		known = known || key.Kind == store.Room && a.Marker.Account != 0
 	}
-	for i := range a.Members {
-		if !store.ValidAccess(a.Members[i].Access) {
-			return fmt.Errorf("access of account %d: %w", a.Members[i].Account, store.ErrLimit)
-		}
+	if !known {
+		return fmt.Errorf("an entry of somebody who is no party of it: %w", store.ErrNotFound)
 	}
-	return nil
+	return store.CheckMembers(a.Members)
 }
 
 // tail finds the end of a conversation, or store.ErrNotFound when nobody has opened it.
@@ -337,7 +331,7 @@ func (l *Log) assign(a *store.Append, t *tail, now time.Time) error {
 	if len(a.Members) > 0 {
 		a.Flags |= store.Rights
 		for _, m := range a.Members {
-			w.members = append(w.members, memberChange{t.id, fixed(m, a.Seq)})
+			w.members = append(w.members, memberChange{t.id, m.At(a.Seq)})
 		}
 	}
 	if a.Flags&store.Rights != 0 {

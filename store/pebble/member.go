@@ -38,19 +38,6 @@ func decodeMember(account store.AccountID, b []byte) (store.Member, error) {
 	return m, r.err
 }
 
-// fixed returns the member that comes with the entry of that number.
-func fixed(m store.Member, seq uint64) store.Member {
-	m.Access = slices.Clone(m.Access)
-	for i := range m.Access {
-		for _, n := range [2]*uint64{&m.Access[i].From, &m.Access[i].Through} {
-			if *n == store.ThisSeq {
-				*n = seq
-			}
-		}
-	}
-	return m
-}
-
 // partyMember is the membership of a direct conversation's party.
 func partyMember(account store.AccountID) store.Member {
 	return store.Member{Account: account, Role: store.RoleMember, Access: []store.Interval{{From: 1}}}

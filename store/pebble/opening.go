@@ -160,10 +160,8 @@ func (l *Log) OpenConversation(ctx context.Context, now time.Time, key store.Con
 	if !errors.Is(err, store.ErrNotFound) {
 		return o, notStored(ctx, err)
 	}
-	for i := range members {
-		if !store.ValidAccess(members[i].Access) {
-			return o, fmt.Errorf("open a conversation: access of account %d: %w", members[i].Account, store.ErrLimit)
-		}
+	if err := store.CheckMembers(members); err != nil {
+		return o, fmt.Errorf("open a conversation: %w", err)
 	}
 	return l.begin(ctx, now, key, members)
 }
@@ -203,7 +201,7 @@ func (l *Log) begin(ctx context.Context, now time.Time, key store.ConversationKe
 	set(b, idKey(nil, keyOpened, uint64(known.id)), appendOpened(nil, &key))
 	if key.Kind == store.Room {
 		for i := range members {
-			m := fixed(members[i], 1)
+			m := members[i].At(1)
 			set(b, pairKey(nil, keyMember, uint64(known.id), uint64(m.Account)), appendMember(nil, &m))
 			set(b, pairKey(nil, keyRooms, uint64(m.Account), uint64(known.id)), nil)
 		}

@@ -96,12 +96,12 @@ func (m *Memory) OpenConversation(ctx context.Context, _ time.Time, key store.Co
 		return t.Opened, nil
 	}
 	t := &talk{Opened: store.Opened{ID: store.ConversationID(len(m.conversations) + 1), Key: key}, members: map[store.AccountID]store.Member{}}
+	if err := store.CheckMembers(members); err != nil {
+		return store.Opened{}, err
+	}
 	for _, member := range members {
-		if !store.ValidAccess(member.Access) {
-			return store.Opened{}, store.ErrLimit
-		}
 		if key.Kind == store.Room {
-			t.members[member.Account] = copied(member, 1)
+			t.members[member.Account] = member.At(1)
 		}
 	}
 	for _, p := range []store.Party{key.A, key.B} {
@@ -111,19 +111,6 @@ func (m *Memory) OpenConversation(ctx context.Context, _ time.Time, key store.Co
 	}
 	m.conversations = append(m.conversations, t)
 	return t.Opened, nil
-}
-
-// copied returns a member whose ThisSeq is seq.
-func copied(member store.Member, seq uint64) store.Member {
-	member.Access = slices.Clone(member.Access)
-	for i := range member.Access {
-		for _, n := range []*uint64{&member.Access[i].From, &member.Access[i].Through} {
-			if *n == store.ThisSeq {
-				*n = seq
-			}
-		}
-	}
-	return member
 }
 
 func (m *Memory) find(key store.ConversationKey) *talk {
@@ -182,17 +169,12 @@ func (m *Memory) check(a *store.Append) error {
 	known := t.Key.Kind == store.Room || t.Key.Has(a.Author) && a.Members == nil
 	if a.Marker != nil {
 		_, known = t.Key.PartyOf(a.Marker.Account)
-		known = known || t.Key.Kind == store.Room
+		known = known || t.Key.Kind == store.Room && a.Marker.Account != 0
 	}
 	if !known {
 		return fmt.Errorf("party: %w", store.ErrNotFound)
 	}
-	for _, member := range a.Members {
-		if !store.ValidAccess(member.Access) {
-			return store.ErrLimit
-		}
-	}
-	return nil
+	return store.CheckMembers(a.Members)
 }
 
 // move is Append of a marker.
@@ -238,7 +220,7 @@ func (m *Memory) append(now time.Time, a *store.Append) {
 		a.Flags |= store.Rights
 	}
 	for _, member := range a.Members {
-		t.members[member.Account] = copied(member, a.Seq)
+		t.members[member.Account] = member.At(a.Seq)
 	}
 	if a.Flags&store.Rights != 0 {
 		t.Rights = a.Seq

@@ -175,7 +175,7 @@ func (m *Memory) Members(_ context.Context, id store.ConversationID, after store
 	}
 	for account, member := range t.members {
 		if account > after {
-			found = append(found, copied(member, 0))
+			found = append(found, member.At(0))
 		}
 	}
 	slices.SortFunc(found, func(a, b store.Member) int { return cmp.Compare(a.Account, b.Account) })
@@ -194,7 +194,7 @@ func (m *Memory) Member(_ context.Context, id store.ConversationID, account stor
 	if !in {
 		return store.Member{}, fmt.Errorf("member: %w", store.ErrNotFound)
 	}
-	return copied(member, 0), nil
+	return member.At(0), nil
 }
 
 // view returns an owner's conversation, ok false when the owner was never in it.
@@ -203,7 +203,7 @@ func (m *Memory) view(owner store.AccountID, t *talk) (c store.Conversation, ok 
 	if !in {
 		return c, false
 	}
-	c = store.Conversation{ID: t.ID, Kind: t.Key.Kind, Room: t.Key.Room, Member: copied(member, 0)}
+	c = store.Conversation{ID: t.ID, Kind: t.Key.Kind, Room: t.Key.Room, Member: member.At(0)}
 	self, _ := t.Key.PartyOf(owner)
 	if c.Kind == store.Direct {
 		c.With = t.Key.Other(self)

@@ -139,7 +139,7 @@ func (m *model) entry(t *rapid.T) (got, want *store.Append) {
 			a.Judged, a.RightsBasis = true, uint64(rapid.IntRange(0, 10).Draw(t, "rights"))
 		case 3:
 			if o.key.Kind == store.Room {
-				a.Members = []store.Member{{Account: m.account(t), Role: store.RoleMember, Access: access(t)}}
+				a.Members = []store.Member{{Account: max(1, m.account(t)), Role: store.RoleMember, Access: access(t)}}
 			}
 		}
 	}

@@ -133,13 +133,19 @@ func testNotOpened(t *testing.T, logs Logs) {
 		bad  *store.Append
 		want error
 	}{
-		"no conversation":              {said(0, alice(), "x", stored), store.ErrNotFound},
-		"one that nobody has opened":   {said(in+12345, alice(), "x", stored), store.ErrNotFound},
-		"somebody else's":              {said(in, carol(), "x", stored), store.ErrNotFound},
-		"by address only":              {said(in, store.Party{JID: alice().JID}, "x", stored), store.ErrNotFound},
-		"marker in none":               {marker(in+12345, 1, store.MarkRead, 1), store.ErrNotFound},
-		"marker of somebody else":      {marker(in, 3, store.MarkRead, 1), store.ErrNotFound},
-		"marker of a foreign party":    {marker(in, 0, store.MarkRead, 1), store.ErrNotFound},
+		"no conversation":            {said(0, alice(), "x", stored), store.ErrNotFound},
+		"one that nobody has opened": {said(in+12345, alice(), "x", stored), store.ErrNotFound},
+		"somebody else's":            {said(in, carol(), "x", stored), store.ErrNotFound},
+		"by address only":            {said(in, store.Party{JID: alice().JID}, "x", stored), store.ErrNotFound},
+		"marker in none":             {marker(in+12345, 1, store.MarkRead, 1), store.ErrNotFound},
+		"marker of somebody else":    {marker(in, 3, store.MarkRead, 1), store.ErrNotFound},
+		"marker of a foreign party":  {marker(in, 0, store.MarkRead, 1), store.ErrNotFound},
+		"a member without account": {func() *store.Append {
+			a := withMembers(said(room, alice(), "x", 0))
+			a.Members[0].Account = 0
+			return a
+		}(), store.ErrNotFound},
+		"marker of nobody":             {marker(room, 0, store.MarkRead, 1), store.ErrNotFound},
 		"members of a direct one":      {withMembers(said(in, alice(), "x", stored), store.Interval{From: 1}), store.ErrNotFound},
 		"too many intervals":           {withMembers(said(room, alice(), "x", 0), many...), store.ErrLimit},
 		"intervals that fall":          {withMembers(said(room, alice(), "x", 0), store.Interval{From: 5, Through: 6}, store.Interval{From: 6}), store.ErrLimit},
