@@ -3,7 +3,6 @@ package store
 import (
 	"fmt"
 	"math"
-	"slices"
 )
 
 // Role is what a member may do. Roles are ordered: a greater one may do more. They are the affiliations of XEP-0045 §5.2.
@@ -60,10 +59,16 @@ func (m Member) At(seq uint64) Member {
 		if i.Through == ThisSeq {
 			i.Through = seq
 		}
-		if n := len(access); n > 0 && access[n-1].Through >= i.From {
-			access[n-1].Through = i.From - 1
+		for n := len(access); n > 0 && access[n-1].Through >= i.From; n = len(access) {
+			if access[n-1].From < i.From {
+				access[n-1].Through = i.From - 1
+				break
+			}
+			access = access[:n-1]
 		}
-		access = slices.DeleteFunc(append(access, i), func(i Interval) bool { return i.Through != 0 && i.Through < i.From })
+		if i.Through == 0 || i.Through >= i.From {
+			access = append(access, i)
+		}
 	}
 	m.Access = access
 	return m

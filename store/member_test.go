@@ -18,6 +18,7 @@ func TestMemberAt(t *testing.T) {
 		{[]store.Interval{{From: this, Through: this}}, []store.Interval{{From: 7, Through: 7}}},
 		{[]store.Interval{{From: 1, Through: 9}, {From: this}}, []store.Interval{{From: 1, Through: 6}, {From: 7}}},
 		{[]store.Interval{{From: 8, Through: 9}, {From: this}}, []store.Interval{{From: 7}}},
+		{[]store.Interval{{From: 8, Through: 9}, {From: 11, Through: 12}, {From: this}}, []store.Interval{{From: 7}}},
 		{[]store.Interval{{From: 9, Through: this}}, []store.Interval{}},
 	} {
 		m := store.Member{Account: 5, Role: store.RoleOwner, Access: test.given}

@@ -220,6 +220,7 @@ func (e *events) listener() *engine.EventListener {
 		CompactionEnd: func(info engine.CompactionInfo) {
 			if info.Err == nil {
 				e.full.Store(false)
+				e.backlog.flushed(0)
 			}
 		},
 	}
