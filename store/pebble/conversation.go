@@ -3,12 +3,9 @@ package pebble
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
-	"sync"
-
-	engine "github.com/cockroachdb/pebble/v2"
 
 	"github.com/posthouse-im/posthouse/store"
 )
@@ -36,7 +33,7 @@ func (l *Log) Conversations(ctx context.Context, owner store.AccountID, before s
 	if p.before == 0 || p.before > p.upto {
 		p.before = p.upto + 1
 	}
-	if err := cmp.Or(p.rooms(), p.direct()); err != nil {
+	if err := cmp.Or(p.look(store.Room), p.direct()); err != nil {
 		return nil, false, fmt.Errorf("list conversations: %w", err)
 	}
 	slices.SortFunc(p.found, func(a, b listed) int { return cmp.Compare(b.last.id, a.last.id) })
@@ -64,9 +61,9 @@ type page struct {
 	last map[store.ConversationID]store.MessageID
 }
 
-// rooms looks at all that the owner is or was in.
-func (p *page) rooms() error {
-	in, err := p.Log.rooms(p.ctx, p.owner)
+// look looks at all that the owner is or was in, of a kind.
+func (p *page) look(kind store.ConversationKind) error {
+	in, err := p.memberships(p.ctx, p.owner, kind, math.MaxInt)
 	if err != nil {
 		return err
 	}
@@ -82,91 +79,12 @@ func (p *page) rooms() error {
 	return nil
 }
 
-// direct goes through the messages of the owner that are in memory, and then through the activity of earlier parts, newest first. The first
-// that is met of a conversation is its newest message, unless that lies beyond the page's beginning.
+// direct finds direct conversations.
 func (p *page) direct() error {
-	p.last = make(map[store.ConversationID]store.MessageID)
-	met := 0
-	indexed, err := p.inMemory(func(at *position) error { return p.meet(at.conversation, at.id, &met) }, &met)
-	if err != nil || met >= p.limit || indexed == 0 {
-		return err
+	if !p.large.has(p.owner) {
+		return p.look(store.Direct)
 	}
-	lower, upper := bounds(keyActivity, uint64(p.owner))
-	if p.before <= indexed {
-		lower = pairKey(nil, keyActivity, uint64(p.owner), ^uint64(p.before-1))
-	}
-	it, err := p.db.NewIter(&engine.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err != nil {
-		return err
-	}
-	defer it.Close()
-	for ok := it.First(); ok && met < p.limit; ok = it.Next() {
-		id := store.MessageID(^secondNumber(it.Key()))
-		if id > indexed || len(it.Value()) != 8 {
-			continue // it is in memory too
-		}
-		conversation := store.ConversationID(binary.BigEndian.Uint64(it.Value()))
-		if err := p.meet(conversation, id, &met); err != nil {
-			return err
-		}
-		if p.last[conversation] > id {
-			p.passed.add(it.Key())
-		}
-	}
-	return it.Error()
-}
-
-// inMemory visits the owner's messages in memory, newest first, until the page is full, and returns where the indexes on disk end.
-func (p *page) inMemory(visit func(*position) error, met *int) (indexed store.MessageID, err error) {
-	indexed, parts := p.recents.both(p.owner)
-	for _, part := range parts {
-		var ends [2]int
-		for i := range part {
-			ends[i] = part[i].after(p.before - 1)
-		}
-		for passed := 1; ends[0]+ends[1] > 0 && *met < p.limit; passed++ {
-			if passed%checkEvery == 0 && p.ctx.Err() != nil {
-				return 0, p.ctx.Err()
-			}
-			next := 0
-			if ends[0] == 0 || ends[1] > 0 && part[1].position(ends[1]-1).id > part[0].position(ends[0]-1).id {
-				next = 1
-			}
-			ends[next]--
-			if part[next].entry(ends[next]).bits&viewArchive == 0 {
-				continue
-			}
-			if err := visit(part[next].position(ends[next])); err != nil {
-				return 0, err
-			}
-		}
-	}
-	return indexed, nil
-}
-
-// meet takes a direct conversation that has a message at id, the first time.
-func (p *page) meet(id store.ConversationID, at store.MessageID, met *int) error {
-	if _, known := p.last[id]; known {
-		return nil
-	}
-	if err := p.ctx.Err(); err != nil {
-		return err
-	}
-	known, err := p.conversation(id)
-	if err != nil {
-		return err
-	}
-	m := membership{known, partyMember(p.owner)}
-	last, err := p.newest(p.ctx, &m, p.upto)
-	if err != nil {
-		return err
-	}
-	p.last[id] = last.id
-	if last.id != 0 && last.id < p.before {
-		p.found = append(p.found, listed{m, last})
-		*met++
-	}
-	return nil
+	return p.byActivity()
 }
 
 // newest finds the newest message of a conversation that a member may see; the zero entry when there is none.
@@ -197,33 +115,6 @@ func (l *Log) newest(ctx context.Context, m *membership, upto store.MessageID) (
 		return passed%checkEvery != 0 || ctx.Err() == nil
 	})
 	return last, cmp.Or(err, ctx.Err())
-}
-
-// passed are keys of activity entries that are not those of a newest message any more. Readers find them, and the writer of indexes
-// deletes them. What does not fit is found again.
-type passed struct {
-	// mu guards keys. It is a leaf.
-	mu   sync.Mutex
-	keys [][]byte
-}
-
-// maxPassed bounds them.
-const maxPassed = 4096
-
-func (p *passed) add(key []byte) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.keys) < maxPassed {
-		p.keys = append(p.keys, slices.Clone(key))
-	}
-}
-
-func (p *passed) take() [][]byte {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	keys := p.keys
-	p.keys = nil
-	return keys
 }
 
 // ConversationOf implements store.ConversationReader.

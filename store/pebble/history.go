@@ -100,7 +100,7 @@ func (s *search) all() error {
 	if s.q.Kind == store.Direct {
 		return nil
 	}
-	rooms, err := s.rooms(s.ctx, s.q.Owner)
+	rooms, err := s.memberships(s.ctx, s.q.Owner, store.Room, math.MaxInt)
 	for i := range rooms {
 		err = cmp.Or(err, s.room(&rooms[i]))
 	}

@@ -18,7 +18,7 @@ import (
 //	sent | account | id of the first               → a block of direct messages from the account to somebody else
 //	origin | account | digest                      → what was sent under an origin-id, see originEntry
 //	named | conversation | digest                  → the newest message with a stanza id, see namedEntry
-//	activity | account | ^id                       → the direct conversation whose last message in a part is id
+//	activity | account | ^id                       → the direct conversation whose last message in a part is id, see activity.go
 //	marker | conversation | account | kind         → a current marker, see markers.go
 //	changed | account | id                         → a current marker that the account sees; account 0: all of them
 //	roomChanged | conversation | id                → a current marker of a room
@@ -26,14 +26,15 @@ import (
 //	key | parties or room                          → conversation
 //	opened | conversation                          → what the conversation is, see opening.go
 //	member | conversation | account                → a member of a room, see member.go
-//	rooms | account | conversation                 → a room that the account is or was in
+//	in | account | conversation                    → a conversation that the account is or was in: its kind, 1 byte
+//	large | account                                → the account has activity entries
 //	rights | conversation                          → the number of the last entry that changed a room's members or rights
 //	cursor | account                               → delivery cursor
 //	told | conversation | account                  → through which number others were told of the account's MarkDelivered
 //	epoch | last identity before it                → the epoch's random number, see epoch.go
 //	version                                        → schema version, uvarint
 //
-// A batch writes messages, retracted, member, rooms and rights entries, and one journal entry. The indexes – conversation to
+// A batch writes messages, retracted, member, in and rights entries, and one journal entry. The indexes – conversation to
 // roomChanged – are not written message by message, which would cost more than all the rest, but for tens of thousands of
 // messages at a time, sorted and packed; see pack.go. Until then what they need is kept in memory (recent.go), and the journal is
 // what that is restored from. A conversation's entries are written when it is opened, cursors and told when deliveries are reported.
@@ -61,11 +62,12 @@ const (
 	keyKey          = 0x20
 	keyOpened       = 0x21
 	keyMember       = 0x22
-	keyRooms        = 0x23
+	keyIn           = 0x23
 	keyRights       = 0x24
 	keyCursor       = 0x25
 	keyTold         = 0x26
 	keyEpoch        = 0x27
+	keyLarge        = 0x28
 	keyVersion      = 0x30
 )
 
@@ -75,7 +77,7 @@ const schemaVersion = 3
 
 // Sizes of the keys of fixed length, in bytes.
 const (
-	idKeySize     = 1 + 8     // message, journal, opened, rights, cursor, epoch
+	idKeySize     = 1 + 8     // message, journal, opened, rights, large, cursor, epoch
 	pairKeySize   = 1 + 8 + 8 // all others but key and those that follow
 	markerKeySize = pairKeySize + 1
 	originKeySize = 1 + 8 + 16

@@ -95,6 +95,8 @@ type Log struct {
 	// engine shows a write before it is flushed. recents only has what is visible.
 	visible atomic.Uint64
 	recents recents
+	// large are the accounts whose lists of conversations are long.
+	large large
 	// passed are entries of lists of conversations that readers have found to be overtaken.
 	passed passed
 	// conversations are those that were used lately.
@@ -146,6 +148,7 @@ func Open(path string, o Options) (*Log, error) {
 	l.events = newEvents(l.log, o.Metrics)
 	l.space = &space{files: o.files, path: path, reserve: o.ReserveBytes, events: l.events}
 	l.writer = newWriter(o.Conversations)
+	l.large.accounts = make(map[store.AccountID]bool)
 	l.conversations = newConversations(o.Conversations)
 	l.recents.young = newRecent(nil)
 	if err := l.unlessFailed(l.open); err != nil {
@@ -227,6 +230,9 @@ func (l *Log) recover() error {
 	}
 	if err := l.readEpochs(); err != nil {
 		return fmt.Errorf("read the epochs: %w", err)
+	}
+	if err := l.readLarge(); err != nil {
+		return fmt.Errorf("read which lists are long: %w", err)
 	}
 	w := &l.writer
 	if w.lastConversation, err = l.lastOpened(); err != nil {

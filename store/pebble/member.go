@@ -143,15 +143,18 @@ type membership struct {
 	store.Member
 }
 
-// rooms returns the rooms that an account is or was in.
-func (l *Log) rooms(ctx context.Context, account store.AccountID) (found []membership, err error) {
-	lower, upper := bounds(keyRooms, uint64(account))
+// memberships returns the conversations that an account is or was in: up to limit of those of one kind.
+func (l *Log) memberships(ctx context.Context, account store.AccountID, kind store.ConversationKind, limit int) (found []membership, err error) {
+	lower, upper := bounds(keyIn, uint64(account))
 	it, err := l.db.NewIter(&engine.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return nil, err
 	}
 	defer it.Close()
-	for ok := it.First(); ok; ok = it.Next() {
+	for ok := it.First(); ok && len(found) < limit; ok = it.Next() {
+		if len(it.Value()) != 1 || store.ConversationKind(it.Value()[0]) != kind {
+			continue
+		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}

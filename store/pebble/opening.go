@@ -203,12 +203,19 @@ func (l *Log) begin(ctx context.Context, now time.Time, key store.ConversationKe
 		for i := range members {
 			m := members[i].At(1)
 			set(b, pairKey(nil, keyMember, uint64(known.id), uint64(m.Account)), appendMember(nil, &m))
-			set(b, pairKey(nil, keyRooms, uint64(m.Account), uint64(known.id)), nil)
+			set(b, pairKey(nil, keyIn, uint64(m.Account), uint64(known.id)), []byte{byte(store.Room)})
 		}
+	}
+	grown, err := l.listFor(ctx, b, known)
+	if err != nil {
+		return o, notStored(ctx, err)
 	}
 	if err := l.commit(context.WithoutCancel(ctx), b, engine.NoSync); err != nil {
 		l.events.fail(err)
 		return o, l.Err()
+	}
+	for _, account := range grown {
+		l.large.add(account)
 	}
 	w.lastConversation = known.id
 	l.conversations.put(lookup, known)
@@ -225,6 +232,26 @@ func cloned(j jid.JID) jid.JID {
 		return j
 	}
 	return own
+}
+
+// listFor lists a direct conversation for its parties, and returns those that have become large with it.
+func (l *Log) listFor(ctx context.Context, b *engine.Batch, known *conversation) (grown []store.AccountID, err error) {
+	var key [pairKeySize]byte
+	for i, p := range [2]store.Party{known.key.A, known.key.B} {
+		if p.Account == 0 || i == 1 && known.key.A.Is(p) {
+			continue
+		}
+		set(b, pairKey(key[:0], keyIn, uint64(p.Account), uint64(known.id)), []byte{byte(store.Direct)})
+		grows, err := l.grows(ctx, p.Account)
+		if err == nil && grows {
+			grown = append(grown, p.Account)
+			err = l.enlarge(ctx, b, p.Account)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return grown, nil
 }
 
 // FindConversation implements store.ConversationReader.

@@ -148,49 +148,6 @@ func (w *packer) names(r *recent) {
 	}
 }
 
-// active is a message that was the last of a direct conversation in somebody's archive when a part was written.
-type active struct {
-	account      store.AccountID
-	id           store.MessageID
-	conversation store.ConversationID
-}
-
-// activity writes which direct conversations have a message in the archives of their parties. What it replaces is left to the readers of
-// lists, who come across it, to be found; they hand it over to be deleted.
-func (w *packer) activity(r *recent) {
-	var all []active
-	for conversation, at := range r.conversations {
-		var seen [2]store.AccountID // a party has one entry
-		for i := len(at) - 1; i >= 0 && (seen[0] == 0 || seen[1] == 0); i-- {
-			p := &r.positions[at[i]]
-			if p.flags&inRoom != 0 {
-				break
-			}
-			for _, account := range [2]store.AccountID{p.seenByAuthor(), p.seenByOther()} {
-				switch {
-				case account == 0 || account == seen[0] || account == seen[1]:
-					continue
-				case seen[0] == 0:
-					seen[0] = account
-				default:
-					seen[1] = account
-				}
-				all = append(all, active{account, p.id, conversation})
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b active) int { return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(b.id, a.id)) })
-	var key [pairKeySize]byte
-	for i := range all {
-		a := &all[i]
-		w.buf = binary.BigEndian.AppendUint64(w.buf[:0], uint64(a.conversation))
-		w.set(pairKey(key[:0], keyActivity, uint64(a.account), ^uint64(a.id)), w.buf)
-	}
-	for _, key := range w.log.passed.take() {
-		w.delete(key)
-	}
-}
-
 // markers writes the current ones, and takes what they replace out of the lists.
 func (w *packer) markers(r *recent) {
 	var buf [markerKeySize]byte

@@ -107,7 +107,7 @@ func (l *Log) writeAnew(b *engine.Batch) (pending, error) {
 		if err := change(pairKey(key[:0], keyMember, uint64(m.conversation), uint64(m.Account)), w.buf); err != nil {
 			return nil, err
 		}
-		set(b, pairKey(key[:0], keyRooms, uint64(m.Account), uint64(m.conversation)), nil)
+		set(b, pairKey(key[:0], keyIn, uint64(m.Account), uint64(m.conversation)), []byte{byte(store.Room)})
 	}
 	for id, number := range w.rights {
 		w.buf = binary.AppendUvarint(w.buf[:0], number)
