@@ -149,7 +149,8 @@ func Open(path string, o Options) (*Log, error) {
 	l.space = &space{files: o.files, path: path, reserve: o.ReserveBytes, events: l.events}
 	l.writer = newWriter(o.Conversations)
 	l.large.accounts = make(map[store.AccountID]bool)
-	l.conversations = newConversations(o.Conversations)
+	l.conversations.byID = newGenerations[store.ConversationID, *conversation](o.Conversations)
+	l.conversations.byKey = newGenerations[string, *conversation](o.Conversations)
 	l.recents.young = newRecent(nil)
 	if err := l.unlessFailed(l.open); err != nil {
 		l.events.unregister()

@@ -9,6 +9,7 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	engine "github.com/cockroachdb/pebble/v2"
@@ -25,14 +26,12 @@ type conversation struct {
 
 // conversations remembers those that were used lately, so that finding one costs no read.
 type conversations struct {
+	// made is how many were opened since the log was, as far as readers can see.
+	made atomic.Uint64
 	// mu guards the rest. It is a leaf.
 	mu    sync.Mutex
 	byID  generations[store.ConversationID, *conversation]
 	byKey generations[string, *conversation]
-}
-
-func newConversations(limit int) conversations {
-	return conversations{byID: newGenerations[store.ConversationID, *conversation](limit), byKey: newGenerations[string, *conversation](limit)}
 }
 
 func (c *conversations) find(id store.ConversationID) *conversation {
@@ -156,6 +155,7 @@ func (l *Log) lastSeq(id store.ConversationID) (last uint64, err error) {
 
 // OpenConversation implements store.ConversationOpener.
 func (l *Log) OpenConversation(ctx context.Context, now time.Time, key store.ConversationKey, members []store.Member) (store.Opened, error) {
+	made := l.conversations.made.Load()
 	o, err := l.FindConversation(ctx, key)
 	if !errors.Is(err, store.ErrNotFound) {
 		return o, notStored(ctx, err)
@@ -163,12 +163,14 @@ func (l *Log) OpenConversation(ctx context.Context, now time.Time, key store.Con
 	if err := store.CheckMembers(members); err != nil {
 		return o, fmt.Errorf("open a conversation: %w", err)
 	}
-	return l.begin(ctx, now, key, members)
+	return l.begin(ctx, now, key, members, made)
 }
 
-// begin makes a conversation, unless another has been quicker. It is not flushed: whatever is appended to it comes later
-// in the engine's log.
-func (l *Log) begin(ctx context.Context, now time.Time, key store.ConversationKey, members []store.Member) (o store.Opened, err error) {
+// begin makes a conversation, unless another has been quicker: when it was looked for, so many had been made. It is not flushed:
+// whatever is appended to it comes later in the engine's log.
+func (l *Log) begin(
+	ctx context.Context, now time.Time, key store.ConversationKey, members []store.Member, made uint64,
+) (o store.Opened, err error) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	done, err := l.use(ctx)
@@ -179,11 +181,14 @@ func (l *Log) begin(ctx context.Context, now time.Time, key store.ConversationKe
 	if key.Kind == store.Direct {
 		key = store.DirectKey(key.A, key.B)
 	}
-	switch known, err := l.find(&key); {
-	case err == nil:
-		return l.opened(known)
-	case !errors.Is(err, store.ErrNotFound):
-		return o, err
+	if l.conversations.made.Load() != made {
+		known, err := l.find(&key)
+		if err == nil {
+			return l.opened(known)
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return o, err
+		}
 	}
 	// What is kept must be no piece of the stanza that brought it.
 	for _, j := range []*jid.JID{&key.A.JID, &key.B.JID, &key.Room} {
@@ -219,6 +224,7 @@ func (l *Log) begin(ctx context.Context, now time.Time, key store.ConversationKe
 	}
 	w.lastConversation = known.id
 	l.conversations.put(lookup, known)
+	l.conversations.made.Add(1)
 	return store.Opened{ID: known.id, Key: key}, nil
 }
 
