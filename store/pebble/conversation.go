@@ -38,13 +38,9 @@ func (l *Log) Conversations(ctx context.Context, owner store.AccountID, before s
 	}
 	slices.SortFunc(p.found, func(a, b listed) int { return cmp.Compare(b.last.id, a.last.id) })
 	more := len(p.found) > limit
-	found := make([]store.Conversation, 0, min(len(p.found), limit))
-	for i := range p.found[:cap(found)] {
-		c, err := l.view(ctx, &p.found[i], p.upto)
-		if err != nil {
-			return nil, false, fmt.Errorf("list conversations: %w", err)
-		}
-		found = append(found, c)
+	found, err := l.views(ctx, p.found[:min(len(p.found), limit)], p.upto)
+	if err != nil {
+		return nil, false, fmt.Errorf("list conversations: %w", err)
 	}
 	return found, more, nil
 }
@@ -140,33 +136,39 @@ func (l *Log) ConversationOf(ctx context.Context, owner store.AccountID, id stor
 	if c.last, err = l.newest(ctx, &c.membership, upto); err != nil {
 		return store.Conversation{}, fmt.Errorf("find a conversation: %w", err)
 	}
-	found, err := l.view(ctx, &c, upto)
+	found, err := l.views(ctx, []listed{c}, upto)
 	if err != nil {
 		return store.Conversation{}, fmt.Errorf("find a conversation: %w", err)
+	}
+	return found[0], nil
+}
+
+// views puts together what a member sees of conversations.
+func (l *Log) views(ctx context.Context, in []listed, upto store.MessageID) ([]store.Conversation, error) {
+	markers, err := l.standings(in)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]store.Conversation, len(in))
+	for i := range in {
+		if found[i], err = l.view(ctx, &in[i], &markers[i], upto); err != nil {
+			return nil, err
+		}
 	}
 	return found, nil
 }
 
-// view puts together what a member sees of a conversation.
-func (l *Log) view(ctx context.Context, in *listed, upto store.MessageID) (c store.Conversation, err error) {
-	k, owner := &in.key, in.Account
+func (l *Log) view(ctx context.Context, in *listed, m *standings, upto store.MessageID) (c store.Conversation, err error) {
+	k := &in.key
 	c = store.Conversation{ID: in.id, Kind: k.Kind, Room: k.Room, Last: in.last.id, LastSeq: in.last.seq, Member: in.Member}
-	own, err := l.markersOf(in.id, owner)
-	if err != nil {
-		return c, err
-	}
-	c.Own.Read = max(own.read, own.private)
-	c.Own.Delivered = max(own.delivered, c.Own.Read)
-	seen := func(e entry) (visible, own bool) { return in.MayRead(e.seq), e.author == owner }
+	c.Own.Read = max(m.own.through[store.MarkRead], m.own.through[store.MarkReadPrivate])
+	c.Own.Delivered = max(m.own.through[store.MarkDelivered], c.Own.Read)
+	c.Peer.Read = m.peer.through[store.MarkRead]
+	c.Peer.Delivered = max(m.peer.through[store.MarkDelivered], c.Peer.Read)
+	seen := func(e entry) (visible, own bool) { return in.MayRead(e.seq), e.author == in.Account }
 	if k.Kind == store.Direct {
-		v := newSide(in.conversation, owner)
-		c.With = v.with
-		peer, err := l.markersOf(in.id, v.with.Account)
-		if err != nil {
-			return c, err
-		}
-		c.Peer = store.ReadMarkers{Read: peer.read, Delivered: max(peer.delivered, peer.read)}
-		if v.alone {
+		v := newSide(in.conversation, in.Account)
+		if c.With = v.with; v.alone {
 			return c, nil
 		}
 		seen = func(e entry) (visible, own bool) { return v.archived(e), v.own(e) }

@@ -26,7 +26,7 @@ import (
 //	key | parties or room                          → conversation
 //	opened | conversation                          → what the conversation is, see opening.go
 //	member | conversation | account                → a member of a room, see member.go
-//	in | account | conversation                    → a conversation that the account is or was in: its kind, 1 byte
+//	in | account | kind | conversation             → a conversation of a kind that the account is or was in
 //	large | account                                → the account has activity entries
 //	rights | conversation                          → the number of the last entry that changed a room's members or rights
 //	cursor | account                               → delivery cursor
@@ -77,9 +77,9 @@ const schemaVersion = 3
 
 // Sizes of the keys of fixed length, in bytes.
 const (
-	idKeySize     = 1 + 8     // message, journal, opened, rights, large, cursor, epoch
-	pairKeySize   = 1 + 8 + 8 // all others but key and those that follow
-	markerKeySize = pairKeySize + 1
+	idKeySize     = 1 + 8           // message, journal, opened, rights, large, cursor, epoch
+	pairKeySize   = 1 + 8 + 8       // all others but key and those that follow
+	markerKeySize = pairKeySize + 1 // and in
 	originKeySize = 1 + 8 + 16
 )
 
@@ -91,6 +91,11 @@ func idKey(dst []byte, prefix byte, id uint64) []byte {
 // pairKey writes a key of two numbers.
 func pairKey(dst []byte, prefix byte, a, b uint64) []byte {
 	return binary.BigEndian.AppendUint64(idKey(dst, prefix, a), b)
+}
+
+// inKey writes the key of a conversation that an account is or was in.
+func inKey(dst []byte, account store.AccountID, kind store.ConversationKind, id store.ConversationID) []byte {
+	return binary.BigEndian.AppendUint64(append(idKey(dst, keyIn, uint64(account)), byte(kind)), uint64(id))
 }
 
 // bounds returns the range [lower, upper) of the keys whose first number is a.

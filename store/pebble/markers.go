@@ -1,9 +1,11 @@
 package pebble
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -143,20 +145,26 @@ func (l *Log) marker(m marker) (id store.MessageID, through uint64, err error) {
 	}
 	var key [markerKeySize]byte
 	value, closer, err := l.db.Get(m.key(key[:0]))
-	if err == engine.ErrNotFound {
+	if errors.Is(err, engine.ErrNotFound) {
 		return 0, 0, nil
 	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("read a marker: %w", err)
 	}
 	defer closer.Close()
-	id, through, err = decodeMarker(value)
+	id, through = l.stored(m, value)
+	return id, through, nil
+}
+
+// stored decodes what is on disk of a marker.
+func (l *Log) stored(m marker, value []byte) (store.MessageID, uint64) {
+	id, through, err := decodeMarker(value)
 	if err != nil {
 		l.events.damaged.Inc()
 		l.log.Error("a stored marker is damaged", "account", m.account, "conversation", m.conversation, "err", err)
-		return 0, 0, nil
+		return 0, 0
 	}
-	return id, through, nil
+	return id, through
 }
 
 // span is what is wanted of a list: a range of identities with both its ends excluded, from which end, and how much.
@@ -285,16 +293,68 @@ func (l *Log) told(m marker) (uint64, error) {
 	return through, nil
 }
 
-// standing is where an account's markers in a conversation stand.
-type standing struct{ delivered, read, private uint64 }
+// standing is where an account's markers in a conversation stand, by kind.
+type standing struct {
+	through [store.MarkReadPrivate + 1]uint64
+	known   [store.MarkReadPrivate + 1]bool
+}
 
-func (l *Log) markersOf(conversation store.ConversationID, account store.AccountID) (s standing, err error) {
-	for i, through := range [...]*uint64{&s.delivered, &s.read, &s.private} {
-		if _, *through, err = l.marker(marker{conversation, account, store.MarkDelivered + store.MarkerKind(i)}); err != nil {
-			return s, err
+// standings are those of the owner and of the other party.
+type standings struct{ own, peer standing }
+
+// standings finds the markers of the owner, and of other parties, in conversations. All that is in memory is looked at before what is on disk,
+// so that what is written to disk meanwhile is not missed.
+func (l *Log) standings(in []listed) ([]standings, error) {
+	found := make([]standings, len(in))
+	each := func(do func(id store.ConversationID, account store.AccountID, s *standing) error) error {
+		for i := range in {
+			c := &in[i]
+			err := do(c.id, c.Account, &found[i].own)
+			if err == nil && c.key.Kind == store.Direct {
+				v := newSide(c.conversation, c.Account)
+				err = do(c.id, v.with.Account, &found[i].peer)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	_ = each(func(id store.ConversationID, account store.AccountID, s *standing) error {
+		l.recents.standing(id, account, s)
+		return nil
+	})
+	it, err := l.db.NewIter(&engine.IterOptions{LowerBound: []byte{keyMarker}, UpperBound: []byte{keyMarker + 1}})
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	err = each(func(id store.ConversationID, account store.AccountID, s *standing) error {
+		var buf [pairKeySize]byte
+		of := pairKey(buf[:0], keyMarker, uint64(id), uint64(account))
+		for ok := it.SeekGE(of); ok && bytes.HasPrefix(it.Key(), of); ok = it.Next() {
+			kind := it.Key()[pairKeySize]
+			if int(kind) < len(s.known) && !s.known[kind] {
+				_, s.through[kind] = l.stored(marker{id, account, store.MarkerKind(kind)}, it.Value())
+			}
+		}
+		return it.Error()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read markers: %w", err)
+	}
+	return found, nil
+}
+
+// standing finds what is in memory.
+func (r *recents) standing(id store.ConversationID, account store.AccountID, s *standing) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for kind := store.MarkDelivered; kind <= store.MarkReadPrivate; kind++ {
+		if c, known := r.markerLocked(marker{id, account, kind}); known {
+			s.through[kind], s.known[kind] = c.through, true
 		}
 	}
-	return s, nil
 }
 
 // Markers implements store.ConversationReader.

@@ -145,20 +145,18 @@ type membership struct {
 
 // memberships returns the conversations that an account is or was in: up to limit of those of one kind.
 func (l *Log) memberships(ctx context.Context, account store.AccountID, kind store.ConversationKind, limit int) (found []membership, err error) {
-	lower, upper := bounds(keyIn, uint64(account))
-	it, err := l.db.NewIter(&engine.IterOptions{LowerBound: lower, UpperBound: upper})
+	it, err := l.db.NewIter(&engine.IterOptions{
+		LowerBound: inKey(nil, account, kind, 0), UpperBound: inKey(nil, account, kind+1, 0),
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer it.Close()
 	for ok := it.First(); ok && len(found) < limit; ok = it.Next() {
-		if len(it.Value()) != 1 || store.ConversationKind(it.Value()[0]) != kind {
-			continue
-		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		known, err := l.conversation(store.ConversationID(secondNumber(it.Key())))
+		known, err := l.conversation(store.ConversationID(binary.BigEndian.Uint64(it.Key()[idKeySize+1:])))
 		if err != nil {
 			return nil, err
 		}

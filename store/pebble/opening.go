@@ -208,7 +208,7 @@ func (l *Log) begin(
 		for i := range members {
 			m := members[i].At(1)
 			set(b, pairKey(nil, keyMember, uint64(known.id), uint64(m.Account)), appendMember(nil, &m))
-			set(b, pairKey(nil, keyIn, uint64(m.Account), uint64(known.id)), []byte{byte(store.Room)})
+			set(b, inKey(nil, m.Account, store.Room, known.id), nil)
 		}
 	}
 	grown, err := l.listFor(ctx, b, known)
@@ -242,12 +242,12 @@ func cloned(j jid.JID) jid.JID {
 
 // listFor lists a direct conversation for its parties, and returns those that have become large with it.
 func (l *Log) listFor(ctx context.Context, b *engine.Batch, known *conversation) (grown []store.AccountID, err error) {
-	var key [pairKeySize]byte
+	var key [markerKeySize]byte
 	for i, p := range [2]store.Party{known.key.A, known.key.B} {
 		if p.Account == 0 || i == 1 && known.key.A.Is(p) {
 			continue
 		}
-		set(b, pairKey(key[:0], keyIn, uint64(p.Account), uint64(known.id)), []byte{byte(store.Direct)})
+		set(b, inKey(key[:0], p.Account, store.Direct, known.id), nil)
 		grows, err := l.grows(ctx, p.Account)
 		if err == nil && grows {
 			grown = append(grown, p.Account)

@@ -80,7 +80,7 @@ func (l *Log) writeAnew(b *engine.Batch) (pending, error) {
 		return nil, nil
 	}
 	p := make(pending)
-	var key [pairKeySize]byte
+	var key [markerKeySize]byte
 	for _, r := range w.retracted {
 		op := b.SetDeferred(idKeySize, recordSize(&r.message))
 		idKey(op.Key[:0], keyMessage, uint64(r.message.ID))
@@ -107,7 +107,7 @@ func (l *Log) writeAnew(b *engine.Batch) (pending, error) {
 		if err := change(pairKey(key[:0], keyMember, uint64(m.conversation), uint64(m.Account)), w.buf); err != nil {
 			return nil, err
 		}
-		set(b, pairKey(key[:0], keyIn, uint64(m.Account), uint64(m.conversation)), []byte{byte(store.Room)})
+		set(b, inKey(key[:0], m.Account, store.Room, m.conversation), nil)
 	}
 	for id, number := range w.rights {
 		w.buf = binary.AppendUvarint(w.buf[:0], number)

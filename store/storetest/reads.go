@@ -86,7 +86,7 @@ func (w Workload) ReadCosts(t testing.TB, l store.MessageLog, start time.Time, r
 	costs := make([]ReadCost, 0, len(kinds))
 	for _, kind := range kinds {
 		times := make([]time.Duration, reads)
-		cpu := processCPU()
+		cpu := ProcessCPU()
 		for i := range times {
 			a, b := w.Parties(r.IntN(w.Conversations))
 			o, err := l.FindConversation(ctx, store.DirectKey(a, b))
@@ -95,7 +95,7 @@ func (w Workload) ReadCosts(t testing.TB, l store.MessageLog, start time.Time, r
 			require.NoError(t, kind.read(a.Account, o.ID), kind.name)
 			times[i] = time.Since(before)
 		}
-		c := ReadCost{Name: kind.name, CPU: (processCPU() - cpu) / time.Duration(reads)}
+		c := ReadCost{Name: kind.name, CPU: (ProcessCPU() - cpu) / time.Duration(reads)}
 		slices.Sort(times)
 		c.P50, c.P99 = times[reads/2], times[reads*99/100]
 		costs = append(costs, c)

@@ -121,7 +121,7 @@ func (w Workload) Fill(t testing.TB, l store.MessageWriter, start time.Time, row
 		batch = append(batch, new(store.Append))
 	}
 	times := make([]time.Duration, 0, rows/w.Batch+1)
-	cpu, begun := processCPU(), time.Now()
+	cpu, begun := ProcessCPU(), time.Now()
 	for done := 0; done < rows; {
 		now := start.Add(time.Duration(len(times)) * time.Millisecond)
 		batch = batch[:0]
@@ -156,14 +156,14 @@ func (w Workload) Fill(t testing.TB, l store.MessageWriter, start time.Time, row
 		require.NoError(t, l.Append(context.Background(), &store.Batch{Now: now, Entries: batch}))
 		times = append(times, time.Since(before))
 	}
-	report := Report{Rows: rows, Elapsed: time.Since(begun), CPU: processCPU() - cpu}
+	report := Report{Rows: rows, Elapsed: time.Since(begun), CPU: ProcessCPU() - cpu}
 	slices.Sort(times)
 	report.P50, report.P99 = times[len(times)/2], times[len(times)*99/100]
 	return report
 }
 
-// processCPU is the user and system time that the process has used.
-func processCPU() time.Duration {
+// ProcessCPU is the user and system time that the process has used.
+func ProcessCPU() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0
