@@ -99,15 +99,15 @@ type Opened struct {
 
 // ConversationOpener makes conversations.
 type ConversationOpener interface {
-	// OpenConversation finds the conversation with that key or makes it, empty. Of several calls with one key, at the same
-	// time or later, all get the same. The members of a room are those that it is made with; they are not looked at when
-	// it is there. Those of a direct conversation are its parties of this domain. What was made is durable with the first
-	// entry that is appended to it, or sooner. Members are refused as by CheckMembers.
+	// OpenConversation finds the conversation with that key or makes it, empty. Of several calls with one key, at the
+	// same time or later, all get the same. The members of a room are those that it is made with; they are not looked
+	// at when it is there. Those of a direct conversation are its parties of this domain. What was made is durable with
+	// the first entry that is appended to it, or sooner. Members are refused as by CheckMembers.
 	OpenConversation(ctx context.Context, now time.Time, key ConversationKey, members []Member) (Opened, error)
 }
 
-// ReadMarkers are how far somebody has received and read, as numbers of the conversation; 0 is nothing. What was read was
-// received too.
+// ReadMarkers are how far somebody has received and read, as numbers of the conversation; 0 is nothing. What was read
+// was received too.
 type ReadMarkers struct {
 	Delivered, Read uint64
 }
@@ -120,13 +120,15 @@ type Conversation struct {
 	With Party
 	// Room is the address of a room.
 	Room jid.JID
-	// Last is the newest message that the owner may see, and LastSeq its number; 0 when there is none. Markers are no messages.
+	// Last is the newest message that the owner may see, and LastSeq its number; 0 when there is none. Markers are no
+	// messages.
 	Last    MessageID
 	LastSeq uint64
-	// Own are the owner's markers, MarkReadPrivate among them, and Peer those that the other party shows; zero in a room.
+	// Own are the owner's markers, MarkReadPrivate among them, and Peer those that the other party shows; zero in a
+	// room.
 	Own, Peer ReadMarkers
-	// Unread is how many messages with the flag Unread others have sent after the later of Own.Read and the owner's own last
-	// message with that flag, as far as the owner may see them. It is counted up to MaxUnread.
+	// Unread is how many messages with the flag Unread others have sent after the later of Own.Read and the owner's own
+	// last message with that flag, as far as the owner may see them. It is counted up to MaxUnread.
 	Unread int
 	// Member is the owner's membership.
 	Member Member
@@ -147,20 +149,24 @@ type ConversationReader interface {
 	// Member returns one of them, or ErrNotFound.
 	Member(ctx context.Context, id ConversationID, account AccountID) (Member, error)
 
-	// Conversations returns the owner's conversations in which there is a message that the owner may see, newest message
-	// first. Those whose Last is before the given identity come; 0 means from the newest on. A page of direct conversations
-	// costs the same however many there are; each room that the owner is in costs a look. more tells whether there are
-	// others beyond the limit.
-	Conversations(ctx context.Context, owner AccountID, before MessageID, limit int) (found []Conversation, more bool, err error)
+	// Conversations returns the owner's conversations in which there is a message that the owner may see, newest
+	// message first. Those whose Last is before the given identity come; 0 means from the newest on. A page of direct
+	// conversations costs the same however many there are; each room that the owner is in costs a look. more tells
+	// whether there are others beyond the limit.
+	Conversations(
+		ctx context.Context, owner AccountID, before MessageID, limit int,
+	) (found []Conversation, more bool, err error)
 	// ConversationOf returns one of them, also one without a message, or ErrNotFound when the owner was never in it.
 	ConversationOf(ctx context.Context, owner AccountID, id ConversationID) (Conversation, error)
-	// Markers returns the current markers of up to limit members from the given account on, by account and kind, those that
-	// only their owners may see among them. The foreign party of a direct conversation is account 0.
-	// more tells whether there are those of others.
+	// Markers returns the current markers of up to limit members from the given account on, by account and kind, those
+	// that only their owners may see among them. The foreign party of a direct conversation is account 0. more tells
+	// whether there are those of others.
 	Markers(ctx context.Context, id ConversationID, from AccountID, limit int) (found []Marker, more bool, err error)
 	// Origin finds a message by the OriginID that its author gave it, or returns ErrNotFound.
-	Origin(ctx context.Context, author Party, originID string) (id MessageID, conversation ConversationID, seq uint64, err error)
-	// Named returns the newest message of an author in a conversation that has the name as its OriginID or, when there is
-	// none, as its StanzaID; or ErrNotFound. It is a look-up in an index, whether there is one or not.
+	Origin(
+		ctx context.Context, author Party, originID string,
+	) (id MessageID, conversation ConversationID, seq uint64, err error)
+	// Named returns the newest message of an author in a conversation that has the name as its OriginID or, when there
+	// is none, as its StanzaID; or ErrNotFound. It is a look-up in an index, whether there is one or not.
 	Named(ctx context.Context, id ConversationID, author Party, name string) (seq uint64, message MessageID, err error)
 }

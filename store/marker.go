@@ -12,11 +12,12 @@ const (
 	MarkReadPrivate MarkerKind = 3
 )
 
-// Marker is how far one member of a conversation has come. It is state: there is one for each conversation, member and kind,
-// which only moves forward. A change takes an identity of the log and no number: it is no message.
+// Marker is how far one member of a conversation has come. It is state: there is one for each conversation, member and
+// kind, which only moves forward. A change takes an identity of the log and no number: it is no message.
 //
-// The current marker is a result of MessageReader.History, Undelivered and Since at the identity of its last change, and is
-// gone from there when it is changed again; an identity that it had before is a position in the log like any other.
+// The current marker is a result of MessageReader.History, Undelivered and Since at the identity of its last change,
+// and is gone from there when it is changed again; an identity that it had before is a position in the log like any
+// other.
 type Marker struct {
 	// Account is whose it is; 0 is the party of a direct conversation that has no account here.
 	Account AccountID

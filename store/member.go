@@ -5,7 +5,8 @@ import (
 	"math"
 )
 
-// Role is what a member may do. Roles are ordered: a greater one may do more. They are the affiliations of XEP-0045 §5.2.
+// Role is what a member may do. Roles are ordered: a greater one may do more. They are the affiliations of XEP-0045
+// §5.2.
 type Role uint8
 
 const (
@@ -34,7 +35,8 @@ type Interval struct{ From, Through uint64 }
 type Member struct {
 	Account AccountID
 	Role    Role
-	// Access is what of the history the member may read, in rising order, without overlaps, and with at most MaxIntervals.
+	// Access is what of the history the member may read, in rising order, without overlaps, and with at most
+	// MaxIntervals.
 	Access []Interval
 }
 
@@ -48,8 +50,8 @@ func (m *Member) MayRead(seq uint64) bool {
 	return false
 }
 
-// At returns the member as it is from the entry of that number on, which ThisSeq stands for. An interval that would go on beyond
-// the beginning of the next ends before it.
+// At returns the member as it is from the entry of that number on, which ThisSeq stands for. An interval that would go
+// on beyond the beginning of the next ends before it.
 func (m Member) At(seq uint64) Member {
 	access := make([]Interval, 0, len(m.Access))
 	for _, i := range m.Access {
@@ -74,7 +76,8 @@ func (m Member) At(seq uint64) Member {
 	return m
 }
 
-// CheckMembers returns ErrNotFound when one of the members has no account, and ErrLimit when the Access of one is not as it should be.
+// CheckMembers returns ErrNotFound when one of the members has no account, and ErrLimit when the Access of one is not
+// as it should be.
 func CheckMembers(members []Member) error {
 	for i := range members {
 		if members[i].Account == 0 {

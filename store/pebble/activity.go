@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"sync"
 
@@ -14,15 +13,17 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// The direct conversations of an account that has few are listed by looking at each. An account that has many is called large: whenever
-// a part of the indexes is written, it gets an activity entry for each conversation that it has a message of in the part, so that a page of its list is read
-// from the newest entry on. To write them for every account would cost a quarter more where most accounts have few conversations.
+// The direct conversations of an account that has few are listed by looking at each. An account that has many is called
+// large: whenever a part of the indexes is written, it gets an activity entry for each conversation that it has a
+// message of in the part, so that a page of its list is read from the newest entry on. To write them for every account
+// would cost a quarter more where most accounts have few conversations.
 
 // fewConversations is how many an account may have that is not large. One has a few more until that is noticed.
 const fewConversations = 64
 
-// countOneIn is for how many new conversations the parties' conversations are counted once, on average: counting costs a read.
-const countOneIn = 8
+// counts tells for which new conversations those of the parties are counted: for one in eight, since counting costs a
+// read. Which ones follows no pattern that openings could have.
+func counts(id store.ConversationID) bool { return uint64(id)*0x9e3779b97f4a7c15>>61 == 0 }
 
 // large are the accounts that are. Some 20 bytes each.
 type large struct {
@@ -56,17 +57,17 @@ func (l *Log) readLarge() error {
 	return it.Error()
 }
 
-// grows reports whether an account has become large with a conversation that is about to be opened.
-func (l *Log) grows(ctx context.Context, account store.AccountID) (bool, error) {
-	if rand.IntN(countOneIn) != 0 || l.large.has(account) {
+// grows reports whether an account has become large with a conversation, which is about to be opened.
+func (l *Log) grows(ctx context.Context, account store.AccountID, with store.ConversationID) (bool, error) {
+	if !counts(with) || l.large.has(account) {
 		return false, nil
 	}
 	in, err := l.memberships(ctx, account, store.Direct, fewConversations)
 	return len(in) == fewConversations, err
 }
 
-// enlarge gives an account the entries of the conversations that it has. What is stored from then on is of a later part than any that is
-// being written now.
+// enlarge gives an account the entries of the conversations that it has. What is stored from then on is of a later part
+// than any that is being written now.
 func (l *Log) enlarge(ctx context.Context, b *engine.Batch, account store.AccountID) error {
 	in, err := l.memberships(ctx, account, store.Direct, math.MaxInt)
 	if err != nil {
@@ -97,8 +98,8 @@ type active struct {
 	conversation store.ConversationID
 }
 
-// activity writes the entries of a part. What they replace is left to the readers of lists, who come across it: they hand it over to be
-// deleted.
+// activity writes the entries of a part. What they replace is left to the readers of lists, who come across it: they
+// hand it over to be deleted.
 func (w *packer) activity(r *recent) {
 	var all []active
 	for conversation, at := range r.conversations {
@@ -123,7 +124,9 @@ func (w *packer) activity(r *recent) {
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b active) int { return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(b.id, a.id)) })
+	slices.SortFunc(
+		all, func(a, b active) int { return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(b.id, a.id)) },
+	)
 	var key [pairKeySize]byte
 	for i := range all {
 		a := &all[i]
@@ -135,8 +138,9 @@ func (w *packer) activity(r *recent) {
 	}
 }
 
-// byActivity goes through the messages of the owner that are in memory, and then through the activity of earlier parts, newest first. The first
-// that is met of a conversation is its newest message, unless that lies beyond the page's beginning.
+// byActivity goes through the messages of the owner that are in memory, and then through the activity of earlier parts,
+// newest first. The first that is met of a conversation is its newest message, unless that lies beyond the page's
+// beginning.
 func (p *page) byActivity() error {
 	p.last = make(map[store.ConversationID]store.MessageID)
 	met := 0
@@ -169,7 +173,8 @@ func (p *page) byActivity() error {
 	return it.Error()
 }
 
-// inMemory visits the owner's messages in memory, newest first, until the page is full, and returns where the indexes on disk end.
+// inMemory visits the owner's messages in memory, newest first, until the page is full, and returns where the indexes
+// on disk end.
 func (p *page) inMemory(visit func(*position) error, met *int) (indexed store.MessageID, err error) {
 	indexed, parts := p.recents.both(p.owner)
 	for _, part := range parts {
@@ -222,8 +227,8 @@ func (p *page) meet(id store.ConversationID, at store.MessageID, met *int) error
 	return nil
 }
 
-// passed are keys of activity entries that are not those of a newest message any more. Readers find them, and the writer of indexes
-// deletes them. What does not fit is found again.
+// passed are keys of activity entries that are not those of a newest message any more. Readers find them, and the
+// writer of indexes deletes them. What does not fit is found again.
 type passed struct {
 	// mu guards keys. It is a leaf.
 	mu   sync.Mutex

@@ -26,8 +26,10 @@ func toEach(t testing.TB, l *Log, n int) {
 			o, err := l.OpenConversation(t.Context(), someTime(), store.DirectKey(alice(), correspondent(i)), nil)
 			require.NoError(t, err)
 			entries = append(entries, &store.Append{Message: store.Message{
-				Conversation: o.ID, Flags: store.InAuthorArchive | store.InRecipientArchive | store.Unread, Author: correspondent(i),
-				Stanza: []byte("<message/>"),
+				Conversation: o.ID,
+				Flags:        store.InAuthorArchive | store.InRecipientArchive | store.Unread,
+				Author:       correspondent(i),
+				Stanza:       []byte("<message/>"),
 			}})
 		}
 		require.NoError(t, put(t.Context(), l, someTime(), entries...))
@@ -47,8 +49,8 @@ func entriesOf(t *testing.T, l *Log) (n int) {
 	return n
 }
 
-// TestActivityIsCleared: what is overtaken in a long list goes away when the list is read, and the list is right before and after,
-// also when the account has only just become large.
+// TestActivityIsCleared: what is overtaken in a long list goes away when the list is read, and the list is right before
+// and after, also when the account has only just become large.
 func TestActivityIsCleared(t *testing.T) {
 	files := vfs.NewMem()
 	l := mustOpen(t, "log", Options{files: files, packMessages: 100, Logger: silent()})
@@ -79,8 +81,8 @@ func TestActivityIsCleared(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// TestRestoredBackup: a position that was given out after a backup was made is not held by the log that is restored from it, even when that
-// has grown beyond it since; one from before is.
+// TestRestoredBackup: a position that was given out after a backup was made is not held by the log that is restored
+// from it, even when that has grown beyond it since; one from before is.
 func TestRestoredBackup(t *testing.T) {
 	files, backup := vfs.NewMem(), vfs.NewMem()
 	l := mustOpen(t, "log", Options{files: files, Logger: silent()})

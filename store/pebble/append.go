@@ -27,8 +27,8 @@ type writer struct {
 	lastConversation  store.ConversationID
 	// epoch begins with the next batch; nil when it has begun.
 	epoch *epoch
-	// tails are the ends of the conversations that were written to lately, so that a message of a live conversation costs no read,
-	// and reached are where the markers stand that were moved lately.
+	// tails are the ends of the conversations that were written to lately, so that a message of a live conversation
+	// costs no read, and reached are where the markers stand that were moved lately.
 	tails   generations[store.ConversationID, *tail]
 	reached generations[marker, uint64]
 
@@ -43,8 +43,8 @@ type writer struct {
 	retracted []*retraction
 	members   []memberChange
 	rights    map[store.ConversationID]uint64
-	// frozen and young are what was in memory when the batch began, seek what was on disk some time later: nothing falls between
-	// them when index entries are written meanwhile. seek is nil until the batch has an origin-id.
+	// frozen and young are what was in memory when the batch began, seek what was on disk some time later: nothing
+	// falls between them when index entries are written meanwhile. seek is nil until the batch has an origin-id.
 	frozen, young *recent
 	seek          *engine.Iterator
 	buf           []byte
@@ -58,8 +58,15 @@ type memberChange struct {
 
 func newWriter(conversations int) writer {
 	return writer{
-		tails: newGenerations[store.ConversationID, *tail](conversations), reached: newGenerations[marker, uint64](conversations),
-		byKey: make(map[[originKeySize]byte]*origin), moved: make(map[marker]*stagedMarker), rights: make(map[store.ConversationID]uint64),
+		tails: newGenerations[store.ConversationID, *tail](
+			conversations,
+		),
+		reached: newGenerations[marker, uint64](conversations),
+		byKey: make(
+			map[[originKeySize]byte]*origin,
+		),
+		moved:  make(map[marker]*stagedMarker),
+		rights: make(map[store.ConversationID]uint64),
 	}
 }
 

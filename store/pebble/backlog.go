@@ -8,24 +8,26 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// maxBacklog is how many full memtables may wait to be written as tables. The engine holds a write for as long as there are too many,
-// whatever the reason, and gives no way to take the write back: then a full disk would not be
-// answered by Append, but time out. So the wait is here, before anything is given to the engine, whose own limit is higher.
+// maxBacklog is how many full memtables may wait to be written as tables. The engine holds a write for as long as there
+// are too many, whatever the reason, and gives no way to take the write back: then a full disk would not be answered by
+// Append, but time out. So the wait is here, before anything is given to the engine, whose own limit is higher.
 const (
 	maxBacklog    = 3
 	engineBacklog = 8
 )
 
-// firstTable is the size of the engine's first memtable; each one after it has twice the size of the one before, up to the configured one. The engine
-// lets small ones lie until there is half a full one, so they are counted by size: three of the first ones are no backlog.
+// firstTable is the size of the engine's first memtable; each one after it has twice the size of the one before, up to
+// the configured one. The engine lets small ones lie until there is half a full one, so they are counted by size: three
+// of the first ones are no backlog.
 const firstTable = 256 << 10
 
-// backlog counts them by what the engine tells. A batch of the size of a memtable is one that is not counted, so that there may be more than it
-// says, never fewer; when none waits it is right again.
+// backlog counts them by what the engine tells. A batch of the size of a memtable is one that is not counted, so that
+// there may be more than it says, never fewer; when none waits it is right again.
 type backlog struct {
 	// mu guards everything below. No other lock is taken under it.
 	mu sync.Mutex
-	// table is the configured size of a memtable, next that of the one that is being filled, and waiting are the sizes of those that wait.
+	// table is the configured size of a memtable, next that of the one that is being filled, and waiting are the sizes
+	// of those that wait.
 	table, next uint64
 	waiting     []uint64
 	// moved is closed, and made anew, when fewer wait or the disk was found full.
@@ -75,7 +77,8 @@ func (b *backlog) reset() {
 	b.waiting = nil
 }
 
-// roomInMemory waits until the engine takes a write without holding it. Append gets store.ErrFull when that cannot be for want of space.
+// roomInMemory waits until the engine takes a write without holding it. Append gets store.ErrFull when that cannot be
+// for want of space.
 func (l *Log) roomInMemory(ctx context.Context) error {
 	for {
 		crowded, moved := l.events.backlog.look()

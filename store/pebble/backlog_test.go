@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSmallTablesAreNoBacklog: the first memtables are small, and lie until there is half a full one. Append must not wait for them.
+// TestSmallTablesAreNoBacklog: the first memtables are small, and lie until there is half a full one. Append must not
+// wait for them.
 func TestSmallTablesAreNoBacklog(t *testing.T) {
 	l := mustOpen(t, "log", Options{files: vfs.NewMem(), Logger: silent()})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -16,8 +16,8 @@ import (
 // rows is a flag of the tests, not of the package.
 var rows = flag.Int("rows", 1_000_000, "messages that BenchmarkCompare fills a log with")
 
-// BenchmarkAppend measures batches of several sizes; run it with -benchtime 1x. A million rows are enough for flushes and
-// compactions to be part of what is measured.
+// BenchmarkAppend measures batches of several sizes; run it with -benchtime 1x. A million rows are enough for flushes
+// and compactions to be part of what is measured.
 func BenchmarkAppend(b *testing.B) {
 	for _, w := range storetest.Workloads() {
 		b.Run(w.String(), func(b *testing.B) {
@@ -49,7 +49,8 @@ func BenchmarkCompare(b *testing.B) {
 	}
 }
 
-// BenchmarkAccount measures what an account with few or many conversations reads and reports: a page of its list, of its history, and of what is undelivered.
+// BenchmarkAccount measures what an account with few or many conversations reads and reports: a page of its list, of
+// its history, and of what is undelivered.
 func BenchmarkAccount(b *testing.B) {
 	for _, conversations := range []int{10, 20_000} {
 		l, err := Open(b.TempDir(), Options{})

@@ -14,9 +14,10 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// checkpointFile names a file beside the engine's. Damage to the engine's log or list of tables can look like a log that
-// simply ended earlier, or never had some of its tables. The file has one message of each table that was written, and the last one of each
-// run: an id of 8 bytes and its CRC-32C. A log in which one of them is missing has lost messages, and is not opened.
+// checkpointFile names a file beside the engine's. Damage to the engine's log or list of tables can look like a log
+// that simply ended earlier, or never had some of its tables. The file has one message of each table that was written,
+// and the last one of each run: an id of 8 bytes and its CRC-32C. A log in which one of them is missing has lost
+// messages, and is not opened.
 const (
 	checkpointFile = "CHECKPOINTS"
 	checkpointSize = 8 + 4
@@ -29,8 +30,8 @@ type checkpoints struct {
 	last store.MessageID
 }
 
-// openCheckpoints reads the file, or creates it, and returns the messages that the log must have. An entry that a crash left
-// unfinished is overwritten.
+// openCheckpoints reads the file, or creates it, and returns the messages that the log must have. An entry that a crash
+// left unfinished is overwritten.
 func openCheckpoints(files vfs.FS, folder string) (*checkpoints, []store.MessageID, error) {
 	name := files.PathJoin(folder, checkpointFile)
 	content, err := readFile(files, name)
@@ -41,7 +42,9 @@ func openCheckpoints(files vfs.FS, folder string) (*checkpoints, []store.Message
 	var ids []store.MessageID
 	for ; len(content) >= checkpointSize; content = content[checkpointSize:] {
 		if crc32.Checksum(content[:8], castagnoli) != binary.BigEndian.Uint32(content[8:]) {
-			return nil, nil, fmt.Errorf("%s is %w at byte %d: without that file the log is opened unchecked", name, store.ErrDamaged, c.size)
+			return nil, nil, fmt.Errorf(
+				"%s is %w at byte %d: without that file the log is opened unchecked", name, store.ErrDamaged, c.size,
+			)
 		}
 		c.last = store.MessageID(binary.BigEndian.Uint64(content))
 		c.size += checkpointSize
@@ -104,7 +107,10 @@ func (l *Log) verifyCheckpoints() error {
 		_, closer, err := l.db.Get(idKey(nil, keyMessage, uint64(id)))
 		switch {
 		case errors.Is(err, engine.ErrNotFound):
-			return errors.Join(fmt.Errorf("message %d was stored and is not there, nor are those beside it: %w", id, store.ErrDamaged), c.file.Close())
+			return errors.Join(
+				fmt.Errorf("message %d was stored and is not there, nor are those beside it: %w", id, store.ErrDamaged),
+				c.file.Close(),
+			)
 		case err == nil:
 			err = closer.Close()
 		case engine.IsCorruptionError(err):
@@ -118,7 +124,8 @@ func (l *Log) verifyCheckpoints() error {
 	return nil
 }
 
-// checkpoint notes the last message of a memtable that is full: it will be in a table soon, and the engine's log of it gone.
+// checkpoint notes the last message of a memtable that is full: it will be in a table soon, and the engine's log of it
+// gone.
 func (l *Log) checkpoint(id store.MessageID) {
 	if id == 0 || l.opts.Durability == DurabilityRelaxed || !l.events.rotated.Swap(false) {
 		return

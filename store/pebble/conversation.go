@@ -17,7 +17,9 @@ type listed struct {
 }
 
 // Conversations implements store.ConversationReader.
-func (l *Log) Conversations(ctx context.Context, owner store.AccountID, before store.MessageID, limit int) ([]store.Conversation, bool, error) {
+func (l *Log) Conversations(
+	ctx context.Context, owner store.AccountID, before store.MessageID, limit int,
+) ([]store.Conversation, bool, error) {
 	done, err := l.use(ctx)
 	if err != nil {
 		return nil, false, fmt.Errorf("list conversations: %w", err)
@@ -29,7 +31,14 @@ func (l *Log) Conversations(ctx context.Context, owner store.AccountID, before s
 	if owner == 0 {
 		return nil, false, nil
 	}
-	p := &page{Log: l, ctx: ctx, owner: owner, before: before, limit: limit + 1, upto: store.MessageID(l.visible.Load())}
+	p := &page{
+		Log:    l,
+		ctx:    ctx,
+		owner:  owner,
+		before: before,
+		limit:  limit + 1,
+		upto:   store.MessageID(l.visible.Load()),
+	}
 	if p.before == 0 || p.before > p.upto {
 		p.before = p.upto + 1
 	}
@@ -114,7 +123,9 @@ func (l *Log) newest(ctx context.Context, m *membership, upto store.MessageID) (
 }
 
 // ConversationOf implements store.ConversationReader.
-func (l *Log) ConversationOf(ctx context.Context, owner store.AccountID, id store.ConversationID) (store.Conversation, error) {
+func (l *Log) ConversationOf(
+	ctx context.Context, owner store.AccountID, id store.ConversationID,
+) (store.Conversation, error) {
 	done, err := l.use(ctx)
 	if err != nil {
 		return store.Conversation{}, fmt.Errorf("find a conversation: %w", err)
@@ -158,9 +169,18 @@ func (l *Log) views(ctx context.Context, in []listed, upto store.MessageID) ([]s
 	return found, nil
 }
 
-func (l *Log) view(ctx context.Context, in *listed, m *standings, upto store.MessageID) (c store.Conversation, err error) {
+func (l *Log) view(
+	ctx context.Context, in *listed, m *standings, upto store.MessageID,
+) (c store.Conversation, err error) {
 	k := &in.key
-	c = store.Conversation{ID: in.id, Kind: k.Kind, Room: k.Room, Last: in.last.id, LastSeq: in.last.seq, Member: in.Member}
+	c = store.Conversation{
+		ID:      in.id,
+		Kind:    k.Kind,
+		Room:    k.Room,
+		Last:    in.last.id,
+		LastSeq: in.last.seq,
+		Member:  in.Member,
+	}
 	c.Own.Read = max(m.own.through[store.MarkRead], m.own.through[store.MarkReadPrivate])
 	c.Own.Delivered = max(m.own.through[store.MarkDelivered], c.Own.Read)
 	c.Peer.Read = m.peer.through[store.MarkRead]
@@ -177,9 +197,12 @@ func (l *Log) view(ctx context.Context, in *listed, m *standings, upto store.Mes
 	return c, err
 }
 
-// unread counts what others have sent after a number and after the member's own last message, from the end backward. It reads the
-// index and no message.
-func (l *Log) unread(ctx context.Context, id store.ConversationID, read uint64, upto store.MessageID, seen func(entry) (visible, own bool)) (n int, err error) {
+// unread counts what others have sent after a number and after the member's own last message, from the end backward. It
+// reads the index and no message.
+func (l *Log) unread(
+	ctx context.Context, id store.ConversationID, read uint64, upto store.MessageID,
+	seen func(entry) (visible, own bool),
+) (n int, err error) {
 	var retracted map[uint64]bool
 	var looked bool
 	passed := 0

@@ -81,7 +81,10 @@ func (l *Log) deliver(ctx context.Context, b *engine.Batch, r *store.Delivered) 
 	var key [pairKeySize]byte
 	for _, u := range open {
 		if m := u.marker; m != nil && m.kind == store.MarkDelivered && u.id <= c.Through && reported(u) {
-			set(b, pairKey(key[:0], keyTold, uint64(m.conversation), uint64(m.account)), binary.AppendUvarint(nil, m.through))
+			set(
+				b, pairKey(key[:0], keyTold, uint64(m.conversation), uint64(m.account)),
+				binary.AppendUvarint(nil, m.through),
+			)
 		}
 	}
 	if c.Through != before.Through || !slices.Equal(c.Missed, before.Missed) {
@@ -113,7 +116,9 @@ func (l *Log) cursor(owner store.AccountID) (c store.DeliveryCursor, err error) 
 }
 
 // Undelivered implements store.MessageReader.
-func (l *Log) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID, limit int) ([]store.Message, error) {
+func (l *Log) Undelivered(
+	ctx context.Context, owner store.AccountID, after store.MessageID, limit int,
+) ([]store.Message, error) {
 	done, err := l.use(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read undelivered messages: %w", err)
@@ -130,8 +135,11 @@ func (l *Log) Undelivered(ctx context.Context, owner store.AccountID, after stor
 	return l.messages(ctx, found)
 }
 
-// undelivered returns up to limit messages and markers after one identity, up to another, that the cursor does not cover, in rising order.
-func (l *Log) undelivered(ctx context.Context, c *store.DeliveryCursor, after, upto store.MessageID, limit int) ([]result, error) {
+// undelivered returns up to limit messages and markers after one identity, up to another, that the cursor does not
+// cover, in rising order.
+func (l *Log) undelivered(
+	ctx context.Context, c *store.DeliveryCursor, after, upto store.MessageID, limit int,
+) ([]result, error) {
 	upto = min(upto, store.MessageID(l.visible.Load()))
 	if c.Account == 0 || limit < 1 {
 		return nil, nil
@@ -165,7 +173,10 @@ func (l *Log) undelivered(ctx context.Context, c *store.DeliveryCursor, after, u
 	if err = cmp.Or(err, ctx.Err()); err != nil {
 		return nil, err
 	}
-	markers, err := l.changes(ctx, changeList{keyChanged, uint64(c.Account)}, span{after: after, before: upto + 1, limit: limit}, others(c.Account))
+	markers, err := l.changes(
+		ctx, changeList{keyChanged, uint64(c.Account)}, span{after: after, before: upto + 1, limit: limit},
+		others(c.Account),
+	)
 	for i := range markers {
 		found = append(found, result{id: markers[i].id, marker: &markers[i]})
 	}
@@ -187,7 +198,9 @@ func (l *Log) missed(ctx context.Context, owner store.AccountID, id store.Messag
 	if in {
 		return []result{{id: id}}, nil
 	}
-	markers, err := l.changes(ctx, changeList{keyChanged, uint64(owner)}, span{after: id - 1, before: id + 1, limit: 1}, others(owner))
+	markers, err := l.changes(
+		ctx, changeList{keyChanged, uint64(owner)}, span{after: id - 1, before: id + 1, limit: 1}, others(owner),
+	)
 	if err != nil || len(markers) == 0 {
 		return nil, err
 	}

@@ -43,8 +43,8 @@ func engineOptions(o Options, e *events) *engine.Options {
 		opts.Levels[i].BlockSize = 8 << 10
 		opts.Levels[i].IndexBlockSize = 64 << 10
 	}
-	// A flush writes its messages as one table, larger than what a compaction may take in beyond what it was begun for, which
-	// is 25 times the target size of the level it writes to: so messages stay out of compactions of the indexes.
+	// A flush writes its messages as one table, larger than what a compaction may take in beyond what it was begun for,
+	// which is 25 times the target size of the level it writes to: so messages stay out of compactions of the indexes.
 	opts.TargetFileSizes[0] = int64(o.MemTableBytes)
 	for i := 1; i < len(opts.TargetFileSizes); i++ {
 		opts.TargetFileSizes[i] = 256 << 10 << min(2*(i-1), 6)
@@ -57,9 +57,9 @@ func engineOptions(o Options, e *events) *engine.Options {
 	return opts
 }
 
-// remover removes files that are not needed any more, logs too. The engine would keep some of its logs, to write them anew, with what was said and
-// retracted in them for as long as nobody says more; but not from a cleaner that says, as the embedded one does, that it wants the files'
-// content. What they are cleaned by is the method that is nearer.
+// remover removes files that are not needed any more, logs too. The engine would keep some of its logs, to write them
+// anew, with what was said and retracted in them for as long as nobody says more; but not from a cleaner that says, as
+// the embedded one does, that it wants the files' content. What they are cleaned by is the method that is nearer.
 type remover struct {
 	engine.DeleteCleaner
 	wantsContent
@@ -67,8 +67,8 @@ type remover struct {
 
 type wantsContent struct{ engine.ArchiveCleaner }
 
-// splitByKind keeps keys of different kinds in different tables. Messages are written in the order of their keys, so that a table of
-// messages alone overlaps no other, and compactions move it instead of copying it.
+// splitByKind keeps keys of different kinds in different tables. Messages are written in the order of their keys, so
+// that a table of messages alone overlaps no other, and compactions move it instead of copying it.
 func splitByKind(start []byte) (policy engine.SpanPolicy, end []byte, err error) {
 	if len(start) == 0 {
 		return engine.SpanPolicy{}, nil, nil
@@ -182,9 +182,10 @@ func (e *events) Infof(format string, args ...any) { e.log.Debug(fmt.Sprintf(for
 func (e *events) Errorf(format string, args ...any) { e.log.Error(fmt.Sprintf(format, args...)) }
 
 // Fatalf is where the engine expects the process to end. A failed commit is reported here by the goroutine that
-// commits, after which the engine would report success: Append looks at the failure afterwards. Anything else comes from inside
-// the engine, which must not go on with what it holds; its goroutine stays here, with its locks, until the process ends. That goes for
-// opening and closing too: an engine that goes on after its list of tables was not written removes tables that the list has.
+// commits, after which the engine would report success: Append looks at the failure afterwards. Anything else comes
+// from inside the engine, which must not go on with what it holds; its goroutine stays here, with its locks, until the
+// process ends. That goes for opening and closing too: an engine that goes on after its list of tables was not written
+// removes tables that the list has.
 func (e *events) Fatalf(format string, args ...any) {
 	e.fail(&fatal{fmt.Sprintf(format, args...), args})
 	if strings.HasPrefix(format, "pebble: fatal commit error") {
@@ -229,9 +230,10 @@ func (e *events) listener() *engine.EventListener {
 // retryPause is how long background work rests after an error. The engine tries again at once, for ever.
 const retryPause = 50 * time.Millisecond
 
-// backgroundError classifies an error of a flush or compaction. The write-ahead log still has what a flush could not write, so a full
-// disk is waited for, and Append refuses meanwhile. A damaged table cannot be compacted and is left for reads, which name what
-// they miss. After any other error it is unknown what the disk still keeps of what was written to it: that is a failure.
+// backgroundError classifies an error of a flush or compaction. The write-ahead log still has what a flush could not
+// write, so a full disk is waited for, and Append refuses meanwhile. A damaged table cannot be compacted and is left
+// for reads, which name what they miss. After any other error it is unknown what the disk still keeps of what was
+// written to it: that is a failure.
 func (e *events) backgroundError(err error) {
 	e.faults.Inc()
 	switch {

@@ -2,9 +2,9 @@ package pebble
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 
 	engine "github.com/cockroachdb/pebble/v2"
@@ -12,14 +12,19 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// epoch is a time in which the log was open. It is noted with the first batch, so that a log that is only read stays as it is.
+// epoch is a time in which the log was open. It is noted with the first batch, so that a log that is only read stays as
+// it is.
 type epoch struct {
 	// before is the last identity that was given out before it.
 	before store.MessageID
 	random uint64
 }
 
-func newEpoch(before store.MessageID) *epoch { return &epoch{before, rand.Uint64() | 1} }
+func newEpoch(before store.MessageID) *epoch {
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // it never fails
+	return &epoch{before, binary.BigEndian.Uint64(random[:]) | 1}
+}
 
 // readEpochs reads those that there were.
 func (l *Log) readEpochs() error {
@@ -32,7 +37,9 @@ func (l *Log) readEpochs() error {
 		if len(it.Value()) != 8 {
 			return fmt.Errorf("epoch: %w: %w", store.ErrDamaged, errShort)
 		}
-		l.recents.epochs = append(l.recents.epochs, epoch{store.MessageID(firstNumber(it.Key())), binary.BigEndian.Uint64(it.Value())})
+		l.recents.epochs = append(
+			l.recents.epochs, epoch{store.MessageID(firstNumber(it.Key())), binary.BigEndian.Uint64(it.Value())},
+		)
 	}
 	return it.Error()
 }

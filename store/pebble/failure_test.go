@@ -42,8 +42,10 @@ func batch(t testing.TB, l *Log, n int) []*store.Append {
 	made := make([]*store.Append, n)
 	for i := range made {
 		made[i] = &store.Append{Message: store.Message{
-			Conversation: in, Flags: store.InAuthorArchive | store.InRecipientArchive | store.ForOffline, Author: alice(),
-			Stanza: []byte(strings.Repeat("x", 300)),
+			Conversation: in,
+			Flags:        store.InAuthorArchive | store.InRecipientArchive | store.ForOffline,
+			Author:       alice(),
+			Stanza:       []byte(strings.Repeat("x", 300)),
 		}}
 	}
 	return made
@@ -52,7 +54,12 @@ func batch(t testing.TB, l *Log, n int) []*store.Append {
 // marking makes a change of a marker.
 func marking(t testing.TB, l *Log, account store.AccountID, kind store.MarkerKind, through uint64) *store.Append {
 	t.Helper()
-	return &store.Append{Message: store.Message{Conversation: opened(t, l), Marker: &store.Marker{Account: account, Kind: kind, Through: through}}}
+	return &store.Append{
+		Message: store.Message{
+			Conversation: opened(t, l),
+			Marker:       &store.Marker{Account: account, Kind: kind, Through: through},
+		},
+	}
 }
 
 // put appends a batch.
@@ -156,7 +163,9 @@ func TestFailedFlushIsFatal(t *testing.T) {
 // TestPanicOfTheEngineIsAFailure: the engine panics when it cannot begin a new log file.
 func TestPanicOfTheEngineIsAFailure(t *testing.T) {
 	broken := &fault{}
-	l := mustOpen(t, "log", Options{files: errorfs.Wrap(vfs.NewMem(), broken), MemTableBytes: 256 << 10, Logger: silent()})
+	l := mustOpen(
+		t, "log", Options{files: errorfs.Wrap(vfs.NewMem(), broken), MemTableBytes: 256 << 10, Logger: silent()},
+	)
 	broken.set(errorfs.OpCreate, ".log", syscall.EIO)
 	var err error
 	for range 100 { // until the first memtable is full
@@ -173,7 +182,9 @@ func TestPanicOfTheEngineIsAFailure(t *testing.T) {
 // TestBackgroundFailure: an I/O error while a table is written stops the log, although the write-ahead log still works.
 func TestBackgroundFailure(t *testing.T) {
 	broken := &fault{}
-	l := mustOpen(t, "log", Options{files: errorfs.Wrap(vfs.NewMem(), broken), MemTableBytes: 256 << 10, Logger: silent()})
+	l := mustOpen(
+		t, "log", Options{files: errorfs.Wrap(vfs.NewMem(), broken), MemTableBytes: 256 << 10, Logger: silent()},
+	)
 	broken.set(errorfs.OpFileWrite, ".sst", syscall.EIO)
 	for l.Err() == nil {
 		if err := put(t.Context(), l, someTime(), batch(t, l, 100)...); err != nil {
@@ -188,7 +199,9 @@ func TestBackgroundFailure(t *testing.T) {
 // TestManifestFailure: an error that the engine calls fatal in the background stops the log and not the process.
 func TestManifestFailure(t *testing.T) {
 	broken := &fault{}
-	l := mustOpen(t, "log", Options{files: errorfs.Wrap(vfs.NewMem(), broken), MemTableBytes: 256 << 10, Logger: silent()})
+	l := mustOpen(
+		t, "log", Options{files: errorfs.Wrap(vfs.NewMem(), broken), MemTableBytes: 256 << 10, Logger: silent()},
+	)
 	broken.set(errorfs.OpFileSync, "MANIFEST", syscall.EIO)
 	for {
 		if err := put(t.Context(), l, someTime(), batch(t, l, 100)...); err != nil {
@@ -273,7 +286,8 @@ func TestReserve(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// TestHangingDisk: a flush that does not return within the context's time is a failure, since nobody knows how it will end.
+// TestHangingDisk: a flush that does not return within the context's time is a failure, since nobody knows how it will
+// end.
 func TestHangingDisk(t *testing.T) {
 	release := make(chan struct{})
 	hang := make(chan struct{})
@@ -309,8 +323,8 @@ func TestHangingDisk(t *testing.T) {
 	close(release)
 }
 
-// TestPowerCuts cuts the power at many moments, keeping none, some or all of what was not flushed: every acknowledged message is
-// there, once, in its place (P2).
+// TestPowerCuts cuts the power at many moments, keeping none, some or all of what was not flushed: every acknowledged
+// message is there, once, in its place (P2).
 func TestPowerCuts(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	disk := vfs.NewCrashableMem()

@@ -18,8 +18,8 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// TestFullDiskInTheBackground: when no table can be written for want of space, Append says so, however fast the messages come, and goes
-// on when there is some; the log can be closed meanwhile (P17).
+// TestFullDiskInTheBackground: when no table can be written for want of space, Append says so, however fast the
+// messages come, and goes on when there is some; the log can be closed meanwhile (P17).
 func TestFullDiskInTheBackground(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -80,13 +80,14 @@ func untilNotFull(l *Log) {
 	}
 }
 
-// TestFullDiskWhileAppendWaits: the disk turns out to be full when as much waits to be written as may, and Append with it. In the
-// engine it would wait until there is space.
+// TestFullDiskWhileAppendWaits: the disk turns out to be full when as much waits to be written as may, and Append with
+// it. In the engine it would wait until there is space.
 func TestFullDiskWhileAppendWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hold atomic.Pointer[chan struct{}]
 		files := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
-			if held := hold.Load(); held != nil && op.Kind == errorfs.OpFileWrite && strings.HasSuffix(op.Path, ".sst") {
+			if held := hold.Load(); held != nil && op.Kind == errorfs.OpFileWrite &&
+				strings.HasSuffix(op.Path, ".sst") {
 				<-*held
 				return &os.PathError{Op: "test", Path: op.Path, Err: syscall.ENOSPC}
 			}

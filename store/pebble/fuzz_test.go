@@ -70,7 +70,11 @@ func FuzzJournal(f *testing.F) {
 	romeo := store.Party{JID: jid.MustParse("romeo@montague.example")}
 	key, room := store.DirectKey(m.Author, romeo), store.RoomKey(romeo.JID, 7)
 	j := &journal{number: 300, positions: []position{
-		newPosition(&m, &key), newPosition(&m, &room), {id: m.ID + 5, conversation: 3, seq: 1, from: 8, to: 9, views: viewSent | viewArchive},
+		newPosition(
+			&m, &key,
+		),
+		newPosition(&m, &room),
+		{id: m.ID + 5, conversation: 3, seq: 1, from: 8, to: 9, views: viewSent | viewArchive},
 	}}
 	j.origins = []*origin{{key: originKey(m.Author, "o"), entry: originEntry{id: m.ID, conversation: 7, seq: 4}}}
 	for _, k := range []*store.ConversationKey{&key, &room} {
@@ -102,14 +106,22 @@ func FuzzValues(f *testing.F) {
 	c := newChange(marker{5, 1, store.MarkReadPrivate}, &key)
 	c.id, c.through = 1<<60, 300
 	f.Add(uint64(7), appendBlock(nil, []entry{{id: 5, bits: 1}, {id: 9, bits: 2}, {id: 1 << 60, bits: 3}}))
-	f.Add(uint64(7), appendBlock(nil, []entry{{id: 5, bits: inRoom, author: 300}, {id: 9, bits: inRoom}, {id: 10, bits: 1}}))
+	f.Add(
+		uint64(7),
+		appendBlock(nil, []entry{{id: 5, bits: inRoom, author: 300}, {id: 9, bits: inRoom}, {id: 10, bits: 1}}),
+	)
 	f.Add(uint64(0), appendCursor(nil, &store.DeliveryCursor{Through: 6, Missed: []store.MessageID{1, 2}}))
 	f.Add(uint64(0), appendOrigin(nil, &originEntry{id: 3, conversation: 2, seq: 300}))
 	f.Add(uint64(0), appendNamed(nil, 300, 1<<60))
 	f.Add(uint64(0), appendMarker(nil, &c))
 	f.Add(uint64(0), appendChange(nil, &c))
 	f.Add(uint64(0), appendIndexed(nil, &indexedEnd{1 << 60, 1 << 59, 7}))
-	f.Add(uint64(0), appendMember(nil, &store.Member{Role: store.RoleOwner, Access: []store.Interval{{From: 1, Through: 300}, {From: 500}}}))
+	f.Add(
+		uint64(0),
+		appendMember(
+			nil, &store.Member{Role: store.RoleOwner, Access: []store.Interval{{From: 1, Through: 300}, {From: 500}}},
+		),
+	)
 	f.Add(uint64(0), appendOpened(nil, &key))
 	f.Add(uint64(0), appendOpened(nil, &room))
 	f.Fuzz(func(t *testing.T, first uint64, b []byte) {

@@ -1,8 +1,8 @@
 package pebble
 
-// generations is a bounded memory of what was used lately. When an age begins and the young generation has reached half the
-// limit, it becomes the old one, and what the old one held is forgotten; what is used again moves to the young one. The owner says
-// when an age begins, so that nothing is forgotten between. Not for concurrent use.
+// generations is a bounded memory of what was used lately. When an age begins and the young generation has reached half
+// the limit, it becomes the old one, and what the old one held is forgotten; what is used again moves to the young one.
+// The owner says when an age begins, so that nothing is forgotten between. Not for concurrent use.
 type generations[K comparable, V any] struct {
 	young, old map[K]V
 	half       int

@@ -7,10 +7,11 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// guard stands between the engine and its files. When writing to the write-ahead log or to the list of tables fails, the engine
-// would retry, panic with locks that it does not hold, or go on, depending on the place. None of this may happen: after a failed
-// flush the kernel has dropped what was not written, and the next flush succeeds without it. So the failure is recorded, and
-// the goroutine that met it stays in the guard until the process ends. Open, Append and Close do not wait for it.
+// guard stands between the engine and its files. When writing to the write-ahead log or to the list of tables fails,
+// the engine would retry, panic with locks that it does not hold, or go on, depending on the place. None of this may
+// happen: after a failed flush the kernel has dropped what was not written, and the next flush succeeds without it. So
+// the failure is recorded, and the goroutine that met it stays in the guard until the process ends. Open, Append and
+// Close do not wait for it.
 type guard struct {
 	vfs.FS
 	events *events

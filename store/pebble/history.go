@@ -17,7 +17,8 @@ type result struct {
 	marker *change
 }
 
-// History implements store.MessageReader. It first finds the identities in indexes, one more than asked for, then reads the messages.
+// History implements store.MessageReader. It first finds the identities in indexes, one more than asked for, then reads
+// the messages.
 func (l *Log) History(ctx context.Context, q store.HistoryQuery) (found []store.Message, more bool, err error) {
 	done, err := l.use(ctx)
 	if err != nil {
@@ -107,7 +108,8 @@ func (s *search) all() error {
 	return err
 }
 
-// one searches one conversation. One that the owner's archive has no part of is passed over entry by entry, without reading its messages.
+// one searches one conversation. One that the owner's archive has no part of is passed over entry by entry, without
+// reading its messages.
 func (s *search) one() error {
 	known, err := s.conversation(s.q.Conversation)
 	if errors.Is(err, store.ErrNotFound) {
@@ -127,7 +129,9 @@ func (s *search) one() error {
 	if err := s.collect(s.walk(keyConversation, uint64(known.id), s.upto), v.archived); err != nil {
 		return err
 	}
-	return s.markers(changeList{keyChanged, uint64(s.q.Owner)}, func(c *change) bool { return c.conversation == known.id })
+	return s.markers(
+		changeList{keyChanged, uint64(s.q.Owner)}, func(c *change) bool { return c.conversation == known.id },
+	)
 }
 
 // collect adds up to Limit+1 wanted identities of an index in the query's direction.

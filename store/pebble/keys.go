@@ -34,16 +34,17 @@ import (
 //	epoch | last identity before it                → the epoch's random number, see epoch.go
 //	version                                        → schema version, uvarint
 //
-// A batch writes messages, retracted, member, in and rights entries, and one journal entry. The indexes – conversation to
-// roomChanged – are not written message by message, which would cost more than all the rest, but for tens of thousands of
-// messages at a time, sorted and packed; see pack.go. Until then what they need is kept in memory (recent.go), and the journal is
-// what that is restored from. A conversation's entries are written when it is opened, cursors and told when deliveries are reported.
+// A batch writes messages, retracted, member, in and rights entries, and one journal entry. The indexes – conversation
+// to roomChanged – are not written message by message, which would cost more than all the rest, but for tens of
+// thousands of messages at a time, sorted and packed; see pack.go. Until then what they need is kept in memory
+// (recent.go), and the journal is what that is restored from. A conversation's entries are written when it is opened,
+// cursors and told when deliveries are reported.
 //
 // Messages sort before everything else because their keys only rise: a table that ends with messages and begins with
 // anything lesser would overlap all the messages there ever were, and compactions would copy them again and again.
 //
-// What was received and what was sent are two indexes because a device that comes online looks for what was sent to it: a
-// bot that has sent a million messages and received none must not read through them. Index entries live as long as
+// What was received and what was sent are two indexes because a device that comes online looks for what was sent to it:
+// a bot that has sent a million messages and received none must not read through them. Index entries live as long as
 // their message.
 const (
 	keyMessage      = 0x01
@@ -71,8 +72,8 @@ const (
 	keyVersion      = 0x30
 )
 
-// schemaVersion is the layout of keys and values that this code writes and reads. Versions 1 and 2 are of programs that were
-// never released.
+// schemaVersion is the layout of keys and values that this code writes and reads. Versions 1 and 2 are of programs that
+// were never released.
 const schemaVersion = 3
 
 // Sizes of the keys of fixed length, in bytes.
@@ -111,9 +112,9 @@ func bounds(prefix byte, a uint64) (lower, upper []byte) {
 func firstNumber(key []byte) uint64  { return binary.BigEndian.Uint64(key[1:idKeySize]) }
 func secondNumber(key []byte) uint64 { return binary.BigEndian.Uint64(key[idKeySize:pairKeySize]) }
 
-// originKey identifies the author's origin-id. An account's devices share one space of identities. A party of another domain
-// has no account; its address is part of the digest, which is a cryptographic one so that nobody can make another's
-// message look like a repetition.
+// originKey identifies the author's origin-id. An account's devices share one space of identities. A party of another
+// domain has no account; its address is part of the digest, which is a cryptographic one so that nobody can make
+// another's message look like a repetition.
 func originKey(author store.Party, originID string) (key [originKeySize]byte) {
 	key[0] = keyOrigin
 	binary.BigEndian.PutUint64(key[1:], uint64(author.Account))

@@ -1,7 +1,8 @@
 // Package pebble is the message log on an embedded ordered key-value engine (github.com/cockroachdb/pebble).
 //
-// It owns one folder, which one process at a time has open. Any goroutine may read and write; writes are done one after the other. The engine's own goroutines flush and compact; Close stops them. Append starts one goroutine
-// around each flush to disk, and waits for it; and now and then one that writes index entries, for which Close waits.
+// It owns one folder, which one process at a time has open. Any goroutine may read and write; writes are done one after
+// the other. The engine's own goroutines flush and compact; Close stops them. Append starts one goroutine around each
+// flush to disk, and waits for it; and now and then one that writes index entries, for which Close waits.
 //
 // The package never retries a failed write and never ends the process: after the first failure Failed is closed, every
 // Append returns an error, reads go on as well as they can, and the owner must stop the process.
@@ -48,8 +49,9 @@ type Options struct {
 	// ReserveBytes of free disk are not touched: below, Append returns store.ErrFull. 0 means 5 % of the disk but
 	// at most 1 GiB; negative means no reserve.
 	ReserveBytes int64 `yaml:"reserve_bytes"`
-	// Conversations is for how many conversations the last number is kept in memory,
-	// about 100 bytes each. Beyond half of them, those not used for the longest time may have to be read again.
+	// Conversations is how many conversations are kept in memory, with their last number, about 400 bytes each,
+	// and where as many markers stand. Beyond half of them, those not used for the longest time may have to be read
+	// again.
 	Conversations int `yaml:"conversations" default:"131072" min:"1"`
 
 	// Logger receives what the engine has to say; nil means slog.Default().
@@ -110,7 +112,8 @@ type Log struct {
 	// delivering is held by Deliver, for one at a time. It is taken before using.
 	delivering sync.Mutex
 
-	// writing is held by Append, and while a conversation is made: it guards writer, packing, checkpoints and space. It is taken before using.
+	// writing is held by Append, and while a conversation is made: it guards writer, packing, checkpoints and space. It
+	// is taken before using.
 	writing     sync.Mutex
 	writer      writer
 	packing     packing
@@ -131,8 +134,8 @@ var (
 	errOlder = errors.New("the message log was written by an older program, from before the first release")
 )
 
-// Open opens or creates the log in the folder path, which is created with mode 0700. It fails when another process has it open,
-// when a newer program wrote it, or when the engine finds its files damaged.
+// Open opens or creates the log in the folder path, which is created with mode 0700. It fails when another process has
+// it open, when a newer program wrote it, or when the engine finds its files damaged.
 func Open(path string, o Options) (*Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -172,8 +175,8 @@ func (l *Log) open() (err error) {
 	return nil
 }
 
-// unlessFailed runs something that works with the engine on a goroutine of its own, which is left behind when the log fails meanwhile:
-// then the engine may never return, and neither its result nor what it holds is to be relied on.
+// unlessFailed runs something that works with the engine on a goroutine of its own, which is left behind when the log
+// fails meanwhile: then the engine may never return, and neither its result nor what it holds is to be relied on.
 func (l *Log) unlessFailed(f func() error) error {
 	result := make(chan error, 1)
 	go func() { result <- f() }()
@@ -224,7 +227,9 @@ func (l *Log) recover() error {
 		return fmt.Errorf("find the last message: %w", err)
 	}
 	if lastMessage != young.lastMessage {
-		return fmt.Errorf("the last message is %d, but its journal ends at %d: %w", lastMessage, young.lastMessage, store.ErrDamaged)
+		return fmt.Errorf(
+			"the last message is %d, but its journal ends at %d: %w", lastMessage, young.lastMessage, store.ErrDamaged,
+		)
 	}
 	if err := l.verifyCheckpoints(); err != nil {
 		return err
@@ -294,7 +299,10 @@ func (l *Log) checkVersion() error {
 	case version > schemaVersion:
 		return fmt.Errorf("%w: its schema is %d, this one knows %d", errNewer, version, schemaVersion)
 	case version < schemaVersion:
-		return fmt.Errorf("%w: its schema is %d, this program needs %d: move the folder away and start with a new one", errOlder, version, schemaVersion)
+		return fmt.Errorf(
+			"%w: its schema is %d, this program needs %d: move the folder away and start with a new one", errOlder,
+			version, schemaVersion,
+		)
 	}
 	return nil
 }
@@ -339,8 +347,8 @@ func (l *Log) Err() error { return l.events.err() }
 // Durability returns "full" or "relaxed": what Append promises.
 func (l *Log) Durability() string { return l.opts.Durability }
 
-// Close waits for running calls and closes the files. What Append has returned stays. After a failure the engine is left as it is:
-// it may hold locks for ever, and its files are what the next start recovers from.
+// Close waits for running calls and closes the files. What Append has returned stays. After a failure the engine is
+// left as it is: it may hold locks for ever, and its files are what the next start recovers from.
 func (l *Log) Close() error {
 	l.writing.Lock()
 	defer l.writing.Unlock()

@@ -15,9 +15,9 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// Markers are state, of which the log has the current one. A change is a few bytes in the journal entry of its batch, and in memory,
-// where former changes stay in the lists until they are written to disk. Then only the current ones are, with an entry in the lists
-// of those who see them, and the entries that they replace are deleted.
+// Markers are state, of which the log has the current one. A change is a few bytes in the journal entry of its batch,
+// and in memory, where former changes stay in the lists until they are written to disk. Then only the current ones are,
+// with an entry in the lists of those who see them, and the entries that they replace are deleted.
 
 // marker names one.
 type marker struct {
@@ -52,7 +52,8 @@ func newChange(m marker, key *store.ConversationKey) change {
 // private reports whether only the marker's owner sees it.
 func (c *change) private() bool { return c.kind == store.MarkReadPrivate }
 
-// changeList names a list of changes: those that an account sees in direct conversations, those of a room, or, for account 0, all.
+// changeList names a list of changes: those that an account sees in direct conversations, those of a room, or, for
+// account 0, all.
 type changeList struct {
 	prefix byte // keyChanged or keyRoomChanged
 	number uint64
@@ -137,8 +138,8 @@ func (r *recents) markerLocked(m marker) (c change, found bool) {
 	return c, false
 }
 
-// marker returns where a marker stands: its id and number, zero for nowhere. A damaged one is as if it had never been set: it will be
-// again.
+// marker returns where a marker stands: its id and number, zero for nowhere. A damaged one is as if it had never been
+// set: it will be again.
 func (l *Log) marker(m marker) (id store.MessageID, through uint64, err error) {
 	if c, found := l.recents.marker(m); found {
 		return c.id, c.through, nil
@@ -209,8 +210,12 @@ func (r *recents) changes(of changeList, s span, want func(*change) bool) (found
 			continue
 		}
 		at := part.lists[of]
-		i, _ := slices.BinarySearchFunc(at, s.after+1, func(i int32, id store.MessageID) int { return cmp.Compare(part.changes[i].id, id) })
-		end, _ := slices.BinarySearchFunc(at, s.before, func(i int32, id store.MessageID) int { return cmp.Compare(part.changes[i].id, id) })
+		i, _ := slices.BinarySearchFunc(
+			at, s.after+1, func(i int32, id store.MessageID) int { return cmp.Compare(part.changes[i].id, id) },
+		)
+		end, _ := slices.BinarySearchFunc(
+			at, s.before, func(i int32, id store.MessageID) int { return cmp.Compare(part.changes[i].id, id) },
+		)
 		at = at[min(i, end):end]
 		for i := range at {
 			if s.full(found) {
@@ -230,7 +235,9 @@ func (r *recents) changes(of changeList, s span, want func(*change) bool) (found
 }
 
 // storedChanges is Log.changes of what is on disk and was not replaced since.
-func (l *Log) storedChanges(ctx context.Context, of changeList, s span, indexed store.MessageID, want func(*change) bool) (found []change, err error) {
+func (l *Log) storedChanges(
+	ctx context.Context, of changeList, s span, indexed store.MessageID, want func(*change) bool,
+) (found []change, err error) {
 	it, err := l.db.NewIter(&engine.IterOptions{
 		LowerBound: pairKey(nil, of.prefix, of.number, uint64(s.after)+1),
 		UpperBound: pairKey(nil, of.prefix, of.number, uint64(min(s.before, indexed+1))),
@@ -302,8 +309,8 @@ type standing struct {
 // standings are those of the owner and of the other party.
 type standings struct{ own, peer standing }
 
-// standings finds the markers of the owner, and of other parties, in conversations. All that is in memory is looked at before what is on disk,
-// so that what is written to disk meanwhile is not missed.
+// standings finds the markers of the owner, and of other parties, in conversations. All that is in memory is looked at
+// before what is on disk, so that what is written to disk meanwhile is not missed.
 func (l *Log) standings(in []listed) ([]standings, error) {
 	found := make([]standings, len(in))
 	each := func(do func(id store.ConversationID, account store.AccountID, s *standing) error) error {
@@ -358,7 +365,9 @@ func (r *recents) standing(id store.ConversationID, account store.AccountID, s *
 }
 
 // Markers implements store.ConversationReader.
-func (l *Log) Markers(ctx context.Context, id store.ConversationID, from store.AccountID, limit int) (found []store.Marker, more bool, err error) {
+func (l *Log) Markers(
+	ctx context.Context, id store.ConversationID, from store.AccountID, limit int,
+) (found []store.Marker, more bool, err error) {
 	done, err := l.use(ctx)
 	if err != nil {
 		return nil, false, fmt.Errorf("list markers: %w", err)
@@ -412,7 +421,9 @@ func (l *Log) Markers(ctx context.Context, id store.ConversationID, from store.A
 func (l *Log) marking(id store.ConversationID, from store.AccountID, limit int) ([]store.AccountID, error) {
 	accounts := l.recents.marking(id)
 	_, upper := bounds(keyMarker, uint64(id))
-	it, err := l.db.NewIter(&engine.IterOptions{LowerBound: pairKey(nil, keyMarker, uint64(id), uint64(from)), UpperBound: upper})
+	it, err := l.db.NewIter(
+		&engine.IterOptions{LowerBound: pairKey(nil, keyMarker, uint64(id), uint64(from)), UpperBound: upper},
+	)
 	if err != nil {
 		return nil, err
 	}

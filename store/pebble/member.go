@@ -88,7 +88,9 @@ func (l *Log) Member(ctx context.Context, id store.ConversationID, account store
 }
 
 // Members implements store.ConversationReader.
-func (l *Log) Members(ctx context.Context, id store.ConversationID, after store.AccountID, limit int) (found []store.Member, more bool, err error) {
+func (l *Log) Members(
+	ctx context.Context, id store.ConversationID, after store.AccountID, limit int,
+) (found []store.Member, more bool, err error) {
 	done, err := l.use(ctx)
 	if err != nil {
 		return nil, false, fmt.Errorf("list members: %w", err)
@@ -118,7 +120,9 @@ func (l *Log) Members(ctx context.Context, id store.ConversationID, after store.
 // members reads those of a room.
 func (l *Log) members(id store.ConversationID, after store.AccountID, limit int) (found []store.Member, err error) {
 	_, upper := bounds(keyMember, uint64(id))
-	it, err := l.db.NewIter(&engine.IterOptions{LowerBound: pairKey(nil, keyMember, uint64(id), uint64(after)+1), UpperBound: upper})
+	it, err := l.db.NewIter(
+		&engine.IterOptions{LowerBound: pairKey(nil, keyMember, uint64(id), uint64(after)+1), UpperBound: upper},
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +148,9 @@ type membership struct {
 }
 
 // memberships returns the conversations that an account is or was in: up to limit of those of one kind.
-func (l *Log) memberships(ctx context.Context, account store.AccountID, kind store.ConversationKind, limit int) (found []membership, err error) {
+func (l *Log) memberships(
+	ctx context.Context, account store.AccountID, kind store.ConversationKind, limit int,
+) (found []membership, err error) {
 	it, err := l.db.NewIter(&engine.IterOptions{
 		LowerBound: inKey(nil, account, kind, 0), UpperBound: inKey(nil, account, kind+1, 0),
 	})
@@ -171,8 +177,8 @@ func (l *Log) memberships(ctx context.Context, account store.AccountID, kind sto
 	return found, it.Error()
 }
 
-// rights returns the number of the last entry that changed a room's members or rights: to a reader, as it was when all that is
-// visible had been flushed.
+// rights returns the number of the last entry that changed a room's members or rights: to a reader, as it was when all
+// that is visible had been flushed.
 func (l *Log) rights(known *conversation, toReader bool) (uint64, error) {
 	if known.key.Kind != store.Room {
 		return 0, nil

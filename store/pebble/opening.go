@@ -154,7 +154,9 @@ func (l *Log) lastSeq(id store.ConversationID) (last uint64, err error) {
 }
 
 // OpenConversation implements store.ConversationOpener.
-func (l *Log) OpenConversation(ctx context.Context, now time.Time, key store.ConversationKey, members []store.Member) (store.Opened, error) {
+func (l *Log) OpenConversation(
+	ctx context.Context, now time.Time, key store.ConversationKey, members []store.Member,
+) (store.Opened, error) {
 	made := l.conversations.made.Load()
 	o, err := l.FindConversation(ctx, key)
 	if !errors.Is(err, store.ErrNotFound) {
@@ -166,8 +168,8 @@ func (l *Log) OpenConversation(ctx context.Context, now time.Time, key store.Con
 	return l.begin(ctx, now, key, members, made)
 }
 
-// begin makes a conversation, unless another has been quicker: when it was looked for, so many had been made. It is not flushed:
-// whatever is appended to it comes later in the engine's log.
+// begin makes a conversation, unless another has been quicker: when it was looked for, so many had been made. It is not
+// flushed: whatever is appended to it comes later in the engine's log.
 func (l *Log) begin(
 	ctx context.Context, now time.Time, key store.ConversationKey, members []store.Member, made uint64,
 ) (o store.Opened, err error) {
@@ -248,7 +250,7 @@ func (l *Log) listFor(ctx context.Context, b *engine.Batch, known *conversation)
 			continue
 		}
 		set(b, inKey(key[:0], p.Account, store.Direct, known.id), nil)
-		grows, err := l.grows(ctx, p.Account)
+		grows, err := l.grows(ctx, p.Account, known.id)
 		if err == nil && grows {
 			grown = append(grown, p.Account)
 			err = l.enlarge(ctx, b, p.Account)

@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// nthFlush lets one flush fail, counted from when it is switched on, and all that come after it succeed, as they do on Linux.
+// nthFlush lets one flush fail, counted from when it is switched on, and all that come after it succeed, as they do on
+// Linux.
 type nthFlush struct {
 	left atomic.Int64 // how many flushes until it; below 0 it was before, or is not to be
 }
@@ -31,8 +32,8 @@ func (f *nthFlush) MaybeError(op errorfs.Op) error {
 	return nil
 }
 
-// TestFailedFlushWhileOpening: whichever flush fails while a log is opened after a crash, the log is not opened, and the next
-// time everything is there (P3).
+// TestFailedFlushWhileOpening: whichever flush fails while a log is opened after a crash, the log is not opened, and
+// the next time everything is there (P3).
 func TestFailedFlushWhileOpening(t *testing.T) {
 	disk := vfs.NewCrashableMem()
 	l := mustOpen(t, "log", Options{files: disk, Logger: silent()})
@@ -62,7 +63,8 @@ func TestFailedFlushWhileOpening(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// TestFailedFlushWhileClosing: whichever flush fails while a log is closed, with tables being written, nothing is lost, and Close says so.
+// TestFailedFlushWhileClosing: whichever flush fails while a log is closed, with tables being written, nothing is lost,
+// and Close says so.
 func TestFailedFlushWhileClosing(t *testing.T) {
 	refused := 0
 	for n := int64(1); n <= 12; n++ { // about as many as there are
@@ -81,7 +83,8 @@ func TestFailedFlushWhileClosing(t *testing.T) {
 	require.Positive(t, refused, "no flush to mean anything")
 }
 
-// requireAll makes sure that a log can be opened and has so many messages, whether the disk kept what was not flushed or not.
+// requireAll makes sure that a log can be opened and has so many messages, whether the disk kept what was not flushed
+// or not.
 func requireAll(t *testing.T, disk *vfs.MemFS, n int, when string) {
 	t.Helper()
 	for _, percent := range []int{0, 100} {

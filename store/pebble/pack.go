@@ -15,8 +15,9 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// packMessages is how many messages, and changes of markers, are gathered in memory before their index entries are written. The more there are, the more
-// of them belong to one conversation and share a block. They take about 100 bytes each, and are read back at start.
+// packMessages is how many messages, and changes of markers, are gathered in memory before their index entries are
+// written. The more there are, the more of them belong to one conversation and share a block. They take about 100 bytes
+// each, and are read back at start.
 const packMessages = 1 << 16
 
 // packLimit is by how much the messages in memory may exceed packMessages before Append waits.
@@ -180,8 +181,8 @@ func (w *packer) markers(r *recent) {
 	}
 }
 
-// indexedEnd is the value of the indexed entry: through which identity the indexes are complete, the last message by then, and the
-// last batch, 8 bytes each.
+// indexedEnd is the value of the indexed entry: through which identity the indexes are complete, the last message by
+// then, and the last batch, 8 bytes each.
 type indexedEnd struct {
 	last, lastMessage store.MessageID
 	batch             uint64
@@ -204,7 +205,9 @@ func (w *packer) finish(r *recent) {
 	w.whole = true
 	w.set([]byte{keyIndexed}, appendIndexed(nil, &indexedEnd{r.last, r.lastMessage, r.batch}))
 	if w.err == nil {
-		w.err = w.batch.DeleteRange(idKey(nil, keyJournal, uint64(r.first)), idKey(nil, keyJournal, uint64(r.last)+1), nil)
+		w.err = w.batch.DeleteRange(
+			idKey(nil, keyJournal, uint64(r.first)), idKey(nil, keyJournal, uint64(r.last)+1), nil,
+		)
 	}
 	w.apply()
 }

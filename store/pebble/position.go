@@ -7,7 +7,8 @@ type position struct {
 	id           store.MessageID
 	conversation store.ConversationID
 	seq          uint64
-	// from is the author's account, and to that of the other party in whose index of received messages it is; 0 for none.
+	// from is the author's account, and to that of the other party in whose index of received messages it is; 0 for
+	// none.
 	from, to store.AccountID
 	// name is the digest of the stanza id, when views has viewNamed.
 	name uint64
@@ -33,7 +34,8 @@ const (
 	viewReceived = viewArchive | viewOffline
 )
 
-// newPosition returns the position of a stored message. A note to oneself has one entry in the indexes of the account, as received.
+// newPosition returns the position of a stored message. A note to oneself has one entry in the indexes of the account,
+// as received.
 func newPosition(m *store.Message, key *store.ConversationKey) position {
 	p := position{id: m.ID, conversation: m.Conversation, seq: m.Seq, flags: byte(m.Flags), from: m.Author.Account}
 	if m.StanzaID != "" && m.StanzaID != m.OriginID {

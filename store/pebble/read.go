@@ -130,7 +130,9 @@ func (l *Log) Since(ctx context.Context, after store.MessageID, limit int) ([]st
 	if after >= upto {
 		return nil, nil
 	}
-	markers, err := l.changes(ctx, everything, span{after: after, before: upto + 1, limit: limit}, func(*change) bool { return true })
+	markers, err := l.changes(
+		ctx, everything, span{after: after, before: upto + 1, limit: limit}, func(*change) bool { return true },
+	)
 	if err != nil {
 		return nil, fmt.Errorf("read log: %w", err)
 	}
@@ -186,19 +188,26 @@ func (l *Log) Since(ctx context.Context, after store.MessageID, limit int) ([]st
 }
 
 // Numbered implements store.MessageReader.
-func (l *Log) Numbered(ctx context.Context, conversation store.ConversationID, first uint64, limit int) ([]store.Message, error) {
+func (l *Log) Numbered(
+	ctx context.Context, conversation store.ConversationID, first uint64, limit int,
+) ([]store.Message, error) {
 	done, err := l.use(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read a conversation: %w", err)
 	}
 	defer done()
 	var results []result
-	err = l.walk(keyConversation, uint64(conversation), store.MessageID(l.visible.Load())).numbered(first, func(e entry) bool {
-		if len(results) < limit {
-			results = append(results, result{id: e.id})
-		}
-		return len(results) < limit
-	})
+	err = l.walk(
+		keyConversation, uint64(conversation), store.MessageID(l.visible.Load()),
+	).numbered(
+		first,
+		func(e entry) bool {
+			if len(results) < limit {
+				results = append(results, result{id: e.id})
+			}
+			return len(results) < limit
+		},
+	)
 	if err != nil {
 		return nil, fmt.Errorf("read a conversation: %w", err)
 	}
@@ -216,7 +225,9 @@ func (l *Log) Last(ctx context.Context) (store.MessageID, error) {
 }
 
 // Origin implements store.ConversationReader.
-func (l *Log) Origin(ctx context.Context, author store.Party, originID string) (store.MessageID, store.ConversationID, uint64, error) {
+func (l *Log) Origin(
+	ctx context.Context, author store.Party, originID string,
+) (store.MessageID, store.ConversationID, uint64, error) {
 	done, err := l.use(ctx)
 	if err != nil {
 		return 0, 0, 0, fmt.Errorf("look up an origin-id: %w", err)
@@ -251,7 +262,9 @@ func (l *Log) sent(author store.Party, originID string) (e originEntry, err erro
 }
 
 // Named implements store.ConversationReader.
-func (l *Log) Named(ctx context.Context, id store.ConversationID, author store.Party, text string) (uint64, store.MessageID, error) {
+func (l *Log) Named(
+	ctx context.Context, id store.ConversationID, author store.Party, text string,
+) (uint64, store.MessageID, error) {
 	done, err := l.use(ctx)
 	if err != nil {
 		return 0, 0, fmt.Errorf("look up a stanza id: %w", err)

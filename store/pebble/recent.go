@@ -7,11 +7,11 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// recent holds what the indexes on disk do not have yet. It only grows: what a reader has found in it stays valid while Append
-// adds to it. Guarded by recents.mu until it is frozen, then never changed.
+// recent holds what the indexes on disk do not have yet. It only grows: what a reader has found in it stays valid while
+// Append adds to it. Guarded by recents.mu until it is frozen, then never changed.
 type recent struct {
-	// first and last are the identities of the first and last message or change of a marker, lastMessage is that of the last
-	// message, 0 for none. batch is the number of the last batch.
+	// first and last are the identities of the first and last message or change of a marker, lastMessage is that of the
+	// last message, 0 for none. batch is the number of the last batch.
 	first, last, lastMessage store.MessageID
 	batch                    uint64
 
@@ -23,8 +23,8 @@ type recent struct {
 	received      map[store.AccountID][]int32
 	sent          map[store.AccountID][]int32
 
-	// changes of markers. current and the lists are positions in changes, the lists in rising order. What is replaced by a later
-	// change stays in them.
+	// changes of markers. current and the lists are positions in changes, the lists in rising order. What is replaced
+	// by a later change stays in them.
 	changes []change
 	current map[marker]int32
 	lists   map[changeList][]int32
@@ -145,7 +145,8 @@ func (l list) number(seq uint64) int {
 
 // recents is the newest part of the indexes.
 type recents struct {
-	// mu guards everything below. Append holds it while it adds a batch that has been flushed, readers while they look something up.
+	// mu guards everything below. Append holds it while it adds a batch that has been flushed, readers while they look
+	// something up.
 	mu sync.RWMutex
 	// indexed is through which identity the indexes on disk are complete. They may hold more, which is not to be read.
 	indexed store.MessageID
@@ -171,7 +172,9 @@ func (r *recents) both(account store.AccountID) (indexed store.MessageID, parts 
 	defer r.mu.RUnlock()
 	for _, part := range [2]*recent{r.young, r.frozen} {
 		if part != nil {
-			parts = append(parts, [2]list{part.index(keyReceived, uint64(account)), part.index(keySent, uint64(account))})
+			parts = append(
+				parts, [2]list{part.index(keyReceived, uint64(account)), part.index(keySent, uint64(account))},
+			)
 		}
 	}
 	return r.indexed, parts

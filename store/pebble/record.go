@@ -33,7 +33,15 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // maxRecordSize is an upper bound of the encoded length.
 func maxRecordSize(m *store.Message) int {
-	return recordHeader + 5*binary.MaxVarintLen64 + len(m.Author.JID.String()) + len(m.OriginID) + len(m.StanzaID) + len(m.Stanza)
+	return recordHeader + 5*binary.MaxVarintLen64 + len(
+		m.Author.JID.String(),
+	) + len(
+		m.OriginID,
+	) + len(
+		m.StanzaID,
+	) + len(
+		m.Stanza,
+	)
 }
 
 // recordSize is the exact encoded length.

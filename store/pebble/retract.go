@@ -10,12 +10,14 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// A retracted message's record is written anew, in its place, without its content. The index keeps what it says of the message, since
-// its blocks and the positions in memory never change; that the message does not count any more is said by an entry of its own:
+// A retracted message's record is written anew, in its place, without its content. The index keeps what it says of the
+// message, since its blocks and the positions in memory never change; that the message does not count any more is said
+// by an entry of its own:
 //
 //	retracted | conversation | number → the id of the message that took the content out, 8 bytes
 //
-// A reader that counts looks whether there are such entries in its range. One whose message it may not see yet it leaves out.
+// A reader that counts looks whether there are such entries in its range. One whose message it may not see yet it
+// leaves out.
 
 // retraction is a stored message whose content is taken out by the batch.
 type retraction struct {
@@ -24,11 +26,13 @@ type retraction struct {
 	before  []byte // the record that is there
 }
 
-// retract takes the content out of a message for the sake of the message by. A message that is not there, or has no content
-// any more, is left as it is; so is a damaged one, whose other fields are unknown.
+// retract takes the content out of a message for the sake of the message by. A message that is not there, or has no
+// content any more, is left as it is; so is a damaged one, whose other fields are unknown.
 func (l *Log) retract(id store.MessageID, remains []byte, by store.MessageID) error {
 	w := &l.writer
-	if at, found := slices.BinarySearchFunc(w.messages, id, func(m *store.Message, id store.MessageID) int { return cmp.Compare(m.ID, id) }); found {
+	if at, found := slices.BinarySearchFunc(
+		w.messages, id, func(m *store.Message, id store.MessageID) int { return cmp.Compare(m.ID, id) },
+	); found {
 		if m := *w.messages[at]; takenOut(&m, remains) {
 			w.messages[at] = &m // the caller's is left as it is
 			p := &w.journal.positions[at]
@@ -72,8 +76,8 @@ func takenOut(m *store.Message, remains []byte) bool {
 	return true
 }
 
-// writeAnew encodes what the batch changes of what was there: messages that are retracted, members and rights. It returns what was
-// there; nil when nothing changes.
+// writeAnew encodes what the batch changes of what was there: messages that are retracted, members and rights. It
+// returns what was there; nil when nothing changes.
 func (l *Log) writeAnew(b *engine.Batch) (pending, error) {
 	w := &l.writer
 	if len(w.retracted)+len(w.members)+len(w.rights) == 0 {
@@ -140,8 +144,9 @@ func (l *Log) retractedFrom(conversation store.ConversationID, first uint64) (ma
 	return found, it.Close()
 }
 
-// pending holds, for keys that a batch writes anew, what was there before; nil for nothing. The engine shows a write before it is flushed:
-// a reader looks here after it has read one of these keys. Nobody changes it once it is published.
+// pending holds, for keys that a batch writes anew, what was there before; nil for nothing. The engine shows a write
+// before it is flushed: a reader looks here after it has read one of these keys. Nobody changes it once it is
+// published.
 type pending map[string][]byte
 
 // publish makes it known before the engine has the batch. It is withdrawn when the batch is durable.

@@ -37,8 +37,8 @@ func holding(t *testing.T, files vfs.FS, text string) (found []string) {
 // secrets returns n bytes that do not compress, with a text in them that can be found.
 func secret(n int) string { return fmt.Sprintf("the-secret-of-%d", n) }
 
-// TestRetractedIsGone: after the tables are written and compacted, no file of the log holds what was retracted, neither what had
-// been written to a table before nor what had not (P22).
+// TestRetractedIsGone: after the tables are written and compacted, no file of the log holds what was retracted, neither
+// what had been written to a table before nor what had not (P22).
 func TestRetractedIsGone(t *testing.T) {
 	files := vfs.NewMem()
 	l := mustOpen(t, "log", Options{files: files, MemTableBytes: 256 << 10, packMessages: 10, Logger: silent()})
@@ -80,7 +80,8 @@ func TestRetractedIsGone(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// TestNotSeenBeforeDurable: while a batch is being flushed, what it writes anew is read as it was; a crash then leaves it so.
+// TestNotSeenBeforeDurable: while a batch is being flushed, what it writes anew is read as it was; a crash then leaves
+// it so.
 func TestNotSeenBeforeDurable(t *testing.T) {
 	disk := vfs.NewCrashableMem()
 	var hold, entered chan struct{}
@@ -98,7 +99,9 @@ func TestNotSeenBeforeDurable(t *testing.T) {
 		a.Flags |= store.Unread
 	}
 	require.NoError(t, put(t.Context(), l, someTime(), said...))
-	room, err := l.OpenConversation(t.Context(), someTime(), store.RoomKey(jid.MustParse("hall@rooms.example.org"), 1), nil)
+	room, err := l.OpenConversation(
+		t.Context(), someTime(), store.RoomKey(jid.MustParse("hall@rooms.example.org"), 1), nil,
+	)
 	require.NoError(t, err)
 	type view struct {
 		text         string
@@ -136,7 +139,9 @@ func TestNotSeenBeforeDurable(t *testing.T) {
 	change.Author = bob()
 	change.Retract, change.Remains = said[0].ID, []byte("<gone/>")
 	joining := &store.Append{Message: store.Message{Conversation: room.ID}}
-	joining.Members = []store.Member{{Account: 9, Role: store.RoleMember, Access: []store.Interval{{From: store.ThisSeq}}}}
+	joining.Members = []store.Member{
+		{Account: 9, Role: store.RoleMember, Access: []store.Interval{{From: store.ThisSeq}}},
+	}
 	entries := []*store.Append{change, marking(t, l, 2, store.MarkRead, 2), joining}
 	done := make(chan error)
 	go func() { done <- put(t.Context(), l, someTime(), entries...) }()

@@ -35,8 +35,8 @@ type space struct {
 	full    bool
 }
 
-// room returns store.ErrFull when the free space is below the reserve or the engine has met a full disk. It looks at the disk at most once a
-// second, or when an eighth of the reserve may have been used since.
+// room returns store.ErrFull when the free space is below the reserve or the engine has met a full disk. It looks at
+// the disk at most once a second, or when an eighth of the reserve may have been used since.
 func (s *space) room(now time.Time, bytes int) error {
 	if s.events.full.Load() {
 		return fmt.Errorf("message log: no table can be written: %w", store.ErrFull)

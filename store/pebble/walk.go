@@ -23,8 +23,8 @@ type walk struct {
 // errStop ends a walk from inside.
 var errStop = errors.New("enough")
 
-// walk makes one that visits nothing beyond an identity. A reader that walks several indexes gives each the same, which it has found to be
-// visible before: what becomes visible meanwhile would be seen in one of them and missed in another.
+// walk makes one that visits nothing beyond an identity. A reader that walks several indexes gives each the same, which
+// it has found to be visible before: what becomes visible meanwhile would be seen in one of them and missed in another.
 func (l *Log) walk(prefix byte, number uint64, upto store.MessageID) *walk {
 	w := &walk{db: l.db, prefix: prefix, number: number, upto: upto}
 	w.indexed, w.old, w.young = l.recents.lists(prefix, number)
@@ -44,7 +44,10 @@ func (w *walk) numbered(first uint64, visit func(entry) bool) error {
 }
 
 // onward visits what is wanted, beginning with the block that seek finds and the position that from finds in a list.
-func (w *walk) onward(after store.MessageID, seek func(*engine.Iterator) bool, wanted func(entry) bool, from func(list) int, visit func(entry) bool) error {
+func (w *walk) onward(
+	after store.MessageID, seek func(*engine.Iterator) bool, wanted func(entry) bool, from func(list) int,
+	visit func(entry) bool,
+) error {
 	if after < w.indexed {
 		err := w.blocks(seek, false, func(entries []entry) error {
 			for _, e := range entries {
@@ -80,12 +83,17 @@ func (w *walk) backward(before store.MessageID, visit func(entry) bool) error {
 
 // numberedBack visits the entries of a conversation from number last down.
 func (w *walk) numberedBack(last uint64, visit func(entry) bool) error {
-	return w.back(func(it *engine.Iterator) bool { return it.SeekLT(w.key(last + 1)) },
-		func(e entry) bool { return e.seq <= last && e.id <= w.upto }, func(l list) int { return l.number(last + 1) }, visit)
+	return w.back(
+		func(it *engine.Iterator) bool { return it.SeekLT(w.key(last + 1)) },
+		func(e entry) bool { return e.seq <= last && e.id <= w.upto }, func(l list) int { return l.number(last + 1) },
+		visit,
+	)
 }
 
 // back visits what is wanted, the other way round than onward; end finds the position in a list beyond the last.
-func (w *walk) back(seek func(*engine.Iterator) bool, wanted func(entry) bool, end func(list) int, visit func(entry) bool) error {
+func (w *walk) back(
+	seek func(*engine.Iterator) bool, wanted func(entry) bool, end func(list) int, visit func(entry) bool,
+) error {
 	for _, l := range [2]list{w.young, w.old} {
 		for i := end(l) - 1; i >= 0; i-- {
 			if e := l.entry(i); wanted(e) && !visit(e) {

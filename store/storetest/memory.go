@@ -13,8 +13,8 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// Memory is a message log that is as simple as can be: a slice, read from end to end. It is what other implementations are
-// compared with, and what tests of other packages may use. It loses everything when it is gone.
+// Memory is a message log that is as simple as can be: a slice, read from end to end. It is what other implementations
+// are compared with, and what tests of other packages may use. It loses everything when it is gone.
 type Memory struct {
 	// IgnoreBasis plants a mistake for the suite to find: Append.Basis is not looked at. Set before the first use.
 	IgnoreBasis bool
@@ -68,7 +68,9 @@ var _ store.MessageLog = (*Memory)(nil)
 // NewMemory returns an empty log.
 func NewMemory() *Memory {
 	m := &Memory{
-		origins: map[origin]*store.Append{}, cursors: map[store.AccountID]store.DeliveryCursor{}, markers: map[markerKey]*store.Marker{},
+		origins: map[origin]*store.Append{},
+		cursors: map[store.AccountID]store.DeliveryCursor{},
+		markers: map[markerKey]*store.Marker{},
 	}
 	m.Reopen()
 	return m
@@ -86,7 +88,9 @@ func (m *Memory) Reopen() {
 func (m *Memory) Close() error { return nil }
 
 // OpenConversation implements store.ConversationOpener.
-func (m *Memory) OpenConversation(ctx context.Context, _ time.Time, key store.ConversationKey, members []store.Member) (store.Opened, error) {
+func (m *Memory) OpenConversation(
+	ctx context.Context, _ time.Time, key store.ConversationKey, members []store.Member,
+) (store.Opened, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -95,7 +99,10 @@ func (m *Memory) OpenConversation(ctx context.Context, _ time.Time, key store.Co
 	if t := m.find(key); t != nil {
 		return t.Opened, nil
 	}
-	t := &talk{Opened: store.Opened{ID: store.ConversationID(len(m.conversations) + 1), Key: key}, members: map[store.AccountID]store.Member{}}
+	t := &talk{
+		Opened:  store.Opened{ID: store.ConversationID(len(m.conversations) + 1), Key: key},
+		members: map[store.AccountID]store.Member{},
+	}
 	if err := store.CheckMembers(members); err != nil {
 		return store.Opened{}, err
 	}
@@ -106,7 +113,11 @@ func (m *Memory) OpenConversation(ctx context.Context, _ time.Time, key store.Co
 	}
 	for _, p := range []store.Party{key.A, key.B} {
 		if p.Account != 0 {
-			t.members[p.Account] = store.Member{Account: p.Account, Role: store.RoleMember, Access: []store.Interval{{From: 1}}}
+			t.members[p.Account] = store.Member{
+				Account: p.Account,
+				Role:    store.RoleMember,
+				Access:  []store.Interval{{From: 1}},
+			}
 		}
 	}
 	m.conversations = append(m.conversations, t)
@@ -116,7 +127,8 @@ func (m *Memory) OpenConversation(ctx context.Context, _ time.Time, key store.Co
 func (m *Memory) find(key store.ConversationKey) *talk {
 	for _, t := range m.conversations {
 		k := &t.Key
-		if k.Kind == key.Kind && k.A.Is(key.A) && k.B.Is(key.B) && k.Room == key.Room && k.Incarnation == key.Incarnation {
+		if k.Kind == key.Kind && k.A.Is(key.A) && k.B.Is(key.B) && k.Room == key.Room &&
+			k.Incarnation == key.Incarnation {
 			return t
 		}
 	}
@@ -323,10 +335,12 @@ func (m *Memory) sees(owner store.AccountID, old *store.Message) bool {
 	case !in:
 		return false
 	case mk != nil:
-		return mk.Account == owner || mk.Kind != store.MarkReadPrivate && (t.Key.Kind == store.Direct || member.MayRead(mk.Through))
+		return mk.Account == owner ||
+			mk.Kind != store.MarkReadPrivate && (t.Key.Kind == store.Direct || member.MayRead(mk.Through))
 	case t.Key.Kind == store.Room:
 		return member.MayRead(old.Seq)
 	}
 	other := t.Key.Other(old.Author).Account == owner
-	return old.Author.Account == owner && old.Flags&store.InAuthorArchive != 0 || other && old.Flags&store.InRecipientArchive != 0
+	return old.Author.Account == owner && old.Flags&store.InAuthorArchive != 0 ||
+		other && old.Flags&store.InRecipientArchive != 0
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// MemoryDevices is a store.Devices that is as simple as can be, for tests of other packages. It knows no accounts: whoever changes one
-// calls RemoveDevices. The zero value is empty.
+// MemoryDevices is a store.Devices that is as simple as can be, for tests of other packages. It knows no accounts:
+// whoever changes one calls RemoveDevices. The zero value is empty.
 type MemoryDevices struct {
 	// mu guards everything below.
 	mu     sync.Mutex
@@ -61,7 +61,9 @@ func (m *MemoryDevices) list(owner store.AccountID) (list []store.Device) {
 			list = append(list, d)
 		}
 	}
-	slices.SortStableFunc(list, func(a, b store.Device) int { return cmp.Or(b.Seen.Compare(a.Seen), cmp.Compare(a.ID, b.ID)) })
+	slices.SortStableFunc(
+		list, func(a, b store.Device) int { return cmp.Or(b.Seen.Compare(a.Seen), cmp.Compare(a.ID, b.ID)) },
+	)
 	return list
 }
 
@@ -85,7 +87,9 @@ func (m *MemoryDevices) PutDevice(_ context.Context, d store.Device, max int) er
 }
 
 // ChangeDevice implements store.Devices.
-func (m *MemoryDevices) ChangeDevice(_ context.Context, owner store.AccountID, id string, change func(*store.Device) error) error {
+func (m *MemoryDevices) ChangeDevice(
+	_ context.Context, owner store.AccountID, id string, change func(*store.Device) error,
+) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	i := m.index(owner, id)

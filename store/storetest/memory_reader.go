@@ -30,7 +30,8 @@ func (m *Memory) History(_ context.Context, q store.HistoryQuery) ([]store.Messa
 	defer m.mu.Unlock()
 	found := m.pick(func(old *store.Message) bool {
 		t, _ := m.talk(old.Conversation)
-		return m.sees(q.Owner, old) && old.ID > q.After && (q.Before == 0 || old.ID < q.Before) && (q.Markers || old.Marker == nil) &&
+		return m.sees(q.Owner, old) && old.ID > q.After && (q.Before == 0 || old.ID < q.Before) &&
+			(q.Markers || old.Marker == nil) &&
 			(q.Conversation == old.Conversation || q.Conversation == 0 && (q.Kind == 0 || q.Kind == t.Key.Kind))
 	})
 	if len(found) <= q.Limit {
@@ -46,11 +47,15 @@ func (m *Memory) History(_ context.Context, q store.HistoryQuery) ([]store.Messa
 func (m *Memory) InHistory(_ context.Context, owner store.AccountID, id store.MessageID) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.pick(func(old *store.Message) bool { return old.ID == id && old.Marker == nil && m.sees(owner, old) })) == 1, nil
+	return len(
+		m.pick(func(old *store.Message) bool { return old.ID == id && old.Marker == nil && m.sees(owner, old) }),
+	) == 1, nil
 }
 
 // Undelivered implements store.MessageReader.
-func (m *Memory) Undelivered(_ context.Context, owner store.AccountID, after store.MessageID, limit int) ([]store.Message, error) {
+func (m *Memory) Undelivered(
+	_ context.Context, owner store.AccountID, after store.MessageID, limit int,
+) ([]store.Message, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	found := slices.DeleteFunc(m.undelivered(owner), func(old store.Message) bool { return old.ID <= after })
@@ -166,7 +171,9 @@ func (m *Memory) ConversationByID(_ context.Context, id store.ConversationID) (s
 }
 
 // Members implements store.ConversationReader.
-func (m *Memory) Members(_ context.Context, id store.ConversationID, after store.AccountID, limit int) (found []store.Member, more bool, err error) {
+func (m *Memory) Members(
+	_ context.Context, id store.ConversationID, after store.AccountID, limit int,
+) (found []store.Member, more bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t, err := m.talk(id)
@@ -238,7 +245,9 @@ func (m *Memory) view(owner store.AccountID, t *talk) (c store.Conversation, ok 
 }
 
 // Conversations implements store.ConversationReader.
-func (m *Memory) Conversations(_ context.Context, owner store.AccountID, before store.MessageID, limit int) (found []store.Conversation, more bool, err error) {
+func (m *Memory) Conversations(
+	_ context.Context, owner store.AccountID, before store.MessageID, limit int,
+) (found []store.Conversation, more bool, err error) {
 	if limit < 1 {
 		return nil, false, fmt.Errorf("limit is %d", limit)
 	}
@@ -257,7 +266,9 @@ func (m *Memory) Conversations(_ context.Context, owner store.AccountID, before 
 }
 
 // ConversationOf implements store.ConversationReader.
-func (m *Memory) ConversationOf(_ context.Context, owner store.AccountID, id store.ConversationID) (store.Conversation, error) {
+func (m *Memory) ConversationOf(
+	_ context.Context, owner store.AccountID, id store.ConversationID,
+) (store.Conversation, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t, err := m.talk(id)
@@ -272,7 +283,9 @@ func (m *Memory) ConversationOf(_ context.Context, owner store.AccountID, id sto
 }
 
 // Markers implements store.ConversationReader.
-func (m *Memory) Markers(_ context.Context, id store.ConversationID, from store.AccountID, limit int) (found []store.Marker, more bool, err error) {
+func (m *Memory) Markers(
+	_ context.Context, id store.ConversationID, from store.AccountID, limit int,
+) (found []store.Marker, more bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, err := m.talk(id); err != nil {
@@ -296,7 +309,9 @@ func (m *Memory) Markers(_ context.Context, id store.ConversationID, from store.
 }
 
 // Origin implements store.ConversationReader.
-func (m *Memory) Origin(_ context.Context, author store.Party, originID string) (store.MessageID, store.ConversationID, uint64, error) {
+func (m *Memory) Origin(
+	_ context.Context, author store.Party, originID string,
+) (store.MessageID, store.ConversationID, uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	first := m.origins[originOf(author, originID)]
@@ -307,7 +322,9 @@ func (m *Memory) Origin(_ context.Context, author store.Party, originID string) 
 }
 
 // Named implements store.ConversationReader.
-func (m *Memory) Named(_ context.Context, id store.ConversationID, author store.Party, name string) (seq uint64, message store.MessageID, err error) {
+func (m *Memory) Named(
+	_ context.Context, id store.ConversationID, author store.Party, name string,
+) (seq uint64, message store.MessageID, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, named := range []func(*store.Message) string{
@@ -315,7 +332,8 @@ func (m *Memory) Named(_ context.Context, id store.ConversationID, author store.
 		func(m *store.Message) string { return m.OriginID },
 	} {
 		for i := range m.messages {
-			if old := &m.messages[i]; old.Conversation == id && old.Author.Is(author) && name != "" && named(old) == name {
+			if old := &m.messages[i]; old.Conversation == id && old.Author.Is(author) && name != "" &&
+				named(old) == name {
 				seq, message = old.Seq, old.ID
 			}
 		}

@@ -97,7 +97,8 @@ func open(t testing.TB, logs Logs) Log {
 	return l
 }
 
-// testNumbers: identities rise, numbers are dense in each conversation whoever writes, and a conversation has one identity.
+// testNumbers: identities rise, numbers are dense in each conversation whoever writes, and a conversation has one
+// identity.
 func testNumbers(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	batch := mustAppend(t, l, noon(),
@@ -133,7 +134,9 @@ func testWholeMessages(t *testing.T, logs Logs) {
 	full.StanzaID = "s1"
 	same := withOrigin(message(t, l, alice(), bob(), "same", inBoth), "0b5e0c3c-2")
 	same.StanzaID = same.OriginID
-	empty := &store.Append{Message: store.Message{Conversation: direct(t, l, romeo(), bob()), Author: romeo(), Stanza: []byte{}}}
+	empty := &store.Append{
+		Message: store.Message{Conversation: direct(t, l, romeo(), bob()), Author: romeo(), Stanza: []byte{}},
+	}
 	large := message(t, l, bob(), alice(), string(make([]byte, 300_000)), stored)
 	room := said(roomOf(t, l, "whole", alice()), romeo(), "from abroad", store.Unread)
 	mustAppend(t, l, noon(), full, same, empty, large, room)
@@ -162,7 +165,9 @@ func testReopen(t *testing.T, logs Logs) {
 			require.Equal(t, uint64(round+1), a.Seq)
 			written = append(written, a.Message)
 		}
-		require.NoError(t, l.Deliver(context.Background(), []store.Delivered{{Account: 2, IDs: []store.MessageID{batch[1].ID}}}))
+		require.NoError(
+			t, l.Deliver(context.Background(), []store.Delivered{{Account: 2, IDs: []store.MessageID{batch[1].ID}}}),
+		)
 		mustAppend(t, l, noon()) // an empty one makes nothing durable
 		missed = append(missed, batch[0].ID)
 		require.NoError(t, l.Close())
@@ -276,7 +281,9 @@ func testRecreatedAccount(t *testing.T, logs Logs) {
 	found, _, err := l.History(ctx, store.HistoryQuery{Owner: newAlice().Account, Limit: 10})
 	require.NoError(t, err)
 	require.Equal(t, []string{"to the new one"}, texts(found))
-	found, _, err = l.History(ctx, store.HistoryQuery{Owner: bob().Account, Conversation: young.Conversation, Limit: 10})
+	found, _, err = l.History(
+		ctx, store.HistoryQuery{Owner: bob().Account, Conversation: young.Conversation, Limit: 10},
+	)
 	require.NoError(t, err)
 	require.Equal(t, []string{"to the new one"}, texts(found))
 	found, err = l.Undelivered(ctx, newAlice().Account, 0, 10)
@@ -294,7 +301,9 @@ func testNoteToSelf(t *testing.T, logs Logs) {
 		message(t, l, alice(), alice(), "recipient", store.InRecipientArchive),
 		message(t, l, alice(), alice(), "offline", offline),
 		message(t, l, alice(), bob(), "to bob", stored))
-	require.Equal(t, []uint64{1, 2, 3, 4, 1}, []uint64{notes[0].Seq, notes[1].Seq, notes[2].Seq, notes[3].Seq, notes[4].Seq})
+	require.Equal(
+		t, []uint64{1, 2, 3, 4, 1}, []uint64{notes[0].Seq, notes[1].Seq, notes[2].Seq, notes[3].Seq, notes[4].Seq},
+	)
 
 	found, more, err := l.History(ctx, store.HistoryQuery{Owner: 1, Limit: 10})
 	require.NoError(t, err)
@@ -358,7 +367,9 @@ func testUndelivered(t *testing.T, logs Logs) {
 		batch = append(batch, message(t, l, bob(), alice(), fmt.Sprint(i), stored))
 	}
 	batch[3].Flags = inBoth // 4 is not for replaying
-	batch = append(batch, message(t, l, alice(), bob(), "her own", stored), message(t, l, carol(), bob(), "not hers", stored))
+	batch = append(
+		batch, message(t, l, alice(), bob(), "her own", stored), message(t, l, carol(), bob(), "not hers", stored),
+	)
 	mustAppend(t, l, noon(), batch...)
 	id := func(n int) store.MessageID { return batch[n-1].ID }
 	check := func(after store.MessageID, limit int, want ...string) {

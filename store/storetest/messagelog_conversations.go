@@ -32,7 +32,9 @@ func roomKey(name string) store.ConversationKey {
 }
 
 // viewOf returns an owner's conversation.
-func viewOf(t testing.TB, l store.ConversationReader, owner store.AccountID, in store.ConversationID) store.Conversation {
+func viewOf(
+	t testing.TB, l store.ConversationReader, owner store.AccountID, in store.ConversationID,
+) store.Conversation {
 	t.Helper()
 	c, err := l.ConversationOf(context.Background(), owner, in)
 	require.NoError(t, err)
@@ -61,17 +63,32 @@ func testConversations(t *testing.T, logs Logs) {
 	folder := t.TempDir()
 	ctx := context.Background()
 	l := logs.Open(t, folder)
-	batch := mustAppend(t, l, noon(),
-		message(t, l, alice(), bob(), "ab", counts), message(t, l, carol(), alice(), "ca", counts), message(t, l, alice(), romeo(), "ar", counts),
-		message(t, l, alice(), alice(), "note", counts), message(t, l, bob(), carol(), "bc", counts), message(t, l, bob(), alice(), "ba", counts),
-		message(t, l, newAlice(), bob(), "later", counts))
+	batch := mustAppend(
+		t,
+		l,
+		noon(),
+		message(
+			t, l, alice(), bob(), "ab", counts,
+		),
+		message(t, l, carol(), alice(), "ca", counts),
+		message(t, l, alice(), romeo(), "ar", counts),
+		message(
+			t, l, alice(), alice(), "note", counts,
+		),
+		message(t, l, bob(), carol(), "bc", counts),
+		message(t, l, bob(), alice(), "ba", counts),
+		message(t, l, newAlice(), bob(), "later", counts),
+	)
 	direct(t, l, alice(), juliet()) // nothing was said yet
 	check := func() {
 		t.Helper()
 		found, more, err := l.Conversations(ctx, 1, 0, 10)
 		require.NoError(t, err)
 		require.False(t, more)
-		require.Equal(t, []string{"bob@example.org", "alice@example.org", "romeo@montague.example", "carol@example.org"}, withs(found))
+		require.Equal(
+			t, []string{"bob@example.org", "alice@example.org", "romeo@montague.example", "carol@example.org"},
+			withs(found),
+		)
 		require.Equal(t, store.Conversation{
 			ID: batch[0].Conversation, Kind: store.Direct, With: bob(), Last: batch[5].ID, LastSeq: 2, Unread: 1,
 			Member: store.Member{Account: 1, Role: store.RoleMember, Access: []store.Interval{{From: 1}}},
@@ -86,7 +103,9 @@ func testConversations(t *testing.T, logs Logs) {
 			seen = append(seen, withs(found)...)
 			before = found[len(found)-1].Last
 		}
-		require.Equal(t, []string{"bob@example.org", "alice@example.org", "romeo@montague.example", "carol@example.org"}, seen)
+		require.Equal(
+			t, []string{"bob@example.org", "alice@example.org", "romeo@montague.example", "carol@example.org"}, seen,
+		)
 		found, _, err = l.Conversations(ctx, 4, 0, 10)
 		require.NoError(t, err)
 		require.Equal(t, []string{"bob@example.org"}, withs(found), "who has the name later has other conversations")
@@ -114,9 +133,17 @@ func testConversations(t *testing.T, logs Logs) {
 func testConversationsOfOneSide(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	ctx := context.Background()
-	batch := mustAppend(t, l, noon(),
-		message(t, l, alice(), bob(), "1", store.InAuthorArchive), message(t, l, bob(), alice(), "2", store.InAuthorArchive),
-		message(t, l, alice(), carol(), "3", offline), message(t, l, alice(), bob(), "4", forsaken))
+	batch := mustAppend(
+		t,
+		l,
+		noon(),
+		message(
+			t, l, alice(), bob(), "1", store.InAuthorArchive,
+		),
+		message(t, l, bob(), alice(), "2", store.InAuthorArchive),
+		message(t, l, alice(), carol(), "3", offline),
+		message(t, l, alice(), bob(), "4", forsaken),
+	)
 	for _, test := range []struct {
 		owner store.AccountID
 		want  []store.MessageID
@@ -196,7 +223,9 @@ func testRetraction(t *testing.T, logs Logs) {
 	// Once more, with other remains, and what is not there: nothing happens to any message.
 	again := retracting(t, l, alice(), bob(), target.ID)
 	again.Remains = []byte("<other/>")
-	mustAppend(t, l, noon(), again, retracting(t, l, alice(), bob(), target.ID+12345), retracting(t, l, alice(), bob(), 1))
+	mustAppend(
+		t, l, noon(), again, retracting(t, l, alice(), bob(), target.ID+12345), retracting(t, l, alice(), bob(), 1),
+	)
 	for range 2 {
 		got, err := l.Message(ctx, target.ID)
 		require.NoError(t, err)
@@ -325,7 +354,9 @@ func testLast(t *testing.T, logs Logs) {
 	require.NoError(t, err)
 	require.Zero(t, last)
 	for range 2 {
-		batch := mustAppend(t, l, noon(), message(t, l, alice(), bob(), "1", forsaken), message(t, l, bob(), carol(), "2", stored))
+		batch := mustAppend(
+			t, l, noon(), message(t, l, alice(), bob(), "1", forsaken), message(t, l, bob(), carol(), "2", stored),
+		)
 		for range 2 {
 			last, err = l.Last(context.Background())
 			require.NoError(t, err)

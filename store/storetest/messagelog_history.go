@@ -71,7 +71,9 @@ func testHistoryPages(t *testing.T, logs Logs) {
 		if i%3 == 0 {
 			from, to = to, from
 		}
-		mustAppend(t, l, noon().Add(time.Duration(i/4)*time.Millisecond), message(t, l, from, to, fmt.Sprint(i), stored))
+		mustAppend(
+			t, l, noon().Add(time.Duration(i/4)*time.Millisecond), message(t, l, from, to, fmt.Sprint(i), stored),
+		)
 	}
 	for _, in := range []store.ConversationID{0, direct(t, l, alice(), bob())} {
 		for _, size := range []int{1, 2, 7, total - 1, total, total + 1} {
@@ -109,10 +111,20 @@ func testHistoryRanges(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	var place []store.MessageID
 	for i := 1; i <= 6; i++ {
-		place = append(place, mustAppend(t, l, noon().Add(time.Duration(i)*time.Second), message(t, l, bob(), alice(), fmt.Sprint(i), stored))[0].ID)
+		place = append(
+			place,
+			mustAppend(t, l, noon().Add(time.Duration(i)*time.Second), message(t, l, bob(), alice(), fmt.Sprint(i), stored))[0].ID,
+		)
 	}
 	// A bound need not be a message's identity: it may be a point in time.
-	edges := []store.MessageID{0, 1, place[0] - 1, store.FirstMessageID(noon().Add(3500 * time.Millisecond)), place[5] + 1, 1 << 62}
+	edges := []store.MessageID{
+		0,
+		1,
+		place[0] - 1,
+		store.FirstMessageID(noon().Add(3500 * time.Millisecond)),
+		place[5] + 1,
+		1 << 62,
+	}
 	edges = append(edges, place...)
 	for _, in := range []store.ConversationID{0, direct(t, l, alice(), bob())} {
 		for _, after := range edges {
@@ -130,7 +142,14 @@ func testHistoryRanges(t *testing.T, logs Logs) {
 					} else if more {
 						want = want[:2]
 					}
-					q := store.HistoryQuery{Owner: 1, Conversation: in, After: after, Before: before, Backward: backward, Limit: 2}
+					q := store.HistoryQuery{
+						Owner:        1,
+						Conversation: in,
+						After:        after,
+						Before:       before,
+						Backward:     backward,
+						Limit:        2,
+					}
 					found, gotMore, err := l.History(context.Background(), q)
 					require.NoError(t, err)
 					require.Equal(t, want, ids(found), "%+v", q)
@@ -198,7 +217,9 @@ func testHistoryOfOneSide(t *testing.T, logs Logs) {
 	for owner, said := range want {
 		for _, in := range []store.ConversationID{0, direct(t, l, alice(), bob())} {
 			for _, backward := range []bool{false, true} {
-				found, more, err := l.History(ctx, store.HistoryQuery{Owner: owner, Conversation: in, Limit: len(said), Backward: backward})
+				found, more, err := l.History(
+					ctx, store.HistoryQuery{Owner: owner, Conversation: in, Limit: len(said), Backward: backward},
+				)
 				require.NoError(t, err)
 				require.False(t, more)
 				require.Equal(t, said, texts(found))
@@ -223,7 +244,10 @@ func testHistoryLong(t *testing.T, logs Logs) {
 	for i := range total / 10 {
 		var batch []*store.Append
 		for j := range 10 {
-			batch = append(batch, message(t, l, alice(), bob(), fmt.Sprint(i*10+j), stored), message(t, l, alice(), carol(), "noise", stored))
+			batch = append(
+				batch, message(t, l, alice(), bob(), fmt.Sprint(i*10+j), stored),
+				message(t, l, alice(), carol(), "noise", stored),
+			)
 		}
 		mustAppend(t, l, noon().Add(time.Duration(i)*time.Second), batch...)
 		for j := 0; j < len(batch); j += 2 {
@@ -231,7 +255,9 @@ func testHistoryLong(t *testing.T, logs Logs) {
 		}
 	}
 	for i, id := range place {
-		found, more, err := l.History(ctx, store.HistoryQuery{Owner: 2, Conversation: direct(t, l, alice(), bob()), After: id, Limit: 1})
+		found, more, err := l.History(
+			ctx, store.HistoryQuery{Owner: 2, Conversation: direct(t, l, alice(), bob()), After: id, Limit: 1},
+		)
 		require.NoError(t, err)
 		if i+1 < total {
 			require.Equal(t, place[i+1:i+2], ids(found))
@@ -239,7 +265,16 @@ func testHistoryLong(t *testing.T, logs Logs) {
 		} else {
 			require.Empty(t, found)
 		}
-		found, more, err = l.History(ctx, store.HistoryQuery{Owner: 2, Conversation: direct(t, l, alice(), bob()), Before: id, Limit: 1, Backward: true})
+		found, more, err = l.History(
+			ctx,
+			store.HistoryQuery{
+				Owner:        2,
+				Conversation: direct(t, l, alice(), bob()),
+				Before:       id,
+				Limit:        1,
+				Backward:     true,
+			},
+		)
 		require.NoError(t, err)
 		if i > 0 {
 			require.Equal(t, place[i-1:i], ids(found))
@@ -267,7 +302,8 @@ func testBounds(t *testing.T, logs Logs) {
 	}
 }
 
-// testReadersDuringAppend reads while messages are written: every answer must be a piece of the one order, without holes.
+// testReadersDuringAppend reads while messages are written: every answer must be a piece of the one order, without
+// holes.
 func testReadersDuringAppend(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	ctx, stop := context.WithCancel(context.Background())

@@ -9,13 +9,19 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// testNamed: an id that a device gave is found in its author's messages of the conversation, the newest first, and the one that
-// was made to be unique before any other.
+// testNamed: an id that a device gave is found in its author's messages of the conversation, the newest first, and the
+// one that was made to be unique before any other.
 func testNamed(t *testing.T, logs Logs) {
 	folder := t.TempDir()
 	ctx := context.Background()
 	l := logs.Open(t, folder)
-	in, other, room := direct(t, l, alice(), bob()), direct(t, l, alice(), carol()), roomOf(t, l, "hall", alice(), bob())
+	in, other, room := direct(
+		t, l, alice(), bob(),
+	), direct(
+		t, l, alice(), carol(),
+	), roomOf(
+		t, l, "hall", alice(), bob(),
+	)
 	named := func(in store.ConversationID, author store.Party, stanza, origin string) *store.Append {
 		a := withOrigin(said(in, author, "x", stored), origin)
 		a.StanzaID = stanza
@@ -69,12 +75,23 @@ func testNamed(t *testing.T, logs Logs) {
 func testBehind(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	room := roomOf(t, l, "hall", alice())
-	batch := mustAppend(t, l, noon(),
-		message(t, l, alice(), bob(), "1", inBoth), message(t, l, alice(), carol(), "2", offline), message(t, l, alice(), bob(), "3", forsaken),
-		said(room, romeo(), "4", 0), marker(direct(t, l, alice(), bob()), 2, store.MarkRead, 1))
+	batch := mustAppend(
+		t,
+		l,
+		noon(),
+		message(
+			t, l, alice(), bob(), "1", inBoth,
+		),
+		message(t, l, alice(), carol(), "2", offline),
+		message(t, l, alice(), bob(), "3", forsaken),
+		said(room, romeo(), "4", 0),
+		marker(direct(t, l, alice(), bob()), 2, store.MarkRead, 1),
+	)
 	for owner, last := range map[store.AccountID]int{1: 4, 2: 4, 3: 1} {
 		for i, a := range batch {
-			behind, err := l.Behind(context.Background(), []store.Reached{{Account: 9}, {Account: owner, Through: a.ID}})
+			behind, err := l.Behind(
+				context.Background(), []store.Reached{{Account: 9}, {Account: owner, Through: a.ID}},
+			)
 			require.NoError(t, err)
 			require.Equal(t, i < last, len(behind) == 1, "%d after %d", owner, i)
 		}

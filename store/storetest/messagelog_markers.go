@@ -78,7 +78,13 @@ func testMarkers(t *testing.T, logs Logs) {
 		all[i].ID = 0
 	}
 	require.Equal(t, []store.Marker{
-		{Account: 1, Kind: store.MarkDelivered, Through: 4}, {Account: 1, Kind: store.MarkRead, Through: 9}, {Account: 1, Kind: store.MarkReadPrivate, Through: 5},
+		{
+			Account: 1,
+			Kind:    store.MarkDelivered,
+			Through: 4,
+		},
+		{Account: 1, Kind: store.MarkRead, Through: 9},
+		{Account: 1, Kind: store.MarkReadPrivate, Through: 5},
 	}, all)
 	_, err = l.Message(ctx, last)
 	require.ErrorIs(t, err, store.ErrNotFound)
@@ -120,12 +126,15 @@ func testMarkersInBatch(t *testing.T, logs Logs) {
 		batch[1].ID, batch[3].ID, batch[4].ID, batch[7].ID, batch[8].ID, batch[9].ID, batch[10].ID,
 	}, ids(found))
 	require.Equal(t, &store.Marker{Account: 1, Kind: store.MarkRead, Through: 3, ID: batch[9].ID}, found[5].Marker)
-	require.Equal(t, store.Message{ID: batch[9].ID, Conversation: in, Author: alice(), Marker: found[5].Marker}, found[5])
+	require.Equal(
+		t, store.Message{ID: batch[9].ID, Conversation: in, Author: alice(), Marker: found[5].Marker}, found[5],
+	)
 	require.Equal(t, store.ReadMarkers{Delivered: 3, Read: 3}, viewOf(t, l, 1, in).Own)
 	require.Equal(t, 1, viewOf(t, l, 1, in).Unread)
 }
 
-// testMarkersReplaced: a marker is at the identity of its last change and nowhere else, and any former one is a position.
+// testMarkersReplaced: a marker is at the identity of its last change and nowhere else, and any former one is a
+// position.
 func testMarkersReplaced(t *testing.T, logs Logs) {
 	folder := t.TempDir()
 	ctx := context.Background()
@@ -144,10 +153,14 @@ func testMarkersReplaced(t *testing.T, logs Logs) {
 		t.Helper()
 		want := append(append([]store.MessageID{}, messages...), current)
 		for _, backward := range []bool{false, true} {
-			found, _, err := l.History(ctx, store.HistoryQuery{Owner: owner, Conversation: in, Limit: 20, Markers: true, Backward: backward})
+			found, _, err := l.History(
+				ctx, store.HistoryQuery{Owner: owner, Conversation: in, Limit: 20, Markers: true, Backward: backward},
+			)
 			require.NoError(t, err)
 			require.Equal(t, want, ids(found))
-			found, _, err = l.History(ctx, store.HistoryQuery{Owner: owner, Conversation: in, Limit: 20, Backward: backward})
+			found, _, err = l.History(
+				ctx, store.HistoryQuery{Owner: owner, Conversation: in, Limit: 20, Backward: backward},
+			)
 			require.NoError(t, err)
 			require.Equal(t, messages, ids(found))
 		}
@@ -158,10 +171,15 @@ func testMarkersReplaced(t *testing.T, logs Logs) {
 			} else {
 				after = append(append([]store.MessageID{}, after...), current)
 			}
-			found, _, err := l.History(ctx, store.HistoryQuery{Owner: owner, Conversation: in, After: at, Limit: 20, Markers: true})
+			found, _, err := l.History(
+				ctx, store.HistoryQuery{Owner: owner, Conversation: in, After: at, Limit: 20, Markers: true},
+			)
 			require.NoError(t, err)
 			require.Equal(t, after, ids(found), "%d", i)
-			found, more, err := l.History(ctx, store.HistoryQuery{Owner: owner, Conversation: in, Before: at, Limit: 2, Markers: true, Backward: true})
+			found, more, err := l.History(
+				ctx,
+				store.HistoryQuery{Owner: owner, Conversation: in, Before: at, Limit: 2, Markers: true, Backward: true},
+			)
 			require.NoError(t, err)
 			require.Equal(t, messages[2*i:2*i+2], ids(found))
 			require.Equal(t, i > 0, more)
@@ -225,7 +243,10 @@ func testMarkersPrivate(t *testing.T, logs Logs) {
 		found, err = l.Since(ctx, 0, 10)
 		require.NoError(t, err)
 		require.Len(t, found, 2, "the feed's source has all of them")
-		behind, err := l.Behind(ctx, []store.Reached{{Account: 1, Through: id - 1}, {Account: 2, Through: id - 1}, {Account: 1, Through: id}})
+		behind, err := l.Behind(
+			ctx,
+			[]store.Reached{{Account: 1, Through: id - 1}, {Account: 2, Through: id - 1}, {Account: 1, Through: id}},
+		)
 		require.NoError(t, err)
 		require.Equal(t, []store.AccountID{1}, behind)
 		require.NoError(t, l.Close())
@@ -234,16 +255,20 @@ func testMarkersPrivate(t *testing.T, logs Logs) {
 	require.NoError(t, l.Close())
 }
 
-// testMarkersOfOthers: those of the other party are undelivered until they are reported; the owner's never are. A foreign
-// party has markers too.
+// testMarkersOfOthers: those of the other party are undelivered until they are reported; the owner's never are. A
+// foreign party has markers too.
 func testMarkersOfOthers(t *testing.T, logs Logs) {
 	folder := t.TempDir()
 	ctx := context.Background()
 	l := logs.Open(t, folder)
 	ab, ar, note := direct(t, l, alice(), bob()), direct(t, l, alice(), romeo()), direct(t, l, alice(), alice())
-	mustAppend(t, l, noon(), said(ab, alice(), "1", counts), said(ar, alice(), "1", counts), said(note, alice(), "1", inBoth))
-	batch := mustAppend(t, l, noon(), marker(ab, 2, store.MarkDelivered, 1), marker(ar, 0, store.MarkRead, 1), marker(note, 1, store.MarkRead, 1),
-		marker(ab, 1, store.MarkRead, 1), marker(ab, 2, store.MarkRead, 1))
+	mustAppend(
+		t, l, noon(), said(ab, alice(), "1", counts), said(ar, alice(), "1", counts), said(note, alice(), "1", inBoth),
+	)
+	batch := mustAppend(
+		t, l, noon(), marker(ab, 2, store.MarkDelivered, 1), marker(ar, 0, store.MarkRead, 1),
+		marker(note, 1, store.MarkRead, 1), marker(ab, 1, store.MarkRead, 1), marker(ab, 2, store.MarkRead, 1),
+	)
 	undelivered := func(want ...int) {
 		t.Helper()
 		found, err := l.Undelivered(ctx, 1, 0, 10)
@@ -269,8 +294,10 @@ func testMarkersOfOthers(t *testing.T, logs Logs) {
 	undelivered(4)
 	cursor, err := l.Cursor(ctx, 1)
 	require.NoError(t, err)
-	require.Equal(t, store.DeliveryCursor{Account: 1, Through: batch[0].ID, Missed: []store.MessageID{batch[4].ID}}, cursor,
-		"one that was replaced is missed no more")
+	require.Equal(
+		t, store.DeliveryCursor{Account: 1, Through: batch[0].ID, Missed: []store.MessageID{batch[4].ID}}, cursor,
+		"one that was replaced is missed no more",
+	)
 	found, _, err := l.History(ctx, store.HistoryQuery{Owner: 1, Conversation: ar, Markers: true, Limit: 10})
 	require.NoError(t, err)
 	require.Equal(t, romeo(), found[1].Author)
@@ -283,7 +310,9 @@ func testMarkersTold(t *testing.T, logs Logs) {
 	ctx := context.Background()
 	l := logs.Open(t, folder)
 	in := direct(t, l, alice(), bob())
-	mustAppend(t, l, noon(), said(in, alice(), "1", counts), said(in, alice(), "2", counts), said(in, alice(), "3", counts))
+	mustAppend(
+		t, l, noon(), said(in, alice(), "1", counts), said(in, alice(), "2", counts), said(in, alice(), "3", counts),
+	)
 	report := func(account store.AccountID, id store.MessageID) {
 		t.Helper()
 		require.NoError(t, l.Deliver(ctx, []store.Delivered{{Account: account, IDs: []store.MessageID{id}}}))
@@ -293,7 +322,9 @@ func testMarkersTold(t *testing.T, logs Logs) {
 		all, _, err := l.Markers(ctx, in, 2, 1)
 		require.NoError(t, err)
 		require.Equal(t, want, all[0].Told)
-		found, _, err := l.History(ctx, store.HistoryQuery{Owner: 1, Conversation: in, Markers: true, Backward: true, Limit: 1})
+		found, _, err := l.History(
+			ctx, store.HistoryQuery{Owner: 1, Conversation: in, Markers: true, Backward: true, Limit: 1},
+		)
 		require.NoError(t, err)
 		require.Equal(t, want, found[0].Marker.Told)
 	}
@@ -322,10 +353,22 @@ func testMarkersOfRooms(t *testing.T, logs Logs) {
 	ctx := context.Background()
 	l := logs.Open(t, folder)
 	in := roomOf(t, l, "hall", alice(), bob())
-	mustAppend(t, l, noon(), said(in, alice(), "1", store.Unread), said(in, bob(), "2", store.Unread),
-		joining(in, "3", store.Member{Account: 3, Role: store.RoleMember, Access: []store.Interval{{From: store.ThisSeq}}}), said(in, alice(), "4", store.Unread))
-	batch := mustAppend(t, l, noon(), marker(in, 1, store.MarkRead, 2), marker(in, 2, store.MarkRead, 4), marker(in, 3, store.MarkRead, 4),
-		marker(in, 3, store.MarkReadPrivate, 3), marker(in, 3, store.MarkDelivered, 4))
+	mustAppend(
+		t,
+		l,
+		noon(),
+		said(in, alice(), "1", store.Unread),
+		said(in, bob(), "2", store.Unread),
+		joining(
+			in, "3", store.Member{Account: 3, Role: store.RoleMember, Access: []store.Interval{{From: store.ThisSeq}}},
+		),
+		said(in, alice(), "4", store.Unread),
+	)
+	batch := mustAppend(
+		t, l, noon(), marker(in, 1, store.MarkRead, 2), marker(in, 2, store.MarkRead, 4),
+		marker(in, 3, store.MarkRead, 4), marker(in, 3, store.MarkReadPrivate, 3),
+		marker(in, 3, store.MarkDelivered, 4),
+	)
 	for range 2 {
 		for owner, want := range map[store.AccountID][]int{1: {0, 1, 2, 4}, 2: {0, 1, 2, 4}, 3: {1, 2, 3, 4}, 4: nil} {
 			expected := []store.MessageID{}

@@ -47,8 +47,8 @@ type model struct {
 	want   *Memory
 	// known are identities to ask about: those given out, and their neighbours.
 	known []store.MessageID
-	// opened are the conversations by the order in which they were opened, as each of the two logs calls them: a conversation has other
-	// identities in other logs.
+	// opened are the conversations by the order in which they were opened, as each of the two logs calls them: a
+	// conversation has other identities in other logs.
 	opened []openedTwice
 }
 
@@ -75,7 +75,10 @@ func (m *model) key(t *rapid.T) store.ConversationKey {
 // open opens a conversation in both logs.
 func (m *model) open(t *rapid.T) openedTwice {
 	key := m.key(t)
-	members := []store.Member{{Account: 1, Role: store.RoleOwner, Access: []store.Interval{{From: 1}}}, {Account: 3, Role: store.RoleOutcast}}
+	members := []store.Member{
+		{Account: 1, Role: store.RoleOwner, Access: []store.Interval{{From: 1}}},
+		{Account: 3, Role: store.RoleOutcast},
+	}
 	got, err := m.got.OpenConversation(context.Background(), m.now, key, members)
 	require.NoError(t, err)
 	want, err := m.want.OpenConversation(context.Background(), m.now, key, members)
@@ -127,7 +130,10 @@ func (m *model) entry(t *rapid.T) (got, want *store.Append) {
 		kind := store.MarkerKind(rapid.IntRange(1, 3).Draw(t, "kind"))
 		a = marker(0, author.Account, kind, uint64(rapid.IntRange(0, 20).Draw(t, "through")))
 	} else {
-		a = said(0, author, rapid.SampledFrom([]string{"a", "b"}).Draw(t, "text"), store.MessageFlags(rapid.IntRange(0, 15).Draw(t, "flags")))
+		a = said(
+			0, author, rapid.SampledFrom([]string{"a", "b"}).Draw(t, "text"),
+			store.MessageFlags(rapid.IntRange(0, 15).Draw(t, "flags")),
+		)
 		ids := []string{"", "", "o1", "o2", "o3"}
 		a.OriginID, a.StanzaID = rapid.SampledFrom(ids).Draw(t, "origin"), rapid.SampledFrom(ids).Draw(t, "stanza")
 		switch rapid.IntRange(0, 5).Draw(t, "extra") {
@@ -193,7 +199,11 @@ func (m *model) reopen(*rapid.T) {
 }
 
 func (m *model) clock(t *rapid.T) {
-	step := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, -time.Hour, 24 * time.Hour}).Draw(t, "step")
+	step := rapid.SampledFrom(
+		[]time.Duration{time.Millisecond, time.Second, -time.Hour, 24 * time.Hour},
+	).Draw(
+		t, "step",
+	)
 	m.now = m.now.Add(step)
 }
 
@@ -214,11 +224,21 @@ type question struct {
 // ask puts random questions to both; a third of the kinds at a time, since asking is what takes the time.
 func (m *model) ask(t *rapid.T) {
 	q := question{
-		owner: m.account(t), in: rapid.IntRange(0, len(m.opened)).Draw(t, "in"), after: m.id(t, "after"), before: m.id(t, "before"),
-		backward: rapid.Bool().Draw(t, "backward"), markers: rapid.Bool().Draw(t, "markers"),
-		kind: store.ConversationKind(rapid.IntRange(0, 2).Draw(t, "kind")), limit: rapid.IntRange(1, 5).Draw(t, "limit"),
-		first: uint64(rapid.IntRange(0, 10).Draw(t, "first")), author: m.party(t, "author"),
-		name: rapid.SampledFrom([]string{"", "o1", "o2", "o3"}).Draw(t, "name"),
+		owner: m.account(
+			t,
+		),
+		in:       rapid.IntRange(0, len(m.opened)).Draw(t, "in"),
+		after:    m.id(t, "after"),
+		before:   m.id(t, "before"),
+		backward: rapid.Bool().Draw(t, "backward"),
+		markers:  rapid.Bool().Draw(t, "markers"),
+		kind: store.ConversationKind(
+			rapid.IntRange(0, 2).Draw(t, "kind"),
+		),
+		limit:  rapid.IntRange(1, 5).Draw(t, "limit"),
+		first:  uint64(rapid.IntRange(0, 10).Draw(t, "first")),
+		author: m.party(t, "author"),
+		name:   rapid.SampledFrom([]string{"", "o1", "o2", "o3"}).Draw(t, "name"),
 	}
 	part := rapid.IntRange(0, 2).Draw(t, "part")
 	require.Equal(t, m.answers(t, m.want, part, &q), m.answers(t, m.got, part, &q), "%+v", q)
@@ -257,7 +277,14 @@ func (m *model) answers(t *rapid.T, l store.MessageLog, part int, q *question) (
 		m.askConversations(l, add, in, q)
 	case 1:
 		found, more, err := l.History(ctx, store.HistoryQuery{
-			Owner: q.owner, Conversation: in, Kind: q.kind, After: q.after, Before: q.before, Backward: q.backward, Limit: q.limit, Markers: q.markers,
+			Owner:        q.owner,
+			Conversation: in,
+			Kind:         q.kind,
+			After:        q.after,
+			Before:       q.before,
+			Backward:     q.backward,
+			Limit:        q.limit,
+			Markers:      q.markers,
 		})
 		add(err, messages(found), more)
 		found, err = l.Undelivered(ctx, q.owner, q.after, q.limit)

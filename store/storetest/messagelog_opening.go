@@ -41,7 +41,9 @@ func testOpenConversation(t *testing.T, logs Logs) {
 		require.NoError(t, err)
 		require.Equal(t, id, o.ID)
 	}
-	swapped, err := l.OpenConversation(ctx, noon(), store.DirectKey(store.Party{Account: 2}, store.Party{Account: 1}), nil)
+	swapped, err := l.OpenConversation(
+		ctx, noon(), store.DirectKey(store.Party{Account: 2}, store.Party{Account: 1}), nil,
+	)
 	require.NoError(t, err)
 	require.Equal(t, keys[0], swapped.Key, "the addresses are those of the beginning")
 	for id, key := range made { // what was appended to is durable, and all before it
@@ -78,7 +80,10 @@ func testOpenRaces(t *testing.T, logs Logs) {
 	const racers = 8
 	for round := range 20 {
 		keys := []store.ConversationKey{
-			store.DirectKey(alice(), party("x@example.org", store.AccountID(100+round))), roomKey(fmt.Sprint("room", round)),
+			store.DirectKey(
+				alice(), party("x@example.org", store.AccountID(100+round)),
+			),
+			roomKey(fmt.Sprint("room", round)),
 		}
 		var got [racers][2]store.ConversationID
 		var all sync.WaitGroup
@@ -87,11 +92,17 @@ func testOpenRaces(t *testing.T, logs Logs) {
 				for k := range keys {
 					o, err := l.OpenConversation(ctx, noon(), keys[(k+i)%2], []store.Member{
 						{Account: store.AccountID(2*i + 1), Role: store.RoleOwner, Access: []store.Interval{{From: 1}}},
-						{Account: store.AccountID(2*i + 2), Role: store.RoleMember, Access: []store.Interval{{From: 1}}},
+						{
+							Account: store.AccountID(2*i + 2),
+							Role:    store.RoleMember,
+							Access:  []store.Interval{{From: 1}},
+						},
 					})
 					if err == nil {
 						got[i][(k+i)%2] = o.ID
-						err = l.Append(ctx, &store.Batch{Now: noon(), Entries: []*store.Append{said(o.ID, alice(), "x", inBoth)}})
+						err = l.Append(
+							ctx, &store.Batch{Now: noon(), Entries: []*store.Append{said(o.ID, alice(), "x", inBoth)}},
+						)
 					}
 					if err != nil {
 						t.Error(err)
@@ -184,7 +195,10 @@ func testBatchNumbers(t *testing.T, logs Logs) {
 		check(true, said(in, alice(), "x", stored), said(in, alice(), "x", stored))
 		check(false)
 		check(true, withOrigin(said(in, alice(), "x", stored), fmt.Sprint(round)))
-		check(false, withOrigin(said(in, alice(), "x", stored), fmt.Sprint(round)), withOrigin(said(in, alice(), "y", stored), "0"))
+		check(
+			false, withOrigin(said(in, alice(), "x", stored), fmt.Sprint(round)),
+			withOrigin(said(in, alice(), "y", stored), "0"),
+		)
 		overtaken := said(in, alice(), "x", stored)
 		overtaken.Basis = 1
 		check(false, overtaken)

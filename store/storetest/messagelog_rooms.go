@@ -34,10 +34,15 @@ func testEmptyRoom(t *testing.T, logs Logs) {
 	require.NoError(t, err)
 	require.Empty(t, listed)
 	member := store.Member{Account: 1, Role: store.RoleMember, Access: []store.Interval{{From: 1}}}
-	require.Equal(t, store.Conversation{ID: lonely, Kind: store.Room, Room: roomKey("lonely").Room, Member: member}, viewOf(t, l, 1, lonely))
+	require.Equal(
+		t, store.Conversation{ID: lonely, Kind: store.Room, Room: roomKey("lonely").Room, Member: member},
+		viewOf(t, l, 1, lonely),
+	)
 	// The server may say something there, and people from elsewhere.
-	batch := mustAppend(t, l, noon(), said(empty, romeo(), "hello", store.Unread), said(lonely, romeo(), "hello", store.Unread),
-		said(empty, store.Party{}, "by nobody", store.Unread))
+	batch := mustAppend(
+		t, l, noon(), said(empty, romeo(), "hello", store.Unread), said(lonely, romeo(), "hello", store.Unread),
+		said(empty, store.Party{}, "by nobody", store.Unread),
+	)
 	require.Equal(t, uint64(2), batch[2].Seq)
 	require.NoError(t, l.Close())
 	l = logs.Open(t, folder)
@@ -67,12 +72,18 @@ func testLargeRoom(t *testing.T, logs Logs) {
 		if i == 0 {
 			role = store.RoleOwner
 		}
-		members = append(members, store.Member{Account: store.AccountID(1000 + 3*i), Role: role, Access: []store.Interval{{From: 1}}})
+		members = append(
+			members,
+			store.Member{Account: store.AccountID(1000 + 3*i), Role: role, Access: []store.Interval{{From: 1}}},
+		)
 	}
 	o, err := l.OpenConversation(ctx, noon(), roomKey("plaza"), members)
 	require.NoError(t, err)
 	author := party("m7@example.org", members[7].Account)
-	batch := mustAppend(t, l, noon(), said(o.ID, author, "1", store.Unread), said(o.ID, romeo(), "2", store.Unread), said(o.ID, author, "3", 0))
+	batch := mustAppend(
+		t, l, noon(), said(o.ID, author, "1", store.Unread), said(o.ID, romeo(), "2", store.Unread),
+		said(o.ID, author, "3", 0),
+	)
 	for range 2 {
 		var got []store.Member
 		after := store.AccountID(0)
@@ -142,10 +153,21 @@ func testRoomAccess(t *testing.T, logs Logs) {
 	for range 3 {
 		say(said(in, alice(), "x", store.Unread))
 	}
-	say(joining(in, "x", store.Member{Account: 2, Role: store.RoleMember, Access: []store.Interval{{From: store.ThisSeq}}})) // 4
+	say(
+		joining(
+			in, "x", store.Member{Account: 2, Role: store.RoleMember, Access: []store.Interval{{From: store.ThisSeq}}},
+		),
+	) // 4
 	say(said(in, alice(), "x", store.Unread))
-	say(said(in, alice(), "x", store.Unread))                                                                                          // 6
-	say(joining(in, "x", store.Member{Account: 2, Role: store.RoleNone, Access: []store.Interval{{From: 4, Through: store.ThisSeq}}})) // 7
+	say(
+		said(in, alice(), "x", store.Unread),
+	) // 6
+	say(
+		joining(
+			in, "x",
+			store.Member{Account: 2, Role: store.RoleNone, Access: []store.Interval{{From: 4, Through: store.ThisSeq}}},
+		),
+	) // 7
 	for range 40 {
 		say(said(in, alice(), "x", store.Unread))
 	}
@@ -154,7 +176,17 @@ func testRoomAccess(t *testing.T, logs Logs) {
 	require.Equal(t, all[6], left.Last)
 	require.Equal(t, uint64(7), left.LastSeq)
 	require.Equal(t, 2, left.Unread)
-	say(joining(in, "x", store.Member{Account: 2, Role: store.RoleAdmin, Access: []store.Interval{{From: 4, Through: 7}, {From: store.ThisSeq}}})) // 48
+	say(
+		joining(
+			in,
+			"x",
+			store.Member{
+				Account: 2,
+				Role:    store.RoleAdmin,
+				Access:  []store.Interval{{From: 4, Through: 7}, {From: store.ThisSeq}},
+			},
+		),
+	) // 48
 	say(said(in, alice(), "x", store.Unread))
 	want := append(append([]store.MessageID{}, all[3:7]...), all[47:]...)
 	for range 2 {
@@ -162,7 +194,13 @@ func testRoomAccess(t *testing.T, logs Logs) {
 			for _, backward := range []bool{false, true} {
 				for size := 1; size < 8; size++ {
 					var got []store.MessageID
-					q := store.HistoryQuery{Owner: 2, Conversation: conversation, Kind: store.Room, Limit: size, Backward: backward}
+					q := store.HistoryQuery{
+						Owner:        2,
+						Conversation: conversation,
+						Kind:         store.Room,
+						Limit:        size,
+						Backward:     backward,
+					}
 					for more := true; more; {
 						var page []store.Message
 						var err error
@@ -217,12 +255,20 @@ func testRoomRights(t *testing.T, logs Logs) {
 	}
 	mustAppend(t, l, noon(), judged(0), said(in, alice(), "2", store.Unread), judged(0))
 	require.Zero(t, rights())
-	outcast := store.Member{Account: 2, Role: store.RoleOutcast, Access: []store.Interval{{From: 1, Through: store.ThisSeq}}}
-	batch := mustAppend(t, l, noon(), judged(0), joining(in, "5", outcast), judged(0), said(in, bob(), "not judged", 0), judged(5))
+	outcast := store.Member{
+		Account: 2,
+		Role:    store.RoleOutcast,
+		Access:  []store.Interval{{From: 1, Through: store.ThisSeq}},
+	}
+	batch := mustAppend(
+		t, l, noon(), judged(0), joining(in, "5", outcast), judged(0), said(in, bob(), "not judged", 0), judged(5),
+	)
 	require.Equal(t, []bool{false, false, true, false, false}, []bool{
 		batch[0].Overtaken, batch[1].Overtaken, batch[2].Overtaken, batch[3].Overtaken, batch[4].Overtaken,
 	})
-	require.Equal(t, []uint64{4, 5, 0, 6, 7}, []uint64{batch[0].Seq, batch[1].Seq, batch[2].Seq, batch[3].Seq, batch[4].Seq})
+	require.Equal(
+		t, []uint64{4, 5, 0, 6, 7}, []uint64{batch[0].Seq, batch[1].Seq, batch[2].Seq, batch[3].Seq, batch[4].Seq},
+	)
 	require.Zero(t, batch[2].ID)
 	require.Equal(t, store.Rights, batch[1].Flags, "it is set by the store")
 	require.Equal(t, uint64(5), rights())
@@ -230,7 +276,10 @@ func testRoomRights(t *testing.T, logs Logs) {
 		require.Equal(t, uint64(5), rights())
 		member, err := l.Member(ctx, in, 2)
 		require.NoError(t, err)
-		require.Equal(t, store.Member{Account: 2, Role: store.RoleOutcast, Access: []store.Interval{{From: 1, Through: 5}}}, member)
+		require.Equal(
+			t, store.Member{Account: 2, Role: store.RoleOutcast, Access: []store.Interval{{From: 1, Through: 5}}},
+			member,
+		)
 		again := judged(4)
 		mustAppend(t, l, noon(), again)
 		require.True(t, again.Overtaken)
@@ -258,7 +307,8 @@ func testRoomRights(t *testing.T, logs Logs) {
 	require.NoError(t, l.Close())
 }
 
-// testRoomUnread: what others have said counts, after the marker and after what the member has said, and within its access.
+// testRoomUnread: what others have said counts, after the marker and after what the member has said, and within its
+// access.
 func testRoomUnread(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	in := roomOf(t, l, "hall", alice(), bob())
@@ -266,8 +316,11 @@ func testRoomUnread(t *testing.T, logs Logs) {
 		t.Helper()
 		require.Equal(t, [2]int{a, b}, [2]int{viewOf(t, l, 1, in).Unread, viewOf(t, l, 2, in).Unread})
 	}
-	batch := mustAppend(t, l, noon(), said(in, alice(), "1", store.Unread), said(in, romeo(), "2", store.Unread), said(in, bob(), "3", 0),
-		said(in, romeo(), "4", store.Unread), said(in, store.Party{Account: 77}, "5", store.Unread))
+	batch := mustAppend(
+		t, l, noon(), said(in, alice(), "1", store.Unread), said(in, romeo(), "2", store.Unread),
+		said(in, bob(), "3", 0), said(in, romeo(), "4", store.Unread),
+		said(in, store.Party{Account: 77}, "5", store.Unread),
+	)
 	check(3, 4)
 	mustAppend(t, l, noon(), marker(in, 2, store.MarkReadPrivate, 2))
 	check(3, 3-1)

@@ -36,7 +36,11 @@ func atOnce(t testing.TB, n int, write func(writer int) error) {
 func testSharedConversations(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	ctx := context.Background()
-	in := []store.ConversationID{direct(t, l, alice(), bob()), roomOf(t, l, "hall", alice(), bob()), direct(t, l, alice(), carol())}
+	in := []store.ConversationID{
+		direct(t, l, alice(), bob()),
+		roomOf(t, l, "hall", alice(), bob()),
+		direct(t, l, alice(), carol()),
+	}
 	const rounds, size = 40, 4
 	var mu sync.Mutex
 	told := map[store.MessageID]store.Message{}
@@ -46,7 +50,9 @@ func testSharedConversations(t *testing.T, logs Logs) {
 		for round := range rounds {
 			b := &store.Batch{Now: noon()}
 			for i := range size {
-				b.Entries = append(b.Entries, said(in[(round+i+writer)%3], alice(), fmt.Sprint(writer, round, i), inBoth))
+				b.Entries = append(
+					b.Entries, said(in[(round+i+writer)%3], alice(), fmt.Sprint(writer, round, i), inBoth),
+				)
 			}
 			if err := l.Append(ctx, b); err != nil {
 				return err
@@ -126,8 +132,23 @@ func testBasis(t *testing.T, logs Logs) {
 		a.Basis = basis
 		return a
 	}
-	batch := mustAppend(t, l, noon(), said(in, bob(), "1", stored), said(in, bob(), "2", stored), resting(1), resting(2), resting(2),
-		said(other, alice(), "noise", stored), resting(3), marker(in, 1, store.MarkRead, 2), resting(9), withOrigin(resting(5), "o1"))
+	batch := mustAppend(
+		t,
+		l,
+		noon(),
+		said(in, bob(), "1", stored),
+		said(in, bob(), "2", stored),
+		resting(1),
+		resting(2),
+		resting(2),
+		said(
+			other, alice(), "noise", stored,
+		),
+		resting(3),
+		marker(in, 1, store.MarkRead, 2),
+		resting(9),
+		withOrigin(resting(5), "o1"),
+	)
 	var overtaken []bool
 	for _, a := range batch {
 		overtaken = append(overtaken, a.Overtaken)
@@ -236,7 +257,9 @@ func raceRetractions(l Log) error {
 			}
 		}
 		if found, _, err := look(text); err != nil || len(found) > 0 {
-			return fmt.Errorf("after %q was retracted, %d messages have its text: %w", text, len(found), errors.Join(err))
+			return fmt.Errorf(
+				"after %q was retracted, %d messages have its text: %w", text, len(found), errors.Join(err),
+			)
 		}
 	}
 	return nil
@@ -276,7 +299,8 @@ func testRoomSenders(t *testing.T, logs Logs) {
 	require.Equal(t, senders*each, viewOf(t, l, senders+1, in).Unread)
 }
 
-// testDeliver: a cursor moves through what was reported and misses what was not, but never so much that it had to forget.
+// testDeliver: a cursor moves through what was reported and misses what was not, but never so much that it had to
+// forget.
 func testDeliver(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	ctx := context.Background()
@@ -329,7 +353,9 @@ func testDeliver(t *testing.T, logs Logs) {
 	check(ids[99], 0, 0)
 	report(ids[3])
 	check(ids[99], 0, 0)
-	require.NoError(t, l.Deliver(ctx, []store.Delivered{{Account: 2, IDs: []store.MessageID{ids[99] + 1}}, {Account: 3}}))
+	require.NoError(
+		t, l.Deliver(ctx, []store.Delivered{{Account: 2, IDs: []store.MessageID{ids[99] + 1}}, {Account: 3}}),
+	)
 	other, err := l.Cursor(ctx, 2)
 	require.NoError(t, err)
 	require.Len(t, other.Missed, store.MaxMissed)
@@ -349,7 +375,9 @@ func testReportsByUnion(t *testing.T, logs Logs) {
 		part := ids[round*60 : round*60+60]
 		atOnce(t, writers+1, func(writer int) error {
 			if writer == writers { // beside commits
-				return l.Append(ctx, &store.Batch{Now: noon(), Entries: []*store.Append{said(in, alice(), "x", stored)}})
+				return l.Append(
+					ctx, &store.Batch{Now: noon(), Entries: []*store.Append{said(in, alice(), "x", stored)}},
+				)
 			}
 			for i := writer; i < len(part); i += writers {
 				if err := l.Deliver(ctx, []store.Delivered{{Account: 1, IDs: part[i : i+1]}}); err != nil {
@@ -364,7 +392,8 @@ func testReportsByUnion(t *testing.T, logs Logs) {
 	require.Equal(t, store.DeliveryCursor{Account: 1, Through: ids[total-1]}, c)
 }
 
-// testFollower: who follows the log, or an account's part of it, beside several writers, misses nothing and sees nothing twice.
+// testFollower: who follows the log, or an account's part of it, beside several writers, misses nothing and sees
+// nothing twice.
 func testFollower(t *testing.T, logs Logs) {
 	l := open(t, logs)
 	ctx := context.Background()
@@ -390,7 +419,9 @@ func testFollower(t *testing.T, logs Logs) {
 						continue
 					}
 					if next[m.Conversation]++; m.Seq != next[m.Conversation] {
-						err = fmt.Errorf("in conversation %d number %d follows %d", m.Conversation, m.Seq, next[m.Conversation]-1)
+						err = fmt.Errorf(
+							"in conversation %d number %d follows %d", m.Conversation, m.Seq, next[m.Conversation]-1,
+						)
 					}
 				}
 				if err == nil && last && len(found) == 0 {
@@ -424,9 +455,16 @@ func testFollower(t *testing.T, logs Logs) {
 			case 0:
 				b.Entries = []*store.Append{said(ab, alice(), "x", inBoth), said(room, bob(), "x", 0)}
 			case 1:
-				b.Entries = []*store.Append{said(ab, bob(), "x", inBoth), said(room, alice(), "x", 0), marker(ab, 1, store.MarkRead, 1000)}
+				b.Entries = []*store.Append{
+					said(ab, bob(), "x", inBoth),
+					said(room, alice(), "x", 0),
+					marker(ab, 1, store.MarkRead, 1000),
+				}
 			case 2:
-				b.Entries = []*store.Append{said(ac, carol(), "x", inBoth), marker(room, 1, store.MarkRead, uint64(round))}
+				b.Entries = []*store.Append{
+					said(ac, carol(), "x", inBoth),
+					marker(room, 1, store.MarkRead, uint64(round)),
+				}
 			}
 			if err := l.Append(ctx, b); err != nil {
 				return err

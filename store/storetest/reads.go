@@ -32,7 +32,8 @@ func (c ReadCost) String() string {
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
-// ReadCosts measures pages of a log that Fill has written from the given start on, each kind reads times, at random places.
+// ReadCosts measures pages of a log that Fill has written from the given start on, each kind reads times, at random
+// places.
 func (w Workload) ReadCosts(t testing.TB, l store.MessageLog, start time.Time, rows, reads int) []ReadCost {
 	t.Helper()
 	ctx := context.Background()
@@ -103,7 +104,8 @@ func (w Workload) ReadCosts(t testing.TB, l store.MessageLog, start time.Time, r
 	return costs
 }
 
-// Compare fills a log, and reads from it when it has few rows and when it has all of them. It returns text for a document.
+// Compare fills a log, and reads from it when it has few rows and when it has all of them. It returns text for a
+// document.
 func (w Workload) Compare(t testing.TB, l store.MessageLog, start time.Time, few, rows, reads int) string {
 	t.Helper()
 	var out strings.Builder

@@ -85,13 +85,45 @@ func (w Workload) Parties(conversation int) (a, b store.Party) {
 }
 
 // words make texts that compress about as well as people's do.
-var words = [...]string{"the", "meeting", "is", "at", "ten", "please", "bring", "your", "notes", "and", "coffee", "we", "will", "see",
-	"whether", "it", "rains", "tomorrow", "because", "train", "was", "late", "again", "thanks", "for", "asking", "me", "about", "that"}
+var words = [...]string{
+	"the",
+	"meeting",
+	"is",
+	"at",
+	"ten",
+	"please",
+	"bring",
+	"your",
+	"notes",
+	"and",
+	"coffee",
+	"we",
+	"will",
+	"see",
+	"whether",
+	"it",
+	"rains",
+	"tomorrow",
+	"because",
+	"train",
+	"was",
+	"late",
+	"again",
+	"thanks",
+	"for",
+	"asking",
+	"me",
+	"about",
+	"that",
+}
 
 // stanza makes one of the wanted length.
 func (w Workload) stanza(r *rand.Rand) []byte {
-	s := fmt.Appendf(nil, "<message xmlns='jabber:client' type='chat' id='%016x' from='user%d@example.org/phone' to='user%d@example.org'><body>",
-		r.Uint64(), r.IntN(2000), r.IntN(2000))
+	s := fmt.Appendf(
+		nil,
+		"<message xmlns='jabber:client' type='chat' id='%016x' from='user%d@example.org/phone' to='user%d@example.org'><body>",
+		r.Uint64(), r.IntN(2000), r.IntN(2000),
+	)
 	const end = "</body></message>"
 	for len(s) < w.StanzaBytes-len(end) {
 		s = append(append(s, words[r.IntN(len(words))]...), ' ')
@@ -99,8 +131,8 @@ func (w Workload) stanza(r *rand.Rand) []byte {
 	return append(s[:max(0, w.StanzaBytes-len(end))], end...)
 }
 
-// Fill appends rows messages, one batch after the other, a millisecond of message time apart. Making the messages is done
-// beforehand as far as possible.
+// Fill appends rows messages, one batch after the other, a millisecond of message time apart. Making the messages is
+// done beforehand as far as possible.
 func (w Workload) Fill(t testing.TB, l store.MessageWriter, start time.Time, rows int) Report {
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, 2))
@@ -141,7 +173,14 @@ func (w Workload) Fill(t testing.TB, l store.MessageWriter, start time.Time, row
 				author = c.b
 			}
 			a := next()
-			*a = store.Append{Message: store.Message{Conversation: c.in, Flags: stored, Author: author, Stanza: stanzas[done%len(stanzas)]}}
+			*a = store.Append{
+				Message: store.Message{
+					Conversation: c.in,
+					Flags:        stored,
+					Author:       author,
+					Stanza:       stanzas[done%len(stanzas)],
+				},
+			}
 			if w.Origins {
 				a.OriginID = fmt.Sprintf("%08x-%04x", r.Uint32(), done)
 			}
