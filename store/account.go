@@ -59,3 +59,9 @@ type Accounts interface {
 	AccountReader
 	AccountWriter
 }
+
+// FormerAccounts finds accounts that are gone.
+type FormerAccounts interface {
+	// FormerAccount returns the identity of the last account of that prepared name that was deleted, or ErrNotFound.
+	FormerAccount(ctx context.Context, name string) (AccountID, error)
+}

@@ -20,10 +20,12 @@ type Profile struct {
 type ProfileReader interface {
 	// Profiles returns those of the accounts named, in no order; accounts that are gone are left out.
 	Profiles(ctx context.Context, accounts []AccountID) ([]Profile, error)
-	// ChangedProfiles returns up to limit profiles with Changed greater than after, in rising order of it, and the greatest number there is.
+	// ChangedProfiles returns up to limit profiles with Changed greater than after, in rising order of it, and the
+	// greatest number there is.
 	ChangedProfiles(ctx context.Context, after uint64, limit int) (changed []Profile, last uint64, err error)
-	// SearchProfiles returns up to limit profiles of accounts that are not disabled and of which every given word begins the username or a word
-	// of the name, by username, after the given one. Words are compared without case. It costs as much as it finds, not as there are accounts.
+	// SearchProfiles returns up to limit profiles of accounts that are not disabled and of which every given word
+	// begins the username or a word of the name, by username, after the given one. Words are compared without case. It
+	// costs as much as it finds, not as there are accounts.
 	SearchProfiles(ctx context.Context, words []string, after string, limit int) ([]Profile, error)
 }
 
@@ -36,7 +38,7 @@ type Profiles interface {
 
 // ConversationSettings is what an account has chosen for a conversation.
 type ConversationSettings struct {
-	// With is the bare address of the other party.
+	// With is the bare address of the other party, or of a room.
 	With string
 	// MutedUntil: no notifications before then; the zero time: not muted. Forever is a time of the year 9999.
 	MutedUntil time.Time
@@ -45,12 +47,24 @@ type ConversationSettings struct {
 	Changed uint64
 }
 
+// Chosen reports whether anything differs from the default.
+func (s *ConversationSettings) Chosen() bool { return s.Pinned || !s.MutedUntil.IsZero() }
+
 // SettingsReader reads what accounts choose.
 type SettingsReader interface {
-	// ConversationSettings returns all that differ from the default, by With.
-	ConversationSettings(ctx context.Context, owner AccountID) ([]ConversationSettings, error)
-	// ChangedConversationSettings returns up to limit with Changed greater than after, in rising order of it, and the greatest number there is.
-	ChangedConversationSettings(ctx context.Context, owner AccountID, after uint64, limit int) (changed []ConversationSettings, last uint64, err error)
+	// ConversationSettings returns those for the given addresses, in no order. For an address that is left out
+	// everything is as by default.
+	ConversationSettings(ctx context.Context, owner AccountID, with []string) ([]ConversationSettings, error)
+	// ChosenConversationSettings returns up to limit that differ from the default and have Changed less than before,
+	// the latest change first; before 0 is no bound.
+	ChosenConversationSettings(
+		ctx context.Context, owner AccountID, before uint64, limit int,
+	) ([]ConversationSettings, error)
+	// ChangedConversationSettings returns up to limit with Changed greater than after, in rising order of it, and the
+	// greatest number there is.
+	ChangedConversationSettings(
+		ctx context.Context, owner AccountID, after uint64, limit int,
+	) (changed []ConversationSettings, last uint64, err error)
 }
 
 // Settings keeps what accounts choose.

@@ -234,18 +234,24 @@ func (s *Store) DeleteAccount(ctx context.Context, name string) error {
 		if err := s.note(ctx, tx, store.Change{Kind: store.AccountChanged, Account: store.AccountID(id), Name: name}); err != nil {
 			return err
 		}
-		now := s.now()
-		if _, err := tx.ExecContext(ctx, `DELETE FROM reserved_name WHERE until <= ?`, now.UnixMilli()); err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO reserved_name (name, until) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET until = excluded.until`,
-			name, now.Add(reservation).UnixMilli())
+		_, err = tx.ExecContext(ctx, `INSERT INTO reserved_name (name, until, account) VALUES (?, ?, ?)
+			ON CONFLICT (name) DO UPDATE SET until = excluded.until, account = excluded.account`, name, s.now().Add(reservation).UnixMilli(), id)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("delete account: %w", err)
 	}
 	return nil
+}
+
+var _ store.FormerAccounts = (*Store)(nil)
+
+// FormerAccount implements store.FormerAccounts.
+func (s *Store) FormerAccount(ctx context.Context, name string) (id store.AccountID, err error) {
+	if err := s.read.scan(ctx, `SELECT account FROM reserved_name WHERE name = ? AND account <> 0`, []any{name}, &id); err != nil {
+		return 0, fmt.Errorf("former account: %w", translate(err))
+	}
+	return id, nil
 }
 
 // Secret implements store.Secrets.

@@ -3,18 +3,40 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/posthouse-im/posthouse/store"
 )
 
 // ConversationSettings implements store.Settings.
-func (s *Store) ConversationSettings(ctx context.Context, owner store.AccountID) ([]store.ConversationSettings, error) {
-	found, err := s.readSettings(ctx, `SELECT contact, muted_until, pinned, changed FROM conversation_setting
-		WHERE account = ? AND (muted_until <> 0 OR pinned <> 0) ORDER BY contact`, owner)
+func (s *Store) ConversationSettings(ctx context.Context, owner store.AccountID, with []string) ([]store.ConversationSettings, error) {
+	if len(with) == 0 {
+		return nil, nil
+	}
+	list, err := json.Marshal(with)
 	if err != nil {
 		return nil, fmt.Errorf("read conversation settings: %w", err)
+	}
+	found, err := s.readSettings(ctx, `SELECT contact, muted_until, pinned, changed FROM conversation_setting
+		WHERE account = ? AND contact IN (SELECT value FROM json_each(?))`, owner, string(list))
+	if err != nil {
+		return nil, fmt.Errorf("read conversation settings: %w", err)
+	}
+	return found, nil
+}
+
+// ChosenConversationSettings implements store.Settings.
+func (s *Store) ChosenConversationSettings(ctx context.Context, owner store.AccountID, before uint64, limit int) ([]store.ConversationSettings, error) {
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	found, err := s.readSettings(ctx, `SELECT contact, muted_until, pinned, changed FROM conversation_setting
+		WHERE account = ? AND changed < ? AND (muted_until <> 0 OR pinned <> 0) ORDER BY changed DESC LIMIT ?`, owner, before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read chosen conversation settings: %w", err)
 	}
 	return found, nil
 }

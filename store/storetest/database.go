@@ -16,6 +16,7 @@ import (
 type Database interface {
 	store.Accounts
 	store.Changes
+	store.FormerAccounts
 	store.Rosters
 	store.ArchivePreferences
 	store.LastActivity
@@ -52,7 +53,7 @@ func credentials(n byte) []store.Credential {
 	return made
 }
 
-// Accounts runs the suite for store.Accounts.
+// Accounts runs the suite for store.Accounts and store.FormerAccounts.
 func Accounts(t *testing.T, d Databases) {
 	for name, run := range map[string]func(*testing.T, Databases){
 		"Create":                testCreateAccount,
@@ -180,7 +181,18 @@ func testReservedNames(t *testing.T, d Databases) {
 	defer func() { require.NoError(t, s.Close()) }()
 	old, err := s.CreateAccount(ctx, store.Account{Name: "alice"})
 	require.NoError(t, err)
+	_, err = s.CreateAccount(ctx, store.Account{Name: "bob"})
+	require.NoError(t, err)
+	_, err = s.FormerAccount(ctx, "alice")
+	require.ErrorIs(t, err, store.ErrNotFound, "it is there")
 	require.NoError(t, s.DeleteAccount(ctx, "alice"))
+	former := func(want store.AccountID) {
+		t.Helper()
+		got, err := s.FormerAccount(ctx, "alice")
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	former(old)
 	now = now.Add(365*24*time.Hour - time.Second)
 	_, err = s.CreateAccount(ctx, store.Account{Name: "alice"})
 	require.ErrorIs(t, err, store.ErrExists)
@@ -188,7 +200,10 @@ func testReservedNames(t *testing.T, d Databases) {
 	id, err := s.CreateAccount(ctx, store.Account{Name: "alice"})
 	require.NoError(t, err)
 	require.Greater(t, id, old)
+	require.NoError(t, s.DeleteAccount(ctx, "bob"))
+	former(old)
 	require.NoError(t, s.DeleteAccount(ctx, "alice"), "and again")
+	former(id)
 	_, err = s.CreateAccount(ctx, store.Account{Name: "alice"})
 	require.ErrorIs(t, err, store.ErrExists)
 }

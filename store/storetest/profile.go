@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 func Settings(t *testing.T, d Databases) {
 	for name, run := range map[string]func(*testing.T, Databases){
 		"KeepsWholeSettings": testSettings,
+		"Chosen":             testChosenSettings,
 		"Changes":            testSettingsChanges,
 		"Limit":              testSettingsLimit,
 	} {
@@ -53,24 +56,66 @@ func testSettings(t *testing.T, d Databases) {
 	}
 	_, err := s.SetConversationSettings(ctx, a, mute("d@x", time.Time{}, false), 10)
 	require.NoError(t, err)
-	got, err := s.ConversationSettings(ctx, a)
+	all := []string{"b@x", "nobody@x", "a@x", "c@x", "a@x", "d@x"}
+	got, err := s.ConversationSettings(ctx, a, all)
 	require.NoError(t, err)
+	slices.SortFunc(got, func(a, b store.ConversationSettings) int { return strings.Compare(a.With, b.With) })
+	got = slices.DeleteFunc(got, func(c store.ConversationSettings) bool { return !c.Chosen() })
 	require.Len(t, got, 3)
 	for i, want := range []store.ConversationSettings{mute("a@x", forever, true), mute("b@x", noon().Add(time.Millisecond), false), mute("c@x", time.Time{}, true)} {
 		want.Changed = got[i].Changed
 		require.Equal(t, want, got[i])
 	}
-	got, err = s.ConversationSettings(ctx, b)
+	got, err = s.ConversationSettings(ctx, a, []string{"c@x"})
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	got, err = s.ConversationSettings(ctx, a, nil)
+	require.NoError(t, err)
+	require.Empty(t, got)
+	got, err = s.ConversationSettings(ctx, b, all)
 	require.NoError(t, err)
 	require.Empty(t, got, "of another account")
 	require.NoError(t, s.DeleteAccount(ctx, "alice"))
-	got, err = s.ConversationSettings(ctx, a)
+	got, err = s.ConversationSettings(ctx, a, all)
 	require.NoError(t, err)
 	require.Empty(t, got, "it goes with the account")
 	_, err = s.SetConversationSettings(ctx, a, mute("b@x", noon(), false), 10)
 	require.ErrorIs(t, err, store.ErrNotFound)
 	_, err = s.SetConversationSettings(ctx, a, mute("b@x", time.Time{}, false), 10)
 	require.ErrorIs(t, err, store.ErrNotFound)
+}
+
+// testChosenSettings: those that differ from the default come in pages, the latest change first.
+func testChosenSettings(t *testing.T, d Databases) {
+	s, ctx := openDatabase(t, d), context.Background()
+	a, b := twoAccounts(t, s)
+	set := func(owner store.AccountID, c store.ConversationSettings) {
+		_, err := s.SetConversationSettings(ctx, owner, c, 10)
+		require.NoError(t, err)
+	}
+	for _, with := range []string{"a@x", "b@x", "c@x", "d@x"} {
+		set(a, mute(with, time.Time{}, true))
+	}
+	set(a, mute("c@x", time.Time{}, false))
+	set(a, mute("a@x", noon(), false))
+	set(b, mute("e@x", noon(), false))
+	chosen := func(before uint64, limit int) (names []string, last uint64) {
+		found, err := s.ChosenConversationSettings(ctx, a, before, limit)
+		require.NoError(t, err)
+		for _, c := range found {
+			require.True(t, c.Chosen())
+			names, last = append(names, c.With), c.Changed
+		}
+		return names, last
+	}
+	names, _ := chosen(0, 10)
+	require.Equal(t, []string{"a@x", "d@x", "b@x"}, names)
+	names, last := chosen(0, 2)
+	require.Equal(t, []string{"a@x", "d@x"}, names)
+	names, last = chosen(last, 2)
+	require.Equal(t, []string{"b@x"}, names)
+	names, _ = chosen(last, 2)
+	require.Empty(t, names)
 }
 
 // testSettingsChanges: who asks for what is new gets everything once, in order, also what is back at the default.
@@ -128,7 +173,7 @@ func testSettingsLimit(t *testing.T, d Databases) {
 	changed, _, err := s.ChangedConversationSettings(ctx, a, 0, 100)
 	require.NoError(t, err)
 	require.LessOrEqual(t, len(changed), 6)
-	chosen, err := s.ConversationSettings(ctx, a)
+	chosen, err := s.ChosenConversationSettings(ctx, a, 0, 100)
 	require.NoError(t, err)
 	require.Len(t, chosen, 3)
 	// Numbers rise also when what had the greatest one is forgotten.
