@@ -41,22 +41,25 @@ type APISent struct {
 	Duplicate    bool      `json:"duplicate"`
 }
 
-// APIMarks are how far somebody has come in a conversation.
-type APIMarks struct {
+// APIReadMarkers are how far somebody has come in a conversation, as numbers.
+type APIReadMarkers struct {
 	Delivered uint64 `json:"delivered"`
 	Read      uint64 `json:"read"`
 }
 
 // APIConversation is the state of a conversation.
 type APIConversation struct {
-	With        string      `json:"with"`
-	LastNumber  uint64      `json:"last_number"`
-	LastMessage *APIMessage `json:"last_message"`
-	Unread      int         `json:"unread"`
-	Own         APIMarks    `json:"own"`
-	Peer        APIMarks    `json:"peer"`
-	MutedUntil  *time.Time  `json:"muted_until"`
-	Pinned      bool        `json:"pinned"`
+	// With is the other party's address, one's own for notes to oneself, or that of a room.
+	With string `json:"with"`
+	// Kind is direct or room.
+	Kind        string         `json:"kind"`
+	LastNumber  uint64         `json:"last_number"`
+	LastMessage *APIMessage    `json:"last_message"`
+	Unread      int            `json:"unread"`
+	Own         APIReadMarkers `json:"own"`
+	Peer        APIReadMarkers `json:"peer"`
+	MutedUntil  *time.Time     `json:"muted_until"`
+	Pinned      bool           `json:"pinned"`
 }
 
 // APIContact is an entry of the contact list.
@@ -222,12 +225,12 @@ func (a *API) History(ctx context.Context, with string, r APIRange) ([]APIMessag
 	return out.Messages, out.More, err
 }
 
-// MarkRead tells that everything up to that number was read; MarkDelivered that it has come.
+// MarkRead tells that everything through that number was read. A number beyond the last one is taken for the last.
 func (a *API) MarkRead(ctx context.Context, with string, number uint64) error {
 	return a.mark(ctx, with, "read", number)
 }
 
-// MarkDelivered tells that everything up to that number has come.
+// MarkDelivered tells that everything through that number has come.
 func (a *API) MarkDelivered(ctx context.Context, with string, number uint64) error {
 	return a.mark(ctx, with, "delivered", number)
 }

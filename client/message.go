@@ -13,14 +13,14 @@ import (
 // nsPosition qualifies the number of a message in its conversation.
 const nsPosition = "urn:posthouse:position:1"
 
-// Message is one message of one conversation: something said, an edit, a retraction, a mark, or a signal such as typing.
+// Message is one message of one conversation: something said, an edit, a retraction, a read marker, or a signal such as typing.
 type Message struct {
 	// Conversation is the bare address of the other party, or one's own for notes to oneself.
 	Conversation jid.JID
 	From, To     jid.JID
 	// Outgoing: the account itself sent it, mostly from another device.
 	Outgoing bool
-	// ID is the sender's own id: what edits, retractions, reactions and marks name.
+	// ID is the sender's own id: what edits, retractions, reactions and read markers name.
 	ID string
 	// StanzaID names the message in the archive; "" for what is not stored.
 	StanzaID string

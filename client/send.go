@@ -16,9 +16,9 @@ import (
 
 // Receipt tells what became of a message that was sent.
 type Receipt struct {
-	// ID is the message's own id: what edits, retractions, reactions and marks about it name.
+	// ID is the message's own id: what edits, retractions, reactions and read markers about it name.
 	ID string
-	// StanzaID, Conversation, Number and Time are those of the Message that all devices see. They are zero for marks and signals.
+	// StanzaID, Conversation, Number and Time are those of the Message that all devices see. They are zero for read markers and signals.
 	StanzaID     string
 	Conversation jid.JID
 	Number       uint64
@@ -45,8 +45,8 @@ func newID() string {
 // NewID returns an id for SendAs.
 func NewID() string { return newID() }
 
-// Send sends a message and returns when the server has it on disk, however many connections that takes. Edits, retractions, reactions and marks
-// are sent like any other message: Content.Target names what they are about. A *stanza.Error is the server's refusal. When the context ends first, it
+// Send sends a message and returns when the server has it on disk, however many connections that takes. Edits, retractions, reactions and read
+// markers are sent like any other message: Content.Target names what they are about. A *stanza.Error is the server's refusal. When the context ends first, it
 // is not known what became of the message: SendAs with the same id finds out.
 func (c *Client) Send(ctx context.Context, to jid.JID, what content.Content) (Receipt, error) {
 	return c.SendAs(ctx, to, newID(), what)

@@ -29,8 +29,9 @@ type Changes struct {
 	More bool
 	// First: throw away what you hold of conversations, contacts and settings.
 	First bool
-	// Messages are in the order in which they were stored, which is that of numbers within each conversation. Edits, retractions and marks are among them.
-	Messages      []Message
+	// Messages are in the order in which they were stored, which is that of numbers within each conversation. Edits and retractions are among them.
+	Messages []Message
+	// Conversations are those that the messages belong to, or whose read markers or settings have changed.
 	Conversations []Conversation
 	// Contacts are new or changed, or, with All, all that there are. Removed are gone.
 	Contacts []Contact
@@ -41,11 +42,14 @@ type Changes struct {
 
 // Conversation is the state of a conversation.
 type Conversation struct {
+	// With is the other party's bare address, one's own for notes to oneself, or that of a room.
 	With jid.JID
-	// Number and Last are the number and StanzaID of the newest message.
+	// Room: it is between the members of a room.
+	Room bool
+	// Number and Last are the number and StanzaID of the newest message; 0 and "" when there is none yet.
 	Number uint64
 	Last   string
-	// How far oneself has come, over all devices, and the other party.
+	// Through which numbers oneself has received and read, over all devices, and the other party.
 	Read, Delivered, PeerRead, PeerDelivered uint64
 	// Unread counts what waits to be read; 1000 stands for as many or more.
 	Unread uint64
@@ -131,7 +135,7 @@ func readConversation(e *stanza.Element) (v Conversation, ok bool) {
 		return n
 	}
 	v = Conversation{
-		With: with, Number: number("number"), Last: e.Attr("last"), Read: number("read"), Delivered: number("delivered"),
+		With: with, Room: e.Attr("kind") == "room", Number: number("number"), Last: e.Attr("last"), Read: number("read"), Delivered: number("delivered"),
 		PeerRead: number("peer-read"), PeerDelivered: number("peer-delivered"), Unread: number("unread"), Pinned: e.Attr("pinned") == "true",
 	}
 	if t, err := time.Parse(time.RFC3339, e.Attr("muted-until")); err == nil {
@@ -145,25 +149,26 @@ func readProfile(e *stanza.Element) (Profile, bool) {
 	return Profile{JID: j, Name: e.Attr("name"), Title: e.Attr("title")}, err == nil
 }
 
-// Conversations lists the account's conversations, the newest first. Before is the Last of the last one of the page before, "" for the first page.
-func (c *Client) Conversations(ctx context.Context, before string) (all []Conversation, more bool, err error) {
+// Conversations lists the account's conversations: those with a message, the newest first, and then those without for which something was chosen.
+// Before is the next of the page before, "" for the first page; next is "" on the last page.
+func (c *Client) Conversations(ctx context.Context, before string) (all []Conversation, next string, err error) {
 	e := stanza.New(nsConversations, "conversations")
 	if before != "" {
 		e.Attrs = append(e.Attrs, stanza.Attr{Local: "before", Value: before})
 	}
 	answer, err := c.Request(ctx, stanza.TypeGet, jid.JID{}, e)
 	if err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
 	for i := range answer {
-		more = more || answer[i].Attr("more") == "true"
+		next = answer[i].Attr("next")
 		for child := range answer[i].Elements {
 			if v, ok := readConversation(child); ok {
 				all = append(all, v)
 			}
 		}
 	}
-	return all, more, nil
+	return all, next, nil
 }
 
 // SetConversation mutes or pins a conversation, on all devices. The zero time ends muting.

@@ -10,7 +10,8 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// first begins a first sync. What it tells of is the log as it is now; what comes later is left to the pages that follow.
+// first begins a first sync. What it tells of is the log as it is now; what comes later is left to the pages that
+// follow.
 func (v *View) first(ctx context.Context, o Owner, limit int) (Page, error) {
 	p := v.pass(o, cursor{account: o.Account, left: uint64(v.config.Conversations)}, limit)
 	p.page.First = true
@@ -29,18 +30,21 @@ func (v *View) first(ctx context.Context, o Owner, limit int) (Page, error) {
 		return Page{}, fmt.Errorf("first sync: roster: %w", err)
 	}
 	p.due[o.Account] = true
-	if err := p.recent(ctx); err != nil {
-		return Page{}, fmt.Errorf("first sync: %w", err)
-	}
-	return p.end(ctx)
+	return p.goOn(ctx)
 }
 
-// goOn answers with a further page of a first sync.
-func (v *View) goOn(ctx context.Context, o Owner, from cursor, limit int) (Page, error) {
-	p := v.pass(o, from, limit)
-	if err := p.recent(ctx); err != nil {
-		return Page{}, fmt.Errorf("first sync: %w", err)
+// goOn makes a page of a first sync: the next conversations of the list with their newest messages, as many as there is
+// room for.
+func (p *pass) goOn(ctx context.Context) (Page, error) {
+	for _, step := range []func(context.Context) error{p.recent, p.quiet, p.finish} {
+		if err := step(ctx); err != nil {
+			return Page{}, fmt.Errorf("first sync: %w", err)
+		}
+		if p.page.More {
+			break
+		}
 	}
+	slices.SortFunc(p.page.Messages, func(a, b store.Message) int { return cmp.Compare(a.ID, b.ID) })
 	return p.end(ctx)
 }
 
@@ -50,86 +54,121 @@ type conversationThen struct {
 	at store.MessageID
 }
 
-// recent adds the next conversations of a first sync with their newest messages, as many as there is room for, and at least one.
+// recent adds conversations with a message, at least one on each page. What was said since the first sync began moves
+// none of them, although it stands at the head of the store's list.
 func (p *pass) recent(ctx context.Context) error {
-	listed, more, err := p.listed(ctx)
-	if err != nil {
-		return err
+	if p.next.quiet != 0 {
+		return nil
 	}
-	for i := range listed {
-		c := &listed[i]
-		found, _, err := p.history(ctx, store.HistoryQuery{
-			Owner: p.owner.Account, With: c.With, Before: p.next.at + 1, Backward: true, Limit: min(p.config.Messages, p.limit),
-		})
-		if err != nil {
-			return err
+	var still, moved []conversationThen
+	var err error
+	for more := true; p.next.left > 0; {
+		if len(still) == 0 && more {
+			if still, more, err = p.still(ctx); err != nil {
+				return err
+			}
+			// Looked for after the others, so that none that moves meanwhile is in neither.
+			if moved, err = p.moved(ctx); err != nil {
+				return err
+			}
 		}
-		if i > 0 && len(p.page.Messages)+len(found) > p.limit {
+		from := &still
+		switch {
+		case len(still)+len(moved) == 0:
+			p.next.quiet = newest
+			return nil
+		case len(still) == 0 || len(moved) > 0 && moved[0].at > still[0].at:
+			from = &moved
+		}
+		c := (*from)[0]
+		*from = (*from)[1:]
+		if p.told[c.ID] {
+			continue
+		}
+		if fits, err := p.addRecent(ctx, c); err != nil || !fits {
 			p.page.More = true
-			break
-		}
-		p.page.Messages = append(p.page.Messages, found...)
-		if err := p.add(ctx, c.Conversation, true); err != nil {
 			return err
 		}
-		p.next.left--
-		p.next.before = c.at
+		if p.next.left == 0 && p.next.floor == 0 && (more || len(still)+len(moved) > 0) {
+			p.next.floor = c.at
+		}
 	}
-	slices.SortFunc(p.page.Messages, func(a, b store.Message) int { return cmp.Compare(a.ID, b.ID) })
-	if p.page.More {
-		return nil
-	}
-	if more {
-		p.next.floor = p.next.before
-	}
-	p.next.left, p.next.before = 0, 0
-	_, last, err := p.config.Log.Bounds(ctx, p.owner.Account)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	p.page.More = last > p.next.at
-	return err
+	return nil
 }
 
-// listed returns the conversations that the first sync has still to tell of, the newest first, as they were when it began: what was said since
-// moves none of them, although it stands at the head of the store's list. more tells whether there are others beyond.
-func (p *pass) listed(ctx context.Context) (list []conversationThen, more bool, err error) {
-	want := int(p.next.left)
+// addRecent adds a conversation with its newest messages, unless they do not fit.
+func (p *pass) addRecent(ctx context.Context, c conversationThen) (fits bool, err error) {
+	found, _, err := p.history(ctx, store.HistoryQuery{
+		Owner: p.owner.Account, Conversation: c.ID, Before: p.next.at + 1, Backward: true, Limit: min(p.config.Messages, p.limit),
+	})
+	if err != nil || len(p.told) > 0 && len(p.page.Messages)+len(found) > p.limit {
+		return false, err
+	}
+	p.page.Messages = append(p.page.Messages, found...)
+	p.add(c.Conversation, true)
+	p.next.left--
+	p.next.before = c.at
+	return true, nil
+}
+
+// still returns the next conversations in which nothing was said since the first sync began. more tells whether there
+// are others.
+func (p *pass) still(ctx context.Context) (list []conversationThen, more bool, err error) {
+	before := p.next.before
+	if before == 0 {
+		before = p.next.at + 1
+	}
+	// As many as fit when each has all its messages, or, when they turn out to have fewer, as many again as did fit.
+	fit := max(8, (p.limit-len(p.page.Messages))/p.config.Messages, len(p.told))
+	page, more, err := p.config.Log.Conversations(ctx, p.owner.Account, before, min(int(p.next.left), fit))
+	for i := range page {
+		list = append(list, conversationThen{page[i], page[i].Last})
+	}
+	return list, more, err
+}
+
+// maxMoved is how many conversations in which something was said since a first sync began keep their place in it.
+const maxMoved = 200
+
+// moved returns the conversations in which something was said since the first sync began and that it has still to tell
+// of, in the order of then. When there are too many, the others are told of by what was said.
+func (p *pass) moved(ctx context.Context) (list []conversationThen, err error) {
+	if news, err := p.news(ctx); err != nil || !news {
+		return nil, err
+	}
 	before := store.MessageID(0)
-	for unmoved := 0; unmoved <= want; {
-		page, beyond, err := p.config.Log.Conversations(ctx, p.owner.Account, before, want+1)
-		if err != nil {
-			return nil, false, err
+	for seen, more := 0, true; more; {
+		var page []store.Conversation
+		if page, more, err = p.config.Log.Conversations(ctx, p.owner.Account, before, 20); err != nil {
+			return nil, err
 		}
 		for i := range page {
-			c := conversationThen{page[i], page[i].Last}
-			before = c.Last
-			if c.at > p.next.at {
-				if c.at, err = p.lastThen(ctx, c.With); err != nil {
-					return nil, false, err
-				}
+			c := conversationThen{Conversation: page[i]}
+			if before = c.Last; before <= p.next.at {
+				more = false
+				break
 			}
-			if c.at == 0 || p.next.before != 0 && c.at >= p.next.before {
-				continue
+			if seen++; seen > maxMoved {
+				p.next.floor = p.next.at // nobody can know which of the others were told of
+				more = false
+				break
 			}
-			if c.at == c.Last {
-				unmoved++
+			if c.at, err = p.lastThen(ctx, c.ID); err != nil {
+				return nil, err
 			}
-			list = append(list, c)
-		}
-		if !beyond {
-			break
+			if c.at != 0 && (p.next.before == 0 || c.at < p.next.before) {
+				list = append(list, c)
+			}
 		}
 	}
 	slices.SortFunc(list, func(a, b conversationThen) int { return cmp.Compare(b.at, a.at) })
-	more = len(list) > want
-	return list[:min(len(list), want)], more, nil
+	return list, nil
 }
 
 // lastThen returns a conversation's newest message of when the first sync began, 0 when it had none.
-func (p *pass) lastThen(ctx context.Context, with store.Party) (store.MessageID, error) {
+func (p *pass) lastThen(ctx context.Context, c store.ConversationID) (store.MessageID, error) {
 	found, _, err := p.config.Log.History(ctx, store.HistoryQuery{
-		Owner: p.owner.Account, With: with, Before: p.next.at + 1, Backward: true, Limit: 1,
+		Owner: p.owner.Account, Conversation: c, Before: p.next.at + 1, Backward: true, Limit: 1,
 	})
 	var damaged *store.DamagedError
 	if errors.As(err, &damaged) && len(damaged.IDs) > 0 {
@@ -139,4 +178,44 @@ func (p *pass) lastThen(ctx context.Context, with store.Party) (store.MessageID,
 		return 0, err
 	}
 	return found[0].ID, nil
+}
+
+// quiet adds the end of the list: conversations without a message for which the owner has chosen something.
+func (p *pass) quiet(ctx context.Context) error {
+	if p.next.quiet == 0 || p.next.left == 0 {
+		return nil
+	}
+	room := min(int(p.next.left), p.limit-len(p.page.Conversations))
+	if room <= 0 {
+		p.page.More = true
+		return nil
+	}
+	list, left, err := p.View.quiet(ctx, p.owner, p.next.quiet, room, p.page.Conversations)
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		p.add(list[i].Conversation, true)
+	}
+	p.next.quiet, p.next.left = left, p.next.left-uint64(len(list))
+	p.page.More = left != 0 && p.next.left > 0
+	return nil
+}
+
+// finish ends the first sync.
+func (p *pass) finish(ctx context.Context) (err error) {
+	p.next.left, p.next.before, p.next.quiet = 0, 0, 0
+	p.page.More, err = p.news(ctx)
+	return err
+}
+
+// news reports whether the log has anything for the owner that the client does not know of.
+func (p *pass) news(ctx context.Context) (bool, error) {
+	found, _, err := p.config.Log.History(
+		ctx, store.HistoryQuery{Owner: p.owner.Account, After: p.next.at, Limit: 1, Markers: true},
+	)
+	if errors.Is(err, store.ErrDamaged) {
+		return true, nil
+	}
+	return len(found) > 0, err
 }

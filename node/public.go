@@ -29,6 +29,7 @@ func (a *assembly) makeInbox(ctx context.Context) (err error) {
 	c.Settings = a.database
 	c.Profiles = a.database
 	c.Accounts = a.auth.Directory()
+	c.Former = a.database
 	c.Logger = a.Log
 	a.inbox, err = inbox.New(c)
 	return err
@@ -87,7 +88,6 @@ func (a *assembly) makeAPI() error {
 	c.Domain = a.domain
 	c.Uplink = up
 	c.Inbox = a.inbox
-	c.Log = a.log
 	c.Tokens = a.tokens
 	c.Login = a.login
 	c.Accounts = a.auth.Directory()

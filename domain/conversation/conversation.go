@@ -33,7 +33,7 @@ const (
 // Inbox is what an account sees of the stores: *inbox.View.
 type Inbox interface {
 	Sync(ctx context.Context, o inbox.Owner, cursor string, limit int) (inbox.Page, error)
-	Conversations(ctx context.Context, o inbox.Owner, before store.MessageID, limit int) (found []inbox.Conversation, more bool, err error)
+	Conversations(ctx context.Context, o inbox.Owner, from inbox.Position, limit int) (list []inbox.Conversation, next inbox.Position, err error)
 }
 
 // Archive is what is needed of the archive: *archive.Archive.

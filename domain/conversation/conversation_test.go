@@ -27,6 +27,7 @@ type stage struct {
 	*Conversations
 	page     func(cursor string, limit int) (inbox.Page, error)
 	asked    []int
+	next     inbox.Position
 	err      error
 	allowed  int
 	spent    int
@@ -42,9 +43,12 @@ func (s *stage) Sync(_ context.Context, o inbox.Owner, cursor string, limit int)
 
 type view struct{ *stage }
 
-func (v view) Conversations(_ context.Context, _ inbox.Owner, before store.MessageID, limit int) ([]inbox.Conversation, bool, error) {
-	v.asked = append(v.asked, int(before), limit)
-	return []inbox.Conversation{{Conversation: store.Conversation{With: store.Party{JID: jid.MustParse("juliet@verona.example")}, Last: 7, LastSeq: 3}}}, true, v.err
+func (v view) Conversations(_ context.Context, _ inbox.Owner, from inbox.Position, limit int) ([]inbox.Conversation, inbox.Position, error) {
+	v.asked = append(v.asked, int(from.Before), int(from.Chosen), limit)
+	return []inbox.Conversation{
+		{Conversation: store.Conversation{Kind: store.Direct, With: store.Party{JID: jid.MustParse("juliet@verona.example")}, Last: 7, LastSeq: 3}},
+		{Conversation: store.Conversation{Kind: store.Room, Room: jid.MustParse("hall@rooms.example")}, Settings: store.ConversationSettings{Pinned: true}},
+	}, v.next, v.err
 }
 
 func (s *stage) Forwarded(m *store.Message, _ jid.JID) (stanza.Element, bool) {
@@ -62,7 +66,11 @@ func (s *stage) Lookup(_ context.Context, name string) (store.AccountID, bool, e
 	return romeo, name == "romeo", s.err
 }
 
-func (s *stage) ConversationSettings(context.Context, store.AccountID) ([]store.ConversationSettings, error) {
+func (s *stage) ConversationSettings(context.Context, store.AccountID, []string) ([]store.ConversationSettings, error) {
+	return s.settings, s.err
+}
+
+func (s *stage) ChosenConversationSettings(context.Context, store.AccountID, uint64, int) ([]store.ConversationSettings, error) {
 	return s.settings, s.err
 }
 
@@ -220,16 +228,28 @@ func TestSyncAnswer(t *testing.T) {
 
 func TestList(t *testing.T) {
 	s := newStage(t)
-	answer, refused := s.ask(t, "get", "<conversations xmlns='urn:posthouse:conversations:1' before='id-12' max='5'/>")
-	require.Empty(t, refused)
-	require.Equal(t, "<conversations xmlns='urn:posthouse:conversations:1' more='true'><conversation with='juliet@verona.example' number='3' last='id-7'/></conversations></iq>", answer)
-	require.Equal(t, []int{12, 5}, s.asked)
-	for payload, want := range map[string]string{"before='nonsense'": "item-not-found", "max='x'": "bad-request"} {
-		_, refused = s.ask(t, "get", "<conversations xmlns='urn:posthouse:conversations:1' "+payload+"/>")
+	const list = "<conversation with='juliet@verona.example' number='3' last='id-7'/><conversation with='hall@rooms.example' kind='room' pinned='true'/></conversations></iq>"
+	for _, c := range []struct {
+		next          inbox.Position
+		attrs, answer string
+		asked         []int
+	}{
+		{inbox.Position{Before: 8}, "before='id-12' max='5'", " next='id-8'", []int{12, 0, 5}},
+		{inbox.Position{Chosen: 8}, "before='.9'", " next='.8'", []int{0, 9, 50}},
+		{inbox.Position{}, "", "", []int{0, 0, 50}},
+	} {
+		s.next, s.asked = c.next, nil
+		answer, refused := s.ask(t, "get", "<conversations xmlns='urn:posthouse:conversations:1' "+c.attrs+"/>")
+		require.Empty(t, refused)
+		require.Equal(t, "<conversations xmlns='urn:posthouse:conversations:1'"+c.answer+">"+list, answer)
+		require.Equal(t, c.asked, s.asked)
+	}
+	for payload, want := range map[string]string{"before='nonsense'": "item-not-found", "before='.x'": "item-not-found", "max='x'": "bad-request"} {
+		_, refused := s.ask(t, "get", "<conversations xmlns='urn:posthouse:conversations:1' "+payload+"/>")
 		require.Equal(t, want, refused, payload)
 	}
 	s.err = errors.New("disk")
-	_, refused = s.ask(t, "get", "<conversations xmlns='urn:posthouse:conversations:1'/>")
+	_, refused := s.ask(t, "get", "<conversations xmlns='urn:posthouse:conversations:1'/>")
 	require.Equal(t, "internal-server-error", refused)
 }
 

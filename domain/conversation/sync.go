@@ -64,7 +64,7 @@ func (c *Conversations) page(ctx context.Context, o inbox.Owner, cursor string, 
 				fitting++
 			}
 		}
-		c.config.Archive.Spend(uint64(o.Account), n)
+		c.config.Archive.Spend(uint64(o.Account), max(n, len(page.Conversations)))
 		if fitting == n || n == 1 || limit == 1 {
 			return page, nil
 		}
@@ -112,12 +112,15 @@ func (c *Conversations) answer(o inbox.Owner, p *inbox.Page) stanza.Element {
 
 // conversation is a conversation as it is now. What is not known, or is as it is by default, has no attribute.
 func (c *Conversations) conversation(space string, v *inbox.Conversation) stanza.Element {
-	e := stanza.New(space, "conversation", "with", v.With.JID.String())
+	e := stanza.New(space, "conversation", "with", v.Address().String())
 	add := func(name, value string) { e.Attrs = append(e.Attrs, stanza.Attr{Local: name, Value: value}) }
 	number := func(name string, n uint64) {
 		if n != 0 {
 			add(name, strconv.FormatUint(n, 10))
 		}
+	}
+	if v.Kind == store.Room {
+		add("kind", "room")
 	}
 	number("number", v.LastSeq)
 	number("read", v.Own.Read)
@@ -170,23 +173,22 @@ func (c *Conversations) list(ctx context.Context, o inbox.Owner, iq *stanza.Stan
 	if refusal != nil {
 		return nil, refusal
 	}
-	before := uint64(0)
-	if text := request.Attr("before"); text != "" {
-		var ok bool
-		if before, ok = c.config.Archive.ParseStanzaID(text); !ok {
-			return nil, stanza.Refuse(stanza.ItemNotFound, "There is no message of that id.")
-		}
+	from, ok := inbox.ParsePosition(request.Attr("before"), c.config.Archive.ParseStanzaID)
+	if !ok {
+		return nil, stanza.Refuse(stanza.ItemNotFound, "before is not where a page ended.")
 	}
 	if !c.config.Archive.Allow(uint64(o.Account)) {
 		return nil, tooMany
 	}
-	found, more, err := c.config.Inbox.Conversations(ctx, o, store.MessageID(before), limit)
+	found, next, err := c.config.Inbox.Conversations(ctx, o, from, limit)
 	if err != nil {
 		return nil, c.failed("list conversations", o, err)
 	}
 	c.config.Archive.Spend(uint64(o.Account), len(found))
 	out := stanza.New(nsConversations, "conversations")
-	flag(&out, "more", more)
+	if text := next.Text(c.config.Archive.StanzaID); text != "" {
+		out.Attrs = append(out.Attrs, stanza.Attr{Local: "next", Value: text})
+	}
 	for i := range found {
 		e := c.conversation(nsConversations, &found[i])
 		out.Nodes = append(out.Nodes, stanza.Node{Element: &e})

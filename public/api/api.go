@@ -32,10 +32,10 @@ import (
 // Inbox is what an account sees of the store: *inbox.View.
 type Inbox interface {
 	Sync(ctx context.Context, o inbox.Owner, cursor string, limit int) (inbox.Page, error)
-	Conversations(ctx context.Context, o inbox.Owner, before store.MessageID, limit int) (found []inbox.Conversation, more bool, err error)
+	Conversations(ctx context.Context, o inbox.Owner, from inbox.Position, limit int) (list []inbox.Conversation, next inbox.Position, err error)
 	Conversation(ctx context.Context, o inbox.Owner, with jid.JID) (inbox.Conversation, error)
-	Message(ctx context.Context, o inbox.Owner, id store.MessageID) (store.Message, error)
-	History(ctx context.Context, o inbox.Owner, with jid.JID, q inbox.HistoryQuery) (found []store.Message, more bool, err error)
+	Message(ctx context.Context, o inbox.Owner, id store.MessageID) (store.Message, store.ConversationKey, error)
+	History(ctx context.Context, o inbox.Owner, with jid.JID, q inbox.HistoryQuery) (c inbox.Conversation, found []store.Message, more bool, err error)
 }
 
 // Tokens checks and renews what callers show: *token.Service.
@@ -68,7 +68,6 @@ type Config struct {
 	Domain jid.JID        `yaml:"-"`
 	Uplink *uplink.Uplink `yaml:"-"`
 	Inbox  Inbox          `yaml:"-"`
-	Log    inbox.Log      `yaml:"-"`
 	Tokens Tokens         `yaml:"-"`
 	// Login checks a password, throttled, and makes tokens; the error may be ErrLogin or ErrThrottled.
 	Login    func(ctx context.Context, l Login) (token.Pair, error) `yaml:"-"`
@@ -115,7 +114,7 @@ type Config struct {
 }
 
 func (c *Config) complete() error {
-	if c.Domain.IsZero() || c.Uplink == nil || c.Inbox == nil || c.Log == nil || c.Tokens == nil || c.Login == nil || c.Accounts == nil ||
+	if c.Domain.IsZero() || c.Uplink == nil || c.Inbox == nil || c.Tokens == nil || c.Login == nil || c.Accounts == nil ||
 		c.Rosters == nil || c.Profiles == nil || c.Devices == nil || c.Keys == nil || c.Audit == nil || c.People == nil ||
 		c.StanzaID == nil || c.ParseStanzaID == nil {
 		return errors.New("api: a required part is missing")

@@ -25,6 +25,7 @@ import (
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream/pbstream"
+	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 	calls "github.com/posthouse-im/posthouse/wire/uplink"
 )
 
@@ -35,6 +36,25 @@ type stub struct {
 	send  func() (calls.Receipt, error)
 	sync  func(cursor string) (inbox.Page, error)
 	watch chan struct{}
+	// list and next are what Conversations and Conversation answer with, from which of them was asked for, sent what was sent.
+	list []inbox.Conversation
+	next inbox.Position
+	from inbox.Position
+	sent []*stanza.Stanza
+}
+
+func (s *stub) Conversations(_ context.Context, _ inbox.Owner, from inbox.Position, _ int) ([]inbox.Conversation, inbox.Position, error) {
+	s.from = from
+	return s.list, s.next, nil
+}
+
+func (s *stub) Conversation(_ context.Context, _ inbox.Owner, with jid.JID) (inbox.Conversation, error) {
+	for _, c := range s.list {
+		if c.Address() == with {
+			return c, nil
+		}
+	}
+	return inbox.Conversation{}, store.ErrNotFound
 }
 
 func (s *stub) Check(context.Context, string) (*token.Principal, error) { return s.check() }
@@ -42,7 +62,8 @@ func (s *stub) Refresh(context.Context, string) (token.Pair, token.Principal, er
 	return token.Pair{}, token.Principal{}, token.ErrRevoked
 }
 func (s *stub) KeySet() []byte { return []byte(`{"keys":[]}`) }
-func (s *stub) Send(context.Context, calls.Caller, *stanza.Stanza) (calls.Receipt, error) {
+func (s *stub) Send(_ context.Context, _ calls.Caller, said *stanza.Stanza) (calls.Receipt, error) {
+	s.sent = append(s.sent, said)
 	return s.send()
 }
 func (s *stub) Ask(context.Context, calls.Caller, *stanza.Stanza) ([]stanza.Element, error) {
@@ -69,7 +90,7 @@ func newAPI(t *testing.T, s *stub, change ...func(*Config)) *API {
 	require.NoError(t, err)
 	c := Config{
 		Domain: jid.MustParse("montague.lit"), Uplink: up, Inbox: s, Tokens: s,
-		Log: struct{ inbox.Log }{}, Accounts: struct{ inbox.Accounts }{}, Rosters: struct{ store.Rosters }{}, Profiles: noProfiles{},
+		Accounts: struct{ inbox.Accounts }{}, Rosters: struct{ store.Rosters }{}, Profiles: noProfiles{},
 		Devices: struct{ store.Devices }{}, Keys: struct{ store.ServiceKeys }{}, Audit: struct{ store.Audit }{}, People: struct{ store.AccountReader }{},
 		Login:    func(context.Context, Login) (token.Pair, error) { return token.Pair{}, ErrLogin },
 		StanzaID: func(id uint64) string { return fmt.Sprint(id) }, ParseStanzaID: func(string) (uint64, bool) { return 1, true },
@@ -205,6 +226,90 @@ func TestWait(t *testing.T) {
 		}
 		require.Empty(t, a.waiting)
 	})
+}
+
+// some are a conversation of two, a room and a conversation without messages.
+func some() []inbox.Conversation {
+	last := &store.Message{ID: 9, Conversation: 1, Seq: 3, Author: store.Party{JID: jid.MustParse("juliet@montague.lit"), Account: 2}, Stanza: []byte("<message xmlns='jabber:client' id='a'/>")}
+	said := *last
+	said.Conversation, said.ID = 2, 10
+	return []inbox.Conversation{
+		{
+			Conversation: store.Conversation{
+				ID: 1, Kind: store.Direct, With: last.Author, Last: 9, LastSeq: 3, Own: store.ReadMarkers{Delivered: 2, Read: 1}, Peer: store.ReadMarkers{Delivered: 1},
+			},
+			LastMessage: last,
+		},
+		{Conversation: store.Conversation{ID: 2, Kind: store.Room, Room: jid.MustParse("hall@rooms.montague.lit"), Last: 10, LastSeq: 3}, LastMessage: &said},
+		{
+			Conversation: store.Conversation{Kind: store.Direct, With: store.Party{JID: jid.MustParse("nurse@montague.lit"), Account: 3}},
+			Settings:     store.ConversationSettings{With: "nurse@montague.lit", Pinned: true},
+		},
+	}
+}
+
+// TestConversations: what is shown of each kind, and where a page begins.
+func TestConversations(t *testing.T) {
+	s := &stub{check: romeo, list: some(), next: inbox.Position{Chosen: 7}}
+	a := newAPI(t, s)
+	w := ask(a, "GET", "/v1/conversations?before=.8", "")
+	require.Equal(t, 200, w.Code, w.Body.String())
+	require.Equal(t, inbox.Position{Chosen: 8}, s.from)
+	var out Conversations
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &out))
+	require.Equal(t, ".7", out.Next)
+	require.Len(t, out.Conversations, 3)
+	direct, room, quiet := out.Conversations[0], out.Conversations[1], out.Conversations[2]
+	require.Equal(t, "juliet@montague.lit direct 3", fmt.Sprint(direct.With, " ", direct.Kind, " ", direct.LastNumber))
+	require.Equal(t, ReadMarkers{Delivered: 2, Read: 1}, direct.Own)
+	require.Equal(t, ReadMarkers{Delivered: 1}, direct.Peer)
+	require.Equal(t, "juliet@montague.lit juliet@montague.lit romeo@montague.lit", direct.LastMessage.Conversation+" "+direct.LastMessage.From+" "+direct.LastMessage.To)
+	require.Equal(t, "hall@rooms.montague.lit room", room.With+" "+room.Kind)
+	require.Equal(t, "hall@rooms.montague.lit juliet@montague.lit hall@rooms.montague.lit", room.LastMessage.Conversation+" "+room.LastMessage.From+" "+room.LastMessage.To)
+	require.Equal(t, Conversation{With: "nurse@montague.lit", Kind: "direct", Pinned: true}, quiet)
+	w = ask(a, "GET", "/v1/conversations?before=.x", "")
+	require.Equal(t, CodeInvalidCursor, codeOf(t, w))
+	// The same in a sync.
+	s.sync = func(string) (inbox.Page, error) {
+		p := inbox.Page{Conversations: some()}
+		for i := range p.Conversations[:2] {
+			p.Messages = append(p.Messages, *p.Conversations[i].LastMessage)
+			p.Conversations[i].LastMessage = nil
+		}
+		return p, nil
+	}
+	var changes Changes
+	w = ask(a, "GET", "/v1/sync", "")
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &changes))
+	require.Equal(t, []Message{*direct.LastMessage, *room.LastMessage}, changes.Messages)
+	require.Equal(t, quiet, changes.Conversations[2])
+}
+
+// TestMarkers: a marker goes down as the number that was given.
+func TestMarkers(t *testing.T) {
+	s := &stub{check: romeo, list: some(), send: func() (calls.Receipt, error) { return calls.Receipt{}, nil }}
+	a := newAPI(t, s)
+	for _, test := range []struct{ path, body, want string }{
+		{"juliet@montague.lit/read", `{"number":1}`, "juliet@montague.lit chat <read xmlns='urn:posthouse:marker:1' number='1'/>"},
+		{"juliet@montague.lit/delivered", `{"number":9007199254740991}`, "juliet@montague.lit chat <delivered xmlns='urn:posthouse:marker:1' number='9007199254740991'/>"},
+		{"hall@rooms.montague.lit/read", `{"number":2}`, "hall@rooms.montague.lit chat <read xmlns='urn:posthouse:marker:1' number='2'/>"},
+		{"nurse@montague.lit/read", `{"number":2}`, ""}, // nothing was said there
+	} {
+		s.sent = nil
+		w := ask(a, "PUT", "/v1/conversations/"+test.path, test.body)
+		require.Equal(t, 204, w.Code, w.Body.String())
+		var sent []string
+		for _, m := range s.sent {
+			text := string(xmlstream.Marshal(nil, &stanza.Stanza{Kind: stanza.Message, Payload: m.Payload}))
+			text = strings.TrimSuffix(strings.TrimPrefix(text, "<message xmlns='jabber:client'>"), "</message>")
+			sent = append(sent, m.To.String()+" "+m.Type+" "+text)
+		}
+		require.Equal(t, test.want, strings.Join(sent, "|"))
+	}
+	require.Equal(t, CodeNotFound, codeOf(t, ask(a, "PUT", "/v1/conversations/nobody@montague.lit/read", `{"number":1}`)))
+	for _, body := range []string{`{"number":0}`, `{}`, `{"number":-1}`, `{"number":9007199254740992}`} {
+		require.Equal(t, 400, ask(a, "PUT", "/v1/conversations/juliet@montague.lit/read", body).Code, body)
+	}
 }
 
 // TestLimiter: so many at once, then one every period; keys do not concern each other, and there are not more of them than there may be.

@@ -12,38 +12,39 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// Marks say how far somebody has come in a conversation, as numbers of messages. They only move forward.
-type Marks struct {
-	Delivered uint64 `json:"delivered"`
-	Read      uint64 `json:"read"`
+// ReadMarkers say how far somebody has come in a conversation, as numbers of messages. They only move forward.
+type ReadMarkers struct {
+	Delivered uint64 `json:"delivered" doc:"Through which number messages have reached a device."`
+	Read      uint64 `json:"read" doc:"Through which number they were read."`
 }
 
 // Conversation is a conversation as its owner sees it.
 type Conversation struct {
-	With        string     `json:"with" doc:"The other party's bare address."`
-	LastNumber  uint64     `json:"last_number" doc:"The number of its newest message."`
-	LastMessage *Message   `json:"last_message,omitempty"`
-	Unread      int        `json:"unread" doc:"How many messages wait to be read; 1000 stands for as many or more."`
-	Own         Marks      `json:"own" doc:"The owner's marks, over all their devices."`
-	Peer        Marks      `json:"peer" doc:"The other party's marks."`
-	MutedUntil  *time.Time `json:"muted_until,omitempty" doc:"No notifications before then."`
-	Pinned      bool       `json:"pinned"`
+	With        string      `json:"with" doc:"The other party's bare address, one's own for notes to oneself, or a room's."`
+	Kind        string      `json:"kind" enum:"direct,room" doc:"Between two people, or between the members of a room."`
+	LastNumber  uint64      `json:"last_number" doc:"The number of its newest message; 0 when there is none yet."`
+	LastMessage *Message    `json:"last_message,omitempty"`
+	Unread      int         `json:"unread" doc:"How many messages wait to be read; 1000 stands for as many or more."`
+	Own         ReadMarkers `json:"own" doc:"How far the owner has come, over all their devices."`
+	Peer        ReadMarkers `json:"peer" doc:"How far the other party has come, as far as it tells; zero in a room."`
+	MutedUntil  *time.Time  `json:"muted_until,omitempty" doc:"No notifications before then."`
+	Pinned      bool        `json:"pinned"`
 }
 
-func (a *API) conversation(owner store.AccountID, c *inbox.Conversation) (Conversation, error) {
+func (a *API) conversation(o inbox.Owner, c *inbox.Conversation) (Conversation, error) {
 	out := Conversation{
-		With: c.With.JID.String(), LastNumber: c.LastSeq, Unread: c.Unread, Pinned: c.Settings.Pinned,
-		Own: Marks{c.Own.Delivered, c.Own.Read}, Peer: Marks{c.Peer.Delivered, c.Peer.Read},
+		With: c.Address().String(), Kind: "direct", LastNumber: c.LastSeq, Unread: c.Unread, Pinned: c.Settings.Pinned,
+		Own: ReadMarkers{c.Own.Delivered, c.Own.Read}, Peer: ReadMarkers{c.Peer.Delivered, c.Peer.Read},
 	}
-	if c.With.JID.IsZero() {
-		out.With = c.Settings.With // settings of a conversation that has not begun
+	if c.Kind == store.Room {
+		out.Kind = "room"
 	}
 	if !c.Settings.MutedUntil.IsZero() {
 		t := c.Settings.MutedUntil.UTC()
 		out.MutedUntil = &t
 	}
 	if c.LastMessage != nil {
-		m, err := a.message(owner, c.LastMessage)
+		m, err := a.message(o, c.Kind, c.Address(), c.LastMessage)
 		if err != nil {
 			return out, err
 		}
@@ -52,44 +53,38 @@ func (a *API) conversation(owner store.AccountID, c *inbox.Conversation) (Conver
 	return out, nil
 }
 
-// Conversations is a page of them, the one with the newest message first.
+// Conversations is a page of them: those with a message, the newest message first; then those without for which something was chosen.
 type Conversations struct {
 	Conversations []Conversation `json:"conversations"`
-	Next          string         `json:"next,omitempty" doc:"Where the next page begins; not there on the last."`
+	Next          string         `json:"next,omitempty" doc:"Where the next page begins; not there on the last. A page with a next one may be short."`
 }
 
 func (a *API) listConversations(ctx context.Context, in *struct {
 	Before string `query:"before" maxLength:"64" doc:"The next of the page before."`
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
 }) (*body[Conversations], error) {
-	var before uint64
-	if in.Before != "" {
-		var ok bool
-		if before, ok = a.config.ParseStanzaID(in.Before); !ok {
-			return nil, problem(CodeInvalidCursor, "")
-		}
+	from, ok := inbox.ParsePosition(in.Before, a.config.ParseStanzaID)
+	if !ok {
+		return nil, problem(CodeInvalidCursor, "")
 	}
 	o := owner(ctx)
-	found, more, err := a.config.Inbox.Conversations(ctx, o, store.MessageID(before), in.Limit)
+	found, next, err := a.config.Inbox.Conversations(ctx, o, from, in.Limit)
 	if err != nil {
 		return nil, err
 	}
-	out := Conversations{Conversations: make([]Conversation, 0, len(found))}
+	out := Conversations{Conversations: make([]Conversation, 0, len(found)), Next: next.Text(a.config.StanzaID)}
 	for i := range found {
-		c, err := a.conversation(o.Account, &found[i])
+		c, err := a.conversation(o, &found[i])
 		if err != nil {
 			return nil, err
 		}
 		out.Conversations = append(out.Conversations, c)
 	}
-	if more && len(found) > 0 {
-		out.Next = a.config.StanzaID(uint64(found[len(found)-1].Last))
-	}
 	return answer(out)
 }
 
 func (a *API) getConversation(ctx context.Context, in *struct {
-	With string `path:"jid" maxLength:"2047" doc:"The other party's bare address."`
+	With string `path:"jid" maxLength:"2047" doc:"The other party's bare address, or a room's."`
 }) (*body[Conversation], error) {
 	j, err := bare("path.jid", in.With)
 	if err != nil {
@@ -100,7 +95,7 @@ func (a *API) getConversation(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	out, err := a.conversation(o.Account, &c)
+	out, err := a.conversation(o, &c)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +110,7 @@ type History struct {
 
 // HistoryRange says which piece.
 type HistoryRange struct {
-	With   string    `path:"jid" maxLength:"2047" doc:"The other party's bare address."`
+	With   string    `path:"jid" maxLength:"2047" doc:"The other party's bare address, or a room's."`
 	After  uint64    `query:"after" maximum:"9007199254740991" doc:"Only messages with greater numbers."`
 	Before uint64    `query:"before" maximum:"9007199254740991" doc:"Only messages with lower numbers."`
 	From   time.Time `query:"from" doc:"Only messages that were accepted then or later."`
@@ -130,30 +125,21 @@ func (a *API) history(ctx context.Context, in *HistoryRange) (*body[History], er
 		return nil, err
 	}
 	o := owner(ctx)
-	if _, err := a.config.Inbox.Conversation(ctx, o, j); err != nil {
-		return nil, err // 404 when there is none
-	}
-	found, more, err := a.config.Inbox.History(ctx, o, j, inbox.HistoryQuery{
+	c, found, more, err := a.config.Inbox.History(ctx, o, j, inbox.HistoryQuery{
 		After: in.After, Before: in.Before, From: in.From, Until: in.Until, Backward: in.Order == "newest", Limit: in.Limit,
 	})
 	if err != nil {
 		return nil, err
 	}
-	messages, err := a.messagesOf(o.Account, found)
-	if err != nil {
-		return nil, err
+	out := History{Messages: make([]Message, 0, len(found)), More: more}
+	for i := range found {
+		m, err := a.message(o, c.Kind, c.Address(), &found[i])
+		if err != nil {
+			return nil, err
+		}
+		out.Messages = append(out.Messages, m)
 	}
-	return answer(History{Messages: messages, More: more})
-}
-
-// talk finds the caller's conversation with an address, and its last number. What only others have said there does not count.
-func (a *API) talk(ctx context.Context, j jid.JID) (me store.AccountID, with store.Party, id store.ConversationID, last uint64, err error) {
-	o := owner(ctx)
-	if with, err = a.party(ctx, j); err != nil {
-		return 0, with, 0, 0, err
-	}
-	id, last, err = a.config.Log.Conversation(ctx, store.Party{JID: o.JID, Account: o.Account}, with)
-	return o.Account, with, id, last, err
+	return answer(out)
 }
 
 // Settings are what somebody has chosen for a conversation, for all their devices.
@@ -166,7 +152,7 @@ type Settings struct {
 const nsConversations = "urn:posthouse:conversations:1"
 
 func (a *API) setSettings(ctx context.Context, in *struct {
-	With string `path:"jid" maxLength:"2047" doc:"The other party's bare address."`
+	With string `path:"jid" maxLength:"2047" doc:"The other party's bare address, or a room's."`
 	Body Settings
 }) (*none, error) {
 	j, err := bare("path.jid", in.With)
@@ -189,65 +175,45 @@ func (a *API) ask(ctx context.Context, to jid.JID, payload stanza.Element) (*non
 	return &none{}, nil
 }
 
-// Mark is how far a device has come.
-type Mark struct {
-	Number uint64 `json:"number" minimum:"1" maximum:"9007199254740991" doc:"The number of the last message that it holds for. Beyond the last one it means the last."`
+// Marker is how far somebody has come.
+type Marker struct {
+	Number uint64 `json:"number" minimum:"1" maximum:"9007199254740991" doc:"Through which number. Beyond the last one it is taken for the last."`
 }
 
-type markInput struct {
-	With string `path:"jid" maxLength:"2047" doc:"The other party's bare address."`
-	Body Mark
+type markerInput struct {
+	With string `path:"jid" maxLength:"2047" doc:"The other party's bare address, or a room's."`
+	Body Marker
 }
 
-func (a *API) markRead(ctx context.Context, in *markInput) (*none, error) {
-	return a.mark(ctx, in, content.Read)
+func (a *API) markRead(ctx context.Context, in *markerInput) (*none, error) {
+	return a.mark(ctx, in, "read")
 }
 
-func (a *API) markDelivered(ctx context.Context, in *markInput) (*none, error) {
-	return a.mark(ctx, in, content.Delivered)
+func (a *API) markDelivered(ctx context.Context, in *markerInput) (*none, error) {
+	return a.mark(ctx, in, "delivered")
 }
 
-// lookBack is how many messages are looked through for one of the other party.
-const lookBack = 200
+// nsMarker qualifies markers that name a number (docs/messages.md).
+const nsMarker = "urn:posthouse:marker:1"
 
-// mark says a number as marks are said in XMPP: about a message of the other party.
-func (a *API) mark(ctx context.Context, in *markInput, kind content.Kind) (*none, error) {
+// mark says a number as the marker of that name.
+func (a *API) mark(ctx context.Context, in *markerInput, name string) (*none, error) {
 	j, err := bare("path.jid", in.With)
 	if err != nil {
 		return nil, err
 	}
-	me, with, id, last, err := a.talk(ctx, j)
+	c, err := a.config.Inbox.Conversation(ctx, owner(ctx), j)
 	if err != nil {
 		return nil, err
 	}
-	number := min(in.Body.Number, last)
-	first := uint64(1)
-	if number > lookBack {
-		first = number - lookBack + 1
+	if c.Last == 0 {
+		return &none{}, nil // there is nothing to mark
 	}
-	found, err := a.config.Log.Numbered(ctx, id, first, int(number-first+1))
-	if err != nil {
-		return nil, err
-	}
-	for i := len(found) - 1; i >= 0; i-- {
-		m := &found[i]
-		if m.Seq > number || m.Sender.Account == me && with.Account != me {
-			continue
-		}
-		shown, err := a.message(me, m)
-		if err != nil {
-			return nil, err
-		}
-		if shown.ClientID == "" {
-			continue
-		}
-		return a.transient(ctx, j, content.Content{Kind: kind, Target: shown.ClientID})
-	}
-	return &none{}, nil // nothing of the other party's stands before it: there is nothing to mark
+	return a.transient(ctx, j, stanza.New(nsMarker, name, "number", strconv.FormatUint(in.Body.Number, 10)))
 }
 
 func (a *API) typing(ctx context.Context, in *struct {
-	With string `path:"jid" maxLength:"2047" doc:"The other party's bare address."`
+	With string `path:"jid" maxLength:"2047" doc:"The other party's bare address, or a room's."`
 	Body struct {
 		Composing bool `json:"composing" doc:"Typing began, or ended."`
 	}
@@ -256,16 +222,16 @@ func (a *API) typing(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	return a.transient(ctx, j, content.Content{Kind: content.Typing, Composing: in.Body.Composing})
-}
-
-// transient sends what has no identity of its own.
-func (a *API) transient(ctx context.Context, to jid.JID, what content.Content) (*none, error) {
-	payload, err := content.Build(what)
+	said, err := content.Build(content.Content{Kind: content.Typing, Composing: in.Body.Composing})
 	if err != nil {
 		return nil, err
 	}
-	_, err = a.config.Uplink.Send(ctx, a.caller(ctx, false), &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, To: to, Payload: payload})
+	return a.transient(ctx, j, said...)
+}
+
+// transient sends what has no identity of its own.
+func (a *API) transient(ctx context.Context, to jid.JID, said ...stanza.Element) (*none, error) {
+	_, err := a.config.Uplink.Send(ctx, a.caller(ctx, false), &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, To: to, Payload: said})
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ import (
 type Message struct {
 	ID           string          `json:"id" doc:"The server's identity of the message (XEP-0359 stanza-id)."`
 	ClientID     string          `json:"client_id,omitempty" doc:"The identity that its sender gave it."`
-	Conversation string          `json:"conversation" doc:"The other party's bare address, or one's own for notes to oneself."`
+	Conversation string          `json:"conversation" doc:"The other party's bare address, one's own for notes to oneself, or a room's."`
 	Number       uint64          `json:"number" doc:"Counts the messages of the conversation: 1, 2, 3, … without holes."`
 	Time         time.Time       `json:"time" doc:"When the server accepted it."`
 	From         string          `json:"from" doc:"The sender's bare address."`
@@ -30,21 +30,21 @@ type Message struct {
 	Content      content.Content `json:"content"`
 }
 
-// message shows a stored message to its owner.
-func (a *API) message(owner store.AccountID, m *store.Message) (Message, error) {
+// message shows a stored message of a conversation to its owner.
+func (a *API) message(o inbox.Owner, kind store.ConversationKind, with jid.JID, m *store.Message) (Message, error) {
 	s, err := parseStored(m.Stanza)
 	if err != nil {
 		return Message{}, fmt.Errorf("read message %d: %w", m.ID, err)
 	}
 	out := Message{
-		ID: a.config.StanzaID(uint64(m.ID)), ClientID: m.OriginID, Conversation: m.Recipient.JID.String(), Number: m.Seq, Time: m.ID.Time(),
-		From: m.Sender.JID.String(), To: m.Recipient.JID.String(), Content: content.Parse(s),
+		ID: a.config.StanzaID(uint64(m.ID)), ClientID: m.OriginID, Conversation: with.String(), Number: m.Seq, Time: m.ID.Time(),
+		From: m.Author.JID.String(), To: with.String(), Content: content.Parse(s),
 	}
 	if out.ClientID == "" || strings.HasPrefix(out.ClientID, "sha256:") { // none, or one that was too long to be kept
 		out.ClientID = s.ID
 	}
-	if m.Recipient.Account == owner {
-		out.Conversation = out.From
+	if kind == store.Direct && m.Author.Account != o.Account {
+		out.To = o.JID.String()
 	}
 	return out, nil
 }
@@ -52,18 +52,6 @@ func (a *API) message(owner store.AccountID, m *store.Message) (Message, error) 
 // parseStored reads the canonical XML of a stored message.
 func parseStored(text []byte) (*stanza.Stanza, error) {
 	return xmlstream.Unmarshal(text)
-}
-
-func (a *API) messagesOf(owner store.AccountID, found []store.Message) ([]Message, error) {
-	out := make([]Message, 0, len(found))
-	for i := range found {
-		m, err := a.message(owner, &found[i])
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, m)
-	}
-	return out, nil
 }
 
 // NewMessage is a message to send.
@@ -164,37 +152,37 @@ type byID struct {
 	ID string `path:"id" maxLength:"64" doc:"The server's identity of the message."`
 }
 
-// find returns a message that the caller can see.
-func (a *API) find(ctx context.Context, id string) (store.Message, error) {
+// find returns a message that the caller can see, and the address of its conversation.
+func (a *API) find(ctx context.Context, id string) (m store.Message, with jid.JID, out Message, err error) {
 	n, ok := a.config.ParseStanzaID(id)
 	if !ok {
-		return store.Message{}, notFound
+		return m, with, out, notFound
 	}
-	return a.config.Inbox.Message(ctx, owner(ctx), store.MessageID(n))
+	o := owner(ctx)
+	m, key, err := a.config.Inbox.Message(ctx, o, store.MessageID(n))
+	if err != nil {
+		return m, with, out, err
+	}
+	with = inbox.AddressOf(&key, o)
+	out, err = a.message(o, key.Kind, with, &m)
+	return m, with, out, err
 }
 
 func (a *API) getMessage(ctx context.Context, in *byID) (*body[Message], error) {
-	m, err := a.find(ctx, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	out, err := a.message(requestFrom(ctx).Account, &m)
+	_, _, out, err := a.find(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	return answer(out)
 }
 
-// own returns a message that the caller has sent, and the identity that others know it by.
-func (a *API) own(ctx context.Context, id string) (m store.Message, target string, err error) {
-	if m, err = a.find(ctx, id); err != nil {
-		return m, "", err
+// own returns the address that a message of the caller was sent to, and the identity that others know it by.
+func (a *API) own(ctx context.Context, id string) (to jid.JID, target string, err error) {
+	m, with, out, err := a.find(ctx, id)
+	if err == nil && m.Author.Account != requestFrom(ctx).Account {
+		err = problem(CodeNotFound, "You have sent no such message.")
 	}
-	if m.Sender.Account != requestFrom(ctx).Account {
-		return m, "", problem(CodeNotFound, "You have sent no such message.")
-	}
-	shown, err := a.message(requestFrom(ctx).Account, &m)
-	return m, shown.ClientID, err
+	return with, out.ClientID, err
 }
 
 // NewContent takes the place of what a message says.
@@ -207,7 +195,7 @@ func (a *API) editMessage(ctx context.Context, in *struct {
 	ID   string `path:"id" maxLength:"64"`
 	Body NewContent
 }) (*body[Sent], error) {
-	m, target, err := a.own(ctx, in.ID)
+	to, target, err := a.own(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -216,14 +204,14 @@ func (a *API) editMessage(ctx context.Context, in *struct {
 		return nil, wrongField("body.content", "target and becomes are the server's to say")
 	}
 	c.Becomes, c.Kind, c.Target = c.Kind, content.Edit, target
-	return a.say(ctx, a.caller(ctx, false), m.Recipient.JID, in.Body.ClientID, c)
+	return a.say(ctx, a.caller(ctx, false), to, in.Body.ClientID, c)
 }
 
 func (a *API) retractMessage(ctx context.Context, in *struct {
 	ID       string `path:"id" maxLength:"64"`
 	ClientID string `query:"client_id" maxLength:"128" doc:"Of the retraction, which is a message of its own; made from the message's when it is not given."`
 }) (*body[Sent], error) {
-	m, target, err := a.own(ctx, in.ID)
+	to, target, err := a.own(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -233,7 +221,7 @@ func (a *API) retractMessage(ctx context.Context, in *struct {
 	if !stanza.ValidText(in.ClientID) {
 		return nil, wrongField("query.client_id", "it has characters that XML cannot carry")
 	}
-	return a.say(ctx, a.caller(ctx, false), m.Recipient.JID, in.ClientID, content.Content{Kind: content.Retract, Target: target})
+	return a.say(ctx, a.caller(ctx, false), to, in.ClientID, content.Content{Kind: content.Retract, Target: target})
 }
 
 // owner is whose view of the store the caller has.

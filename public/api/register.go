@@ -94,7 +94,7 @@ const (
 // chapters of the reference, in order.
 var chapters = []*huma.Tag{
 	{Name: inMessages, Description: "A message that is answered for is on disk. Repeating a request with the same client_id has one effect."},
-	{Name: inConversations, Description: "Everything that two people say to each other, numbered 1, 2, 3, … without holes."},
+	{Name: inConversations, Description: "Everything that two people, or the members of a room, say to each other, numbered 1, 2, 3, … without holes."},
 	{Name: inSync, Description: "All that changes for the caller, in order and without gaps."},
 	{Name: inPeople, Description: "Contacts, profiles and who is online."},
 	{Name: inDevices, Description: "How to get in, and how to sign out."},
@@ -102,7 +102,7 @@ var chapters = []*huma.Tag{
 }
 
 const introduction = `What phones, web pages and other systems ask of a Posthouse domain. Requests and answers are JSON; errors are problems as RFC 9457 has them,
-with a code for programs. Requests carry a token in the Authorization header. The same messages, numbers and marks are seen by XMPP clients.`
+with a code for programs. Requests carry a token in the Authorization header. The same messages, numbers and read markers are seen by XMPP clients.`
 
 func (a *API) talkRoutes(h huma.API) {
 	add(a, h, route{id: "sendMessage", method: "POST", path: "/v1/messages", tag: inMessages, scopes: sayScopes, summary: "Send a message",
@@ -113,14 +113,16 @@ func (a *API) talkRoutes(h huma.API) {
 	add(a, h, route{id: "retractMessage", method: "DELETE", path: "/v1/messages/{id}", tag: inMessages, scopes: userScopes, status: http.StatusOK, summary: "Retract one's own message",
 		about: "Its content is taken out of the store. The retraction is a message with a number of its own (XEP-0424). It is refused when it comes too late."}, a.retractMessage)
 	add(a, h, route{id: "listConversations", method: "GET", path: "/v1/conversations", tag: inConversations, scopes: userScopes, tagged: true, summary: "List conversations",
-		about: "The one with the newest message first."}, a.listConversations)
-	add(a, h, route{id: "getConversation", method: "GET", path: "/v1/conversations/{jid}", tag: inConversations, scopes: userScopes, tagged: true, summary: "Read a conversation's state"}, a.getConversation)
+		about: "The one with the newest message first. Those without a message, for which something was chosen, come last."}, a.listConversations)
+	add(a, h, route{id: "getConversation", method: "GET", path: "/v1/conversations/{jid}", tag: inConversations, scopes: userScopes, tagged: true, summary: "Read a conversation's state",
+		about: "It is there, empty, also when nothing was said yet to an account of this domain."}, a.getConversation)
 	add(a, h, route{id: "getHistory", method: "GET", path: "/v1/conversations/{jid}/messages", tag: inConversations, scopes: userScopes, summary: "Read a conversation's messages",
 		about: "By number or by time, in both directions."}, a.history)
 	add(a, h, route{id: "setConversationSettings", method: "PUT", path: "/v1/conversations/{jid}/settings", tag: inConversations, scopes: userScopes, status: 204, summary: "Mute or pin a conversation"}, a.setSettings)
 	add(a, h, route{id: "markRead", method: "PUT", path: "/v1/conversations/{jid}/read", tag: inConversations, scopes: userScopes, status: 204, summary: "Mark as read",
-		about: "Marks only move forward; what is read is delivered, too. Others see them as XEP-0333 has it."}, a.markRead)
-	add(a, h, route{id: "markDelivered", method: "PUT", path: "/v1/conversations/{jid}/delivered", tag: inConversations, scopes: userScopes, status: 204, summary: "Mark as delivered"}, a.markDelivered)
+		about: "Sets the marker to that number, unless it is further already; what is read is delivered, too. Others are told as XEP-0333 has it. It is no message."}, a.markRead)
+	add(a, h, route{id: "markDelivered", method: "PUT", path: "/v1/conversations/{jid}/delivered", tag: inConversations, scopes: userScopes, status: 204, summary: "Mark as delivered",
+		about: "As for read. Others are told as XEP-0184 has it."}, a.markDelivered)
 	add(a, h, route{id: "setTyping", method: "POST", path: "/v1/conversations/{jid}/typing", tag: inConversations, scopes: userScopes, status: 204, summary: "Tell that typing began or ended",
 		about: "It is never stored."}, a.typing)
 	add(a, h, route{id: "sync", method: "GET", path: "/v1/sync", tag: inSync, scopes: userScopes, summary: "Read what has changed",

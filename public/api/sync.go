@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -14,8 +15,8 @@ type Changes struct {
 	Cursor        string         `json:"cursor" doc:"Where the next call goes on. Keep it when all of the page was kept, and not before."`
 	More          bool           `json:"more" doc:"The next call will have something at once."`
 	First         bool           `json:"first" doc:"A first sync begins: throw away what you hold of conversations, roster, profiles and settings."`
-	Messages      []Message      `json:"messages" doc:"In the order of the log, which is that of the numbers within each conversation. Edits, retractions and marks are messages, too."`
-	Conversations []Conversation `json:"conversations" doc:"Those that the messages belong to, or whose settings have changed, as they are now."`
+	Messages      []Message      `json:"messages" doc:"In the order of the log, which is that of the numbers within each conversation. Edits and retractions are messages, too."`
+	Conversations []Conversation `json:"conversations" doc:"Those that the messages belong to, or whose read markers or settings have changed, as they are now."`
 	Roster        []Contact      `json:"roster" doc:"Contacts that are new or have changed."`
 	RosterAll     bool           `json:"roster_all" doc:"These are all contacts that there are."`
 	Removed       []string       `json:"removed" doc:"Contacts that are gone."`
@@ -26,7 +27,7 @@ type Changes struct {
 // SyncRequest says where to go on.
 type SyncRequest struct {
 	Cursor   string `query:"cursor" maxLength:"1024" doc:"Of the page before; without it a first sync begins."`
-	Limit    int    `query:"limit" minimum:"1" maximum:"500" default:"100" doc:"How many messages a page has at most."`
+	Limit    int    `query:"limit" minimum:"1" maximum:"500" default:"100" doc:"How many messages and changed markers a page has at most."`
 	Wait     int    `query:"wait" minimum:"0" maximum:"55" doc:"When nothing has changed, wait for so many seconds until something does."`
 	Presence bool   `query:"presence" doc:"Add a snapshot of who is online."`
 }
@@ -37,7 +38,7 @@ func (a *API) sync(ctx context.Context, in *SyncRequest) (*body[Changes], error)
 	if err != nil {
 		return nil, err
 	}
-	out, err := a.changes(o.Account, &page)
+	out, err := a.changes(o, &page)
 	if err != nil {
 		return nil, err
 	}
@@ -110,22 +111,31 @@ func (a *API) endWait(account store.AccountID) {
 func (a *API) Stop() { a.stop.Do(func() { close(a.stopping) }) }
 
 // changes shows a page. Lists are there even when they are empty.
-func (a *API) changes(owner store.AccountID, page *inbox.Page) (Changes, error) {
+func (a *API) changes(o inbox.Owner, page *inbox.Page) (Changes, error) {
 	out := Changes{
-		Cursor: page.Cursor, More: page.More, First: page.First, RosterAll: page.RosterAll,
+		Cursor: page.Cursor, More: page.More, First: page.First, RosterAll: page.RosterAll, Messages: make([]Message, 0, len(page.Messages)),
 		Conversations: make([]Conversation, 0, len(page.Conversations)), Roster: make([]Contact, 0, len(page.Roster)),
 		Removed: make([]string, 0, len(page.Removed)), Profiles: make([]Profile, 0, len(page.Profiles)),
 	}
-	var err error
-	if out.Messages, err = a.messagesOf(owner, page.Messages); err != nil {
-		return out, err
-	}
+	in := map[store.ConversationID]*inbox.Conversation{}
 	for i := range page.Conversations {
-		c, err := a.conversation(owner, &page.Conversations[i])
+		c, err := a.conversation(o, &page.Conversations[i])
 		if err != nil {
 			return out, err
 		}
 		out.Conversations = append(out.Conversations, c)
+		in[page.Conversations[i].ID] = &page.Conversations[i]
+	}
+	for i := range page.Messages {
+		c := in[page.Messages[i].Conversation]
+		if c == nil {
+			return out, fmt.Errorf("message %d: its conversation is not on the page", page.Messages[i].ID)
+		}
+		m, err := a.message(o, c.Kind, c.Address(), &page.Messages[i])
+		if err != nil {
+			return out, err
+		}
+		out.Messages = append(out.Messages, m)
 	}
 	for i := range page.Roster {
 		out.Roster = append(out.Roster, contactOf(&page.Roster[i]))
