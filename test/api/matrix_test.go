@@ -306,9 +306,18 @@ func TestOthers(t *testing.T) {
 		if strings.Contains(o.path, "devices") {
 			values["id"] = "phone-of-juliet"
 		}
+		if strings.HasPrefix(o.path, "/v1/conversations/{jid}") { // nothing was said to her by him, which is all that he is told
+			r := w.ask("mercutio", o.method, o.fill(values), body[o.String()])
+			require.Contains(t, []int{200, 204}, r.status, "%s: %s", o, r.text)
+			require.NotContains(t, r.text, "secret")
+			require.NotContains(t, r.text, "romeo")
+			values["jid"] = "nobody@localhost"
+		}
 		w.ask("mercutio", o.method, o.fill(values), body[o.String()]).refused(404, "not_found")
 	}
 	require.GreaterOrEqual(t, tried, 7)
+	theirs := w.ask("romeo", "GET", "/v1/conversations/juliet@localhost", nil)
+	require.Equal(t, map[string]any{"delivered": 0.0, "read": 0.0}, theirs.at("peer"), theirs.text)
 	// One's peer's message is there to be read, and not to be changed.
 	id := sent.at("id").(string)
 	w.ask("juliet", "PUT", "/v1/messages/"+id, body["PUT /v1/messages/{id}"]).refused(404, "not_found")

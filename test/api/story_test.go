@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/posthouse-im/posthouse/test/script"
 )
 
 func text(s string) map[string]any { return map[string]any{"kind": "text", "text": s} }
@@ -45,18 +47,35 @@ func TestConversation(t *testing.T) {
 	require.Empty(t, numbers("until=2020-01-01T00:00:00Z"))
 	require.Equal(t, []int{1, 2, 3, 4, 5}, numbers("from=2020-01-01T00:00:00Z"))
 
-	// Marks move forward only.
-	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/delivered", map[string]any{"number": 5}).status)
-	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/read", map[string]any{"number": 3}).status)
-	marks := func(who, with string) *reply { return w.ask(who, "GET", "/v1/conversations/"+with+"@localhost", nil) }
-	require.EqualValues(t, 3, marks("juliet", "romeo").at("own", "read"))
-	require.EqualValues(t, 2, marks("juliet", "romeo").at("unread"))
-	require.EqualValues(t, 5, marks("romeo", "juliet").at("peer", "delivered"))
-	require.EqualValues(t, 3, marks("romeo", "juliet").at("peer", "read"))
-	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/read", map[string]any{"number": 1}).status)
-	require.EqualValues(t, 3, marks("romeo", "juliet").at("peer", "read"))
-	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/read", map[string]any{"number": 99999}).status)
-	require.EqualValues(t, 0, marks("juliet", "romeo").at("unread"))
+	// Markers move forward only. They are no messages: nothing gets a number, and the conversation says what it said.
+	cursor := w.ask("romeo", "GET", "/v1/sync", nil).at("cursor").(string)
+	mark := func(what string, number int) {
+		t.Helper()
+		require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/"+what, map[string]any{"number": number}).status)
+	}
+	state := func(who, with string) *reply { return w.ask(who, "GET", "/v1/conversations/"+with+"@localhost", nil) }
+	mark("delivered", 5)
+	mark("read", 3)
+	require.EqualValues(t, 3, state("juliet", "romeo").at("own", "read"))
+	require.EqualValues(t, 2, state("juliet", "romeo").at("unread"))
+	require.EqualValues(t, 5, state("romeo", "juliet").at("peer", "delivered"))
+	require.EqualValues(t, 3, state("romeo", "juliet").at("peer", "read"))
+	mark("read", 1)
+	require.EqualValues(t, 3, state("romeo", "juliet").at("peer", "read"))
+	mark("read", 4)
+	told := w.ask("romeo", "GET", "/v1/sync?cursor="+url.QueryEscape(cursor), nil)
+	require.Empty(t, told.at("messages"), told.text)
+	require.Len(t, told.at("conversations"), 1, told.text)
+	require.EqualValues(t, 4, told.at("conversations", 0, "peer", "read"))
+	again := w.ask("romeo", "GET", "/v1/sync?cursor="+url.QueryEscape(told.at("cursor").(string)), nil)
+	require.Empty(t, again.at("conversations"), again.text)
+	mark("read", 99999)
+	c = state("juliet", "romeo")
+	require.EqualValues(t, 0, c.at("unread"))
+	require.EqualValues(t, 5, c.at("own", "read"), "beyond the last it is taken for the last")
+	require.EqualValues(t, 5, c.at("last_number"))
+	require.Equal(t, ids[4], c.at("last_message", "id"))
+	require.Equal(t, []int{1, 2, 3, 4, 5}, numbers("limit=50"))
 
 	// Edit and retract, each with a number of its own.
 	edit := w.ask("romeo", "PUT", "/v1/messages/"+ids[4], map[string]any{"client_id": "e1", "content": text("message five")})
@@ -67,7 +86,8 @@ func TestConversation(t *testing.T) {
 	retracted := w.ask("romeo", "DELETE", "/v1/messages/"+ids[3], nil)
 	require.Equal(t, 200, retracted.status, retracted.text)
 	require.Greater(t, retracted.at("number"), edit.at("number"))
-	again := w.ask("romeo", "DELETE", "/v1/messages/"+ids[3], nil)
+	require.EqualValues(t, 7, retracted.at("number"), "markers have taken no numbers")
+	again = w.ask("romeo", "DELETE", "/v1/messages/"+ids[3], nil)
 	require.Equal(t, retracted.at("id"), again.at("id"), "repeating it has one effect")
 	gone := w.ask("juliet", "GET", "/v1/messages/"+ids[3], nil)
 	require.Equal(t, "retracted", gone.at("content", "kind"), gone.text)
@@ -82,7 +102,7 @@ func TestConversation(t *testing.T) {
 	list := w.ask("juliet", "GET", "/v1/conversations", nil)
 	require.Equal(t, true, list.at("conversations", 0, "pinned"), list.text)
 	require.Equal(t, "9999-01-01T00:00:00Z", list.at("conversations", 0, "muted_until"))
-	require.Equal(t, false, marks("romeo", "juliet").at("pinned"))
+	require.Equal(t, false, state("romeo", "juliet").at("pinned"))
 	changed := w.ask("juliet", "GET", "/v1/sync?cursor="+url.QueryEscape(before), nil)
 	require.Equal(t, true, changed.at("conversations", 0, "pinned"), changed.text)
 
@@ -92,6 +112,65 @@ func TestConversation(t *testing.T) {
 	same := w.do(r)
 	require.Equal(t, http.StatusNotModified, same.status)
 	require.Empty(t, same.text)
+}
+
+// TestMarkersNameNumbers: a marker is set through the number that it names, whatever ids the messages have, and moves no conversation.
+func TestMarkersNameNumbers(t *testing.T) {
+	w := open(t, []string{"romeo", "juliet", "nurse"})
+	romeo, err := script.Connect(t.Context(), w.Endpoints(), script.TCP, "romeo", password)
+	require.NoError(t, err)
+	for range 3 {
+		require.NoError(t, romeo.Write("<message to='juliet@localhost' type='chat' id='same'><body>hello</body></message>"))
+	}
+	_, err = romeo.Barrier("b")
+	require.NoError(t, err)
+	require.NoError(t, romeo.Leave())
+	require.Equal(t, 200, w.say("nurse", "juliet", "n", "come").status)
+	for number := 1; number <= 3; number++ {
+		require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/read", map[string]any{"number": number}).status)
+		c := w.ask("juliet", "GET", "/v1/conversations/romeo@localhost", nil)
+		require.EqualValues(t, number, c.at("own", "read"), c.text)
+		require.EqualValues(t, 3-number, c.at("unread"), c.text)
+		list := w.ask("juliet", "GET", "/v1/conversations", nil)
+		require.Equal(t, "nurse@localhost", list.at("conversations", 0, "with"), list.text)
+		require.Equal(t, "romeo@localhost", list.at("conversations", 1, "with"), list.text)
+		require.Equal(t, "direct", list.at("conversations", 1, "kind"))
+		require.EqualValues(t, 3, list.at("conversations", 1, "last_message", "number"))
+	}
+	require.Equal(t, 204, w.ask("romeo", "PUT", "/v1/conversations/juliet@localhost/read", map[string]any{"number": 3}).status, "one's own")
+	w.ask("juliet", "PUT", "/v1/conversations/nobody@localhost/read", map[string]any{"number": 1}).refused(404, "not_found")
+}
+
+// TestQuietConversations: somebody to whom nothing was said yet is there, and what was chosen for the conversation is said of it everywhere.
+func TestQuietConversations(t *testing.T) {
+	w := open(t, []string{"romeo", "juliet", "nurse"})
+	cursor := w.ask("romeo", "GET", "/v1/sync", nil).at("cursor").(string)
+	c := w.ask("romeo", "GET", "/v1/conversations/juliet@localhost", nil)
+	require.Equal(t, 200, c.status, c.text)
+	require.EqualValues(t, 0, c.at("last_number"))
+	require.NotContains(t, c.text, "last_message")
+	history := w.ask("romeo", "GET", "/v1/conversations/juliet@localhost/messages", nil)
+	require.Equal(t, 200, history.status)
+	require.Empty(t, history.at("messages"))
+	require.Equal(t, 204, w.ask("romeo", "PUT", "/v1/conversations/juliet@localhost/read", map[string]any{"number": 1}).status, "there is nothing to mark")
+	for _, path := range []string{"", "/messages"} {
+		w.ask("romeo", "GET", "/v1/conversations/nobody@localhost"+path, nil).refused(404, "not_found")
+	}
+	require.Empty(t, w.ask("romeo", "GET", "/v1/conversations", nil).at("conversations"))
+
+	require.Equal(t, 204, w.ask("romeo", "PUT", "/v1/conversations/juliet@localhost/settings", map[string]any{"pinned": true}).status)
+	w.say("romeo", "nurse", "n", "Where is she?")
+	list := w.ask("romeo", "GET", "/v1/conversations?limit=1", nil)
+	require.Equal(t, "nurse@localhost", list.at("conversations", 0, "with"), list.text)
+	list = w.ask("romeo", "GET", "/v1/conversations?limit=1&before="+url.QueryEscape(list.at("next").(string)), nil)
+	want := w.ask("romeo", "GET", "/v1/conversations/juliet@localhost", nil).object()
+	require.Equal(t, true, want["pinned"])
+	require.Equal(t, want, list.at("conversations", 0))
+	require.NotContains(t, list.text, "next")
+	for _, query := range []string{"", "?cursor=" + url.QueryEscape(cursor)} {
+		page := w.ask("romeo", "GET", "/v1/sync"+query, nil)
+		require.Equal(t, want, page.at("conversations", 1), page.text)
+	}
 }
 
 // TestKinds: every kind of content comes out as it went in.
