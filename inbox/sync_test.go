@@ -3,6 +3,8 @@ package inbox
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -10,16 +12,20 @@ import (
 
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/storetest"
+	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
-// TestFirstSync: the roster, and the newest conversations with their newest messages, in pages that are not greater than asked for.
+// TestFirstSync: the roster, and the newest conversations with their newest messages, in pages that are not greater
+// than asked for.
 func TestFirstSync(t *testing.T) {
 	h := newHouse(t)
 	h.config.Conversations, h.config.Messages = 4, 3
 	h.use(h.log)
 	ctx := t.Context()
 	alice, friend := h.account("alice"), h.account("friend")
-	for _, item := range []store.RosterItem{{JID: friend.JID, Name: "F", Listed: true}, {JID: h.account("asks").JID, PendingIn: true}} {
+	for _, item := range []store.RosterItem{
+		{JID: friend.JID, Name: "F", Listed: true}, {JID: h.account("asks").JID, PendingIn: true},
+	} {
 		_, err := storetest.SetRosterItem(h.db, alice.Account, item, 10)
 		require.NoError(t, err)
 	}
@@ -27,7 +33,9 @@ func TestFirstSync(t *testing.T) {
 		peer := h.account(fmt.Sprint("peer", i))
 		h.say(peer, alice, counted(fmt.Sprint(peer.JID.Local(), "-"), 1, i)...)
 	}
-	_, err := h.db.SetConversationSettings(ctx, alice.Account, store.ConversationSettings{With: "peer5@example.org", Pinned: true}, 10)
+	_, err := h.db.SetConversationSettings(
+		ctx, alice.Account, store.ConversationSettings{With: "peer5@example.org", Pinned: true}, 10,
+	)
 	require.NoError(t, err)
 
 	for _, limit := range []int{1, 4, 6, 100} {
@@ -62,7 +70,8 @@ func TestFirstSync(t *testing.T) {
 	}
 }
 
-// TestFirstSyncWhileMessagesCome: what is stored between the pages of a first sync comes after them, once, and moves no conversation out of them.
+// TestFirstSyncWhileMessagesCome: what is stored between the pages of a first sync comes after them, once, and moves no
+// conversation out of them.
 func TestFirstSyncWhileMessagesCome(t *testing.T) {
 	h := newHouse(t)
 	alice := h.account("alice")
@@ -88,6 +97,97 @@ func TestFirstSyncWhileMessagesCome(t *testing.T) {
 	require.Equal(t, []string{"new", "hello", "new", "hello"}, bodies(pages...))
 }
 
+// busyLog says something after every read of the list and of the end of the log.
+type busyLog struct {
+	store.MessageLog
+	say func()
+}
+
+func (b busyLog) Last(ctx context.Context) (store.MessageID, error) {
+	defer b.say()
+	return b.MessageLog.Last(ctx)
+}
+
+func (b busyLog) Conversations(
+	ctx context.Context, o store.AccountID, before store.MessageID, limit int,
+) ([]store.Conversation, bool, error) {
+	defer b.say()
+	return b.MessageLog.Conversations(ctx, o, before, limit)
+}
+
+// TestFirstSyncBetweenReads: what is said between any two reads of a page moves no conversation out of a first sync,
+// into it or to another place in it, and comes afterwards.
+func TestFirstSyncBetweenReads(t *testing.T) {
+	for _, limit := range []int{1, 5, 100} {
+		h := newHouse(t)
+		alice := h.account("alice")
+		peers := h.accounts("peer", 20)
+		for _, p := range peers {
+			h.say(p, alice, "old")
+		}
+		said := 0
+		h.use(busyLog{h.log, func() {
+			said++
+			h.say(peers[said*7%len(peers)], alice, "new")
+		}})
+		var pages []Page
+		told := map[string]bool{}
+		for cursor := ""; len(told) < len(peers); cursor = pages[len(pages)-1].Cursor {
+			p := h.sync(alice, cursor, limit)
+			pages = append(pages, p)
+			require.Less(t, len(pages), 30)
+			for _, body := range bodies(p) {
+				require.Equal(t, "old", body)
+			}
+			for _, with := range withs(p) {
+				require.Equal(t, fmt.Sprint("peer", len(peers)-1-len(told)), with)
+				told[with] = true
+			}
+		}
+		h.use(h.log.(busyLog).MessageLog)
+		since, _ := h.follow(alice, pages[len(pages)-1].Cursor, limit)
+		news := bodies(since...)
+		require.Len(t, news, said)
+		require.NotContains(t, news, "old")
+	}
+}
+
+// TestFirstSyncWhileAllSpeak: when more conversations than can be followed move between the pages of a first sync,
+// those that it does not tell of come with what was said, with their profiles.
+func TestFirstSyncWhileAllSpeak(t *testing.T) {
+	h := newHouse(t)
+	h.config.Conversations = maxMoved + 100
+	h.use(h.log)
+	alice := h.account("alice")
+	peers := h.accounts("peer", maxMoved+50)
+	for _, p := range peers {
+		h.say(p, alice, "old")
+	}
+	first := h.sync(alice, "", 1)
+	for _, p := range peers[1:] {
+		h.say(p, alice, "new")
+	}
+	pages, cursor := h.follow(alice, first.Cursor, 1000)
+	pages = append(pages, first)
+	seen := map[string]bool{}
+	for _, p := range pages {
+		for _, profile := range p.Profiles {
+			seen[profile.Username] = true
+		}
+	}
+	require.Len(t, seen, len(peers)+1)
+	require.Subset(t, withs(pages...), []string{"peer0", "peer1", "peer249"})
+	news := 0
+	for _, body := range bodies(pages...) {
+		if body == "new" {
+			news++
+		}
+	}
+	require.Equal(t, len(peers)-1, news)
+	h.say(peers[3], alice, "newer")
+	require.Equal(t, []string{"newer"}, bodies(h.sync(alice, cursor, 10)))
+}
+
 // TestChanges: each kind of change comes with the next page, and only then.
 func TestChanges(t *testing.T) {
 	h := newHouse(t)
@@ -111,11 +211,10 @@ func TestChanges(t *testing.T) {
 	require.Equal(t, 2, p.Conversations[0].Unread)
 	require.Empty(t, p.Profiles, "it is known already")
 
-	marker := text(alice, bob, "read")
-	marker.Flags, marker.ReadMarkers = inBoth, &store.ReadMarkers{Account: alice.Account, Device: "phone", Read: 2}
-	h.append(marker)
+	h.mark(h.with(alice, bob), alice, store.MarkRead, 2)
 	p = next()
-	require.Equal(t, []string{"read"}, bodies(p))
+	require.Empty(t, p.Messages, "a marker is no message")
+	require.Equal(t, []string{"bob"}, withs(p))
 	require.Zero(t, p.Conversations[0].Unread)
 	require.Equal(t, uint64(2), p.Conversations[0].Own.Read)
 
@@ -128,7 +227,9 @@ func TestChanges(t *testing.T) {
 	require.True(t, p.Empty())
 
 	for _, with := range []string{"carol@example.org", "stranger@example.org"} {
-		_, err := h.db.SetConversationSettings(ctx, alice.Account, store.ConversationSettings{With: with, Pinned: true}, 10)
+		_, err := h.db.SetConversationSettings(
+			ctx, alice.Account, store.ConversationSettings{With: with, Pinned: true}, 10,
+		)
 		require.NoError(t, err)
 	}
 	p = next()
@@ -136,8 +237,10 @@ func TestChanges(t *testing.T) {
 	require.Equal(t, []string{"carol", "stranger"}, names(p.Profiles), "the first sync may have left them out")
 	require.True(t, p.Conversations[0].Settings.Pinned)
 	require.NotZero(t, p.Conversations[0].ID)
-	require.Zero(t, p.Conversations[1].ID)
-	_, err := h.db.SetConversationSettings(ctx, alice.Account, store.ConversationSettings{With: "carol@example.org"}, 10)
+	require.Equal(t, store.Conversation{Kind: store.Direct, With: stranger}, p.Conversations[1].Conversation)
+	_, err := h.db.SetConversationSettings(
+		ctx, alice.Account, store.ConversationSettings{With: "carol@example.org"}, 10,
+	)
 	require.NoError(t, err)
 	p = next()
 	require.Equal(t, []string{"carol"}, withs(p))
@@ -154,6 +257,7 @@ func TestChanges(t *testing.T) {
 	p = next()
 	require.Equal(t, stranger.JID, p.Removed[0])
 
+	h.with(alice, stranger) // in which nothing was said
 	for _, who := range []store.Party{alice, carol, stranger} {
 		_, err = h.db.SetProfile(ctx, store.Profile{Account: who.Account, Name: "New " + who.JID.Local()})
 		require.NoError(t, err)
@@ -208,25 +312,136 @@ func TestProfilesInPages(t *testing.T) {
 	require.Equal(t, []string{"peer0", "peer1", "peer2", "peer3", "peer4", "peer5", "peer6"}, seen)
 }
 
-// TestRestoredBackup: a cursor of what a restored backup does not have begins anew, also when the log has grown since (P27).
+// TestMarkers: a client is told once of a marker that has changed, as a number of its conversation, however often it
+// has; and not of what it may not see.
+func TestMarkers(t *testing.T) {
+	h := newHouse(t)
+	alice, bob := h.account("alice"), h.account("bob")
+	h.say(bob, alice, "1", "2", "3", "4", "5")
+	direct := h.with(alice, bob)
+	_, cursor := h.follow(alice, "", 100)
+	for n := uint64(1); n <= 4; n++ {
+		h.mark(direct, bob, store.MarkDelivered, n)
+		h.mark(direct, alice, store.MarkDelivered, n+1)
+		h.mark(direct, alice, store.MarkReadPrivate, n)
+	}
+	replaced := h.mark(direct, bob, store.MarkRead, 1)
+	h.mark(direct, bob, store.MarkRead, 2)
+	p := h.sync(alice, cursor, 100)
+	require.False(t, p.More)
+	require.Empty(t, p.Messages)
+	require.Len(t, p.Conversations, 1)
+	c := p.Conversations[0]
+	require.Equal(t, store.ReadMarkers{Delivered: 5, Read: 4}, c.Own)
+	require.Equal(t, store.ReadMarkers{Delivered: 4, Read: 2}, c.Peer)
+	require.Equal(t, 1, c.Unread)
+	require.Equal(t, uint64(5), c.LastSeq)
+	again := h.sync(alice, p.Cursor, 100)
+	require.True(t, again.Empty())
+
+	// One at a time, each change comes once: there are four markers.
+	pages, _ := h.follow(alice, cursor, 1)
+	require.Len(t, pages, 4)
+
+	// The identity of a marker that was replaced is a position.
+	at := cursorAt(t, h, alice, replaced.ID)
+	p = h.sync(alice, at, 100)
+	require.Len(t, p.Conversations, 1)
+	requireEmpty(t, h.sync(alice, p.Cursor, 100))
+
+	// What only alice's devices may know is not told to bob.
+	_, before := h.follow(bob, "", 100)
+	h.mark(direct, alice, store.MarkReadPrivate, 5)
+	requireEmpty(t, h.sync(bob, before, 100))
+	require.Equal(t, []string{"bob"}, withs(h.sync(alice, p.Cursor, 100)))
+}
+
+func requireEmpty(t *testing.T, p Page) {
+	t.Helper()
+	require.True(t, p.Empty(), "%+v", p)
+}
+
+// cursorAt is a cursor at a position.
+func cursorAt(t *testing.T, h *house, o store.Party, at store.MessageID) string {
+	epoch, err := h.log.Epoch(t.Context(), at)
+	require.NoError(t, err)
+	return h.view.seal.text(&cursor{account: o.Account, at: at, epoch: epoch})
+}
+
+// TestRoomsInSync: a room that an account is in is in its first sync and in what follows; of markers, the account's
+// own.
+func TestRoomsInSync(t *testing.T) {
+	h := newHouse(t)
+	alice, bob, carol := h.account("alice"), h.account("bob"), h.account("carol")
+	room := h.room("hall@rooms.example", alice, bob, carol)
+	h.append(textIn(room, bob, "1"))
+	h.say(bob, alice, "direct")
+	pages, cursor := h.follow(alice, "", 10)
+	require.Equal(t, []string{"bob", "hall"}, withs(pages...))
+	require.Equal(t, store.Room, pages[0].Conversations[1].Kind)
+	require.Equal(t, 1, pages[0].Conversations[1].Unread)
+	require.Equal(t, []string{"1", "direct"}, bodies(pages...))
+
+	h.append(textIn(room, carol, "2"))
+	h.append(textIn(h.room("attic@rooms.example", bob), bob, "not for alice"))
+	h.mark(room, bob, store.MarkRead, 1)
+	p := h.sync(alice, cursor, 10)
+	require.Equal(t, []string{"2"}, bodies(p))
+	require.Equal(t, []string{"hall"}, withs(p))
+	h.mark(room, bob, store.MarkRead, 2)
+	quiet := h.sync(alice, p.Cursor, 10)
+	require.True(t, quiet.Empty())
+	requireEmpty(t, h.sync(alice, quiet.Cursor, 10))
+	h.mark(room, alice, store.MarkRead, 2)
+	p = h.sync(alice, p.Cursor, 10)
+	require.Equal(t, []string{"hall"}, withs(p))
+	require.Equal(t, uint64(2), p.Conversations[0].Own.Read)
+	require.Zero(t, p.Conversations[0].Unread)
+	require.Empty(t, p.Messages)
+	h.choose(alice, jid.MustParse("hall@rooms.example"), true)
+	p = h.sync(alice, p.Cursor, 10)
+	require.Equal(t, store.Room, p.Conversations[0].Kind)
+	require.True(t, p.Conversations[0].Settings.Pinned)
+}
+
+// TestRestoredBackup: a cursor of what a restored backup does not have begins anew, also when the log has grown since
+// (P27).
 func TestRestoredBackup(t *testing.T) {
 	h := newHouse(t)
+	folder, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	log := openLog(t, folder)
+	h.use(log)
 	alice, bob := h.account("alice"), h.account("bob")
 	h.say(bob, alice, "1")
 	_, early := h.follow(alice, "", 10)
+	require.NoError(t, log.Close())
+	require.NoError(t, os.CopyFS(backup, os.DirFS(folder)))
+	log = openLog(t, folder)
+	h.use(log)
 	h.say(bob, alice, "lost")
 	_, late := h.follow(alice, early, 10)
+	h.mark(h.with(alice, bob), alice, store.MarkRead, 2)
+	_, later := h.follow(alice, late, 10)
+	require.NoError(t, log.Close())
 
-	h.now = noon()
-	h.use(storetest.NewMemory())
-	h.say(bob, alice, "1")
-	_, err := h.view.Sync(t.Context(), owner(alice), late, 10)
-	require.ErrorIs(t, err, ErrStartOver)
+	h.now = noon().Add(time.Millisecond)
+	log = openLog(t, backup)
+	defer func() { require.NoError(t, log.Close()) }()
+	h.use(log)
+	refused := func() {
+		t.Helper()
+		for _, cursor := range []string{late, later} {
+			_, err := h.view.Sync(t.Context(), owner(alice), cursor, 10)
+			require.ErrorIs(t, err, ErrStartOver)
+		}
+	}
+	refused()
+	h.say(bob, alice, "2") // which gets the identity of the lost one
+	refused()
 	h.now = noon().Add(time.Hour)
-	h.say(bob, alice, "2")
-	_, err = h.view.Sync(t.Context(), owner(alice), late, 10)
-	require.ErrorIs(t, err, ErrStartOver)
-	require.Equal(t, []string{"2"}, bodies(h.sync(alice, early, 10)), "what is still there goes on")
+	h.say(bob, alice, "3")
+	refused()
+	require.Equal(t, []string{"2", "3"}, bodies(h.sync(alice, early, 10)), "what is still there goes on")
 }
 
 // damagedLog serves no message whose body is "bad".
