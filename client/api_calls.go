@@ -23,7 +23,8 @@ type APIMessage struct {
 	Content      content.Content `json:"content"`
 }
 
-// APINewMessage is what is to be sent. ClientID is made by the caller: a request that is repeated with it has one effect.
+// APINewMessage is what is to be sent. ClientID is made by the caller: a request that is repeated with it has one
+// effect.
 type APINewMessage struct {
 	ClientID string          `json:"client_id"`
 	To       string          `json:"to"`
@@ -119,8 +120,8 @@ const (
 	sendPause   = 300 * time.Millisecond
 )
 
-// Send sends a message and returns when it is durable. A request that breaks is made again with the same ClientID, until the context ends: the
-// server takes the message once.
+// Send sends a message and returns when it is durable. A request that breaks is made again with the same ClientID,
+// until the context ends: the server takes the message once.
 func (a *API) Send(ctx context.Context, m APINewMessage) (APISent, error) {
 	var out APISent
 	if m.ClientID == "" {
@@ -149,7 +150,8 @@ func (a *API) insist(ctx context.Context, method, path string, query url.Values,
 	}
 }
 
-// Edit replaces what one's own message says; id is the server's. ClientID is that of the edit, which is a message of its own.
+// Edit replaces what one's own message says; id is the server's. ClientID is that of the edit, which is a message of
+// its own.
 func (a *API) Edit(ctx context.Context, id, clientID string, what content.Content) (APISent, error) {
 	var out APISent
 	in := struct {
@@ -174,7 +176,8 @@ func (a *API) Message(ctx context.Context, id string) (APIMessage, error) {
 	return out, err
 }
 
-// Conversations returns a page of the conversations, the newest first, and where the next page begins, "" on the last one.
+// Conversations returns a page of the conversations, the newest first, and where the next page begins, "" on the last
+// one.
 func (a *API) Conversations(ctx context.Context, before string) ([]APIConversation, string, error) {
 	var out struct {
 		Conversations []APIConversation `json:"conversations"`
@@ -258,8 +261,9 @@ func (a *API) SetConversation(ctx context.Context, with string, mutedUntil time.
 	return a.do(ctx, http.MethodPut, "/v1/conversations/"+url.PathEscape(with)+"/settings", nil, in, nil)
 }
 
-// Sync returns what has changed since a cursor, "" for a first sync. When nothing has, it waits for up to that long, in whole seconds, 55 at most. Limit is how many
-// messages at most, 0 for what the server thinks good. A *Problem of status 410 says to start over without a cursor.
+// Sync returns what has changed since a cursor, "" for a first sync. When nothing has, it waits for up to that long, in
+// whole seconds, 55 at most. Limit is how many messages at most, 0 for what the server thinks good. A *Problem of
+// status 410 says to start over without a cursor.
 func (a *API) Sync(ctx context.Context, cursor string, limit int, wait time.Duration) (APIChanges, error) {
 	query := url.Values{}
 	if cursor != "" {
@@ -285,7 +289,8 @@ func (a *API) Roster(ctx context.Context) ([]APIContact, error) {
 	return out.Contacts, err
 }
 
-// APINewContact is how a contact is to be listed. Subscribe asks to see their presence, Approve lets them see one's own.
+// APINewContact is how a contact is to be listed. Subscribe asks to see their presence, Approve lets them see one's
+// own.
 type APINewContact struct {
 	Name      string   `json:"name,omitempty"`
 	Groups    []string `json:"groups,omitempty"`

@@ -29,7 +29,8 @@ type Changes struct {
 	More bool
 	// First: throw away what you hold of conversations, contacts and settings.
 	First bool
-	// Messages are in the order in which they were stored, which is that of numbers within each conversation. Edits and retractions are among them.
+	// Messages are in the order in which they were stored, which is that of numbers within each conversation. Edits and
+	// retractions are among them.
 	Messages []Message
 	// Conversations are those that the messages belong to, or whose read markers or settings have changed.
 	Conversations []Conversation
@@ -64,8 +65,9 @@ type Profile struct {
 	Name, Title string
 }
 
-// Sync returns what has changed since a cursor; "" begins a first sync. Max is how many messages a page has at most, 0 for what the server thinks good. It is for apps that keep a copy
-// of everything; messages come to Config.Message as well.
+// Sync returns what has changed since a cursor; "" begins a first sync. Max is how many messages a page has at most, 0
+// for what the server thinks good. It is for apps that keep a copy of everything; messages come to Config.Message as
+// well.
 func (c *Client) Sync(ctx context.Context, cursor string, max int) (Changes, error) {
 	e := stanza.New(nsSync, "sync")
 	if cursor != "" {
@@ -149,8 +151,9 @@ func readProfile(e *stanza.Element) (Profile, bool) {
 	return Profile{JID: j, Name: e.Attr("name"), Title: e.Attr("title")}, err == nil
 }
 
-// Conversations lists the account's conversations: those with a message, the newest first, and then those without for which something was chosen.
-// Before is the next of the page before, "" for the first page; next is "" on the last page.
+// Conversations lists the account's conversations: those with a message, the newest first, and then those without for
+// which something was chosen. Before is the next of the page before, "" for the first page; next is "" on the last
+// page.
 func (c *Client) Conversations(ctx context.Context, before string) (all []Conversation, next string, err error) {
 	e := stanza.New(nsConversations, "conversations")
 	if before != "" {

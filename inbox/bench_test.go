@@ -8,8 +8,8 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// BenchmarkSync measures what clients ask for, on a log on disk: an account with 200 conversations and 100,000 messages. It is the source
-// of the figures in docs/design/sync.md.
+// BenchmarkSync measures what clients ask for, on a log on disk: an account with 200 conversations and 100,000
+// messages. It is the source of the figures in docs/design/sync.md.
 func BenchmarkSync(b *testing.B) {
 	h := newHouse(b)
 	log := openLog(b, b.TempDir())

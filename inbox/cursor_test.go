@@ -68,7 +68,9 @@ func FuzzCursor(f *testing.F) {
 	f.Add(whole[:len(whole)-sumSize])
 	f.Add([]byte{cursorVersion})
 	f.Fuzz(func(t *testing.T, content []byte) {
-		c, err := s.open(base64.RawURLEncoding.EncodeToString(append(content[:len(content):len(content)], s.sum(content)...)), 3)
+		c, err := s.open(
+			base64.RawURLEncoding.EncodeToString(append(content[:len(content):len(content)], s.sum(content)...)), 3,
+		)
 		if err != nil {
 			return
 		}

@@ -20,7 +20,7 @@ import (
 func noon() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 
 const (
-	inBoth = store.InSenderArchive | store.InRecipientArchive
+	inBoth = store.InAuthorArchive | store.InRecipientArchive
 	said   = inBoth | store.Unread
 )
 
@@ -35,25 +35,42 @@ func (d directory) Lookup(ctx context.Context, name string) (store.AccountID, bo
 	return a.ID, err == nil, err
 }
 
+// rooms are the incarnations of rooms, by address.
+type rooms map[string]uint64
+
+func (r rooms) Lookup(_ context.Context, address jid.JID) (uint64, bool, error) {
+	n, ok := r[address.String()]
+	return n, ok, nil
+}
+
 // house is a database with a log, seen by a View.
 type house struct {
-	t    testing.TB
-	db   *sqlite.Store
-	log  store.MessageLog
-	view *View
-	now  time.Time
+	t     testing.TB
+	db    *sqlite.Store
+	log   store.MessageLog
+	rooms rooms
+	view  *View
+	now   time.Time
 	// config is what the next View is made with.
 	config Config
 }
 
 func newHouse(t testing.TB) *house {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "posthouse.db"), sqlite.Options{})
+	return newHouseAt(t, nil)
+}
+
+// newHouseAt has a clock for the database.
+func newHouseAt(t testing.TB, now func() time.Time) *house {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "posthouse.db"), sqlite.Options{Now: now})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	h := &house{t: t, db: db, now: noon(), config: Config{
-		Rosters: db, Settings: db, Profiles: db, Accounts: directory{db}, Key: []byte("0123456789abcdef"), Logger: slog.New(slog.DiscardHandler),
-	}}
+	h := &house{t: t, db: db, now: noon(), rooms: rooms{}}
+	h.config = Config{
+		Rosters: db, Settings: db, Profiles: db, Accounts: directory{db}, Former: db, Rooms: h.rooms,
+		Key: []byte("0123456789abcdef"), Logger: slog.New(slog.DiscardHandler),
+	}
 	h.use(storetest.NewMemory())
 	return h
 }
@@ -92,15 +109,43 @@ func (h *house) accounts(prefix string, n int) (made []store.Party) {
 
 func owner(p store.Party) Owner { return Owner{Account: p.Account, JID: p.JID} }
 
-func text(from, to store.Party, body string) *store.Append {
-	return &store.Append{Message: store.Message{Sender: from, Recipient: to, Flags: said, Stanza: []byte(body)}}
+// with opens the conversation of two parties.
+func (h *house) with(a, b store.Party) store.ConversationID {
+	h.t.Helper()
+	opened, err := h.log.OpenConversation(context.Background(), h.now, store.DirectKey(a, b), nil)
+	require.NoError(h.t, err)
+	return opened.ID
+}
+
+// room opens a room's conversation, with those members.
+func (h *house) room(address string, members ...store.Party) store.ConversationID {
+	h.t.Helper()
+	h.rooms[address] = 1
+	var all []store.Member
+	for _, m := range members {
+		all = append(all, store.Member{Account: m.Account, Role: store.RoleMember, Access: []store.Interval{{From: 1}}})
+	}
+	opened, err := h.log.OpenConversation(context.Background(), h.now, store.RoomKey(jid.MustParse(address), 1), all)
+	require.NoError(h.t, err)
+	return opened.ID
+}
+
+// text is a message of one party to the other.
+func (h *house) text(from, to store.Party, body string) *store.Append {
+	h.t.Helper()
+	return textIn(h.with(from, to), from, body)
+}
+
+// textIn is a message in a conversation.
+func textIn(in store.ConversationID, from store.Party, body string) *store.Append {
+	return &store.Append{Message: store.Message{Conversation: in, Author: from, Flags: said, Stanza: []byte(body)}}
 }
 
 // append stores a batch, a millisecond after the last.
 func (h *house) append(batch ...*store.Append) []*store.Append {
 	h.t.Helper()
 	h.now = h.now.Add(time.Millisecond)
-	require.NoError(h.t, h.log.Append(context.Background(), h.now, batch, nil))
+	require.NoError(h.t, h.log.Append(context.Background(), &store.Batch{Now: h.now, Entries: batch}))
 	return batch
 }
 
@@ -108,8 +153,25 @@ func (h *house) append(batch ...*store.Append) []*store.Append {
 func (h *house) say(from, to store.Party, bodies ...string) {
 	h.t.Helper()
 	for _, body := range bodies {
-		h.append(text(from, to, body))
+		h.append(h.text(from, to, body))
 	}
+}
+
+// mark moves a marker.
+func (h *house) mark(in store.ConversationID, who store.Party, kind store.MarkerKind, through uint64) *store.Append {
+	h.t.Helper()
+	return h.append(&store.Append{Message: store.Message{
+		Conversation: in, Marker: &store.Marker{Account: who.Account, Kind: kind, Through: through},
+	}})[0]
+}
+
+// choose stores settings.
+func (h *house) choose(o store.Party, with jid.JID, pinned bool) {
+	h.t.Helper()
+	_, err := h.db.SetConversationSettings(
+		h.t.Context(), o.Account, store.ConversationSettings{With: with.String(), Pinned: pinned}, 10_000,
+	)
+	require.NoError(h.t, err)
 }
 
 func (h *house) sync(o store.Party, cursor string, limit int) Page {
@@ -145,7 +207,7 @@ func withs(pages ...Page) []string {
 	all := []string{}
 	for _, p := range pages {
 		for _, c := range p.Conversations {
-			all = append(all, c.With.JID.Local())
+			all = append(all, c.Address().Local())
 		}
 	}
 	return all

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,7 +22,9 @@ import (
 
 func openLog(t testing.TB, folder string) *pebble.Log {
 	t.Helper()
-	l, err := pebble.Open(folder, pebble.Options{MemTableBytes: 1 << 20, CacheBytes: 1 << 20, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	l, err := pebble.Open(folder, pebble.Options{
+		MemTableBytes: 1 << 20, CacheBytes: 1 << 20, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
 	require.NoError(t, err)
 	return l
 }
@@ -41,16 +44,18 @@ type model struct {
 	*house
 	root    string
 	current *pebble.Log
-	// world are all parties, the first two of which have clients.
+	// world are all parties, the first two of which have clients; talks are the rooms, each with some of them as
+	// members.
 	world   []store.Party
+	talks   []store.ConversationID
 	clients map[store.AccountID][]*client
 	// begun is where the log ended when a client began, by client.
 	begun map[*client]store.MessageID
 	names int
 }
 
-// TestSyncModel: whatever happens between the pages, of whatever size, the pages together are what has happened: nothing is skipped and
-// no message comes twice, also when the store is closed and opened from what it wrote last.
+// TestSyncModel: whatever happens between the pages, of whatever size, the pages together are what has happened:
+// nothing is skipped and no message comes twice, also when the store is closed and opened from what it wrote last.
 func TestSyncModel(t *testing.T) {
 	h := newHouse(t)
 	h.config.Conversations, h.config.Messages = 3, 4
@@ -67,12 +72,15 @@ func TestSyncModel(t *testing.T) {
 		m := &model{house: h, root: filepath.Join(root, fmt.Sprint(runs)), clients: map[store.AccountID][]*client{}, begun: map[*client]store.MessageID{}}
 		m.world = h.accounts(fmt.Sprintf("run%d-", runs), 6)
 		m.open()
+		for i := range 3 {
+			m.talks = append(m.talks, h.room(fmt.Sprintf("run%d-room%d@rooms.example", runs, i), m.world[i:i+4]...))
+		}
 		defer func() {
 			require.NoError(t, m.current.Close())
 			require.NoError(t, os.RemoveAll(m.root))
 		}()
 		rt.Repeat(map[string]func(*rapid.T){
-			"say": m.talk, "mark": m.mark, "retract": m.retract, "settings": m.setting, "roster": m.contact, "profile": m.profile,
+			"say": m.talk, "join or leave": m.member, "mark": m.mark, "retract": m.retract, "settings": m.setting, "roster": m.contact, "profile": m.profile,
 			"sync": m.step, "sync more": m.step, "begin": m.begin, "reopen": m.reopen,
 		})
 		m.settle(rt)
@@ -94,41 +102,78 @@ func (m *model) one(t *rapid.T, label string) store.Party {
 	return rapid.SampledFrom(m.world).Draw(t, label)
 }
 
+// conversation picks one, and somebody who may be its author.
+func (m *model) conversation(t *rapid.T) (store.ConversationID, store.Party) {
+	from := m.one(t, "from")
+	if n := rapid.IntRange(0, 8).Draw(t, "room"); n < len(m.talks) {
+		return m.talks[n], from
+	}
+	return m.with(from, m.one(t, "to")), from
+}
+
 func (m *model) talk(t *rapid.T) {
 	var batch []*store.Append
 	for range rapid.IntRange(1, 5).Draw(t, "size") {
-		a := text(m.one(t, "from"), m.one(t, "to"), fmt.Sprint(len(batch)))
-		a.Flags = rapid.SampledFrom([]store.MessageFlags{said, said, inBoth, store.InSenderArchive, store.Unread}).Draw(t, "flags")
+		in, from := m.conversation(t)
+		a := textIn(in, from, fmt.Sprint(len(batch)))
+		a.Flags = rapid.SampledFrom(
+			[]store.MessageFlags{said, said, inBoth, store.InAuthorArchive, store.Unread},
+		).Draw(t, "flags")
 		batch = append(batch, a)
 	}
 	m.append(batch...)
 }
 
-func (m *model) mark(t *rapid.T) {
-	from, to := m.one(t, "from"), m.one(t, "to")
-	a := text(from, to, "mark")
-	a.Flags = inBoth
-	a.ReadMarkers = &store.ReadMarkers{
-		Account: from.Account, Device: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "device"), Read: rapid.Uint64Range(1, 20).Draw(t, "read"),
+// member lets somebody into a room or out of it, from the next message on.
+func (m *model) member(t *rapid.T) {
+	ctx, in, who := context.Background(), rapid.SampledFrom(m.talks).Draw(t, "room"), m.one(t, "who")
+	member, err := m.log.Member(ctx, in, who.Account)
+	if err != nil {
+		require.ErrorIs(m.t, err, store.ErrNotFound)
+		member.Account = who.Account
 	}
+	if n := len(member.Access); n > 0 && member.Access[n-1].Through == 0 {
+		member.Role, member.Access[n-1].Through = store.RoleNone, store.ThisSeq
+	} else if n < store.MaxIntervals {
+		member.Role, member.Access = store.RoleMember, append(member.Access, store.Interval{From: store.ThisSeq})
+	}
+	a := textIn(in, who, "joins or leaves")
+	a.Flags, a.Members = 0, []store.Member{member}
 	m.append(a)
+}
+
+func (m *model) mark(t *rapid.T) {
+	in, from := m.conversation(t)
+	kind := rapid.SampledFrom(
+		[]store.MarkerKind{store.MarkDelivered, store.MarkRead, store.MarkReadPrivate},
+	).Draw(t, "kind")
+	m.house.mark(in, from, kind, rapid.Uint64Range(1, 20).Draw(t, "through"))
 }
 
 func (m *model) retract(t *rapid.T) {
 	all, err := m.log.Since(context.Background(), 0, 1000)
 	require.NoError(m.t, err)
+	all = slices.DeleteFunc(all, func(m store.Message) bool { return m.Marker != nil })
 	if len(all) == 0 {
 		return
 	}
 	old := rapid.SampledFrom(all).Draw(t, "old")
-	a := text(old.Sender, old.Recipient, "retract")
+	a := textIn(old.Conversation, old.Author, "retract")
 	a.Flags, a.Retract, a.Remains = inBoth, old.ID, []byte("gone")
 	m.append(a)
 }
 
 func (m *model) setting(t *rapid.T) {
-	s := store.ConversationSettings{With: m.one(t, "with").JID.String(), Pinned: rapid.Bool().Draw(t, "pinned")}
-	_, err := m.db.SetConversationSettings(context.Background(), m.world[rapid.IntRange(0, 1).Draw(t, "owner")].Account, s, 100)
+	with := m.one(t, "with").JID.String()
+	if rapid.Bool().Draw(t, "in a room") {
+		opened, err := m.log.ConversationByID(context.Background(), rapid.SampledFrom(m.talks).Draw(t, "room"))
+		require.NoError(m.t, err)
+		with = opened.Key.Room.String()
+	}
+	s := store.ConversationSettings{With: with, Pinned: rapid.Bool().Draw(t, "pinned")}
+	_, err := m.db.SetConversationSettings(
+		context.Background(), m.world[rapid.IntRange(0, 1).Draw(t, "owner")].Account, s, 100,
+	)
 	require.NoError(m.t, err)
 }
 
@@ -140,13 +185,17 @@ func (m *model) contact(t *rapid.T) {
 		return
 	}
 	m.names++
-	_, err := storetest.SetRosterItem(m.db, owner, store.RosterItem{JID: contact, Name: fmt.Sprint(m.names), Listed: rapid.Bool().Draw(t, "listed")}, 100)
+	_, err := storetest.SetRosterItem(m.db, owner, store.RosterItem{
+		JID: contact, Name: fmt.Sprint(m.names), Listed: rapid.Bool().Draw(t, "listed"),
+	}, 100)
 	require.NoError(m.t, err)
 }
 
 func (m *model) profile(t *rapid.T) {
 	m.names++
-	_, err := m.db.SetProfile(context.Background(), store.Profile{Account: m.one(t, "who").Account, Name: fmt.Sprint(m.names)})
+	_, err := m.db.SetProfile(
+		context.Background(), store.Profile{Account: m.one(t, "who").Account, Name: fmt.Sprint(m.names)},
+	)
 	require.NoError(m.t, err)
 }
 
@@ -186,8 +235,12 @@ func (m *model) take(owner store.Party, c *client, limit int) Page {
 			c.since = append(c.since, message.ID)
 		}
 	}
+	told := map[string]bool{}
 	for _, conversation := range p.Conversations {
-		c.seen[conversation.With.JID.String()] = conversation
+		address := conversation.Address().String()
+		require.False(m.t, told[address], "once on a page")
+		told[address] = true
+		c.seen[address] = conversation
 	}
 	if p.RosterAll {
 		clear(c.roster)
@@ -210,6 +263,7 @@ func (m *model) settle(t *rapid.T) {
 	ctx := context.Background()
 	for _, owner := range m.world[:2] {
 		m.add(owner, 2)
+		newcomer := m.clients[owner.Account][len(m.clients[owner.Account])-1]
 		for _, c := range m.clients[owner.Account] {
 			for {
 				if p := m.take(owner, c, rapid.IntRange(1, 9).Draw(t, "limit")); p.Empty() && !p.More {
@@ -227,6 +281,13 @@ func (m *model) settle(t *rapid.T) {
 			}
 			require.Equal(t, want, c.roster)
 			m.compareConversations(t, owner, c)
+		}
+		list := m.list(owner, 4)
+		list = list[:min(len(list), m.config.Conversations)]
+		require.Len(t, newcomer.seen, len(list), "a first sync is the beginning of the list")
+		for _, want := range list {
+			want.LastMessage = nil
+			require.Equal(t, want, newcomer.seen[want.Address().String()])
 		}
 	}
 }
@@ -271,23 +332,24 @@ func (m *model) compareConversations(t *rapid.T, owner store.Party, c *client) {
 	due := map[string]bool{owner.JID.Local(): true}
 	stored, _, err := m.log.Conversations(ctx, owner.Account, 0, 100)
 	require.NoError(t, err)
-	settings, err := m.db.ConversationSettings(ctx, owner.Account)
-	require.NoError(t, err)
 	for _, want := range stored {
-		got, ok := c.seen[want.With.JID.String()]
-		if !ok || got.Last == 0 {
-			require.LessOrEqual(t, want.Last, m.begun[c], "one that something was said in is known")
+		got, ok := c.seen[address(&want).String()]
+		if !ok {
+			require.LessOrEqual(
+				t, m.changed(t, owner, &want), m.begun[c], "one in which something has changed is known",
+			)
 			continue
 		}
-		if want.Last > m.begun[c] {
-			require.Equal(t, want, got.Conversation)
+		require.Equal(t, shown(want), shown(got.Conversation))
+		if want.Kind == store.Direct {
+			due[want.With.JID.Local()] = true
 		}
-		due[want.With.JID.Local()] = true
 	}
-	for _, s := range settings {
-		if got, ok := c.seen[s.With]; ok {
-			require.Equal(t, s.Pinned, got.Settings.Pinned, s.With)
-		}
+	// What was chosen is known of every conversation that is, and of every one for which it was chosen since.
+	for address, got := range c.seen {
+		settings, err := m.db.ConversationSettings(ctx, owner.Account, []string{address})
+		require.NoError(t, err)
+		require.Equal(t, len(settings) > 0 && settings[0].Pinned, got.Settings.Pinned, address)
 	}
 	for contact := range c.roster {
 		due[contact[:len(contact)-len("@example.org")]] = true
@@ -303,6 +365,27 @@ func (m *model) compareConversations(t *rapid.T, owner store.Party, c *client) {
 	}
 }
 
+// changed returns where the newest message or marker that a conversation shows stands.
+func (m *model) changed(t *rapid.T, owner store.Party, c *store.Conversation) store.MessageID {
+	all, _, err := m.log.History(context.Background(), store.HistoryQuery{
+		Owner: owner.Account, Conversation: c.ID, Limit: 10_000, Markers: true,
+	})
+	require.NoError(t, err)
+	all = slices.DeleteFunc(all, func(m store.Message) bool {
+		return m.Marker != nil && c.Kind == store.Room && m.Author.Account != owner.Account
+	})
+	return all[len(all)-1].ID
+}
+
+// shown is what a client knows for certain of a conversation: of a room that the account has left it is not told what
+// is retracted there later.
+func shown(c store.Conversation) store.Conversation {
+	if n := len(c.Member.Access); c.Kind == store.Room && c.Member.Access[n-1].Through != 0 {
+		c.Unread = 0
+	}
+	return c
+}
+
 // TestAwayForTenThousand: a client that was away for 10,000 messages catches up without a hole, and quickly.
 func TestAwayForTenThousand(t *testing.T) {
 	h := newHouse(t)
@@ -315,7 +398,7 @@ func TestAwayForTenThousand(t *testing.T) {
 	for range 100 {
 		var batch []*store.Append
 		for i := range 100 {
-			batch = append(batch, text(peers[i%len(peers)], alice, "hello"))
+			batch = append(batch, h.text(peers[i%len(peers)], alice, "hello"))
 		}
 		h.append(batch...)
 	}

@@ -11,12 +11,15 @@ import (
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
-// Sync returns what has changed for the owner since the cursor. Without one, "", it begins a first sync: the newest conversations with their
-// newest messages, the roster and profiles; the cursors of its pages lead on to what changes from then on. A page has at most limit messages,
-// settings and so on; 0 or less means 50, and it is at most 1,000. Nothing is skipped, and no message comes twice: pages follow the order in which
-// messages were stored, and no clock. It returns ErrCursor and ErrStartOver as they say.
+// Sync returns what has changed for the owner since the cursor. Without one, "", it begins a first sync: the newest
+// conversations with their newest messages, the roster and profiles; the cursors of its pages lead on to what changes
+// from then on. A page has at most limit messages and markers, settings and so on; 0 or less means 50, and it is at
+// most 1,000. Nothing is skipped, and no message comes twice: pages follow the order in which messages were stored, and
+// no clock. It returns ErrCursor and ErrStartOver as they say.
 //
-// Everything but messages is shown as it is now, so that a conversation or an item may come again although it was told of before.
+// A marker that has changed is told as part of its conversation. One that has changed many times since the cursor makes
+// one entry, at its last change. Everything but messages is shown as it is now, so that a conversation or an item may
+// come again although it was told of before.
 func (v *View) Sync(ctx context.Context, o Owner, text string, limit int) (Page, error) {
 	limit = bounded(limit)
 	if text == "" {
@@ -26,28 +29,17 @@ func (v *View) Sync(ctx context.Context, o Owner, text string, limit int) (Page,
 	if err != nil {
 		return Page{}, err
 	}
-	if err := v.stillThere(ctx, c.at); err != nil {
-		return Page{}, err
+	held, err := v.config.Log.Holds(ctx, c.at, c.epoch)
+	if err != nil {
+		return Page{}, fmt.Errorf("sync: %w", err)
+	}
+	if !held {
+		return Page{}, fmt.Errorf("%w: its position is not of this log", ErrStartOver)
 	}
 	if c.left > 0 {
-		return v.goOn(ctx, o, c, limit)
+		return v.pass(o, c, limit).goOn(ctx)
 	}
 	return v.changes(ctx, o, c, limit)
-}
-
-// stillThere checks that the log has the message that the cursor names: a restored backup has not, even when it has grown since.
-func (v *View) stillThere(ctx context.Context, at store.MessageID) error {
-	if at == 0 {
-		return nil
-	}
-	_, err := v.config.Log.Message(ctx, at)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return fmt.Errorf("%w: its message is not in the log", ErrStartOver)
-	case err != nil && !errors.Is(err, store.ErrDamaged):
-		return fmt.Errorf("sync: %w", err)
-	}
-	return nil
 }
 
 // pass is the state of one call of Sync.
@@ -58,19 +50,20 @@ type pass struct {
 	// from is the cursor of the call, next that of the answer.
 	from, next cursor
 	page       Page
-	// settings of all conversations, by bare address; nil until needed.
-	settings map[string]store.ConversationSettings
-	// told are the addresses of the page's conversations, known accounts whose profiles are due.
-	told map[string]bool
+	// told are the page's conversations that were opened, due the accounts whose profiles are to be on it.
+	told map[store.ConversationID]bool
 	due  map[store.AccountID]bool
 }
 
 func (v *View) pass(o Owner, from cursor, limit int) *pass {
-	return &pass{View: v, owner: o, limit: limit, from: from, next: from, told: map[string]bool{}, due: map[store.AccountID]bool{}}
+	return &pass{View: v, owner: o, limit: limit, from: from, next: from, told: map[store.ConversationID]bool{}, due: map[store.AccountID]bool{}}
 }
 
-// end adds the profiles that are due, and the cursor.
+// end adds settings, the profiles that are due, and the cursor.
 func (p *pass) end(ctx context.Context) (Page, error) {
+	if err := p.addSettings(ctx, p.owner, p.page.Conversations); err != nil {
+		return Page{}, fmt.Errorf("sync: %w", err)
+	}
 	for _, known := range p.page.Profiles {
 		delete(p.due, known.Account)
 	}
@@ -86,6 +79,12 @@ func (p *pass) end(ctx context.Context) (Page, error) {
 		}
 		p.page.Profiles = append(p.page.Profiles, profiles...)
 	}
+	if p.next.at != p.from.at {
+		var err error
+		if p.next.epoch, err = p.config.Log.Epoch(ctx, p.next.at); err != nil {
+			return Page{}, fmt.Errorf("sync: %w", err)
+		}
+	}
 	p.page.Cursor = p.seal.text(&p.next)
 	return p.page, nil
 }
@@ -97,7 +96,7 @@ func (v *View) changes(ctx context.Context, o Owner, from cursor, limit int) (Pa
 		name string
 		do   func(context.Context) error
 	}{
-		{"messages", p.newMessages}, {"settings", p.newSettings}, {"roster", p.newRoster}, {"profiles", p.newProfiles},
+		{"messages", p.newEntries}, {"settings", p.newSettings}, {"roster", p.newRoster}, {"profiles", p.newProfiles},
 	} {
 		if err := step.do(ctx); err != nil {
 			return Page{}, fmt.Errorf("sync: %s: %w", step.name, err)
@@ -106,9 +105,12 @@ func (v *View) changes(ctx context.Context, o Owner, from cursor, limit int) (Pa
 	return p.end(ctx)
 }
 
-// newMessages takes the next messages of the owner's archive, and tells of their conversations.
-func (p *pass) newMessages(ctx context.Context) error {
-	found, more, err := p.config.Log.History(ctx, store.HistoryQuery{Owner: p.owner.Account, After: p.from.at, Limit: p.limit})
+// newEntries takes the next messages of the owner's archive and the markers that have changed, and tells of their
+// conversations.
+func (p *pass) newEntries(ctx context.Context) error {
+	found, more, err := p.config.Log.History(
+		ctx, store.HistoryQuery{Owner: p.owner.Account, After: p.from.at, Limit: p.limit, Markers: true},
+	)
 	var damaged *store.DamagedError
 	if errors.As(err, &damaged) {
 		p.log.WarnContext(ctx, "damaged messages are left out", "account", p.owner.Account, "ids", damaged.IDs)
@@ -120,41 +122,48 @@ func (p *pass) newMessages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.page.Messages, p.page.More = found, more
+	p.page.More = more
 	for i := range found {
 		m := &found[i]
 		p.next.at = max(p.next.at, m.ID)
-		with := p.other(m)
-		if p.told[with.JID.String()] {
-			continue
+		if m.Marker == nil {
+			p.page.Messages = append(p.page.Messages, *m)
+		} else if m.Author.JID.IsZero() && m.Author.Account != p.owner.Account {
+			continue // another member's of a room, of which a conversation shows nothing
 		}
-		known, err := p.known(ctx, m, with)
-		if err != nil {
-			return err
-		}
-		if err := p.tell(ctx, with, !known); err != nil {
+		if err := p.tell(ctx, m); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// other returns the party of a message that is not the owner; the owner for a note.
-func (p *pass) other(m *store.Message) store.Party {
-	if m.Sender.Account == p.owner.Account {
-		return m.Recipient
+// tell adds the conversation of a message or marker as it is now, once, and its party's profile when the client has not
+// got it.
+func (p *pass) tell(ctx context.Context, m *store.Message) error {
+	if p.told[m.Conversation] {
+		return nil
 	}
-	return m.Sender
+	known, err := p.known(ctx, m)
+	if err != nil {
+		return err
+	}
+	stored, err := p.config.Log.ConversationOf(ctx, p.owner.Account, m.Conversation)
+	if err != nil {
+		return err
+	}
+	p.add(stored, !known)
+	return nil
 }
 
-// known reports whether the client was told of the conversation before its first message of this page: whether it has had a message
-// since the oldest that the first sync told of.
-func (p *pass) known(ctx context.Context, m *store.Message, with store.Party) (bool, error) {
+// known reports whether the client was told of the conversation before this message or marker: whether it has had a
+// message since the oldest that the first sync told of.
+func (p *pass) known(ctx context.Context, m *store.Message) (bool, error) {
 	if m.Seq == 1 {
 		return false, nil
 	}
 	before, _, err := p.config.Log.History(ctx, store.HistoryQuery{
-		Owner: p.owner.Account, With: with, After: max(p.from.floor, 1) - 1, Before: m.ID, Backward: true, Limit: 1,
+		Owner: p.owner.Account, Conversation: m.Conversation, After: max(p.from.floor, 1) - 1, Before: m.ID, Backward: true, Limit: 1,
 	})
 	if errors.Is(err, store.ErrDamaged) {
 		return true, nil
@@ -162,34 +171,14 @@ func (p *pass) known(ctx context.Context, m *store.Message, with store.Party) (b
 	return len(before) > 0, err
 }
 
-// tell adds a conversation as it is now, once, and its party's profile when the client has not got it.
-func (p *pass) tell(ctx context.Context, with store.Party, profile bool) error {
-	address := with.JID.String()
-	if p.told[address] {
-		return nil
+func (p *pass) add(c store.Conversation, profile bool) {
+	if c.ID != 0 {
+		p.told[c.ID] = true
 	}
-	p.told[address] = true
-	stored, err := p.config.Log.ConversationWith(ctx, p.owner.Account, with)
-	if errors.Is(err, store.ErrNotFound) {
-		stored, err = store.Conversation{With: with}, nil
+	p.page.Conversations = append(p.page.Conversations, Conversation{Conversation: c})
+	if profile && c.With.Account != 0 {
+		p.due[c.With.Account] = true
 	}
-	if err != nil {
-		return err
-	}
-	return p.add(ctx, stored, profile)
-}
-
-func (p *pass) add(ctx context.Context, stored store.Conversation, profile bool) (err error) {
-	if p.settings == nil {
-		if p.settings, err = p.View.settings(ctx, p.owner); err != nil {
-			return err
-		}
-	}
-	p.page.Conversations = append(p.page.Conversations, Conversation{Conversation: stored, Settings: p.settings[stored.With.JID.String()]})
-	if profile && stored.With.Account != 0 {
-		p.due[stored.With.Account] = true
-	}
-	return nil
 }
 
 // newSettings tells of conversations for which the owner has chosen something.
@@ -212,22 +201,14 @@ func (p *pass) newSettings(ctx context.Context) error {
 			p.log.WarnContext(ctx, "settings of no address are left out", "account", p.owner.Account, "err", err)
 			continue
 		}
-		stored, err := p.find(ctx, p.owner, with)
-		if errors.Is(err, store.ErrNotFound) {
-			stored = store.Conversation{}
-			stored.With, _, err = p.party(ctx, p.owner, with)
+		if slices.ContainsFunc(p.page.Conversations, func(c Conversation) bool { return c.Address() == with }) {
+			continue
 		}
+		f, err := p.find(ctx, p.owner, with)
 		if err != nil {
 			return err
 		}
-		if stored.With.Account != 0 { // the first sync may have left the conversation out
-			p.due[stored.With.Account] = true
-		}
-		if at := slices.IndexFunc(p.page.Conversations, func(c Conversation) bool { return c.With.JID == with }); at >= 0 {
-			p.page.Conversations[at].Settings = s
-			continue
-		}
-		p.page.Conversations = append(p.page.Conversations, Conversation{Conversation: stored, Settings: s})
+		p.add(f.conversation, true) // the first sync may have left the conversation out
 	}
 	return nil
 }
@@ -331,11 +312,13 @@ func (p *pass) sees(ctx context.Context, profile *store.Profile, contacts *map[s
 	if (*contacts)[address.String()] {
 		return true, nil
 	}
-	_, err = p.config.Log.ConversationWith(ctx, p.owner.Account, store.Party{JID: address, Account: profile.Account})
+	opened, err := p.config.Log.FindConversation(
+		ctx, store.DirectKey(p.owner.party(), store.Party{JID: address, Account: profile.Account}),
+	)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil, err
+	return opened.Last != 0, err
 }
 
 // newest is more than any version.

@@ -19,6 +19,10 @@ type Config struct {
 	Settings store.SettingsReader `yaml:"-"`
 	Profiles store.ProfileReader  `yaml:"-"`
 	Accounts Accounts             `yaml:"-"`
+	// Former finds who had an address that nobody has any more.
+	Former store.FormerAccounts `yaml:"-"`
+	// Rooms finds rooms; nil: no address is that of a room.
+	Rooms Rooms `yaml:"-"`
 	// Key is a secret of the database, of 16 bytes or more. It proves cursors, and tells this database from another.
 	Key []byte `yaml:"-"`
 
@@ -60,48 +64,41 @@ func bounded(limit int) int {
 	return min(limit, maxLimit)
 }
 
-// Conversations returns the owner's conversations with something in the owner's archive, those with the newest messages first, each with
-// its newest message. Those whose Last is before the given identity come; 0 means from the newest on. A limit of 0 or less means 50.
-// more tells that there are others beyond the limit.
-func (v *View) Conversations(ctx context.Context, o Owner, before store.MessageID, limit int) (found []Conversation, more bool, err error) {
-	stored, more, err := v.config.Log.Conversations(ctx, o.Account, before, bounded(limit))
-	if err != nil {
-		return nil, false, fmt.Errorf("list conversations: %w", err)
-	}
-	settings, err := v.settings(ctx, o)
-	if err != nil {
-		return nil, false, fmt.Errorf("list conversations: %w", err)
-	}
-	found = make([]Conversation, 0, len(stored))
-	for i := range stored {
-		c := Conversation{Conversation: stored[i], Settings: settings[stored[i].With.JID.String()]}
-		if c.LastMessage, err = v.last(ctx, &c); err != nil {
-			return nil, false, fmt.Errorf("list conversations: %w", err)
-		}
-		found = append(found, c)
-	}
-	return found, more, nil
-}
-
-// Conversation returns the owner's conversation with an address, with its newest message, or store.ErrNotFound.
+// Conversation returns the owner's conversation with an address, with its newest message. It is there, empty, also when
+// nothing was said yet: when somebody has the address, when it was opened, and when the owner has chosen something for
+// it. Otherwise the error is store.ErrNotFound.
 func (v *View) Conversation(ctx context.Context, o Owner, with jid.JID) (Conversation, error) {
-	stored, err := v.find(ctx, o, with)
-	if err != nil {
-		return Conversation{}, fmt.Errorf("conversation: %w", err)
+	c, err := v.state(ctx, o, with)
+	if err == nil {
+		c.LastMessage, err = v.last(ctx, &c)
 	}
-	settings, err := v.settings(ctx, o)
 	if err != nil {
-		return Conversation{}, fmt.Errorf("conversation: %w", err)
-	}
-	c := Conversation{Conversation: stored, Settings: settings[with.Bare().String()]}
-	if c.LastMessage, err = v.last(ctx, &c); err != nil {
 		return Conversation{}, fmt.Errorf("conversation: %w", err)
 	}
 	return c, nil
 }
 
-// last reads a conversation's newest message, nil when it is damaged.
+// state is Conversation without the newest message.
+func (v *View) state(ctx context.Context, o Owner, with jid.JID) (Conversation, error) {
+	f, err := v.find(ctx, o, with)
+	if err != nil {
+		return Conversation{}, err
+	}
+	all := []Conversation{{Conversation: f.conversation}}
+	if err := v.addSettings(ctx, o, all); err != nil {
+		return Conversation{}, err
+	}
+	if c := &all[0]; f.exists || c.ID != 0 || c.Settings.Chosen() {
+		return *c, nil
+	}
+	return Conversation{}, store.ErrNotFound
+}
+
+// last reads a conversation's newest message, nil when there is none, or it is damaged.
 func (v *View) last(ctx context.Context, c *Conversation) (*store.Message, error) {
+	if c.Last == 0 {
+		return nil, nil
+	}
 	m, err := v.config.Log.Message(ctx, c.Last)
 	if errors.Is(err, store.ErrDamaged) {
 		return nil, nil
@@ -112,17 +109,24 @@ func (v *View) last(ctx context.Context, c *Conversation) (*store.Message, error
 	return &m, nil
 }
 
-// settings returns all that the owner has chosen, by bare address.
-func (v *View) settings(ctx context.Context, o Owner) (map[string]store.ConversationSettings, error) {
-	all, err := v.config.Settings.ConversationSettings(ctx, o.Account)
+// addSettings adds what the owner has chosen for these conversations.
+func (v *View) addSettings(ctx context.Context, o Owner, all []Conversation) error {
+	addresses := make([]string, 0, len(all))
+	for i := range all {
+		addresses = append(addresses, all[i].Address().String())
+	}
+	found, err := v.config.Settings.ConversationSettings(ctx, o.Account, addresses)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("settings: %w", err)
 	}
-	found := make(map[string]store.ConversationSettings, len(all))
-	for _, s := range all {
-		found[s.With] = s
+	chosen := make(map[string]store.ConversationSettings, len(found))
+	for _, s := range found {
+		chosen[s.With] = s
 	}
-	return found, nil
+	for i := range all {
+		all[i].Settings = chosen[addresses[i]]
+	}
+	return nil
 }
 
 // party finds out who is behind an address; ok is false when nobody of this domain has it any more.
@@ -135,41 +139,71 @@ func (v *View) party(ctx context.Context, o Owner, with jid.JID) (p store.Party,
 	return p, ok, err
 }
 
-// find returns the owner's conversation with an address. When no account has the address any
-// more, it is the most recent conversation with that address.
-func (v *View) find(ctx context.Context, o Owner, with jid.JID) (store.Conversation, error) {
+// found is what an address leads to.
+type found struct {
+	// conversation is as the owner sees it; when it was never opened it has nothing but Kind and With.
+	conversation store.Conversation
+	// exists: it is known that somebody has the address now.
+	exists bool
+}
+
+// find returns the owner's conversation with an address. When nobody has the address any more, it is the one with the
+// account that had it last.
+func (v *View) find(ctx context.Context, o Owner, with jid.JID) (found, error) {
+	with = with.Bare()
+	if v.config.Rooms != nil {
+		incarnation, ok, err := v.config.Rooms.Lookup(ctx, with)
+		if err != nil {
+			return found{}, fmt.Errorf("room: %w", err)
+		}
+		if ok {
+			c, err := v.opened(ctx, o, store.RoomKey(with, incarnation))
+			if !errors.Is(err, store.ErrNotFound) {
+				return found{c, true}, err
+			}
+		}
+	}
 	p, ok, err := v.party(ctx, o, with)
+	if err == nil && !ok {
+		if p.Account, err = v.config.Former.FormerAccount(ctx, with.Local()); errors.Is(err, store.ErrNotFound) {
+			return found{conversation: store.Conversation{Kind: store.Direct, With: p}}, nil
+		}
+	}
+	if err != nil {
+		return found{}, err
+	}
+	c, err := v.opened(ctx, o, store.DirectKey(o.party(), p))
+	if errors.Is(err, store.ErrNotFound) {
+		c, err = store.Conversation{Kind: store.Direct, With: p}, nil
+	}
+	return found{c, ok && p.Account != 0}, err
+}
+
+// opened returns the conversation of a key, or store.ErrNotFound when there is none that the owner was ever in.
+func (v *View) opened(ctx context.Context, o Owner, key store.ConversationKey) (store.Conversation, error) {
+	opened, err := v.config.Log.FindConversation(ctx, key)
 	if err != nil {
 		return store.Conversation{}, err
 	}
-	if ok {
-		return v.config.Log.ConversationWith(ctx, o.Account, p)
-	}
-	for before, more := store.MessageID(0), true; more; {
-		var page []store.Conversation
-		if page, more, err = v.config.Log.Conversations(ctx, o.Account, before, maxLimit); err != nil {
-			return store.Conversation{}, err
-		}
-		for i := range page {
-			if page[i].With.JID == p.JID {
-				return page[i], nil
-			}
-			before = page[i].Last
-		}
-	}
-	return store.Conversation{}, store.ErrNotFound
+	return v.config.Log.ConversationOf(ctx, o.Account, opened.ID)
 }
 
-// Message returns a message of the owner's archive. One that is not in it is store.ErrNotFound, whether it exists or not.
-func (v *View) Message(ctx context.Context, o Owner, id store.MessageID) (store.Message, error) {
+// Message returns a message of the owner's archive, and the key of its conversation. One that is not in it is
+// store.ErrNotFound, whether it exists or not.
+func (v *View) Message(ctx context.Context, o Owner, id store.MessageID) (store.Message, store.ConversationKey, error) {
 	in, err := v.config.Log.InHistory(ctx, o.Account, id)
 	if err != nil {
-		return store.Message{}, err
+		return store.Message{}, store.ConversationKey{}, err
 	}
 	if !in {
-		return store.Message{}, fmt.Errorf("message %d: %w", id, store.ErrNotFound)
+		return store.Message{}, store.ConversationKey{}, fmt.Errorf("message %d: %w", id, store.ErrNotFound)
 	}
-	return v.config.Log.Message(ctx, id)
+	m, err := v.config.Log.Message(ctx, id)
+	if err != nil {
+		return store.Message{}, store.ConversationKey{}, err
+	}
+	opened, err := v.config.Log.ConversationByID(ctx, m.Conversation)
+	return m, opened.Key, err
 }
 
 // HistoryQuery selects messages of one conversation, by number, by time or by both. Bounds that are zero are none.
@@ -178,31 +212,31 @@ type HistoryQuery struct {
 	After, Before uint64
 	// From is the first moment that is wanted, Until the first that is not.
 	From, Until time.Time
-	// Backward returns the last Limit messages of the range instead of the first. The answer is in rising order either way.
+	// Backward returns the last Limit messages of the range instead of the first. The answer is in rising order either
+	// way.
 	Backward bool
 	// Limit is at most 1,000; 0 or less means 50.
 	Limit int
 }
 
-// History returns messages of the owner's conversation with an address. more tells whether the range holds others beyond the limit.
-// Damaged messages are left out, as holes in the numbers show. A conversation that is not there has no messages.
-func (v *View) History(ctx context.Context, o Owner, with jid.JID, q HistoryQuery) (found []store.Message, more bool, err error) {
-	c, err := v.find(ctx, o, with)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, false, nil
+// History returns the owner's conversation with an address, and messages of it. more tells whether the range holds
+// others beyond the limit. Damaged messages are left out, as holes in the numbers show. The conversation is that of
+// Conversation, without LastMessage, and so is the error.
+func (v *View) History(ctx context.Context, o Owner, with jid.JID, q HistoryQuery) (
+	c Conversation, messages []store.Message, more bool, err error,
+) {
+	if c, err = v.state(ctx, o, with); err != nil {
+		return Conversation{}, nil, false, fmt.Errorf("history: %w", err)
 	}
-	if err != nil {
-		return nil, false, fmt.Errorf("history: %w", err)
+	if c.Last == 0 || q.After > c.LastSeq || !q.Until.IsZero() && store.FirstMessageID(q.Until) == 0 {
+		return c, nil, false, nil
 	}
-	asked := store.HistoryQuery{Owner: o.Account, With: c.With, Backward: q.Backward, Limit: bounded(q.Limit)}
-	if q.After > c.LastSeq || !q.Until.IsZero() && store.FirstMessageID(q.Until) == 0 {
-		return nil, false, nil
-	}
+	asked := store.HistoryQuery{Owner: o.Account, Conversation: c.ID, Backward: q.Backward, Limit: bounded(q.Limit)}
 	if asked.After, err = v.number(ctx, c.ID, q.After); err != nil {
-		return nil, false, fmt.Errorf("history: %w", err)
+		return Conversation{}, nil, false, fmt.Errorf("history: %w", err)
 	}
 	if asked.Before, err = v.number(ctx, c.ID, q.Before); err != nil {
-		return nil, false, fmt.Errorf("history: %w", err)
+		return Conversation{}, nil, false, fmt.Errorf("history: %w", err)
 	}
 	if from := store.FirstMessageID(q.From); !q.From.IsZero() && from > 0 {
 		asked.After = max(asked.After, from-1)
@@ -210,7 +244,8 @@ func (v *View) History(ctx context.Context, o Owner, with jid.JID, q HistoryQuer
 	if until := store.FirstMessageID(q.Until); !q.Until.IsZero() && (asked.Before == 0 || until < asked.Before) {
 		asked.Before = until
 	}
-	return v.history(ctx, asked)
+	messages, more, err = v.history(ctx, asked)
+	return c, messages, more, err
 }
 
 // history reads a page and leaves out what is damaged.

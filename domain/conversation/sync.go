@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// defaultPage and maxPage are how many messages, settings and so on a page has when nothing is asked for, and at most.
+	// defaultPage and maxPage are how many messages, settings and so on a page has when nothing is asked for, and at
+	// most.
 	defaultPage = 50
 	maxPage     = 500
 	// maxCursor is longer than any cursor.
@@ -51,7 +52,8 @@ func (c *Conversations) sync(ctx context.Context, o inbox.Owner, iq *stanza.Stan
 	return []stanza.Element{c.answer(o, &page)}, nil
 }
 
-// page reads a page that fits into one stanza. Where a page ends is up to the inbox, so one that is too large is read again, shorter.
+// page reads a page that fits into one stanza. Where a page ends is up to the inbox, so one that is too large is read
+// again, shorter.
 func (c *Conversations) page(ctx context.Context, o inbox.Owner, cursor string, limit int) (page inbox.Page, err error) {
 	for {
 		page, err = c.config.Inbox.Sync(ctx, o, cursor, limit)

@@ -53,7 +53,8 @@ func (a *API) conversation(o inbox.Owner, c *inbox.Conversation) (Conversation, 
 	return out, nil
 }
 
-// Conversations is a page of them: those with a message, the newest message first; then those without for which something was chosen.
+// Conversations is a page of them: those with a message, the newest message first; then those without for which
+// something was chosen.
 type Conversations struct {
 	Conversations []Conversation `json:"conversations"`
 	Next          string         `json:"next,omitempty" doc:"Where the next page begins; not there on the last. A page with a next one may be short."`
@@ -231,7 +232,9 @@ func (a *API) typing(ctx context.Context, in *struct {
 
 // transient sends what has no identity of its own.
 func (a *API) transient(ctx context.Context, to jid.JID, said ...stanza.Element) (*none, error) {
-	_, err := a.config.Uplink.Send(ctx, a.caller(ctx, false), &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, To: to, Payload: said})
+	_, err := a.config.Uplink.Send(
+		ctx, a.caller(ctx, false), &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, To: to, Payload: said},
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ type Caller struct {
 	Account uint64
 	// Bare is the account's bare address, or the domain.
 	Bare jid.JID
-	// Device names the device in marks; "" for none.
+	// Device names the device that speaks; "" for none.
 	Device string
 	// Admin: the caller may do what only administrators may, such as take back what others have said.
 	Admin bool
