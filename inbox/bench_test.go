@@ -1,11 +1,15 @@
 package inbox
 
 import (
+	"fmt"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
 // BenchmarkSync measures what clients ask for, on a log on disk: an account with 200 conversations and 100,000
@@ -26,7 +30,7 @@ func BenchmarkSync(b *testing.B) {
 		}
 		var batch []*store.Append
 		for i := range 100 {
-			batch = append(batch, text(peers[(n*100+i)%len(peers)], alice, body))
+			batch = append(batch, h.text(peers[(n*100+i)%len(peers)], alice, body))
 		}
 		h.append(batch...)
 	}
@@ -43,7 +47,7 @@ func BenchmarkSync(b *testing.B) {
 		{"catching up with ten thousand, pages of 500", func() { h.follow(alice, cursors[90], 500) }},
 		{"a first sync, 50 conversations of 20 messages", func() { h.follow(alice, "", 1000) }},
 		{"the list of the newest 50 conversations", func() {
-			_, _, err := h.view.Conversations(b.Context(), owner(alice), 0, 50)
+			_, _, err := h.view.Conversations(b.Context(), owner(alice), Position{}, 50)
 			require.NoError(b, err)
 		}},
 		{"one conversation", func() {
@@ -51,10 +55,43 @@ func BenchmarkSync(b *testing.B) {
 			require.NoError(b, err)
 		}},
 	} {
-		b.Run(bench.name, func(b *testing.B) {
-			for b.Loop() {
-				bench.do()
-			}
-		})
+		b.Run(bench.name, func(b *testing.B) { measure(b, bench.do) })
 	}
+}
+
+// BenchmarkPage measures pages of an account with few and with many conversations, on a log on disk.
+func BenchmarkPage(b *testing.B) {
+	h := newHouse(b)
+	log := openLog(b, b.TempDir())
+	defer func() { require.NoError(b, log.Close()) }()
+	h.use(log)
+	for _, conversations := range []int{200, 20_000} {
+		o := h.crowd(fmt.Sprint("crowd", conversations), conversations)
+		_, cursor := h.follow(o, "", 1000)
+		h.mark(h.with(o, store.Party{JID: jid.MustParse("peer5@elsewhere.example")}), o, store.MarkRead, 1)
+		for name, do := range map[string]func(){
+			"list of 50": func() {
+				_, _, err := h.view.Conversations(b.Context(), owner(o), Position{}, 50)
+				require.NoError(b, err)
+			},
+			"first page of a first sync, 100 messages": func() { h.sync(o, "", 100) },
+			"a marker has changed":                     func() { h.sync(o, cursor, 100) },
+		} {
+			b.Run(fmt.Sprint(name, ", ", conversations, " conversations"), func(b *testing.B) { measure(b, do) })
+		}
+	}
+}
+
+// measure runs it, and reports the CPU time of the process beside the time, which a busy machine makes longer.
+func measure(b *testing.B, do func()) {
+	cpu := func() time.Duration {
+		var u syscall.Rusage
+		require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	begun := cpu()
+	for b.Loop() {
+		do()
+	}
+	b.ReportMetric(float64((cpu()-begun).Microseconds())/float64(b.N), "cpu-µs/op")
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
@@ -194,9 +195,6 @@ func (a *API) markDelivered(ctx context.Context, in *markerInput) (*none, error)
 	return a.mark(ctx, in, "delivered")
 }
 
-// nsMarker qualifies markers that name a number (docs/messages.md).
-const nsMarker = "urn:posthouse:marker:1"
-
 // mark says a number as the marker of that name.
 func (a *API) mark(ctx context.Context, in *markerInput, name string) (*none, error) {
 	j, err := bare("path.jid", in.With)
@@ -210,7 +208,7 @@ func (a *API) mark(ctx context.Context, in *markerInput, name string) (*none, er
 	if c.Last == 0 {
 		return &none{}, nil // there is nothing to mark
 	}
-	return a.transient(ctx, j, stanza.New(nsMarker, name, "number", strconv.FormatUint(in.Body.Number, 10)))
+	return a.transient(ctx, j, stanza.New(payload.NSMarker, name, "number", strconv.FormatUint(in.Body.Number, 10)))
 }
 
 func (a *API) typing(ctx context.Context, in *struct {
