@@ -7,6 +7,7 @@
 package payload
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -73,11 +74,13 @@ type Meaning struct {
 	Storage Storage
 	// Unread: the message is archived, and waits to be read.
 	Unread bool
-	// Says: the message says or changes something beside marking how far its sender has come.
-	Says bool
+	// Marks: the message marks how far its sender has come, and Says: it says or changes something beside that.
+	Marks, Says bool
 	// Delivered, Read, Edits and Retracts are the ids of earlier messages, as the message names them; "" for none. A message
 	// that retracts edits nothing.
 	Delivered, Read, Edits, Retracts string
+	// DeliveredNumber and ReadNumber are numbers of earlier messages, of an element that has a number; 0 for none.
+	DeliveredNumber, ReadNumber uint64
 }
 
 // MeaningOf returns what a message comes to.
@@ -98,9 +101,11 @@ func MeaningOf(s *stanza.Stanza) (m Meaning) {
 		cancelled = cancelled || row.Unread == Cancels
 		switch row.Relation {
 		case Delivered:
-			m.Delivered = e.Attr("id")
+			m.Marks = true
+			m.Delivered, m.DeliveredNumber = named(e)
 		case Read:
-			m.Read = e.Attr("id")
+			m.Marks = true
+			m.Read, m.ReadNumber = named(e)
 		case Edits:
 			m.Edits = e.Attr("id")
 		case Retracts:
@@ -122,6 +127,16 @@ func MeaningOf(s *stanza.Stanza) (m Meaning) {
 	}
 	m.Unread = counts && !cancelled && m.Storage == Archived
 	return m
+}
+
+// named returns the message that a marker names, by its number when it has one and else by its id.
+func named(e *stanza.Element) (id string, number uint64) {
+	if e.Space == NSMarker {
+		if n, err := strconv.ParseUint(e.Attr("number"), 10, 64); err == nil && n != 0 {
+			return "", n
+		}
+	}
+	return e.Attr("id"), 0
 }
 
 // Eligible reports whether a message is one of those that all devices of an account should see (XEP-0280 §6).

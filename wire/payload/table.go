@@ -47,6 +47,8 @@ var table = [...]Row{
 	{NSMarkers, "received", Archived, Nothing, Copied, Anyone, Delivered, "XEP-0333 §6"},
 	{NSMarkers, "displayed", Archived, Nothing, Copied, Anyone, Read, "XEP-0333 §6"},
 	{NSMarkers, "acknowledged", Archived, Nothing, Copied, Anyone, Read, "XEP-0333 §6"},
+	{NSMarker, "delivered", Archived, Nothing, Copied, Anyone, Delivered, "messages.md"},
+	{NSMarker, "read", Archived, Nothing, Copied, Anyone, Read, "messages.md"},
 	{NSCorrect, "replace", Archived, Cancels, AsType, Anyone, Edits, "XEP-0308 §3"},
 	{NSRetract, "retract", Archived, Cancels, Copied, NotModerated, Retracts, "XEP-0424 §3"},
 	{NSRetract, "retracted", Archived, Cancels, Copied, ServersOnly, None, "XEP-0424 §5: says what an archive took out"},
@@ -65,7 +67,6 @@ var table = [...]Row{
 	{"jabber:x:event", "", Transient, Nothing, AsType, Anyone, None, "XEP-0022"},
 	{"urn:xmpp:rtt:0", "", Transient, Nothing, AsType, Anyone, None, "XEP-0301: the text follows as a body"},
 	{nsIBB, "", Transient, Nothing, AsType, Anyone, None, "XEP-0047: worth nothing out of its session"},
-	{NSMarker, "", Transient, Nothing, Copied, Anyone, None, "messages.md: a marker that names a number"},
 	{NSAttention, "", Transient, Nothing, AsType, Anyone, None, "XEP-0224"},
 
 	// What says something about other content, and nothing without it.
@@ -178,7 +179,8 @@ func (s Sender) String() string {
 	}[s]
 }
 
-// Relation is what the message does to an earlier one of its conversation, which the element names in its attribute "id".
+// Relation is what the message does to an earlier one of its conversation, which the element names in its attribute "id" or, in a
+// namespace of our own, "number".
 type Relation uint8
 
 // The values of Relation.
