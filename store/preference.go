@@ -12,14 +12,18 @@ type ArchivePreference struct {
 	Default string
 	// Always and Never list addresses that are exceptions; a bare address covers its resources.
 	Always, Never []jid.JID
+	// HideReads: others are not to know how far the account has read. SetHideReads sets it.
+	HideReads bool
 }
 
 // ArchivePreferences keeps them.
 type ArchivePreferences interface {
 	// ArchivePreference returns the account's choice, the zero value when it made none.
 	ArchivePreference(ctx context.Context, owner AccountID) (ArchivePreference, error)
-	// SetArchivePreference replaces it.
+	// SetArchivePreference replaces it, but for HideReads.
 	SetArchivePreference(ctx context.Context, owner AccountID, p ArchivePreference) error
+	// SetHideReads sets that, and leaves the rest as it is.
+	SetHideReads(ctx context.Context, owner AccountID, hide bool) error
 }
 
 // LastActivity keeps when an account was last online (XEP-0012 §4, RFC 6121 §4.5.2 status text).

@@ -233,7 +233,8 @@ func nextVersion(ctx context.Context, tx *sql.Tx, owner store.AccountID) (versio
 // ArchivePreference implements store.ArchivePreferences.
 func (s *Store) ArchivePreference(ctx context.Context, owner store.AccountID) (p store.ArchivePreference, err error) {
 	var always, never string
-	err = s.read.scan(ctx, `SELECT fallback, always, never FROM archive_preference WHERE account = ?`, []any{owner}, &p.Default, &always, &never)
+	err = s.read.scan(ctx, `SELECT fallback, always, never, hide_reads FROM archive_preference WHERE account = ?`, []any{owner},
+		&p.Default, &always, &never, &p.HideReads)
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.ArchivePreference{}, nil
 	}
@@ -286,6 +287,22 @@ func (s *Store) SetArchivePreference(ctx context.Context, owner store.AccountID,
 	})
 	if err != nil {
 		return fmt.Errorf("set archive preference: %w", err)
+	}
+	return nil
+}
+
+// SetHideReads implements store.ArchivePreferences.
+func (s *Store) SetHideReads(ctx context.Context, owner store.AccountID, hide bool) error {
+	err := s.change(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO archive_preference (account, fallback, always, never, hide_reads) VALUES (?, '', '[]', '[]', ?)
+			ON CONFLICT (account) DO UPDATE SET hide_reads = excluded.hide_reads`, owner, hide)
+		if err != nil {
+			return err
+		}
+		return s.noteOf(ctx, tx, store.PreferenceChanged, owner)
+	})
+	if err != nil {
+		return fmt.Errorf("set a preference: %w", err)
 	}
 	return nil
 }

@@ -50,6 +50,7 @@ func testChangeKinds(t *testing.T, d Databases) {
 		{"", func() error { _, err := SetRosterItem(tool, id, listed(1), 10); return err }},
 		{store.RosterChanged, func() error { _, err := removeItem(tool, id, contact(1)); return err }},
 		{store.PreferenceChanged, func() error { return tool.SetArchivePreference(ctx, id, store.ArchivePreference{Default: "never"}) }},
+		{store.PreferenceChanged, func() error { return tool.SetHideReads(ctx, id, true) }},
 		{store.SettingsChanged, func() error {
 			_, err := tool.SetConversationSettings(ctx, id, mute("b@x", noon(), true), 10)
 			return err

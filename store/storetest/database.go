@@ -314,6 +314,19 @@ func testArchivePreference(t *testing.T, d Databases) {
 	got, err := s.ArchivePreference(ctx, b)
 	require.NoError(t, err)
 	require.Zero(t, got)
+
+	// HideReads is set by itself, before and after the rest, and the rest leaves it.
+	for _, who := range []store.AccountID{a, b} {
+		require.NoError(t, s.SetHideReads(ctx, who, true))
+		require.NoError(t, s.SetArchivePreference(ctx, who, store.ArchivePreference{Default: "never"}))
+		got, err = s.ArchivePreference(ctx, who)
+		require.NoError(t, err)
+		require.Equal(t, store.ArchivePreference{Default: "never", HideReads: true}, got)
+		require.NoError(t, s.SetHideReads(ctx, who, false))
+		got, err = s.ArchivePreference(ctx, who)
+		require.NoError(t, err)
+		require.Equal(t, store.ArchivePreference{Default: "never"}, got)
+	}
 }
 
 func testLastActivity(t *testing.T, d Databases) {

@@ -1,0 +1,2 @@
+-- +goose Up
+ALTER TABLE archive_preference ADD COLUMN hide_reads INTEGER NOT NULL DEFAULT 0; -- others are not to know how far the account has read
