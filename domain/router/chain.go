@@ -166,7 +166,7 @@ func (r *Router) Resume(ctx context.Context, e *Envelope) {
 	case e.author != nil:
 		r.hand(e)
 	case e.Stanza.Kind == stanza.Message:
-		if e.Target.Kind != Nobody {
+		if e.Target.told() {
 			r.steps(ctx, r.recipient, e)
 		}
 		if r.copies(e) {

@@ -15,7 +15,7 @@ import (
 func (r *Router) Reserve(ctx context.Context, e *Envelope, size int) (ok bool) {
 	author := r.key(e.Origin.Account, e.Stanza.From)
 	recipient := author
-	if e.Target.Kind != Nobody {
+	if e.Target.told() {
 		recipient = r.key(e.Target.Account, e.Stanza.To)
 	}
 	e.bytes = int32(size + slotCost)
@@ -51,7 +51,7 @@ func (r *Router) copies(e *Envelope) bool {
 // hand gives an accepted message to the workers. Nothing here waits.
 func (r *Router) hand(e *Envelope) {
 	recipient, author, bytes := e.recipient, e.author, e.bytes
-	deliver, copies := e.Target.Kind != Nobody, r.copies(e)
+	deliver, copies := e.Target.told(), r.copies(e)
 	jobs := int32(0)
 	if deliver {
 		jobs++

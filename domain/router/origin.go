@@ -91,7 +91,16 @@ type Target struct {
 	Kind TargetKind
 	// Account is the account addressed, as in store.AccountID; 0 for none of this domain.
 	Account uint64
+	// Conversation is the conversation that a stored message belongs to, as in store.ConversationID; 0 for none. Set by
+	// the archive.
+	Conversation uint64
 	// Archived: the archive of that account has the message, so that its devices are told its identity there. Set by
 	// the archive.
 	Archived bool
+	// Own: only the author's own devices are told, such as how far somebody has read who keeps that from others. Set by
+	// the archive.
+	Own bool
 }
+
+// told reports whether the stanza is given to whom it is addressed.
+func (t *Target) told() bool { return t.Kind != Nobody && !t.Own }
