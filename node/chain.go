@@ -68,10 +68,9 @@ func (a *assembly) enabled(ctx context.Context, e *router.Envelope) *stanza.Erro
 // toRecipient and toAuthor are what is done for the two accounts that an accepted message concerns, in this order.
 func (a *assembly) toRecipient() []router.Delivery {
 	return []router.Delivery{
-		a.archive.Note(), // it counts as not delivered
 		{
 			Name: "deliver",
-			Why:  "after it is noted, since a device may report at once that it has it",
+			Why:  "the recipient's devices come first",
 			Run:  func(ctx context.Context, e *router.Envelope) { a.router.Deliver(ctx, e) },
 		},
 		a.tell(func(e *router.Envelope) uint64 { return e.Target.Account }),

@@ -2,15 +2,16 @@
 // acknowledgement means durable, and it serves what was stored as history (XEP-0313) and as catch-up for accounts
 // that were away (XEP-0160).
 //
-// What it owns: the committer's queue, the delivery cursors that say how far each account's messages were delivered, the keys and text
+// What it owns: the committer's queue, the reports of delivery that wait to be written, the keys and text
 // of stanza-ids (XEP-0359), archive preferences (XEP-0441) and the budget of history queries.
 //
-// Goroutines: one, the committer, which is the caller of Run. It is the only writer of the message log. Everything
-// else runs on the goroutine of whoever calls: the stage on a connection's reader, IQ handlers on the requester's,
-// Delivered on a connection's writer, Replay on that of whoever became available.
+// Goroutines: two, both for as long as Run. The committer, which is the caller of Run, stores messages and markers; it
+// reads nothing. Another one writes reports of delivery. Everything else runs on the goroutine of whoever calls: the
+// stage on a connection's reader, IQ handlers on the requester's, Delivered on a connection's writer, Replay on that of
+// whoever became available.
 //
 // What it never does: acknowledge, deliver or refuse anything after the log has failed once; deliver a message before
-// it is durable; write to the log from any goroutine but the committer's; change a stanza that was handed on.
+// it is durable; append to the log from any goroutine but the committer's; change a stanza that was handed on.
 package archive
 
 import (
@@ -83,19 +84,19 @@ type Config struct {
 	BatchMessages int `yaml:"batch_messages" default:"2048" min:"1"`
 	// BatchBytes bounds the same in bytes of stored text. One message always fits.
 	BatchBytes int `yaml:"batch_bytes" default:"4194304" min:"1"`
-	// BatchDelay is how long the committer waits for more messages when they come by the thousand and the disk is quick, so that several share
-	// a transaction; twice as long below 5,000 a second; negative: it does not. It never waits when little is going on.
+	// BatchDelay is how long the committer waits for more messages when they come by the thousand and the disk is
+	// quick, so that several share a transaction; twice as long below 5,000 a second; negative: it does not. It never
+	// waits when little is going on.
 	BatchDelay time.Duration `yaml:"batch_delay" default:"500us"`
 	// CommitTimeout is how long one transaction may take before the log counts as failed.
 	CommitTimeout time.Duration `yaml:"commit_timeout" default:"60s" min:"1ms"`
-	// CursorInterval is how long a delivery cursor may stay unwritten, and so how much a crash may repeat.
+	// CursorInterval is how long a report of delivery may stay unwritten, and so how much a crash may repeat.
 	CursorInterval time.Duration `yaml:"cursor_interval" default:"200ms" min:"1ms"`
-	// CursorAccounts bounds the accounts whose delivery cursors are held in memory.
-	CursorAccounts int `yaml:"cursor_accounts" default:"100000" min:"1"`
-	// EditWindow is how long a message may be edited (XEP-0308) after it was sent; 0: for ever. Beyond it: <not-acceptable/>.
+	// EditWindow is how long a message may be edited (XEP-0308) after it was sent; 0: for ever. Beyond it:
+	// <not-acceptable/>.
 	EditWindow time.Duration `yaml:"edit_window" default:"0s"`
-	// RetractWindow is how long a message may be retracted (XEP-0424) after it was sent; negative: for ever. Beyond it: <not-acceptable/>.
-	// Administrators may retract at any time.
+	// RetractWindow is how long a message may be retracted (XEP-0424) after it was sent; negative: for ever. Beyond it:
+	// <not-acceptable/>. Administrators may retract at any time.
 	RetractWindow time.Duration `yaml:"retract_window" default:"2m"`
 	// QueryRate and QueryBurst are each account's budget for history queries: tokens a second, and the most that is
 	// saved up. A query costs one token and one more for every 100 messages read.
@@ -121,18 +122,16 @@ type Archive struct {
 	metrics     *metrics
 	newPause    func(context.Context) pause
 
-	queue    *queue
-	changing conversationLocks
-	cursors  *cursors
-	budget   *limit.Table[uint64] // of queries, by account
+	queue         *queue
+	conversations *conversations
+	reports       *reports
+	budget        *limit.Table[uint64] // of queries, by account
+	ended         chan struct{}        // closed when Run has returned
 
 	// Owned by the committer.
-	batch       []*store.Append
-	rate        commitRate
-	pause       pause
-	cursorTimer *time.Timer
-	cursorArmed bool
-	lastCursors time.Time
+	batch store.Batch
+	rate  commitRate
+	pause pause
 }
 
 // New returns an archive. It fails when a required part is missing or the key has the wrong length.
@@ -147,13 +146,15 @@ func New(c Config) (*Archive, error) {
 	}
 	a := &Archive{
 		config: c, log: c.Log, directory: c.Directory, domain: c.Domain, block: block, now: c.Now, logger: c.Logger,
-		preferences: newPreferences(c.Preferences, c.Contacts),
-		queue:       newQueue(c.QueueMessages, c.QueueBytes),
-		budget:      newBudget(c.QueryRate, c.QueryBurst, c.Now),
-		newPause:    newPause,
+		preferences:   newPreferences(c.Preferences, c.Contacts),
+		queue:         newQueue(c.QueueMessages, c.QueueBytes),
+		conversations: newConversations(c.Log),
+		budget:        newBudget(c.QueryRate, c.QueryBurst, c.Now),
+		newPause:      newPause,
+		ended:         make(chan struct{}),
 	}
 	a.metrics = newMetrics(c.Metrics, a.queue.depth)
-	a.cursors = newCursors(c.Log, c.CursorAccounts, a.metrics, c.Logger)
+	a.reports = newReports(c.Log, a.metrics)
 	return a, nil
 }
 

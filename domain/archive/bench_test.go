@@ -26,22 +26,20 @@ type nullLog struct {
 	seq  uint64
 }
 
-func (n *nullLog) Append(_ context.Context, now time.Time, batch []*store.Append, _ []store.DeliveryCursor) error {
-	for _, a := range batch {
-		n.last = store.NextMessageID(n.last, now)
+func (n *nullLog) Append(_ context.Context, b *store.Batch) error {
+	for _, a := range b.Entries {
+		n.last = store.NextMessageID(n.last, b.Now)
 		n.seq++
 		a.ID, a.Seq = n.last, n.seq
 	}
 	return nil
 }
 
-func (n *nullLog) DeliveryCursor(context.Context, store.AccountID) (store.DeliveryCursor, error) {
-	return store.DeliveryCursor{}, nil
+func (n *nullLog) OpenConversation(context.Context, time.Time, store.ConversationKey, []store.Member) (store.Opened, error) {
+	return store.Opened{ID: 1}, nil
 }
 
-func (n *nullLog) Undelivered(context.Context, store.AccountID, store.MessageID, int) ([]store.Message, error) {
-	return nil, nil
-}
+func (n *nullLog) Deliver(context.Context, []store.Delivered) error { return nil }
 
 // nobody takes what is delivered, and acknowledges it when it is for an account here.
 type nobody struct{ archive *Archive }
@@ -66,13 +64,13 @@ func processCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// benchmarkCommitter pushes messages of 60 characters from 200 sources through the stage, as fast as the queue takes them.
+// benchmarkCommitter pushes messages of 60 characters from 200 sources through the stage, as fast as the queue takes
+// them.
 func benchmarkCommitter(b *testing.B, log store.MessageLog, reports, origins bool) {
 	h := newHouse(b, log, func(c *Config) { c.QueueMessages = 1024 })
 	n := nobody{}
 	if reports {
 		n.archive = h.Archive
-		h.Delivered(juliet, 1) // loads the cursor
 	}
 	h.router.Handle("verona.example", n)
 	stop := h.run(b)

@@ -2,50 +2,142 @@ package archive
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// resolveTimeout bounds the reads for one message that changes another one.
-const resolveTimeout = 10 * time.Second
+const (
+	// changeTimeout bounds the reads for one message that changes another one.
+	changeTimeout = 10 * time.Second
+	// changeTries is how often such a message is decided anew because the conversation went on meanwhile.
+	changeTries = 64
+)
 
-// acceptChange accepts an edit or a retraction, which rests on what is stored before it: the message that it changes, and the edits of that. It is
-// decided on the sender's goroutine, while no other change of the conversation is on its way, and the sender is not read from before it
-// is stored. These are rare.
-func (a *Archive) acceptChange(ctx context.Context, next *entry) (router.Verdict, *stanza.Error) {
-	unlock, ok := a.changing.lock(ctx, a.queue.over, conversationOf(&next.message.Message))
-	if !ok {
-		a.metrics.refused.Inc()
-		return router.Finish, notStored
-	}
-	refusal, err := a.resolveChange(ctx, next)
-	switch {
-	case err != nil:
-		unlock()
-		return router.Finish, a.unanswered(next.envelope, err)
-	case refusal != nil:
-		unlock()
-		a.metrics.refused.Inc()
-		return router.Finish, refusal
-	}
-	return router.Hold, a.putAndWait(ctx, next, unlock)
+// change is what a message does to an earlier one of its author's own: it edits or retracts it. It is decided on the
+// sender's goroutine, and rests on what the conversation holds through the entry's Basis.
+type change struct {
+	// edit and retract name the message, as the change names it; "" for nothing.
+	edit, retract string
+	// other is the other party of the conversation.
+	other store.Party
+	// admin: the sender may retract at any time. by is the administrator who retracts in the sender's name, zero for
+	// the sender.
+	admin bool
+	by    jid.JID
+
+	// What the search has found: the message, nil for none. foreign: it is not the sender's, or not of this
+	// conversation.
+	target  *store.Message
+	foreign bool
+	// outcome is what became of the entry in the queue.
+	outcome *outcome
 }
 
-// resolveChange finds what an edit or a retraction changes, and decides whether it may.
-func (a *Archive) resolveChange(ctx context.Context, next *entry) (*stanza.Error, error) {
-	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+// named is the message that is changed, as the change names it.
+func (c *change) named() string { return c.edit + c.retract } // never both
+
+// outcome tells the sender's goroutine what became of an entry. One that was overtaken is handed back to it, unless it
+// has left.
+type outcome struct {
+	overtaken bool
+	settled   chan struct{} // closed by the committer
+	state     atomic.Int32
+}
+
+const (
+	outcomeOpen    = iota
+	outcomeSettled // by the committer
+	outcomeLeft    // nobody waits
+)
+
+func newOutcome() *outcome { return &outcome{settled: make(chan struct{})} }
+
+// settle is for the committer. It reports whether somebody waits.
+func (o *outcome) settle(overtaken bool) bool {
+	if !o.state.CompareAndSwap(outcomeOpen, outcomeSettled) {
+		return false
+	}
+	o.overtaken = overtaken
+	close(o.settled)
+	return true
+}
+
+// wait returns when the committer has settled, ok false when ctx or the committer ended first.
+func (o *outcome) wait(ctx context.Context, committer <-chan struct{}) (overtaken, ok bool) {
+	select {
+	case <-o.settled:
+		return o.overtaken, true
+	case <-ctx.Done():
+	case <-committer:
+	}
+	if o.state.CompareAndSwap(outcomeOpen, outcomeLeft) {
+		return false, false
+	}
+	<-o.settled
+	return o.overtaken, true
+}
+
+// busy is the refusal when others write into a conversation faster than a change of it can be decided.
+var busy = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "The conversation is busy. Try again later."}
+
+// acceptChange accepts an edit or a retraction, which rests on what is stored before it: the message that it changes,
+// and the edits of that. The sender is not read from before it is stored. These are rare.
+func (a *Archive) acceptChange(ctx context.Context, next *entry) (router.Verdict, *stanza.Error) {
+	refusal := a.decideAndPut(ctx, next, func(ctx context.Context) (*stanza.Error, error) { return a.decide(ctx, next) })
+	if refusal != nil {
+		return router.Finish, refusal
+	}
+	return router.Hold, nil
+}
+
+// decideAndPut decides about a change and puts it in the queue, and does so again when the conversation went on in
+// between. It returns when the entry is stored or refused by the committer, or ctx or the committer has ended.
+func (a *Archive) decideAndPut(ctx context.Context, next *entry, decide func(context.Context) (*stanza.Error, error)) *stanza.Error {
+	for try := range changeTries {
+		refusal, err := decide(ctx)
+		if err != nil {
+			refusal = a.unanswered(next.envelope, err)
+		} else if refusal != nil {
+			a.metrics.refused.Inc()
+		}
+		if refusal != nil {
+			return refusal
+		}
+		if try == 0 && !a.reserve(ctx, next) {
+			return crowded
+		}
+		next.change.outcome = newOutcome()
+		if !a.enqueue(ctx, next) {
+			return nil
+		}
+		if overtaken, ok := next.change.outcome.wait(ctx, a.ended); !ok || !overtaken {
+			return nil
+		}
+	}
+	a.metrics.refused.Inc()
+	return busy
+}
+
+// decide finds what an edit or a retraction changes, and decides whether it may.
+func (a *Archive) decide(ctx context.Context, next *entry) (*stanza.Error, error) {
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
 	m := &next.message
 	for waited := false; ; waited = true {
-		if err := a.resolveMarkers(ctx, next); err != nil {
+		if err := a.rest(ctx, m); err != nil {
 			return nil, err
 		}
-		if next.refs.target != nil || waited {
+		if err := a.findTarget(ctx, next); err != nil {
+			return nil, err
+		}
+		if next.change.target != nil || waited {
 			break
 		}
 		// It may be in the queue: what the same sender has sent just before.
@@ -53,7 +145,7 @@ func (a *Archive) resolveChange(ctx context.Context, next *entry) (*stanza.Error
 			return nil, fmt.Errorf("wait for what was sent before: %w", context.Cause(ctx))
 		}
 	}
-	refusal, err := a.applyRefs(ctx, next)
+	refusal, err := a.apply(ctx, next)
 	if err != nil || refusal == nil {
 		return nil, err
 	}
@@ -64,92 +156,55 @@ func (a *Archive) resolveChange(ctx context.Context, next *entry) (*stanza.Error
 	return refusal, err
 }
 
-// flush waits until everything that is in the queue now was committed. It reports false when ctx or the committer ended first.
-func (a *Archive) flush(ctx context.Context) bool {
-	committed := make(chan struct{})
-	if !a.queue.put(ctx, &entry{committed: func() { close(committed) }}) {
-		return false
+// rest notes what the conversation holds now, which the decision rests on. It comes before anything is looked for.
+func (a *Archive) rest(ctx context.Context, m *store.Append) error {
+	opened, err := a.log.ConversationByID(ctx, m.Conversation)
+	if err != nil {
+		return fmt.Errorf("find the end of a conversation: %w", err)
 	}
-	select {
-	case <-committed:
-		return true
-	case <-ctx.Done():
-		return false
-	case <-a.queue.over:
-		return false
-	}
-}
-
-// putAndWait puts an entry in the queue and waits until it was committed, or ctx or the committer has ended. The conversation stays locked
-// for as long as the entry is on its way, whoever waits for it.
-func (a *Archive) putAndWait(ctx context.Context, next *entry, unlock func()) *stanza.Error {
-	committed := make(chan struct{})
-	next.committed = func() {
-		unlock()
-		close(committed)
-	}
-	if refusal := a.put(ctx, next); refusal != nil {
-		unlock()
-		return refusal
-	}
-	select {
-	case <-committed:
-	case <-ctx.Done():
-	case <-a.queue.over:
-	}
+	m.Basis = opened.Last
 	return nil
 }
 
-// conversationOf names the conversation of two parties, in either order.
-func conversationOf(m *store.Message) [2]string {
-	a, b := partyKey(m.Sender), partyKey(m.Recipient)
-	return [2]string{min(a, b), max(a, b)}
-}
-
-func partyKey(p store.Party) string {
-	if p.Account != 0 {
-		return fmt.Sprint(p.Account)
+// findTarget looks for the message that a change names.
+func (a *Archive) findTarget(ctx context.Context, next *entry) error {
+	c, m := next.change, &next.message
+	c.target, c.foreign = nil, false
+	name := originKey(c.named())
+	_, id, err := a.log.Named(ctx, m.Conversation, m.Author, name)
+	var found *store.Message
+	switch {
+	case err == nil:
+		found, err = a.message(ctx, id)
+	case errors.Is(err, store.ErrNotFound):
+		found, err = a.byStanzaID(ctx, c.named())
 	}
-	return p.JID.Bare().String()
-}
-
-// conversationLocks are locks by conversation. One that nobody holds or waits for takes no memory.
-type conversationLocks struct {
-	mu   sync.Mutex // guards held
-	held map[[2]string]*conversationLock
-}
-
-type conversationLock struct {
-	holder chan struct{} // of one: full while somebody holds it
-	users  int           // who hold it or wait for it; guarded by conversationLocks.mu
-}
-
-// lock waits for the lock of a conversation. ok is false when ctx ended first, or over was closed; otherwise unlock must be called.
-func (l *conversationLocks) lock(ctx context.Context, over <-chan struct{}, key [2]string) (unlock func(), ok bool) {
-	l.mu.Lock()
-	k := l.held[key]
-	if k == nil {
-		k = &conversationLock{holder: make(chan struct{}, 1)}
-		if l.held == nil {
-			l.held = map[[2]string]*conversationLock{}
+	if err != nil {
+		return fmt.Errorf("look for a message that is changed: %w", err)
+	}
+	if found != nil {
+		if c.foreign = found.Conversation != m.Conversation || !found.Author.Is(m.Author); !c.foreign {
+			c.target = found
 		}
-		l.held[key] = k
+		return nil
 	}
-	k.users++
-	l.mu.Unlock()
-	leave := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if k.users--; k.users == 0 {
-			delete(l.held, key)
-		}
+	// Is it one of the other party's, or the author's own of another conversation? Ids of others elsewhere are private.
+	if _, _, err = a.log.Named(ctx, m.Conversation, c.other, name); errors.Is(err, store.ErrNotFound) {
+		_, _, _, err = a.log.Origin(ctx, m.Author, name)
 	}
-	select {
-	case k.holder <- struct{}{}:
-		return func() { <-k.holder; leave() }, true
-	case <-ctx.Done():
-	case <-over:
+	if c.foreign = err == nil; errors.Is(err, store.ErrNotFound) {
+		err = nil
 	}
-	leave()
-	return nil, false
+	return err
+}
+
+// flush waits until everything that is in the queue now was committed. It reports false when ctx or the committer ended
+// first.
+func (a *Archive) flush(ctx context.Context) bool {
+	o := newOutcome()
+	if !a.queue.put(ctx, &entry{change: &change{outcome: o}}) {
+		return false
+	}
+	_, ok := o.wait(ctx, a.ended)
+	return ok
 }

@@ -1,17 +1,17 @@
 package archive
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/pebble"
-	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
@@ -44,79 +44,21 @@ func logs(t *testing.T, run func(t *testing.T, log store.MessageLog)) {
 	})
 }
 
+// conversation is that of romeo and juliet.
+func (h *house) conversation(t testing.TB) store.Opened {
+	t.Helper()
+	opened, err := h.log.FindConversation(context.Background(), store.DirectKey(party(orchard), party(balcony)))
+	require.NoError(t, err)
+	return opened
+}
+
 func party(address string) store.Party {
 	who := from(address)
 	return store.Party{JID: who.Address.Bare(), Account: store.AccountID(who.Account)}
 }
 
-// markers returns how far an account has come in the conversation of romeo and juliet, device by device.
-func (h *house) markers(t *testing.T, account store.AccountID) map[string]string {
-	t.Helper()
-	id, _, err := h.log.Conversation(t.Context(), party(orchard), party(balcony))
-	require.NoError(t, err)
-	all, err := h.log.ReadMarkersOf(t.Context(), id, account)
-	require.NoError(t, err)
-	out := map[string]string{}
-	for _, p := range all {
-		out[p.Device] = fmt.Sprintf("%d/%d", p.Delivered, p.Read)
-	}
-	return out
-}
-
-// Read markers move forward, each device's own, whichever way they name the message, and one that moves nothing is acknowledged and no more.
-func TestReadMarkers(t *testing.T) {
-	logs(t, func(t *testing.T, log store.MessageLog) {
-		h := newHouse(t, log)
-		h.run(t)
-		first := h.say(t, orchard, named("m1", chat("juliet@verona.example", "one", origin("o1")))) // 1
-		h.say(t, orchard, named("m<2>", chat("juliet@verona.example", "two")))                      // 2
-		h.say(t, orchard, named("m3", chat("juliet@verona.example", "three")))                      // 3
-		h.seen()
-
-		mark := func(who string, marks ...stanza.Element) (number uint64) {
-			t.Helper()
-			to := "romeo@verona.example"
-			if from(who).Account == romeo {
-				to = "juliet@verona.example"
-			}
-			r := h.say(t, who, chat(to, "", marks...))
-			require.Nil(t, r.Err)
-			if r.Seq == 0 {
-				require.Empty(t, h.seen(), "what moves nothing is not delivered")
-			} else {
-				require.Len(t, h.seen(), 1)
-			}
-			return r.Seq
-		}
-		require.EqualValues(t, 4, mark(balcony, received("o1")))
-		require.Equal(t, map[string]string{"balcony": "1/0"}, h.markers(t, juliet))
-		require.Zero(t, mark(balcony, received("o1")))
-		require.EqualValues(t, 5, mark(balcony, displayed("m<2>")), "by the stanza's id")
-		require.Zero(t, mark(balcony, displayed("o1")), "not backward")
-		require.Zero(t, mark(balcony, received("m<2>")), "what is read is delivered too")
-		require.EqualValues(t, 6, mark("juliet@verona.example/tablet", stanza.New(payload.NSMarkers, "received", "id", h.StanzaID(first.ID))), "by the stanza-id")
-		require.EqualValues(t, 7, mark(balcony, received("m3"), displayed("m3")))
-		require.Equal(t, map[string]string{"balcony": "3/3", "tablet": "1/0"}, h.markers(t, juliet))
-		// What is not found passes as it did, and moves nothing; so does a marker for one's own message, or on that of another conversation.
-		require.EqualValues(t, 8, mark(balcony, displayed("unknown")))
-		require.EqualValues(t, 9, mark(orchard, displayed("m3")))
-		require.Nil(t, h.say(t, orchard, named("m4", chat("nurse@verona.example", "one", origin("o4")))).Err)
-		h.seen()
-		require.EqualValues(t, 10, mark(balcony, displayed("o4")))
-		require.Equal(t, map[string]string{"balcony": "3/3", "tablet": "1/0"}, h.markers(t, juliet))
-		require.Empty(t, h.markers(t, romeo))
-		// A marker with a text is a text too: it is kept when the marker moves nothing, and counts as said.
-		r := h.say(t, balcony, chat("romeo@verona.example", "and I read it", displayed("m3")))
-		require.EqualValues(t, 11, r.Seq)
-		require.Len(t, h.seen(), 1)
-		c, err := h.log.ConversationWith(t.Context(), romeo, party(balcony))
-		require.NoError(t, err)
-		require.Equal(t, 1, c.Unread)
-		require.EqualValues(t, 3, c.Peer.Read)
-	})
-}
-
-// An edit and a retraction find what the same sender has sent just before, which waits for the disk, and what is in between keeps its order.
+// An edit and a retraction find what the same sender has sent just before, which waits for the disk, and what is in
+// between keeps its order.
 func TestChangeOfWhatIsOnItsWay(t *testing.T) {
 	logs(t, func(t *testing.T, log store.MessageLog) {
 		h := newHouse(t, log)
@@ -195,8 +137,7 @@ func TestEditAndRetract(t *testing.T) {
 		require.True(t, again.Duplicate)
 		require.EqualValues(t, 11, again.Seq)
 
-		id, _, err := h.log.Conversation(t.Context(), party(orchard), party(balcony))
-		require.NoError(t, err)
+		id := h.conversation(t).ID
 		all, err := h.log.Numbered(t.Context(), id, 1, 100)
 		require.NoError(t, err)
 		require.Len(t, all, 13)
@@ -216,41 +157,82 @@ func TestEditAndRetract(t *testing.T) {
 	})
 }
 
-// What is looked for is found within reach, and no further.
-func TestResolveReach(t *testing.T) {
-	h := newHouse(t, memory())
-	h.run(t)
-	for i := range resolveReach + 20 {
-		require.Nil(t, h.say(t, orchard, named(fmt.Sprint("m", i), chat("juliet@verona.example", "x"))).Err)
-	}
-	for id, want := range map[string]string{"m0": "item-not-found", "m19": "item-not-found", "m20": "", "m100": "", fmt.Sprint("m", resolveReach+19): ""} {
-		next := &entry{envelope: &router.Envelope{Stanza: chat("juliet@verona.example", "", retract(id)), Origin: from(orchard)}, accepted: time.Now()}
-		next.envelope.Stanza.From = jid.MustParse(orchard)
-		next.envelope.Target = router.Target{Kind: router.AnAccount, Account: juliet}
-		require.NoError(t, h.prepare(t.Context(), next))
-		refusal, err := h.resolveChange(t.Context(), next)
-		require.NoError(t, err)
-		if want != "" {
-			require.Equal(t, want, string(refusal.Condition), id)
-			continue
+// TestChangeIsDecidedAnew: a message that comes between the decision and the commit is seen by the next one, which does
+// not miss an edit. A sender who has left is refused by the committer, and a conversation that always goes on is busy.
+func TestChangeIsDecidedAnew(t *testing.T) {
+	logs(t, func(t *testing.T, log store.MessageLog) {
+		h := newHouse(t, log, func(c *Config) { c.RetractWindow = -1 })
+		h.run(t)
+		h.say(t, orchard, named("m1", chat("juliet@verona.example", "secret", origin("o1"))))
+		tries, always := 0, false
+		h.log.before = func(batch []*store.Append) error {
+			if len(batch) == 1 && batch[0].Retract != 0 {
+				if tries++; tries == 1 || always {
+					edit := stored(t, log, orchard, "juliet@verona.example", "secret 2")
+					edit.Stanza = xmlstream.Marshal(nil, chat("juliet@verona.example", "secret 2", replace("m1")))
+					put(t, log, noon, edit)
+				}
+			}
+			return nil
 		}
-		require.Nil(t, refusal, id)
-		require.NotZero(t, next.message.Retract, id)
-	}
+		r := h.say(t, orchard, named("r1", chat("juliet@verona.example", "", retract("m1"))))
+		require.Nil(t, r.Err)
+		require.EqualValues(t, 3, r.Seq)
+		require.Equal(t, 2, tries)
+		all, err := log.Since(t.Context(), 0, 10)
+		require.NoError(t, err)
+		for _, m := range all[:2] {
+			require.NotZero(t, m.Flags&store.Retracted)
+			require.NotContains(t, string(m.Stanza), "secret")
+		}
+
+		h.say(t, orchard, named("m4", chat("juliet@verona.example", "x")))
+		always, tries = true, 0
+		r = h.say(t, orchard, named("r2", chat("juliet@verona.example", "", retract("m4"))))
+		require.Equal(t, busy.Condition, r.Err.Condition)
+		require.Equal(t, changeTries, tries)
+	})
 }
 
-// Whatever a stanza's id is, the message is found by it: nothing that is written in another way is missed by looking for the text.
-func FuzzCalled(f *testing.F) {
-	for _, seed := range []string{"m1", "a&b", "<'\">", "\t\n\r", "\u0085\u2028", "ü王", "]]>", "&amp;", " x "} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, id string) {
-		if id == "" || !stanza.ValidText(id) {
-			return
+// Who leaves while an entry of his waits is told by the committer that it was overtaken, since nobody decides it anew.
+func TestOvertakenAndLeft(t *testing.T) {
+	log := memory()
+	h := newHouse(t, log, func(c *Config) { c.RetractWindow = -1 })
+	h.accept(t.Context(), from(orchard), named("m1", chat("juliet@verona.example", "x")))
+	h.step(t)
+	ctx, leave := context.WithCancel(t.Context())
+	accepted := make(chan struct{})
+	go func() {
+		defer close(accepted)
+		h.accept(ctx, from(orchard), chat("juliet@verona.example", "", retract("m1")))
+	}()
+	<-h.queue.wake // what was put first
+	<-h.queue.wake
+	leave()
+	<-accepted
+	put(t, log, noon, stored(t, log, balcony, "romeo@verona.example", "between"))
+	h.step(t)
+	require.Len(t, h.receipts, 2)
+	require.Equal(t, busy.Condition, h.receipts[1].Err.Condition)
+}
+
+// The id of a stanza names the newest message that has it, however long ago it was.
+func TestNamedByItsStanza(t *testing.T) {
+	logs(t, func(t *testing.T, log store.MessageLog) {
+		h := newHouse(t, log)
+		h.run(t)
+		long := strings.Repeat("long ", 100)
+		for _, id := range []string{"m<0>", "twice", "twice", long} {
+			require.Nil(t, h.say(t, orchard, named(id, chat("juliet@verona.example", "x"))).Err)
 		}
-		m := &store.Message{Stanza: xmlstream.Marshal(nil, named(id, chat("juliet@verona.example", "x")))}
-		if !called(m, id) || called(m, id+"x") {
-			t.Fatalf("a message of the id %q is not found by it, or by another: %s", id, m.Stanza)
+		for range 300 {
+			require.Nil(t, h.say(t, orchard, named("other", chat("juliet@verona.example", "x"))).Err)
+		}
+		for id, want := range map[string]int{"m<0>": 1, "twice": 3, long: 4} {
+			require.Nil(t, h.say(t, orchard, chat("juliet@verona.example", "", retract(id))).Err)
+			found, err := log.Since(t.Context(), 0, 10)
+			require.NoError(t, err)
+			require.NotZero(t, found[want-1].Flags&store.Retracted, id)
 		}
 	})
 }

@@ -26,7 +26,7 @@ func TestBatchDelay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHouse(t, &nullLog{}, func(conf *Config) { conf.BatchDelay = c.delay })
-				h.log.before = func(batch []*store.Append, _ []store.DeliveryCursor) error {
+				h.log.before = func(batch []*store.Append) error {
 					if len(batch) > 0 {
 						<-time.After(c.disk)
 					}

@@ -16,21 +16,31 @@ var (
 	storageFull = stanza.Refuse(stanza.ResourceConstraint, "The server's storage is full. Try again later.")
 )
 
-// Run is the committer. It must be called once; its goroutine is the only writer of the log.
+// Run is the committer. It must be called once; its goroutine is the only one that appends to the log.
 //
-// It takes what arrived, stores it in one transaction, and then acknowledges it and hands it to those who deliver, in order. It reads
-// nothing but what its own append returned, and waits for nobody else. When ctx ends it takes nothing more in, finishes everything that was put before, writes the delivery cursors and returns nil. It returns an
-// error after the first failed transaction: nothing of that transaction nor of what came later is acknowledged,
-// delivered or refused, because nobody knows what of it is stored. The caller must end the process.
+// It takes what arrived, stores it in one transaction, and then acknowledges it and hands it to those who deliver, in
+// order. It reads nothing but what its own append returned, and waits for nobody else. When ctx ends it takes nothing
+// more in, finishes everything that was put before, and returns nil when the reports of delivery are written, too. It
+// returns an error after the first failed transaction: nothing of that transaction nor of what came later is
+// acknowledged, delivered or refused, because nobody knows what of it is stored. The caller must end the process.
 func (a *Archive) Run(ctx context.Context) error {
 	if a.router == nil {
 		return errors.New("archive: Connect was not called")
 	}
+	defer close(a.ended)
 	defer a.queue.end() // whoever waits for room is released
+	reporting, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	reported := make(chan error, 1)
+	go func() { reported <- a.reports.run(reporting, a.config.CursorInterval) }() // ends with stop, which is waited for
+	err := a.work(ctx, reported)
+	stop()
+	return errors.Join(err, <-reported)
+}
+
+// work commits until ctx ends or something fails. reported has the error of who writes reports when that ended early.
+func (a *Archive) work(ctx context.Context, reported chan error) error {
 	work := context.WithoutCancel(ctx)
-	a.cursorTimer = time.NewTimer(a.config.CursorInterval)
-	defer a.cursorTimer.Stop()
-	a.cursorTimer.Stop()
 	a.pause = a.newPause(ctx)
 	defer a.pause.close()
 	var spare []entry
@@ -39,7 +49,11 @@ func (a *Archive) Run(ctx context.Context) error {
 		entries := a.queue.take(spare)
 		if len(entries) == 0 {
 			spare = entries
-			if err := a.wait(ctx, work); err != nil {
+			select {
+			case <-ctx.Done():
+			case <-a.queue.wake:
+			case err := <-reported:
+				reported <- nil
 				return err
 			}
 			continue
@@ -50,27 +64,7 @@ func (a *Archive) Run(ctx context.Context) error {
 		spare = a.reuse(entries)
 	}
 	a.queue.end()
-	if err := a.commitAll(work, a.queue.take(nil)); err != nil {
-		return err
-	}
-	return a.writeCursors(work)
-}
-
-// wait returns when there may be something to do, and writes the delivery cursors when they are due.
-func (a *Archive) wait(ctx, work context.Context) error {
-	select {
-	case <-ctx.Done():
-	case <-a.queue.wake:
-	case <-a.cursors.wake:
-		if !a.cursorArmed {
-			a.cursorArmed = true
-			a.cursorTimer.Reset(a.config.CursorInterval)
-		}
-	case <-a.cursorTimer.C:
-		a.cursorArmed = false
-		return a.writeCursors(work)
-	}
-	return nil
+	return a.commitAll(work, a.queue.take(nil))
 }
 
 // reuse empties a slice of entries for the next swap. One that a burst made large is left to the garbage collector.
@@ -104,101 +98,98 @@ func (a *Archive) nextBatch(entries []entry) (n int) {
 		}
 		bytes += next.size()
 		n++
-		if next.uncertain() {
-			break
-		}
 	}
 	return n
 }
 
-// uncertain reports whether an entry may have to be stored once more, without its read markers: see commit. It is the last of its batch.
-func (e *entry) uncertain() bool {
-	return e.stored && e.refs != nil && e.refs.essential && e.message.ReadMarkers != nil
-}
-
 // commit stores one batch and then lets each of its messages go on, in order.
 func (a *Archive) commit(ctx context.Context, entries []entry) error {
-	batch := a.batch[:0]
+	b := &a.batch
+	b.Entries = b.Entries[:0]
 	for i := range entries {
 		if entries[i].stored {
-			batch = append(batch, &entries[i].message)
+			b.Entries = append(b.Entries, &entries[i].message)
 		}
+		b.Entries = append(b.Entries, entries[i].markers...)
 	}
-	a.batch = batch
 	release := a.inject(ctx, entries) // releaseAll, except in a build that injects a fault for tests to find
-	full := false
-	if len(batch) > 0 {
-		var due []store.DeliveryCursor
-		if a.now().Sub(a.lastCursors) >= a.config.CursorInterval {
-			due = a.cursors.collect()
-		}
-		err := a.append(ctx, batch, due)
-		if last := &entries[len(entries)-1]; err == nil && last.uncertain() && last.message.Stale {
-			// Its read markers move nothing, but it has other content.
-			last.message.ReadMarkers, last.message.Stale = nil, false
-			err = a.append(ctx, batch[len(batch)-1:], nil)
-			if errors.Is(err, store.ErrFull) {
-				err, last.full = nil, true // what came before it is stored
-			}
-		}
-		if full = errors.Is(err, store.ErrFull); err != nil && !full {
+	var refusal *stanza.Error
+	if len(b.Entries) > 0 {
+		err := a.append(ctx, b)
+		switch {
+		case errors.Is(err, store.ErrFull):
+			refusal = storageFull
+		case errors.Is(err, store.ErrNotStored):
+			refusal = notStored
+		case err != nil:
 			return err
 		}
 	}
-	release(ctx, entries, full)
-	clear(batch)
+	release(ctx, entries, refusal)
+	clear(b.Entries)
 	return nil
 }
 
-// append is the one call that writes to the log. Cursors that could not be written because the storage is full stay due.
-func (a *Archive) append(ctx context.Context, batch []*store.Append, due []store.DeliveryCursor) error {
+// appendTries is how often a batch is given to a log that did not store it for a reason that may pass.
+const appendTries = 3
+
+// append is the one call that appends to the log.
+func (a *Archive) append(ctx context.Context, b *store.Batch) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, a.config.CommitTimeout)
 	defer cancel()
-	began := a.now()
-	if err := a.log.Append(ctx, began, batch, due); err != nil {
-		if errors.Is(err, store.ErrFull) {
-			a.cursors.restore(due)
+	for range appendTries {
+		b.Now = a.now()
+		if err = a.log.Append(ctx, b); !errors.Is(err, store.ErrNotStored) {
+			break
 		}
-		return fmt.Errorf("append %d messages and %d delivery cursors to the log: %w", len(batch), len(due), err)
 	}
-	if due != nil {
-		a.lastCursors = began
-		a.metrics.cursors.Add(float64(len(due)))
+	if err != nil {
+		return fmt.Errorf("append %d messages to the log: %w", len(b.Entries), err)
 	}
 	ended := a.now()
-	a.rate.note(len(batch), ended.Sub(began), ended)
+	a.rate.note(len(b.Entries), ended.Sub(b.Now), ended)
 	a.metrics.commits.Inc()
-	a.metrics.batchMessages.Observe(float64(len(batch)))
-	a.metrics.commitSeconds.Observe(ended.Sub(began).Seconds())
+	a.metrics.batchMessages.Observe(float64(len(b.Entries)))
+	a.metrics.commitSeconds.Observe(ended.Sub(b.Now).Seconds())
 	return nil
 }
 
-// releaseAll lets all messages of a batch go on, in order.
-func (a *Archive) releaseAll(ctx context.Context, entries []entry, full bool) {
+// releaseAll lets all messages of a batch go on, in order. refusal is why nothing of the batch was stored, nil when it
+// was.
+func (a *Archive) releaseAll(ctx context.Context, entries []entry, refusal *stanza.Error) {
 	durable := a.now()
 	for i := range entries {
 		next := &entries[i]
-		if next.envelope != nil {
-			a.release(ctx, next, durable, full || next.full)
+		if c := next.change; c != nil {
+			overtaken := refusal == nil && next.message.Overtaken
+			if overtaken {
+				if !c.outcome.settle(true) {
+					a.refuse(ctx, next, busy) // nobody waits to decide it anew
+				}
+				continue
+			}
+			a.releaseOne(ctx, next, durable, refusal)
+			c.outcome.settle(false)
+			continue
 		}
-		if next.committed != nil {
-			next.committed()
-		}
+		a.releaseOne(ctx, next, durable, refusal)
 	}
 }
 
-// release fills the receipt of one message, after its batch is durable or was refused for want of space, and hands the message to the router, which
-// tells the sender and has it delivered by others. Nothing here waits or reads anything.
-func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, full bool) {
+// releaseOne fills the receipt of one message, after its batch is durable or was refused, and hands the message to the
+// router, which tells the sender and has it delivered by others. Nothing here waits or reads anything.
+func (a *Archive) releaseOne(ctx context.Context, next *entry, durable time.Time, refusal *stanza.Error) {
 	e, m := next.envelope, &next.message
 	switch {
-	case !next.stored:
+	case e == nil:
+		return
+	case !next.stored && len(next.markers) == 0:
 		a.metrics.transient.Inc()
 		a.router.Resume(ctx, e)
 		return
-	case full:
+	case refusal != nil:
 		a.metrics.full.Inc()
-		a.refuse(ctx, next, storageFull)
+		a.refuse(ctx, next, refusal)
 		return
 	case m.Conflict:
 		a.metrics.conflict.Inc()
@@ -206,10 +197,8 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 		return
 	}
 	a.metrics.durable.Observe(durable.Sub(next.accepted).Seconds())
-	if m.Stale {
-		// A read marker that moves nothing forward is acknowledged and not delivered.
-		a.metrics.stale.Inc()
-		a.router.Finish(e)
+	if !next.stored {
+		a.releaseMarker(ctx, next)
 		return
 	}
 	e.Receipt.ID, e.Receipt.Seq, e.Receipt.Time = uint64(m.ID), m.Seq, m.ID.Time()
@@ -224,8 +213,27 @@ func (a *Archive) release(ctx context.Context, next *entry, durable time.Time, f
 	a.router.Resume(ctx, e)
 }
 
-// refuse sends the refusal to the sender. Of a moderation only the administrator is told, by the receipt: the sender in whose name it
-// is made has sent nothing.
+// releaseMarker is releaseOne for what only moves markers.
+func (a *Archive) releaseMarker(ctx context.Context, next *entry) {
+	e, change := next.envelope, next.moved()
+	switch {
+	case change == nil:
+		// It moves nothing forward: acknowledged, and nobody is told.
+		a.metrics.stale.Inc()
+		a.router.Finish(e)
+		return
+	case change.Merged:
+		// The identity is of a later one of this batch. Those who are there are told of this one, too.
+		e.Target.Archived = false
+	default:
+		e.Receipt.ID, e.Receipt.Time = uint64(change.ID), change.ID.Time()
+	}
+	a.metrics.marked.Inc()
+	a.router.Resume(ctx, e)
+}
+
+// refuse sends the refusal to the sender. Of a moderation only the administrator is told, by the receipt: the sender in
+// whose name it is made has sent nothing.
 func (a *Archive) refuse(ctx context.Context, next *entry, refusal *stanza.Error) {
 	if next.moderation {
 		next.envelope.Receipt.Err = refusal
@@ -233,19 +241,4 @@ func (a *Archive) refuse(ctx context.Context, next *entry, refusal *stanza.Error
 		return
 	}
 	a.router.Refuse(ctx, next.envelope, refusal)
-}
-
-// writeCursors writes the delivery cursors that are due, without messages. A full storage is no reason to stop: they stay due.
-func (a *Archive) writeCursors(ctx context.Context) error {
-	due := a.cursors.collect()
-	if len(due) == 0 {
-		return nil
-	}
-	err := a.append(ctx, nil, due)
-	if errors.Is(err, store.ErrFull) {
-		a.cursorArmed = true
-		a.cursorTimer.Reset(10 * a.config.CursorInterval)
-		return nil
-	}
-	return err
 }

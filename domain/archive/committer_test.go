@@ -78,7 +78,8 @@ func TestTransientOnlyDoesNotTouchTheLog(t *testing.T) {
 	require.Len(t, h.seen(), 10)
 }
 
-// A114 on XMPP: the same origin-id again gets its first receipt and is not delivered twice; with other content it is refused.
+// A114 on XMPP: the same origin-id again gets its first receipt and is not delivered twice; with other content it is
+// refused.
 func TestDuplicateAndConflict(t *testing.T) {
 	h := newHouse(t, memory())
 	h.run(t)
@@ -132,7 +133,7 @@ func TestFailedLogIsFatal(t *testing.T) {
 		h := newHouse(t, memory(), func(c *Config) { c.QueueMessages = 4 })
 		entered, goOn := make(chan struct{}), make(chan struct{})
 		failing := false
-		h.log.before = func([]*store.Append, []store.DeliveryCursor) error {
+		h.log.before = func([]*store.Append) error {
 			if !failing {
 				return nil
 			}
@@ -176,7 +177,7 @@ func TestFullStorageRefusesAndRecovers(t *testing.T) {
 	h := newHouse(t, memory())
 	var full atomic.Bool
 	full.Store(true)
-	h.log.before = func([]*store.Append, []store.DeliveryCursor) error {
+	h.log.before = func([]*store.Append) error {
 		if full.Load() {
 			return fmt.Errorf("appending: %w", store.ErrFull)
 		}
@@ -206,7 +207,7 @@ func TestNothingBeforeTheCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, memory())
 		entered, goOn := make(chan struct{}), make(chan struct{})
-		h.log.before = func([]*store.Append, []store.DeliveryCursor) error {
+		h.log.before = func([]*store.Append) error {
 			close(entered)
 			<-goOn
 			return nil
@@ -234,7 +235,7 @@ func TestDrain(t *testing.T) {
 		h := newHouse(t, memory(), func(c *Config) { c.BatchMessages = 2 })
 		entered, goOn := make(chan struct{}), make(chan struct{})
 		var once sync.Once
-		h.log.before = func([]*store.Append, []store.DeliveryCursor) error {
+		h.log.before = func([]*store.Append) error {
 			once.Do(func() { close(entered); <-goOn })
 			return nil
 		}
@@ -294,7 +295,8 @@ func TestBackPressure(t *testing.T) {
 func TestReceiptAndStanzaID(t *testing.T) {
 	h := newHouse(t, memory())
 	h.run(t)
-	// A forged stanza-id by the recipient's archive, by another account's, and one of a room, which is its own business.
+	// A forged stanza-id by the recipient's archive, by another account's, and one of a room, which is its own
+	// business.
 	forged := stanza.New(nsStanzaID, "stanza-id", "by", "juliet@verona.example", "id", "forged")
 	other := stanza.New(nsStanzaID, "stanza-id", "by", "nurse@verona.example", "id", "forged")
 	room := stanza.New(nsStanzaID, "stanza-id", "by", "ball@rooms.verona.example", "id", "r1")

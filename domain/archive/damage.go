@@ -8,8 +8,8 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// salvage completes an answer of the log: a damaged message is listed without its content, so that paging goes past it, and the
-// others are served. An error remains when it cannot be told what is damaged.
+// salvage completes an answer of the log: a damaged message is listed without its content, so that paging goes past it,
+// and the others are served. An error remains when it cannot be told what is damaged.
 func salvage(found []store.Message, err error, tell func(*store.Message, error)) ([]store.Message, error) {
 	var damage *store.DamagedError
 	if !errors.As(err, &damage) || len(damage.IDs) == 0 {

@@ -71,37 +71,62 @@ func (p *memoryPreferences) ArchivePreference(_ context.Context, owner store.Acc
 	return p.kept[owner], p.err
 }
 
+func (p *memoryPreferences) SetHideReads(_ context.Context, owner store.AccountID, hide bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.kept == nil {
+		p.kept = map[store.AccountID]store.ArchivePreference{}
+	}
+	v := p.kept[owner]
+	v.HideReads = hide
+	p.kept[owner] = v
+	return p.err
+}
+
 func (p *memoryPreferences) SetArchivePreference(_ context.Context, owner store.AccountID, v store.ArchivePreference) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.kept == nil {
 		p.kept = map[store.AccountID]store.ArchivePreference{}
 	}
+	v.HideReads = p.kept[owner].HideReads
 	p.kept[owner] = v
 	return p.err
 }
 
-// brittle is a log whose Append fails when it is told to, and that counts. Neither the committer nor a delivery worker may read it.
+// brittle is a log whose Append fails when it is told to, and that counts. Neither the committer nor a delivery worker
+// may read it.
 type brittle struct {
 	store.MessageLog
 	t testing.TB
-	// before is called with each batch; an error makes Append fail without storing.
-	before  func(batch []*store.Append, cursors []store.DeliveryCursor) error
+	// before is called with each batch; an error makes Append fail without storing. deliver is called with reports of
+	// delivery.
+	before  func(batch []*store.Append) error
+	deliver func(reports []store.Delivered) error
 	commits atomic.Int32
 	largest atomic.Int32
 }
 
-func (b *brittle) Append(ctx context.Context, now time.Time, batch []*store.Append, cursors []store.DeliveryCursor) error {
+func (b *brittle) Append(ctx context.Context, batch *store.Batch) error {
 	if b.before != nil {
-		if err := b.before(batch, cursors); err != nil {
+		if err := b.before(batch.Entries); err != nil {
 			return err
 		}
 	}
 	b.commits.Add(1)
-	if n := int32(len(batch)); n > b.largest.Load() {
+	if n := int32(len(batch.Entries)); n > b.largest.Load() {
 		b.largest.Store(n)
 	}
-	return b.MessageLog.Append(ctx, now, batch, cursors)
+	return b.MessageLog.Append(ctx, batch)
+}
+
+func (b *brittle) Deliver(ctx context.Context, reports []store.Delivered) error {
+	if b.deliver != nil {
+		if err := b.deliver(reports); err != nil {
+			return err
+		}
+	}
+	return b.MessageLog.Deliver(ctx, reports)
 }
 
 var errDisk = errors.New("disk is broken")
@@ -156,7 +181,7 @@ func newHouse(t testing.TB, log store.MessageLog, options ...option) *house {
 	}}
 	h.router = router.New(router.Config{
 		Chains:    map[router.OriginKind][]router.Stage{router.Client: {resolve, a.Stage()}},
-		Recipient: []router.Delivery{a.Note(), {Name: "deliver", Run: func(ctx context.Context, e *router.Envelope) { h.router.Deliver(ctx, e) }}},
+		Recipient: []router.Delivery{{Name: "deliver", Run: func(ctx context.Context, e *router.Envelope) { h.router.Deliver(ctx, e) }}},
 		Author:    []router.Delivery{{Name: "copy", Run: h.copy}},
 	})
 	t.Cleanup(func() { require.NoError(t, h.router.Close(context.Background())) })
@@ -316,23 +341,34 @@ func fill(t testing.TB, log store.MessageLog, start time.Time, n int, with func(
 	var out []store.Message
 	for i := range n {
 		who, to := with(i)
-		a := stored(who, to, fmt.Sprintf("message %d", i))
-		require.NoError(t, log.Append(t.Context(), start.Add(time.Duration(i)*time.Second), []*store.Append{a}, nil))
+		out = append(out, put(t, log, start.Add(time.Duration(i)*time.Second), stored(t, log, who, to, fmt.Sprintf("message %d", i)))...)
+	}
+	return out
+}
+
+// put stores messages in one batch.
+func put(t testing.TB, log store.MessageLog, now time.Time, entries ...*store.Append) (out []store.Message) {
+	t.Helper()
+	require.NoError(t, log.Append(context.Background(), &store.Batch{Now: now, Entries: entries}))
+	for _, a := range entries {
 		out = append(out, a.Message)
 	}
 	return out
 }
 
 // stored is what the stage would make of a chat message.
-func stored(who, to, body string) *store.Append {
+func stored(t testing.TB, log store.MessageLog, who, to, body string) *store.Append {
+	t.Helper()
 	sender, recipient := from(who), from(to)
 	s := chat(to, body)
 	s.From = sender.Address
 	a := &store.Append{}
-	a.Sender = store.Party{JID: sender.Address.Bare(), Account: store.AccountID(sender.Account)}
-	a.Recipient = store.Party{JID: recipient.Address.Bare(), Account: store.AccountID(recipient.Account)}
+	a.Author = party(who)
+	opened, err := log.OpenConversation(context.Background(), noon, store.DirectKey(a.Author, party(to)), nil)
+	require.NoError(t, err)
+	a.Conversation = opened.ID
 	if sender.Account != 0 {
-		a.Flags |= store.InSenderArchive
+		a.Flags |= store.InAuthorArchive
 	}
 	if recipient.Account != 0 {
 		a.Flags |= store.InRecipientArchive | store.ForOffline

@@ -71,15 +71,12 @@ func (a *Archive) answerQuery(ctx context.Context, r *service.Request) ([]stanza
 	return []stanza.Element{a.fin(&p)}, nil
 }
 
-// page finds the page that a query asks for. store.ErrNotFound means that it names a message that is not in the archive.
+// page finds the page that a query asks for. store.ErrNotFound means that it names a message that is not in the
+// archive.
 func (a *Archive) page(ctx context.Context, owner store.AccountID, self jid.JID, q *query) (p page, err error) {
 	for _, id := range q.named {
-		ok, err := a.log.InHistory(ctx, owner, id)
-		if err != nil {
-			return p, fmt.Errorf("look for a message: %w", err)
-		}
-		if !ok {
-			return p, store.ErrNotFound
+		if err := a.known(ctx, owner, id, slices.Contains(q.ids, id)); err != nil {
+			return p, err
 		}
 	}
 	with, err := a.filter(ctx, owner, self, q.with)
@@ -87,10 +84,10 @@ func (a *Archive) page(ctx context.Context, owner store.AccountID, self jid.JID,
 		return p, err
 	}
 	switch {
-	case q.empty:
+	case q.empty || with.nothing:
 		p.complete = true
 	case q.ids != nil:
-		err = a.listed(ctx, q, with, &p)
+		err = a.listed(ctx, owner, q, with, &p)
 	default:
 		err = a.scan(ctx, owner, q, with, &p)
 	}
@@ -104,12 +101,40 @@ func (a *Archive) page(ctx context.Context, owner store.AccountID, self jid.JID,
 	return p, err
 }
 
+// known returns store.ErrNotFound for an identity that a query may not name: of a message that the owner does not see,
+// and one that was never given out. That of a marker is a position, also when the marker was changed since. Listed ones
+// must be there, as results.
+func (a *Archive) known(ctx context.Context, owner store.AccountID, id store.MessageID, listed bool) error {
+	seen, err := a.log.InHistory(ctx, owner, id)
+	if err != nil || seen {
+		return err
+	}
+	if listed {
+		found, _, err := a.log.History(ctx, store.HistoryQuery{Owner: owner, Kind: store.Direct, After: id - 1, Before: id + 1, Limit: 1, Markers: true})
+		if err == nil && len(found) == 0 {
+			err = store.ErrNotFound
+		}
+		return err
+	}
+	if _, err = a.log.Message(ctx, id); err == nil {
+		return store.ErrNotFound // somebody else's
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("look for a message: %w", err)
+	}
+	last, err := a.log.Last(ctx)
+	if err == nil && id > last {
+		err = store.ErrNotFound
+	}
+	return err
+}
+
 // filter is what the with field comes to (XEP-0313 §4.1.1).
 type filter struct {
-	// party limits the search in the store; the zero Party does not.
-	party store.Party
-	// note: the party is the owner, and both sides must be it.
-	note bool
+	// conversation limits the search in the store; 0 does not.
+	conversation store.ConversationID
+	// nothing: there is no such conversation.
+	nothing bool
 	// full, when it is not zero, must be in to or from.
 	full jid.JID
 }
@@ -121,37 +146,23 @@ func (a *Archive) filter(ctx context.Context, owner store.AccountID, self, with 
 	if with.IsFull() {
 		f.full = with
 	}
-	bare := with.Bare()
+	other := store.Party{JID: with.Bare()}
 	switch {
-	case bare == self && with.IsFull():
-		// What one of the owner's own devices sent or got: that is in every conversation.
-	case bare == self:
-		f.party, f.note = store.Party{JID: bare, Account: owner}, true
-	default:
-		f.party.JID = bare
-		if bare.Domain() == a.domain.Domain() && bare.Local() != "" {
-			if f.party.Account, _, err = a.directory.Lookup(ctx, bare.Local()); err != nil {
-				return f, fmt.Errorf("look for an account: %w", err)
-			}
+	case other.JID == self && with.IsFull():
+		return f, nil // what one of the owner's own devices sent or got: that is in every conversation
+	case other.JID == self:
+		other.Account = owner
+	case other.JID.Domain() == a.domain.Domain() && other.JID.Local() != "":
+		if other.Account, _, err = a.directory.Lookup(ctx, other.JID.Local()); err != nil {
+			return f, fmt.Errorf("look for an account: %w", err)
 		}
 	}
-	return f, nil
-}
-
-// between reports what the store does by itself in a range: whether the message is one with the party.
-func (f *filter) between(m *store.Message) bool {
-	switch {
-	case f.party.JID.IsZero():
-		return true
-	case f.note:
-		return same(m.Sender, f.party) && same(m.Recipient, f.party)
+	opened, err := a.log.FindConversation(ctx, store.DirectKey(store.Party{JID: self, Account: owner}, other))
+	if f.nothing = errors.Is(err, store.ErrNotFound); f.nothing {
+		return f, nil
 	}
-	return same(m.Sender, f.party) || same(m.Recipient, f.party)
-}
-
-// same compares parties as store.Party says.
-func same(a, b store.Party) bool {
-	return a.Account == b.Account && (a.Account != 0 || a.JID == b.JID)
+	f.conversation = opened.ID
+	return f, err
 }
 
 // matches reports what the store cannot tell: whether the full address is in to or from.
@@ -164,7 +175,8 @@ func (f *filter) matches(it *item) bool {
 
 // scan reads a page from a range of the archive. Items are in the order of reading.
 func (a *Archive) scan(ctx context.Context, owner store.AccountID, q *query, with filter, p *page) error {
-	h := store.HistoryQuery{Owner: owner, With: with.party, After: q.after, Before: q.before, Backward: q.backward, Limit: max(1, q.limit)}
+	h := store.HistoryQuery{Owner: owner, Conversation: with.conversation, Kind: store.Direct, After: q.after, Before: q.before, Backward: q.backward, Limit: max(1, q.limit),
+		Markers: with.full.IsZero()}
 	if !with.full.IsZero() {
 		h.Limit = filterChunk
 	}
@@ -180,9 +192,13 @@ func (a *Archive) scan(ctx context.Context, owner store.AccountID, q *query, wit
 			slices.Reverse(found)
 		}
 		for i := range found {
-			it := a.item(&found[i])
+			it, read, err := a.resultOf(ctx, &found[i])
+			if err != nil {
+				return err
+			}
+			p.read += read
 			if with.matches(&it) {
-				bytes += len(found[i].Stanza)
+				bytes += it.size()
 				if len(p.items) >= q.limit || bytes > a.config.PageBytes && len(p.items) > 0 {
 					return nil
 				}
@@ -207,7 +223,7 @@ func (a *Archive) scan(ctx context.Context, owner store.AccountID, q *query, wit
 }
 
 // listed reads the messages of the ids field that are within the other bounds.
-func (a *Archive) listed(ctx context.Context, q *query, with filter, p *page) error {
+func (a *Archive) listed(ctx context.Context, owner store.AccountID, q *query, with filter, p *page) error {
 	ids := slices.Clone(q.ids)
 	if q.backward {
 		slices.Reverse(ids)
@@ -217,19 +233,24 @@ func (a *Archive) listed(ctx context.Context, q *query, with filter, p *page) er
 		if id <= q.after || q.before != 0 && id >= q.before {
 			continue
 		}
-		m, err := a.log.Message(ctx, id)
-		if errors.Is(err, store.ErrDamaged) {
-			a.unreadable(&store.Message{ID: id}, err)
-			m = store.Message{ID: id}
-		} else if err != nil {
+		found, _, err := a.log.History(ctx, store.HistoryQuery{
+			Owner: owner, Conversation: with.conversation, Kind: store.Direct, After: id - 1, Before: id + 1, Limit: 1, Markers: true,
+		})
+		found, err = salvage(found, err, a.unreadable)
+		if err != nil {
 			return fmt.Errorf("read a message: %w", err)
 		}
-		p.read++
-		it := a.item(&m)
-		if !with.between(&m) || !with.matches(&it) {
+		if p.read++; len(found) == 0 {
+			continue // of another conversation, or a marker that was changed since
+		}
+		it, read, err := a.resultOf(ctx, &found[0])
+		if err != nil {
+			return err
+		}
+		if p.read += read; !with.matches(&it) {
 			continue
 		}
-		bytes += len(m.Stanza)
+		bytes += it.size()
 		if len(p.items) >= q.limit || bytes > a.config.PageBytes && len(p.items) > 0 {
 			return nil
 		}
@@ -237,6 +258,23 @@ func (a *Archive) listed(ctx context.Context, q *query, with filter, p *page) er
 	}
 	p.complete = true
 	return nil
+}
+
+// resultOf is item for a message or a marker. read is how many messages were read for a marker.
+func (a *Archive) resultOf(ctx context.Context, m *store.Message) (it item, read int, err error) {
+	if m.Marker == nil {
+		return a.item(m), 0, nil
+	}
+	s, read, err := a.markerStanza(ctx, m)
+	return item{m, s}, read, err
+}
+
+// size is what the item counts for in the bound of a page.
+func (it *item) size() int {
+	if it.message.Marker != nil {
+		return it.stanza.Size()
+	}
+	return len(it.message.Stanza)
 }
 
 func (a *Archive) item(m *store.Message) item {
@@ -291,8 +329,8 @@ func (a *Archive) send(ctx context.Context, to jid.JID, q *query, p *page) {
 	}
 }
 
-// Forwarded returns a stored message as it is shown to one of its parties: with the time of its acceptance, its identity in the owner's
-// archive and its number (XEP-0297). ok is false when it cannot be read back, which is logged.
+// Forwarded returns a stored message as it is shown to one of its parties: with the time of its acceptance, its
+// identity in the owner's archive and its number (XEP-0297). ok is false when it cannot be read back, which is logged.
 func (a *Archive) Forwarded(m *store.Message, owner jid.JID) (e stanza.Element, ok bool) {
 	it := a.item(m)
 	return a.forwarded(&it, owner), it.stanza != nil

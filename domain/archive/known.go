@@ -9,9 +9,9 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 )
 
-// Known reports whether the message of an envelope is one that was stored before, by its origin-id and content, and then fills the receipt with the first
-// answer. It is for a message that would be refused now: whoever repeats what was accepted, because the answer was lost, must
-// not be told that it was not. It reads the log.
+// Known reports whether the message of an envelope is one that was stored before, by its origin-id and content, and
+// then fills the receipt with the first answer. It is for a message that would be refused now: whoever repeats what was
+// accepted, because the answer was lost, must not be told that it was not. It reads the log.
 func (a *Archive) Known(ctx context.Context, e *router.Envelope) bool {
 	origin := originID(e.Stanza)
 	if origin == "" {

@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 
 	"github.com/posthouse-im/posthouse/domain/service"
@@ -11,13 +12,17 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// Handlers returns who answers history queries and requests for metadata (XEP-0313) and archive preferences (XEP-0441), each to
-// the requester's own account only. Asking for somebody else's is forbidden (XEP-0313 §8.1). Many clients look for the features
-// at the domain, although XEP-0313 (Determining support) has them announced by the account.
+// nsPreferences qualifies <preferences/>, our own: what others are told. docs/messages.md describes it.
+const nsPreferences = "urn:posthouse:preferences:1"
+
+// Handlers returns who answers history queries and requests for metadata (XEP-0313), archive preferences (XEP-0441) and
+// our own preferences, each to the requester's own account only. Asking for somebody else's is forbidden (XEP-0313
+// §8.1). Many clients look for the features at the domain, although XEP-0313 (Determining support) has them announced
+// by the account.
 func (a *Archive) Handlers() []service.Handler {
-	own := func(kind, local, feature string, handle service.Handle) service.Handler {
+	of := func(space, kind, local, feature string, handle service.Handle) service.Handler {
 		return service.Handler{
-			At: service.AtAccount, Type: kind, Space: nsMAM, Local: local, Feature: feature, Announced: service.AtAccount | service.AtDomain,
+			At: service.AtAccount, Type: kind, Space: space, Local: local, Feature: feature, Announced: service.AtAccount | service.AtDomain,
 			Handle: func(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
 				if !r.Self() {
 					return nil, notYours
@@ -26,7 +31,12 @@ func (a *Archive) Handlers() []service.Handler {
 			},
 		}
 	}
+	own := func(kind, local, feature string, handle service.Handle) service.Handler {
+		return of(nsMAM, kind, local, feature, handle)
+	}
 	return []service.Handler{
+		of(nsPreferences, stanza.TypeGet, "preferences", "-", a.answerOwnPreferences),
+		of(nsPreferences, stanza.TypeSet, "preferences", "-", a.setOwnPreferences),
 		own(stanza.TypeSet, "query", nsMAM, a.answerQuery),
 		own(stanza.TypeGet, "query", "-", answerForm),
 		own(stanza.TypeGet, "metadata", nsMAMExtended, a.answerMetadata),
@@ -105,6 +115,27 @@ func (a *Archive) setPreferences(ctx context.Context, r *service.Request) ([]sta
 		return nil, a.failed("store an archive preference", r.Account, err)
 	}
 	return []stanza.Element{preferenceElement(p)}, nil
+}
+
+// answerOwnPreferences tells whether others are told how far the account has read.
+func (a *Archive) answerOwnPreferences(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+	hide, err := a.preferences.hidesReads(ctx, store.AccountID(r.Account))
+	if err != nil {
+		return nil, a.failed("read a preference", r.Account, err)
+	}
+	return []stanza.Element{stanza.New(nsPreferences, "preferences", "share-read", strconv.FormatBool(!hide))}, nil
+}
+
+// setOwnPreferences sets it, and answers with what applies from now on.
+func (a *Archive) setOwnPreferences(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+	share := r.Payload().Attr("share-read")
+	if share != "true" && share != "false" {
+		return nil, badQuery("share-read is true or false.")
+	}
+	if err := a.preferences.setHideReads(ctx, store.AccountID(r.Account), share == "false"); err != nil {
+		return nil, a.failed("store a preference", r.Account, err)
+	}
+	return a.answerOwnPreferences(ctx, r)
 }
 
 func parsePreference(e *stanza.Element) (p store.ArchivePreference, refusal *stanza.Error) {

@@ -252,10 +252,11 @@ func TestExamplesOfXEP0313(t *testing.T) {
 func TestQueriesThatAreRefused(t *testing.T) {
 	h := newHouse(t, memory())
 	m := fill(t, h.log, noon, 4, withEverybody)
-	foreign := stored("juliet@verona.example/b", "nurse@verona.example", "secret")
-	require.NoError(t, h.log.Append(t.Context(), noon.Add(time.Hour), []*store.Append{foreign}, nil))
+	foreign := stored(t, h.log, "juliet@verona.example/b", "nurse@verona.example", "secret")
+	put(t, h.log, noon.Add(time.Hour), foreign)
 	secret := h.StanzaID(uint64(foreign.ID))
 	missing := h.StanzaID(uint64(m[3].ID) + 1)
+	beyond := h.StanzaID(uint64(foreign.ID) + 1)
 	good := h.StanzaID(uint64(m[1].ID))
 	many := form("", "ids", good)
 	many = strings.Replace(many, "<value>"+good+"</value>", strings.Repeat("<value>"+good+"</value>", maxIDs+1), 1)
@@ -269,9 +270,9 @@ func TestQueriesThatAreRefused(t *testing.T) {
 		{"field without name", form("", "", "x"), stanza.FeatureNotImplemented},
 		{"unknown after", form("<after>28482-98726-73623</after>"), stanza.ItemNotFound},
 		{"unknown before", form("<before>28482-98726-73623</before>"), stanza.ItemNotFound},
-		{"missing after", form("<after>" + missing + "</after>"), stanza.ItemNotFound},
-		{"missing after-id", form("", "after-id", missing), stanza.ItemNotFound},
-		{"missing before-id", form("", "before-id", missing), stanza.ItemNotFound},
+		{"missing after", form("<after>" + beyond + "</after>"), stanza.ItemNotFound},
+		{"missing after-id", form("", "after-id", beyond), stanza.ItemNotFound},
+		{"missing before-id", form("", "before-id", beyond), stanza.ItemNotFound},
 		{"missing ids", form("", "ids", missing), stanza.ItemNotFound},
 		{"somebody else's after", form("<after>" + secret + "</after>"), stanza.ItemNotFound},
 		{"somebody else's ids", form("", "ids", secret), stanza.ItemNotFound},

@@ -8,6 +8,7 @@ const (
 	wasTransient = "transient"
 	wasDuplicate = "duplicate"
 	wasConflict  = "conflict"
+	wasMarker    = "marker"  // moved a marker, and was no message
 	wasStale     = "stale"   // a read marker that moved nothing forward
 	wasFull      = "full"    // refused because the storage is full
 	wasRefused   = "refused" // refused because something that had to be asked did not answer, or because it was not to be edited or retracted
@@ -15,17 +16,18 @@ const (
 )
 
 type metrics struct {
-	stored, transient, duplicate, conflict, stale, full, refused, stopped prometheus.Counter
+	stored, transient, duplicate, conflict, marked, stale, full, refused, stopped prometheus.Counter
 
-	commits       prometheus.Counter
-	batchMessages prometheus.Histogram
-	commitSeconds prometheus.Histogram
-	durable       prometheus.Histogram
-	cursors       prometheus.Counter
-	kept          prometheus.Counter
-	queries       *prometheus.CounterVec
-	queryMessages prometheus.Counter
-	damaged       prometheus.Counter
+	commits        prometheus.Counter
+	batchMessages  prometheus.Histogram
+	commitSeconds  prometheus.Histogram
+	durable        prometheus.Histogram
+	cursors        prometheus.Counter
+	reportsDropped prometheus.Counter
+	kept           prometheus.Counter
+	queries        *prometheus.CounterVec
+	queryMessages  prometheus.Counter
+	damaged        prometheus.Counter
 }
 
 // latencies are the buckets of everything that ends in a sync of the disk: 50 µs to 13 s.
@@ -44,15 +46,17 @@ func newMetrics(r prometheus.Registerer, depth func() (messages, bytes int)) *me
 	m := &metrics{
 		stored: messages.WithLabelValues(wasStored), transient: messages.WithLabelValues(wasTransient),
 		duplicate: messages.WithLabelValues(wasDuplicate), conflict: messages.WithLabelValues(wasConflict),
-		stale: messages.WithLabelValues(wasStale),
-		full:  messages.WithLabelValues(wasFull), refused: messages.WithLabelValues(wasRefused),
-		stopped:       messages.WithLabelValues(wasStopped),
-		commits:       counter("posthouse_archive_commits_total", "Transactions of the message log that were synced."),
-		batchMessages: histogram("posthouse_archive_batch_messages", "Stored messages in one transaction.", prometheus.ExponentialBuckets(1, 2, 14)),
-		commitSeconds: histogram("posthouse_archive_commit_seconds", "Time that one transaction of the message log took.", latencies),
-		durable:       histogram("posthouse_archive_durable_seconds", "Time from the acceptance of a message until it was durable.", latencies),
-		cursors:       counter("posthouse_archive_delivery_cursors_total", "Delivery cursors that were written."),
-		kept:          counter("posthouse_archive_kept_total", "Messages that no device took and that wait for one."),
+		marked: messages.WithLabelValues(wasMarker),
+		stale:  messages.WithLabelValues(wasStale),
+		full:   messages.WithLabelValues(wasFull), refused: messages.WithLabelValues(wasRefused),
+		stopped:        messages.WithLabelValues(wasStopped),
+		commits:        counter("posthouse_archive_commits_total", "Transactions of the message log that were synced."),
+		batchMessages:  histogram("posthouse_archive_batch_messages", "Stored messages in one transaction.", prometheus.ExponentialBuckets(1, 2, 14)),
+		commitSeconds:  histogram("posthouse_archive_commit_seconds", "Time that one transaction of the message log took.", latencies),
+		durable:        histogram("posthouse_archive_durable_seconds", "Time from the acceptance of a message until it was durable.", latencies),
+		cursors:        counter("posthouse_archive_delivery_cursors_total", "Delivery cursors that reports were written to."),
+		reportsDropped: counter("posthouse_archive_reports_dropped_total", "Reports of delivery that were dropped because too many waited."),
+		kept:           counter("posthouse_archive_kept_total", "Messages that no device took and that wait for one."),
 		queries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "posthouse_archive_queries_total", Help: "History queries, by result.",
 		}, []string{"result"}),
@@ -65,7 +69,7 @@ func newMetrics(r prometheus.Registerer, depth func() (messages, bytes int)) *me
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	r.MustRegister(messages, m.commits, m.batchMessages, m.commitSeconds, m.durable, m.cursors, m.kept, m.queries, m.queryMessages, m.damaged,
+	r.MustRegister(messages, m.commits, m.batchMessages, m.commitSeconds, m.durable, m.cursors, m.reportsDropped, m.kept, m.queries, m.queryMessages, m.damaged,
 		gauge("posthouse_archive_queue_messages", "Messages that wait for the committer.", func() float64 { n, _ := depth(); return float64(n) }),
 		gauge("posthouse_archive_queue_bytes", "Stored text that waits for the committer.", func() float64 { _, n := depth(); return float64(n) }))
 	return m

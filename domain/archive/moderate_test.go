@@ -15,7 +15,8 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// An administrator's retraction is a message in the conversation that it concerns, durable and numbered, and reaches both.
+// An administrator's retraction is a message in the conversation that it concerns, durable and numbered, and reaches
+// both.
 func TestModerate(t *testing.T) {
 	logs(t, func(t *testing.T, log store.MessageLog) {
 		h := newHouse(t, log, func(c *Config) {
@@ -114,8 +115,8 @@ func TestRetractTakesEditsAlong(t *testing.T) {
 		say(orchard, chat(to, "secret 3", replace("o1")))
 		m2 := say(orchard, named("m2", chat(to, "plain")))
 		say(orchard, named("x1", chat(to, "", retract("m1"))))
-		id, last, err := h.log.Conversation(t.Context(), party(orchard), party(balcony))
-		require.NoError(t, err)
+		opened := h.conversation(t)
+		id, last := opened.ID, opened.Last
 		gone := func() (numbers []uint64) {
 			all, err := h.log.Numbered(t.Context(), id, 1, 1000)
 			require.NoError(t, err)
@@ -155,11 +156,12 @@ func TestRetractFindsEditsOnTheirWay(t *testing.T) {
 	require.NotZero(t, all[1].Flags&store.Retracted)
 }
 
-// A moderation of what is gone meanwhile, or that does not fit, is told to the administrator, and to nobody in whose name it would have been.
+// A moderation of what is gone meanwhile, or that does not fit, is told to the administrator, and to nobody in whose
+// name it would have been.
 func TestModerateRefusedByTheCommitter(t *testing.T) {
 	full := false
 	h := newHouse(t, memory(), func(c *Config) { c.RetractWindow = -1 })
-	h.log.before = func([]*store.Append, []store.DeliveryCursor) error {
+	h.log.before = func([]*store.Append) error {
 		if full {
 			return store.ErrFull
 		}

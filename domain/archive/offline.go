@@ -14,69 +14,93 @@ import (
 // replayPage is how many messages a replay reads at once.
 const replayPage = 100
 
-// Delivered reports that a stored message reached a device of the account: it was written to a link without stream
-// management, or acknowledged on one with it. Reports about messages that were not sent to the account, such as
-// carbons of its own, have no effect. It may read the log once for an account that was not heard of
-// for long; otherwise it takes less than a microsecond.
+// Delivered reports that a stored message, or a marker of somebody else, reached a device of the account: it was
+// written to a link without stream management, or acknowledged on one with it. It takes less than a microsecond.
 func (a *Archive) Delivered(account, id uint64) {
-	a.cursors.delivered(store.AccountID(account), store.MessageID(id))
+	a.reports.add(store.AccountID(account), store.MessageID(id))
 }
 
-// Kept reports that no device of the account took the message. It waits for the account's next replay: a delivery cursor covers
-// only what was reported as delivered, so there is nothing to change.
+// Kept reports that no device of the account took the message. It waits for the account's next replay: a delivery
+// cursor covers only what was reported as delivered, so there is nothing to change.
 func (a *Archive) Kept(account, id uint64) { a.metrics.kept.Inc() }
 
-// Replay gives to yield, in order, every message to the account that was not delivered to any device (XEP-0160),
-// until there is none left, yield returns false, or ctx ends. Each is a copy with the time of its acceptance
-// (XEP-0203) that may be sent as it is, and whose delivery is to be reported as usual.
-//
-// through is the last message that was considered: a live message of the account up to and including it was yielded
-// or had been delivered before, a later one was not. It is 0 when nothing was considered.
-func (a *Archive) Replay(ctx context.Context, account uint64, yield func(*stream.Packet) bool) (through uint64, err error) {
+// Replay gives to yield, in order, every message to the account, and every current marker of others, that was not
+// delivered to any device (XEP-0160), until there is none left, yield returns false, or ctx ends. Each is a copy with
+// the time of its acceptance (XEP-0203) that may be sent as it is, and whose delivery is to be reported as usual.
+func (a *Archive) Replay(ctx context.Context, account uint64, yield func(*stream.Packet) bool) error {
 	owner := store.AccountID(account)
-	before, err := a.cursors.snapshot(ctx, owner)
-	if err != nil {
-		return 0, fmt.Errorf("read the delivery cursor before a replay: %w", err)
-	}
-	if before.nothing() {
-		return uint64(before.known), nil
+	if err := a.reports.settle(ctx, owner); err != nil {
+		return fmt.Errorf("write what was delivered before a replay: %w", err)
 	}
 	var after store.MessageID
 	for {
 		page, err := a.log.Undelivered(ctx, owner, after, replayPage)
 		page, err = salvage(page, err, a.unreadable)
 		if err != nil {
-			return uint64(after), fmt.Errorf("read undelivered messages: %w", err)
+			return fmt.Errorf("read undelivered messages: %w", err)
 		}
 		for i := range page {
-			m := &page[i]
-			after = m.ID
-			if m.Stanza == nil || before.delivered(m.ID) {
-				continue // it is damaged, or the delivery cursor in the log is older than what is known here
-			}
-			s, err := a.replayed(m)
-			if err != nil {
-				a.unreadable(m, err)
-				continue
-			}
-			if !yield(&stream.Packet{Stanza: s, ArchiveID: uint64(m.ID), Role: stream.Replay}) {
-				return uint64(after), nil
+			after = page[i].ID
+			more, err := a.replay(ctx, owner, &page[i], yield)
+			if err != nil || !more {
+				return err
 			}
 		}
 		if len(page) < replayPage {
-			return uint64(after), nil
+			return nil
 		}
 	}
 }
 
-// replayed returns the stored message as it is sent late.
-func (a *Archive) replayed(m *store.Message) (*stanza.Stanza, error) {
+// replay yields one message or marker. more is false when yield wants no more.
+func (a *Archive) replay(ctx context.Context, owner store.AccountID, m *store.Message, yield func(*stream.Packet) bool) (more bool, err error) {
+	if m.Marker != nil {
+		return a.replayMarker(ctx, owner, m, yield)
+	}
+	if m.Stanza == nil { // it is damaged, which was told
+		a.Delivered(uint64(owner), uint64(m.ID)) // it never can be, and is not to be looked at each time
+		return true, nil
+	}
 	s, err := xmlstream.Unmarshal(m.Stanza)
 	if err != nil {
-		return nil, err
+		a.unreadable(m, err)
+		a.Delivered(uint64(owner), uint64(m.ID))
+		return true, nil
 	}
-	s = a.Stamp(s, m.Recipient.JID, uint64(m.ID), m.Seq, m.Flags&store.InRecipientArchive != 0)
+	s = a.Stamp(s, s.To.Bare(), uint64(m.ID), m.Seq, m.Flags&store.InRecipientArchive != 0)
+	return yield(a.late(m, s)), nil
+}
+
+// replayMarker yields what a marker says. When that is nothing, the marker counts as delivered.
+func (a *Archive) replayMarker(ctx context.Context, owner store.AccountID, m *store.Message, yield func(*stream.Packet) bool) (more bool, err error) {
+	s, _, err := a.markerStanza(ctx, m)
+	if err != nil {
+		return false, err
+	}
+	if m.Marker.Kind == store.MarkDelivered && len(s.Payload) == 1 { // it has the number alone: nobody has asked for a receipt
+		a.Delivered(uint64(owner), uint64(m.ID))
+		return true, nil
+	}
+	all := apart(s)
+	for i, s := range all {
+		last := i == len(all)-1
+		if last {
+			s = a.Stamp(s, s.To, uint64(m.ID), 0, true)
+		}
+		p := a.late(m, s)
+		if !last {
+			p.ArchiveID = 0 // when the last one is delivered, so are those before
+		}
+		if !yield(p) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// late returns a packet with a stanza as it is sent late.
+func (a *Archive) late(m *store.Message, s *stanza.Stanza) *stream.Packet {
 	// RFC 6120 leaves where among its siblings it stands open; XEP-0203 §4 asks for from as the entity that delayed it.
 	s.Payload = append(s.Payload, stanza.New(nsDelay, "delay", "from", a.domain.String(), "stamp", stanza.FormatTime(m.ID.Time())))
-	return s, nil
+	return &stream.Packet{Stanza: s, ArchiveID: uint64(m.ID), Role: stream.Replay}
 }

@@ -25,13 +25,16 @@ func originID(s *stanza.Stanza) string {
 	return originKey(e.Attr("id"))
 }
 
-// originKey is an origin-id as it is kept.
+// hashed begins an id that is kept as its hash.
+const hashed = "sha256:"
+
+// originKey is an origin-id, or the id of a stanza, as it is kept.
 func originKey(id string) string {
 	if len(id) <= maxOriginID {
 		return id
 	}
 	sum := sha256.Sum256([]byte(id))
-	return "sha256:" + hex.EncodeToString(sum[:])
+	return hashed + hex.EncodeToString(sum[:])
 }
 
 // scratch holds buffers for text that is hashed and thrown away.

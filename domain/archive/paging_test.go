@@ -21,11 +21,11 @@ func TestPageLimits(t *testing.T) {
 	require.Len(t, h.query(t, form("<max>1000000</max>")).bodies, 250)
 	require.Len(t, h.query(t, form("<max>18446744073709551615</max>")).bodies, 250)
 
-	big := stored("juliet@verona.example/b", "romeo@verona.example", strings.Repeat("x", 40<<10))
-	huge := stored("juliet@verona.example/b", "romeo@verona.example", strings.Repeat("y", 100<<10))
-	tail := stored("juliet@verona.example/b", "romeo@verona.example", "z")
-	for i, a := range []*store.Append{big, stored("juliet@verona.example/b", "romeo@verona.example", strings.Repeat("x", 40<<10)), huge, tail} {
-		require.NoError(t, h.log.Append(t.Context(), noon.Add(time.Hour+time.Duration(i)*time.Second), []*store.Append{a}, nil))
+	big := stored(t, h.log, "juliet@verona.example/b", "romeo@verona.example", strings.Repeat("x", 40<<10))
+	huge := stored(t, h.log, "juliet@verona.example/b", "romeo@verona.example", strings.Repeat("y", 100<<10))
+	tail := stored(t, h.log, "juliet@verona.example/b", "romeo@verona.example", "z")
+	for i, a := range []*store.Append{big, stored(t, h.log, "juliet@verona.example/b", "romeo@verona.example", strings.Repeat("x", 40<<10)), huge, tail} {
+		put(t, h.log, noon.Add(time.Hour+time.Duration(i)*time.Second), a)
 	}
 	var lengths []int
 	q := form("", "start", "2026-03-01T13:00:00Z")

@@ -12,7 +12,8 @@ type pause interface {
 	close()
 }
 
-// timerPause waits by a timer of Go's. Where the network poller waits in whole milliseconds, 500 µs last 1.1 ms on a process that does little else.
+// timerPause waits by a timer of Go's. Where the network poller waits in whole milliseconds, 500 µs last 1.1 ms on a
+// process that does little else.
 type timerPause struct {
 	ctx   context.Context
 	timer *time.Timer

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clockPause waits by a timer of the system's that can be read like a socket, timerfd_create(2): as such it is in the network poller, wakes
-// it to within some 50 µs, and holds no thread meanwhile, as nanosleep(2) would.
+// clockPause waits by a timer of the system's that can be read like a socket, timerfd_create(2): as such it is in the
+// network poller, wakes it to within some 50 µs, and holds no thread meanwhile, as nanosleep(2) would.
 type clockPause struct {
 	file    *os.File
 	fd      int         // of file, which is open until close
@@ -17,7 +17,8 @@ type clockPause struct {
 	expired [8]byte     // what is read: how often it has expired
 }
 
-// newPause returns a pause for one run of the committer: by the system's clock, or by a timer of Go's where that cannot be had.
+// newPause returns a pause for one run of the committer: by the system's clock, or by a timer of Go's where that cannot
+// be had.
 func newPause(ctx context.Context) pause {
 	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
 	if err != nil {

@@ -28,7 +28,7 @@ func TestOnPebble(t *testing.T) {
 		h := newHouse(t, log)
 		stop := h.run(t)
 
-		waiting, _ := h.replay(t, juliet)
+		waiting := h.replay(t, juliet)
 		have := map[uint64]bool{}
 		for _, id := range waiting {
 			have[id] = true

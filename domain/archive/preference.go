@@ -24,12 +24,12 @@ const maxPreferencesKnown = 1 << 17
 // ForgetPreference is told that another process has set the preference of an account.
 func (a *Archive) ForgetPreference(account store.AccountID) { a.preferences.known.Invalidate(account) }
 
-// preferences answers what each account wants kept. What is held of one does not expire: it is good until it is set here, or
-// until ForgetPreference is called because somebody else has set it.
+// preferences answers what each account wants kept. What is held of one does not expire: it is good until it is set
+// here, or until ForgetPreference is called because somebody else has set it.
 type preferences struct {
 	store    store.ArchivePreferences
 	contacts Contacts                                                // may be nil
-	known    *cache.Cache[store.AccountID, *store.ArchivePreference] // nil value: keep everything
+	known    *cache.Cache[store.AccountID, *store.ArchivePreference] // nil value: keep everything, show reads
 }
 
 func newPreferences(s store.ArchivePreferences, contacts Contacts) *preferences {
@@ -37,14 +37,14 @@ func newPreferences(s store.ArchivePreferences, contacts Contacts) *preferences 
 	return &preferences{store: s, contacts: contacts, known: known}
 }
 
-// get returns the account's preference, nil when everything is kept.
+// get returns the account's preference, nil when everything is kept and shown.
 func (p *preferences) get(ctx context.Context, account store.AccountID) (*store.ArchivePreference, error) {
 	return p.known.Load(ctx, account, func(ctx context.Context) (*store.ArchivePreference, time.Duration, error) {
 		read, err := p.store.ArchivePreference(ctx, account)
 		if err != nil {
 			return nil, 0, fmt.Errorf("read the archive preference: %w", err)
 		}
-		if (read.Default == "" || read.Default == keepAlways) && len(read.Never) == 0 {
+		if (read.Default == "" || read.Default == keepAlways) && len(read.Never) == 0 && !read.HideReads {
 			return nil, cache.Forever, nil
 		}
 		return &read, cache.Forever, nil
@@ -56,6 +56,24 @@ func (p *preferences) set(ctx context.Context, account store.AccountID, preferen
 	defer p.known.Invalidate(account) // after an error, too: it is not known what was stored
 	if err := p.store.SetArchivePreference(ctx, account, preference); err != nil {
 		return fmt.Errorf("store the archive preference: %w", err)
+	}
+	return nil
+}
+
+// hidesReads reports whether others are not to know how far the account has read.
+func (p *preferences) hidesReads(ctx context.Context, account store.AccountID) (bool, error) {
+	if account == 0 {
+		return false, nil
+	}
+	choice, err := p.get(ctx, account)
+	return choice != nil && choice.HideReads, err
+}
+
+// setHideReads stores it.
+func (p *preferences) setHideReads(ctx context.Context, account store.AccountID, hide bool) error {
+	defer p.known.Invalidate(account) // after an error, too: it is not known what was stored
+	if err := p.store.SetHideReads(ctx, account, hide); err != nil {
+		return fmt.Errorf("store a preference: %w", err)
 	}
 	return nil
 }

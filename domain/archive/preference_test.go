@@ -81,3 +81,23 @@ func TestPreferencesAreRead(t *testing.T) {
 	_, err = p.keeps(t.Context(), 9, jid.MustParse("a@b"))
 	require.ErrorIs(t, err, errDisk)
 }
+
+// Whether others are told how far an account has read is asked and set by itself.
+func TestShareRead(t *testing.T) {
+	h := newHouse(t, memory())
+	ask := func(kind, attrs string) string {
+		t.Helper()
+		answer, refusal := h.own(t, "<iq xmlns='jabber:client' type='"+kind+"' id='1'><preferences xmlns='urn:posthouse:preferences:1' "+attrs+"/></iq>")
+		if refusal != nil {
+			return string(refusal.Condition)
+		}
+		return answer[0].Attr("share-read")
+	}
+	require.Equal(t, "true", ask("get", ""))
+	require.Equal(t, "false", ask("set", "share-read='false'"))
+	require.Equal(t, "false", ask("get", ""))
+	require.Equal(t, "bad-request", ask("set", ""))
+	require.Equal(t, "true", ask("set", "share-read='true'"))
+	h.prefs.err = errDisk
+	require.Equal(t, "internal-server-error", ask("set", "share-read='false'"))
+}

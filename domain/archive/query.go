@@ -30,7 +30,8 @@ type query struct {
 	// queryID is repeated in the results (XEP-0313 §4).
 	queryID string
 	with    jid.JID
-	// after and before are exclusive bounds, 0 for none: of time, of form fields and of the page, whichever is narrower.
+	// after and before are exclusive bounds, 0 for none: of time, of form fields and of the page, whichever is
+	// narrower.
 	after, before store.MessageID
 	// named are all messages that the query names; each must be in the archive.
 	named []store.MessageID

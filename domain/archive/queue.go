@@ -11,20 +11,18 @@ import (
 
 // entry is one message on its way through the committer.
 type entry struct {
-	// envelope is nil for an entry that only tells, by committed, that all before it are stored.
+	// envelope is nil for an entry that only tells, by its change's outcome, that all before it are stored.
 	envelope *router.Envelope
 	accepted time.Time
 	// stored says that message is to be stored; otherwise the entry only keeps its order.
 	stored  bool
 	message store.Append
-	// refs is what it says about earlier messages, nil for nothing.
-	refs *refs
+	// markers are what it moves, after its message when it has one.
+	markers []*store.Append
+	// change is what it does to an earlier message, nil for nothing, which is nearly always.
+	change *change
 	// moderation: the archive itself sends it, see Moderate, and it passes no further stage.
 	moderation bool
-	// full is a result: it alone did not fit.
-	full bool
-	// committed is called when it is certain what became of the entry; nil when nobody waits for that.
-	committed func()
 }
 
 // size is what the entry counts for in bounds of bytes.

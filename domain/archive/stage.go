@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"errors"
 
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/store"
@@ -34,29 +35,42 @@ func (a *Archive) accept(ctx context.Context, e *router.Envelope) (router.Verdic
 	if err := a.prepare(ctx, &next); err != nil {
 		return router.Finish, a.unanswered(e, err)
 	}
-	if next.refs != nil && next.refs.changes() {
+	if next.change != nil {
 		return a.acceptChange(ctx, &next)
 	}
 	return router.Hold, a.put(ctx, &next)
 }
 
-// put reserves slots for the delivery of an entry and then puts it in the queue. It refuses what finds no slot in time. When the
-// committer has ended, the envelope is neither done nor refused: an answer now could be taken for one to a message of the same
-// connection that was not committed.
+// put reserves slots for the delivery of an entry and then puts it in the queue. It refuses what finds no slot in time.
 func (a *Archive) put(ctx context.Context, next *entry) *stanza.Error {
+	if !a.reserve(ctx, next) {
+		return crowded
+	}
+	a.enqueue(ctx, next)
+	return nil
+}
+
+func (a *Archive) reserve(ctx context.Context, next *entry) bool {
 	size := next.size()
 	if !next.stored {
 		size = next.envelope.Stanza.Size()
 	}
 	if !a.router.Reserve(ctx, next.envelope, size) {
 		a.metrics.refused.Inc()
-		return crowded
+		return false
 	}
-	if !a.queue.put(ctx, next) {
-		a.router.Release(next.envelope)
-		a.metrics.stopped.Inc()
+	return true
+}
+
+// enqueue puts an entry in the queue. When the committer has ended, the envelope is neither done nor refused: an answer
+// now could be taken for one to a message of the same connection that was not committed.
+func (a *Archive) enqueue(ctx context.Context, next *entry) bool {
+	if a.queue.put(ctx, next) {
+		return true
 	}
-	return nil
+	a.router.Release(next.envelope)
+	a.metrics.stopped.Inc()
+	return false
 }
 
 // crowded is the refusal when too much waits to be delivered to the recipient, or in all.
@@ -64,6 +78,10 @@ var crowded = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstra
 
 // unanswered logs why a message could not be prepared, and returns the refusal.
 func (a *Archive) unanswered(e *router.Envelope, err error) *stanza.Error {
+	if errors.Is(err, store.ErrFull) {
+		a.metrics.full.Inc()
+		return storageFull
+	}
 	a.logger.Error("a message could not be prepared for the archive", "account", e.Origin.Account, "error", err)
 	a.metrics.refused.Inc()
 	return notStored
@@ -72,58 +90,78 @@ func (a *Archive) unanswered(e *router.Envelope, err error) *stanza.Error {
 // prepare decides whether the message is to be stored and fills what the store is to be given.
 func (a *Archive) prepare(ctx context.Context, next *entry) error {
 	e := next.envelope
-	s := e.Stanza
-	meaning := payload.MeaningOf(s)
+	meaning := payload.MeaningOf(e.Stanza)
 	if meaning.Storage == payload.Transient || e.Target.Kind == router.Nobody {
 		return nil
 	}
-	m := &next.message
-	m.Sender = store.Party{JID: s.From.Bare(), Account: store.AccountID(e.Origin.Account)}
-	m.Recipient = store.Party{JID: s.To.Bare(), Account: store.AccountID(e.Target.Account)}
-	if m.Recipient.Account != 0 {
+	author := store.Party{JID: e.Stanza.From.Bare(), Account: store.AccountID(e.Origin.Account)}
+	other := store.Party{JID: e.Stanza.To.Bare(), Account: store.AccountID(e.Target.Account)}
+	if author.Account == 0 && other.Account == 0 {
+		return nil
+	}
+	id, err := a.conversations.open(ctx, next.accepted, author, other)
+	if err != nil {
+		return err
+	}
+	e.Target.Conversation = uint64(id)
+	if meaning.Marks {
+		if err := a.prepareMarkers(ctx, next, &meaning, author, other); err != nil {
+			return err
+		}
+		if !meaning.Says {
+			e.Target.Archived = len(next.markers) > 0
+			return nil
+		}
+	}
+	return a.prepareMessage(ctx, next, &meaning, author, other)
+}
+
+// prepareMessage fills a message that is to be stored. It is not stored when no account of this domain is to keep it.
+func (a *Archive) prepareMessage(ctx context.Context, next *entry, meaning *payload.Meaning, author, other store.Party) error {
+	e, m := next.envelope, &next.message
+	s := e.Stanza
+	m.Author = author
+	if other.Account != 0 {
 		m.Flags = store.ForOffline
 	}
 	if meaning.Storage == payload.Archived {
-		if err := a.addArchives(ctx, m, s); err != nil {
+		if err := a.addArchives(ctx, m, other.Account, s); err != nil {
 			return err
 		}
 	}
 	if m.Flags == 0 {
-		return nil // no account of this domain is to keep it
+		return nil
 	}
+	m.Conversation = store.ConversationID(e.Target.Conversation)
 	e.Target.Archived = m.Flags&store.InRecipientArchive != 0
 	if m.OriginID = originID(s); m.OriginID != "" {
 		m.ContentHash = contentHash(s)
 	}
+	m.StanzaID = originKey(s.ID)
 	m.Stanza = xmlstream.Marshal(make([]byte, 0, s.Size()), s)
 	next.stored = true
 	if meaning.Unread {
 		m.Flags |= store.Unread
 	}
-	refs := refsOf(&meaning)
-	if refs == nil {
-		return nil
+	if meaning.Edits+meaning.Retracts != "" {
+		next.change = &change{edit: meaning.Edits, retract: meaning.Retracts, other: other, admin: e.Origin.Admin}
 	}
-	next.refs, refs.admin = refs, e.Origin.Admin
-	if refs.changes() {
-		return nil // see acceptChange
-	}
-	return a.resolveMarkers(ctx, next)
+	return nil
 }
 
 // addArchives sets the flags of both sides' archives, as each of them wants it.
-func (a *Archive) addArchives(ctx context.Context, m *store.Append, s *stanza.Stanza) error {
-	if m.Sender.Account != 0 {
-		keep, err := a.preferences.keeps(ctx, m.Sender.Account, s.To)
+func (a *Archive) addArchives(ctx context.Context, m *store.Append, recipient store.AccountID, s *stanza.Stanza) error {
+	if m.Author.Account != 0 {
+		keep, err := a.preferences.keeps(ctx, m.Author.Account, s.To)
 		if err != nil {
 			return err
 		}
 		if keep {
-			m.Flags |= store.InSenderArchive
+			m.Flags |= store.InAuthorArchive
 		}
 	}
-	if m.Recipient.Account != 0 {
-		keep, err := a.preferences.keeps(ctx, m.Recipient.Account, s.From)
+	if recipient != 0 {
+		keep, err := a.preferences.keeps(ctx, recipient, s.From)
 		if err != nil {
 			return err
 		}

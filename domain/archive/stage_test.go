@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	sender    = store.InSenderArchive
+	sender    = store.InAuthorArchive
 	recipient = store.InRecipientArchive
 	away      = store.ForOffline
 )
@@ -86,8 +86,8 @@ func TestWhatIsStored(t *testing.T) {
 			require.Equal(t, c.flags, m.Flags&^store.Unread)
 			require.Equal(t, c.s.Body() != "", m.Flags&store.Unread != 0)
 			require.Equal(t, m.ID, store.MessageID(r.ID))
-			require.Equal(t, from(who).Address.Bare(), m.Sender.JID)
-			require.Equal(t, store.AccountID(from(who).Account), m.Sender.Account)
+			require.Equal(t, from(who).Address.Bare(), m.Author.JID)
+			require.Equal(t, store.AccountID(from(who).Account), m.Author.Account)
 			back, err := xmlstream.Unmarshal(m.Stanza)
 			require.NoError(t, err)
 			require.Equal(t, c.s, back, "the whole stanza is kept as it was accepted")

@@ -11,11 +11,21 @@ import (
 	"unsafe"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
+	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
+// Namespaces of what the archive itself reads and writes.
 const (
-	// nsPosition qualifies <position/>, our own: the number of a stored message in its conversation. docs/protocol/confirm.md describes it.
+	nsStanzaID = payload.NSStanzaID
+	nsCorrect  = payload.NSCorrect
+	nsRetract  = payload.NSRetract
+	nsModerate = payload.NSModerate
+	nsDelay    = payload.NSDelay
+	nsMAM      = payload.NSMAM
+	nsForm     = payload.NSForms
+	// nsPosition qualifies <position/>, our own: the number of a stored message in its conversation.
+	// docs/protocol/confirm.md describes it.
 	nsPosition = "urn:posthouse:position:1"
 )
 
@@ -81,10 +91,10 @@ func (a *Archive) ParseStanzaID(text string) (id uint64, ok bool) {
 }
 
 // Stamp returns a copy of s that tells, to the owner of the archive by, under which identity it is stored there
-// (XEP-0313 §3.4), and which number it has in its conversation. It takes the place of any stanza-id that claims to be by the
-// same archive, or by the archive of another account of this domain: that one must not be shown to others. A sent carbon is
-// stamped for the sender. Without archived, the message is not in the archive of by: its number is told all the same, so that
-// whoever looks for gaps finds none.
+// (XEP-0313 §3.4), and which number it has in its conversation. It takes the place of any stanza-id that claims to be
+// by the same archive, or by the archive of another account of this domain: that one must not be shown to others. A
+// sent carbon is stamped for the sender. Without archived, the message is not in the archive of by: its number is told
+// all the same, so that whoever looks for gaps finds none. seq is 0 for a marker, which has no number.
 func (a *Archive) Stamp(s *stanza.Stanza, by jid.JID, id, seq uint64, archived bool) *stanza.Stanza {
 	type stamped struct {
 		stanza stanza.Stanza
@@ -96,17 +106,20 @@ func (a *Archive) Stamp(s *stanza.Stanza, by jid.JID, id, seq uint64, archived b
 	out := &stamped{stanza: *s, attrs: [3]stanza.Attr{
 		{Local: "by", Value: by.String()}, {Local: "id"}, {Local: "number", Value: unsafe.String(&number[0], len(number))},
 	}}
-	payload := make([]stanza.Element, 0, len(s.Payload)+3) // one more place for whoever delivers, such as a delay
+	content := make([]stanza.Element, 0, len(s.Payload)+3) // one more place for whoever delivers, such as a delay
 	for i := range s.Payload {
 		if e := &s.Payload[i]; !a.ownStanzaID(e, by) && e.Space != nsPosition {
-			payload = append(payload, *e)
+			content = append(content, *e)
 		}
 	}
 	if archived {
 		out.attrs[1].Value = a.writeStanzaID(buf, id)
-		payload = append(payload, stanza.Element{Space: nsStanzaID, Local: "stanza-id", Attrs: out.attrs[:2:2]})
+		content = append(content, stanza.Element{Space: nsStanzaID, Local: "stanza-id", Attrs: out.attrs[:2:2]})
 	}
-	out.stanza.Payload = append(payload, stanza.Element{Space: nsPosition, Local: "position", Attrs: out.attrs[2:]})
+	if seq != 0 {
+		content = append(content, stanza.Element{Space: nsPosition, Local: "position", Attrs: out.attrs[2:]})
+	}
+	out.stanza.Payload = content
 	return &out.stanza
 }
 

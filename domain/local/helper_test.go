@@ -165,20 +165,18 @@ func (l *log) takeKept() []uint64 {
 	return out
 }
 
-func (l *log) Replay(ctx context.Context, _ uint64, yield func(*stream.Packet) bool) (uint64, error) {
-	var through uint64
+func (l *log) Replay(ctx context.Context, _ uint64, yield func(*stream.Packet) bool) error {
 	for i := 0; ; i++ {
 		l.mu.Lock()
 		if l.fail != nil || i >= len(l.stored) {
 			defer l.mu.Unlock()
-			return through, l.fail
+			return l.fail
 		}
 		p := l.stored[i]
 		done := l.delivered[p.ArchiveID]
 		l.mu.Unlock()
-		through = p.ArchiveID
 		if !done && !yield(&stream.Packet{Stanza: p.Stanza, ArchiveID: p.ArchiveID, Role: stream.Replay}) {
-			return through, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }

@@ -55,8 +55,8 @@ type Offline interface {
 	// Kept says that no session of the account was given the stored message. It must not block, nor call the Domain.
 	Kept(account, id uint64)
 	// Replay yields the messages that no device of the account is known to have got, in order, until yield returns
-	// false. through is the last one that was considered.
-	Replay(ctx context.Context, account uint64, yield func(*stream.Packet) bool) (through uint64, err error)
+	// false.
+	Replay(ctx context.Context, account uint64, yield func(*stream.Packet) bool) error
 }
 
 // Config configures a Domain. The fields of the first group are required.

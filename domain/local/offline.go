@@ -77,7 +77,7 @@ func (d *Domain) replay(r *session.Replay) {
 		stop()
 	}
 	d.barrier(r.Session().JID())
-	_, err := d.offline.Replay(ctx, r.Account(), func(p *stream.Packet) bool {
+	err := d.offline.Replay(ctx, r.Account(), func(p *stream.Packet) bool {
 		if d.ctx.Err() != nil || !r.Yield(ctx, p, payload.Eligible(p.Stanza)) {
 			return false
 		}

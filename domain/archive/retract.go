@@ -19,37 +19,38 @@ var (
 	notThere       = stanza.Refuse(stanza.ItemNotFound, "There is no such message, or not any more.")
 )
 
-// applyRefs decides what an entry does to the message that it edits or retracts, or that it is refused. It runs on the sender's goroutine, with
-// the conversation locked and everything stored that the sender has sent before.
-func (a *Archive) applyRefs(ctx context.Context, next *entry) (*stanza.Error, error) {
-	r, m := next.refs, &next.message
-	target := r.target
+// apply decides what an entry does to the message that it edits or retracts, or that it is refused.
+func (a *Archive) apply(ctx context.Context, next *entry) (*stanza.Error, error) {
+	c, m := next.change, &next.message
+	target := c.target
+	m.Retract, m.Remains, m.AlsoRetract = 0, nil, nil
 	switch {
-	case target == nil && r.foreign:
+	case target == nil && c.foreign:
 		return notTheirs, nil
-	case target == nil && r.edit != "":
+	case target == nil && c.edit != "":
 		return nil, nil // the original may not have been kept
 	case target == nil, target.Flags&store.Retracted != 0:
 		return notThere, nil
 	}
 	age := next.accepted.Sub(target.ID.Time())
-	if r.edit != "" {
-		if window := a.config.EditWindow; window > 0 && age > window && !r.admin {
+	if c.edit != "" {
+		if window := a.config.EditWindow; window > 0 && age > window && !c.admin {
 			return editTooLate, nil
 		}
 		return nil, nil
 	}
-	if window := a.config.RetractWindow; window > 0 && age > window && !r.admin {
+	if window := a.config.RetractWindow; window > 0 && age > window && !c.admin {
 		return retractTooLate, nil
 	}
 	m.Retract = target.ID
 	retraction := next.envelope.Stanza
 	var err error
-	if m.Remains, err = tombstone(target, retraction, r.by, next.accepted); err != nil {
+	if m.Remains, err = tombstone(target, retraction, c.by, next.accepted); err != nil {
 		return nil, err
 	}
-	err = a.resolveEdits(ctx, r, retraction, next.accepted)
-	m.AlsoRetract = r.edits
+	m.AlsoRetract, err = a.editsOf(ctx, target, func(m *store.Message) ([]byte, error) {
+		return tombstone(m, retraction, c.by, next.accepted)
+	})
 	return nil, err
 }
 
@@ -58,15 +59,15 @@ func (a *Archive) alreadyStored(ctx context.Context, m *store.Append) (bool, err
 	if m.OriginID == "" {
 		return false, nil
 	}
-	_, _, _, err := a.log.Origin(ctx, m.Sender, m.OriginID)
+	_, _, _, err := a.log.Origin(ctx, m.Author, m.OriginID)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// tombstone is what is left of a message that was retracted (XEP-0424 §5): its addresses and ids, and in place of what it said the id of the
-// message that retracted it, and when. by is the administrator who did it, zero for the sender.
+// tombstone is what is left of a message that was retracted (XEP-0424 §5): its addresses and ids, and in place of what
+// it said the id of the message that retracted it, and when. by is the administrator who did it, zero for the sender.
 func tombstone(m *store.Message, retraction *stanza.Stanza, by jid.JID, at time.Time) ([]byte, error) {
 	s, err := xmlstream.Unmarshal(m.Stanza)
 	if err != nil {

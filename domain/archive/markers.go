@@ -1,0 +1,163 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/posthouse-im/posthouse/domain/router"
+	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/payload"
+	"github.com/posthouse-im/posthouse/wire/stanza"
+)
+
+// prepareMarkers makes changes of markers from what a message says about how far its sender has come. Who sends a
+// marker has got the message that it names, so that is stored; a marker that names none, or is about a thread, moves
+// nothing, and is told to those who are there.
+func (a *Archive) prepareMarkers(ctx context.Context, next *entry, meaning *payload.Meaning, author, other store.Party) error {
+	e := next.envelope
+	hidden := false
+	if meaning.Read != "" || meaning.ReadNumber != 0 {
+		var err error
+		if hidden, err = a.preferences.hidesReads(ctx, author.Account); err != nil {
+			return err
+		}
+	}
+	if hidden {
+		if !meaning.Says {
+			e.Target.Own = !other.Is(author)
+		} else {
+			e.Stanza = e.Stanza.Copy()
+			e.Stanza.Remove(func(e *stanza.Element) bool { return payload.Of(e).Relation == payload.Read })
+		}
+	}
+	if e.Stanza.Child(stanza.NSClient, "thread") != nil {
+		return nil
+	}
+	read := store.MarkRead
+	if hidden {
+		read = store.MarkReadPrivate
+	}
+	conversation := store.ConversationID(e.Target.Conversation)
+	for _, named := range [...]struct {
+		kind   store.MarkerKind
+		id     string
+		number uint64
+	}{{store.MarkDelivered, meaning.Delivered, meaning.DeliveredNumber}, {read, meaning.Read, meaning.ReadNumber}} {
+		through, err := named.number, error(nil)
+		if through != 0 {
+			through, err = a.clamp(ctx, e, named.kind, through, other)
+		} else {
+			through, err = a.numberOf(ctx, conversation, other, named.id)
+		}
+		if err != nil {
+			return err
+		}
+		if through == 0 {
+			continue
+		}
+		change := &store.Append{}
+		change.Conversation, change.Author = conversation, author
+		change.Marker = &store.Marker{Account: author.Account, Kind: named.kind, Through: through}
+		next.markers = append(next.markers, change)
+	}
+	return nil
+}
+
+// clamp returns the number that a marker names, or that of the last message when it is beyond, 0 when there is none.
+// The stanza then says that number, and the id of the message beside it, for clients that know no numbers.
+func (a *Archive) clamp(ctx context.Context, e *router.Envelope, kind store.MarkerKind, through uint64, other store.Party) (uint64, error) {
+	opened, err := a.log.ConversationByID(ctx, store.ConversationID(e.Target.Conversation))
+	if err != nil {
+		return 0, fmt.Errorf("find the end of a conversation: %w", err)
+	}
+	if through = min(through, opened.Last); through == 0 {
+		return 0, nil
+	}
+	n := names{Archive: a, conversation: opened.ID, author: other, limit: 1}
+	ids, err := n.find(ctx, through)
+	if err != nil {
+		return 0, err
+	}
+	relation := payload.Read
+	if kind == store.MarkDelivered {
+		relation = payload.Delivered
+	}
+	s := e.Stanza.Copy()
+	s.Payload = make([]stanza.Element, 0, len(e.Stanza.Payload)+1)
+	for _, child := range e.Stanza.Payload {
+		if child.Space == payload.NSMarker && payload.Of(&child).Relation == relation {
+			child = stanza.New(payload.NSMarker, child.Local, "number", strconv.FormatUint(through, 10))
+			for _, id := range ids {
+				s.Payload = append(s.Payload, namedBy(kind, id))
+			}
+			ids = nil
+		}
+		s.Payload = append(s.Payload, child)
+	}
+	e.Stanza = s
+	return through, nil
+}
+
+// namedBy is a marker that names a message by its id, as XMPP clients say it.
+func namedBy(kind store.MarkerKind, id string) stanza.Element {
+	if kind == store.MarkDelivered {
+		return stanza.New(payload.NSReceipts, "received", "id", id)
+	}
+	return stanza.New(payload.NSMarkers, "displayed", "id", id)
+}
+
+// numberOf returns the number of the newest message of an author in a conversation that has the id, by whichever of its
+// ids; 0 for none.
+func (a *Archive) numberOf(ctx context.Context, conversation store.ConversationID, author store.Party, id string) (uint64, error) {
+	if id == "" {
+		return 0, nil
+	}
+	seq, _, err := a.log.Named(ctx, conversation, author, originKey(id))
+	if !errors.Is(err, store.ErrNotFound) {
+		if err != nil {
+			return 0, fmt.Errorf("look for a message by its id: %w", err)
+		}
+		return seq, nil
+	}
+	m, err := a.byStanzaID(ctx, id)
+	if m == nil || m.Conversation != conversation || !m.Author.Is(author) {
+		return 0, err
+	}
+	return m.Seq, nil
+}
+
+// byStanzaID returns the message of a stanza-id, nil when it is none or its message cannot be read.
+func (a *Archive) byStanzaID(ctx context.Context, text string) (*store.Message, error) {
+	id, ok := a.ParseStanzaID(text)
+	if !ok {
+		return nil, nil
+	}
+	return a.message(ctx, store.MessageID(id))
+}
+
+// message returns a message that another one refers to, nil when it is not there or cannot be read.
+func (a *Archive) message(ctx context.Context, id store.MessageID) (*store.Message, error) {
+	m, err := a.log.Message(ctx, id)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, nil
+	case errors.Is(err, store.ErrDamaged):
+		a.unreadable(&store.Message{ID: id}, err)
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read a message that another one refers to: %w", err)
+	}
+	return &m, nil
+}
+
+// moved returns the change that a marker of the entry made, nil when it moved nothing. Of two it is the later one.
+func (e *entry) moved() (change *store.Append) {
+	for _, m := range e.markers {
+		if !m.Stale {
+			change = m
+		}
+	}
+	return change
+}
