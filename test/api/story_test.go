@@ -119,6 +119,7 @@ func TestMarkersNameNumbers(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet", "nurse"})
 	romeo, err := script.Connect(t.Context(), w.Endpoints(), script.TCP, "romeo", password)
 	require.NoError(t, err)
+	require.NoError(t, romeo.Bind("orchard"))
 	for range 3 {
 		require.NoError(t, romeo.Write("<message to='juliet@localhost' type='chat' id='same'><body>hello</body></message>"))
 	}

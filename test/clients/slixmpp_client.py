@@ -3,7 +3,8 @@
 Orders: {"do": "connect", "jid", "password", "host", "port", "direct_tls", "as_it_comes"}, {"do": "send", "to", "body"},
 {"do": "say", "to", "id", "children"} (children are XML; with an origin-id of the same id), {"do": "subscribe", "to"}, {"do": "agree", "to"},
 {"do": "carbons"}, {"do": "history", "with"}, {"do": "archive", "with"}, {"do": "leave"}.
-Every message that has a place in its conversation, live, as a carbon or (at "archive") from the archive, is told in full as {"event": "placed"}.
+Every message that has a place in its conversation, live, as a carbon or (at "archive") from the archive, is told in full as {"event": "placed"}, and every
+read marker, which has none, as {"event": "marked"}.
 When the connection breaks and the stream can be resumed (XEP-0198), the person comes back. Whatever goes wrong is told as
 {"event": "problem"}. With CLIENT_TRACE in the environment, the stream goes to standard error.
 """
@@ -29,6 +30,9 @@ def find(xml, name):
 def placed(xml, bare, **more):
     """Tells of a message with everything that names it: xml is the <message/>."""
     number = find(xml, "{urn:posthouse:position:1}position").get("number")
+    marks = [e for name in ("{urn:xmpp:chat-markers:0}displayed", "{urn:xmpp:receipts}received") if (e := xml.find(name)) is not None]
+    if number is None and marks:
+        tell("marked", kind="read" if marks[0].tag.endswith("displayed") else "delivered", id=marks[0].get("id"), **more)
     if number is None:
         return
     stanza_id = next((e.get("id") for e in xml.findall("{urn:xmpp:sid:0}stanza-id") if e.get("by") == bare), None)

@@ -46,6 +46,8 @@ type transport interface {
 	// hears waits for the next message of the conversation, whoever sent it. own tells that it was sent over this
 	// connection.
 	hears(own bool) entry
+	// marks waits until the other party, or with own the account itself, has marked the message. It was not sent over this connection.
+	marks(with jid.JID, own bool, kind content.Kind, marked entry)
 	name() string
 }
 
@@ -68,13 +70,18 @@ func (d *compactTransport) say(to jid.JID, id string, what content.Content, _ en
 
 func (d *compactTransport) hears(own bool) entry {
 	d.t.Helper()
-	if own && d.last.number > 0 {
+	if own {
 		return d.last
 	}
-	if own { // a marker, whose sender is not told its number
-		return entry{}
-	}
 	return streamEntry(next(d.t, d.messages, numbered))
+}
+
+func (d *compactTransport) marks(_ jid.JID, _ bool, kind content.Kind, marked entry) {
+	d.t.Helper()
+	next(d.t, d.messages, func(m client.Message) bool {
+		require.False(d.t, numbered(m), "a marker has no number")
+		return m.Content.Kind == kind && m.Content.Target == marked.id && m.StanzaID != ""
+	})
 }
 
 // xmlTransport is slixmpp, on an XML stream.
@@ -108,6 +115,12 @@ func (d *xmlTransport) hears(own bool) entry {
 		return entry{}
 	}
 	return d.placed()
+}
+
+func (d *xmlTransport) marks(_ jid.JID, _ bool, kind content.Kind, marked entry) {
+	d.t.Helper()
+	e := d.tells("marked")
+	require.Equal(d.t, string(kind)+" "+marked.id, fmt.Sprint(e["kind"], " ", e["id"]))
 }
 
 // httpTransport is a program that uses the API only: it waits for changes by long poll.
@@ -171,9 +184,30 @@ func (d *httpTransport) hears(bool) entry {
 	return apiEntry(m)
 }
 
+func (d *httpTransport) marks(with jid.JID, own bool, kind content.Kind, marked entry) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		c, err := d.api.Conversation(ctx, with.String())
+		require.NoError(d.t, err)
+		markers := c.Peer
+		if own {
+			markers = c.Own
+		}
+		if kind == content.Read && markers.Read >= marked.number || kind == content.Delivered && markers.Delivered >= marked.number {
+			return
+		}
+		page, err := d.api.Sync(ctx, d.cursor, 0, 10*time.Second)
+		require.NoError(d.t, err)
+		require.Empty(d.t, page.Messages, "a marker is no message")
+		d.cursor = page.Cursor
+	}
+}
+
 // TestThreeTransports: two accounts, each connected over all three transports at once, send a message of every kind
 // over each of them. All connections of both see the same id, stanza-id, number, kind, target and text, in the same
-// order, and so do their histories in the end.
+// order, and so do their histories in the end; and all see how far the other has received and read.
 func TestThreeTransports(t *testing.T) {
 	t.Parallel()
 	node := open(t, "romeo", "juliet")
@@ -216,13 +250,29 @@ func TestThreeTransports(t *testing.T) {
 		all = append(all, want)
 		return want
 	}
+	// marked says over one connection that a message has come or was read, and requires that all others see it.
+	marked := func(from, to jid.JID, over transport, kind content.Kind, kept entry) {
+		told := over.say(to, client.NewID(), content.Content{Kind: kind, Target: kept.id}, kept)
+		require.Zero(t, told.number)
+		for _, who := range []jid.JID{romeo, juliet} {
+			with := from
+			if who == from {
+				with = to
+			}
+			for _, d := range transports[who] {
+				if d != over {
+					d.marks(with, who == from, kind, kept)
+				}
+			}
+		}
+	}
 	for _, pair := range [][2]jid.JID{{romeo, juliet}, {juliet, romeo}} {
 		me, you := pair[0], pair[1]
 		for i, d := range transports[me] {
 			answering := transports[you][(i+1)%len(transports[you])]
 			kept := said(me, you, d, text("kept by "+d.name()), entry{})
-			said(you, me, answering, content.Content{Kind: content.Delivered, Target: kept.id}, kept)
-			said(you, me, answering, content.Content{Kind: content.Read, Target: kept.id}, kept)
+			marked(you, me, answering, content.Delivered, kept)
+			marked(you, me, answering, content.Read, kept)
 			said(me, you, d, content.Content{Kind: content.Edit, Target: kept.id, Text: "edited by " + d.name()}, kept)
 			gone := said(me, you, d, text("taken back by "+d.name()), entry{})
 			said(me, you, d, content.Content{Kind: content.Retract, Target: gone.id}, gone)
@@ -250,7 +300,9 @@ func requireHistories(t *testing.T, transports map[jid.JID][]transport, all []en
 		require.NoError(t, err)
 		var compact, xml, api []entry
 		for _, m := range page.Messages {
-			compact = append(compact, streamEntry(m))
+			if numbered(m) { // the current markers are results, too
+				compact = append(compact, streamEntry(m))
+			}
 		}
 		require.Equal(t, want, compact, "the history of %s on the compact stream", who)
 
