@@ -37,8 +37,8 @@ type Config struct {
 	WriteTimeout time.Duration `yaml:"write_timeout" default:"30s" min:"1ms"`
 	// HandshakeTimeout bounds a TLS handshake, and the wait for a PROXY header.
 	HandshakeTimeout time.Duration `yaml:"handshake_timeout" default:"10s" min:"1ms"`
-	// KeepAlive is how long a connection may be silent before the system asks whether the peer is still there; negative: it never does.
-	// Four questions without an answer, 15 s apart, end it.
+	// KeepAlive is how long a connection may be silent before the operating system probes whether the peer is still
+	// there; negative: never. Four unanswered probes, 15 s apart, end it.
 	KeepAlive time.Duration `yaml:"keep_alive" default:"2m"`
 	// TrustedProxies are the balancers in front. Connections from them must begin with a PROXY protocol header, v1 or v2, and are closed without one;
 	// connections from elsewhere are closed when they begin with one.

@@ -26,12 +26,12 @@ type Accounts interface {
 
 // Config makes a Service.
 type Config struct {
-	// Lifetime is how long an access token is good. It is also for how long another system that checks tokens by the published
-	// keys alone goes on believing one whose device was signed out.
+	// Lifetime is how long an access token is valid. It is also how long another system that verifies tokens by the
+	// published keys alone accepts one whose device was signed out.
 	Lifetime time.Duration `yaml:"lifetime" default:"15m" min:"1m" max:"24h"`
-	// RefreshLifetime is after how long without being used a refresh token ends.
+	// RefreshLifetime is how long after its last use a refresh token expires.
 	RefreshLifetime time.Duration `yaml:"refresh_lifetime" default:"720h" min:"1h"`
-	// Rotate is how old the signing key becomes before a new one takes its place.
+	// Rotate is the age at which the signing key is replaced by a new one.
 	Rotate time.Duration `yaml:"rotate" default:"720h" min:"1h"`
 
 	// Domain issues the tokens and is whom they are for.

@@ -28,20 +28,22 @@ import (
 
 // Config is what an operator can set. The zero value works.
 type Config struct {
-	// Iterations of PBKDF2 for new passwords. The default is the figure of XEP-0438 for higher security. The work falls on the client and on
-	// PLAIN; a SCRAM login costs the server the same with any count.
+	// Iterations of PBKDF2 for new passwords. The default is the value of XEP-0438 for higher security. The cost is
+	// borne by the client, and by the server for PLAIN; a SCRAM login costs the server the same with any number.
 	Iterations int `yaml:"iterations" default:"100000" min:"4096"`
-	// PasswordMin is the least length of a new password, in characters.
+	// PasswordMin is the minimum length of a new password, in characters.
 	PasswordMin int `yaml:"password_min" default:"8" min:"1" max:"128"`
-	// AllowCommonPasswords turns the list of refused passwords off.
+	// AllowCommonPasswords accepts passwords that are on the built-in list of common ones.
 	AllowCommonPasswords bool `yaml:"allow_common_passwords"`
-	// Mechanisms are those to offer; none means all of SCRAM-SHA-256-PLUS, SCRAM-SHA-1-PLUS, SCRAM-SHA-256, SCRAM-SHA-1 and PLAIN.
+	// Mechanisms are the SASL mechanisms to offer; empty means all of SCRAM-SHA-256-PLUS, SCRAM-SHA-1-PLUS,
+	// SCRAM-SHA-256, SCRAM-SHA-1 and PLAIN.
 	Mechanisms []string `yaml:"mechanisms" enum:"SCRAM-SHA-256-PLUS,SCRAM-SHA-1-PLUS,SCRAM-SHA-256,SCRAM-SHA-1,PLAIN"`
-	// PlainWithoutTLS offers PLAIN on connections in the clear from this machine.
+	// PlainWithoutTLS offers PLAIN on unencrypted connections from this machine.
 	PlainWithoutTLS bool `yaml:"plain_without_tls"`
-	// DowngradeProtectionOff leaves the attribute of XEP-0474 out, for clients that refuse what they do not know.
+	// DowngradeProtectionOff omits the attribute of XEP-0474, for clients that refuse unknown attributes.
 	DowngradeProtectionOff bool `yaml:"downgrade_protection_off"`
-	// PlainCacheOff makes every PLAIN login pay for PBKDF2. See plainMemo for what the cache holds.
+	// PlainCacheOff turns the cache of PLAIN logins off, so that each of them computes PBKDF2. See plainMemo for what
+	// the cache holds.
 	PlainCacheOff bool `yaml:"plain_cache_off"`
 	// PlainCacheTTL is how long a PLAIN login is remembered.
 	PlainCacheTTL time.Duration `yaml:"plain_cache_ttl" default:"1h" min:"1s"`

@@ -19,11 +19,11 @@ import (
 
 // TokenConfig bounds login tokens (XEP-0484, FAST). The zero value works.
 type TokenConfig struct {
-	// Off: devices get no login tokens, and none is taken.
+	// Off turns login tokens off: devices get none, and none is accepted.
 	Off bool `yaml:"off"`
-	// Life is how long a token is good. The first login after half of it brings the next one.
+	// Life is how long a token is valid. The first login after half of it returns the next token.
 	Life time.Duration `yaml:"life" default:"720h" min:"1m"`
-	// MaxDevices is how many devices of an account are remembered; the one seen longest ago gives way to a new one.
+	// MaxDevices is how many devices of an account are stored; a new one replaces the one that was seen longest ago.
 	MaxDevices int `yaml:"max_devices" default:"50" min:"1"`
 	// Cached is how many devices are held in memory, some 150 bytes each.
 	Cached int `yaml:"cached" default:"20000" min:"64"`

@@ -12,15 +12,15 @@ import (
 
 // FailureConfig bounds failed logins and registrations. The zero value works; a negative number means without limit.
 type FailureConfig struct {
-	// PerUser is how many failures a minute are free for one address with one name.
+	// PerUser is how many failures per minute are without a delay, for one address with one name.
 	PerUser int `yaml:"per_user" default:"5"`
-	// PerAddress is how many failures a minute are free for one address over all names.
+	// PerAddress is how many failures per minute are without a delay, for one address over all names.
 	PerAddress int `yaml:"per_address" default:"30"`
-	// KnownPerUser takes the place of both for an address from which the user has logged in within KnownFor.
+	// KnownPerUser replaces both for an address from which the user has logged in within KnownFor.
 	KnownPerUser int `yaml:"known_per_user" default:"30"`
 	// KnownFor is how long an address stays known after a login.
 	KnownFor time.Duration `yaml:"known_for" default:"720h" min:"1m"`
-	// MaxDelay is where the growing delay ends.
+	// MaxDelay is the maximum of the growing delay.
 	MaxDelay time.Duration `yaml:"max_delay" default:"15m" min:"1s"`
 	// Entries is how many addresses, and addresses with names, are held, some 100 bytes each.
 	Entries int `yaml:"entries" default:"65536" min:"64"`

@@ -49,7 +49,7 @@ type Returner interface {
 type Config struct {
 	// Domain is the one domain served here, in canonical form; required.
 	Domain string `yaml:"-"`
-	// GoneDomains were served here once: a stream to them is told <host-gone/> (RFC 6120 §4.9.3.5).
+	// GoneDomains were served here in the past: a stream to one of them gets `<host-gone/>` (RFC 6120 §4.9.3.5).
 	GoneDomains []string `yaml:"gone_domains"`
 
 	// LoginTimeout bounds the time from the first byte to a bound resource. It is absolute: no traffic extends it.
@@ -57,25 +57,25 @@ type Config struct {
 	// IdleTimeout ends a bound connection that has not sent a byte for so long, white space included; 0: none.
 	// Dead peers are found by TCP keepalive and by <r/>. A value below ten minutes cuts off well-behaved mobile clients.
 	IdleTimeout time.Duration `yaml:"idle_timeout" default:"0s"`
-	// KeepAliveMin and KeepAliveMax bound the interval that a client may agree on with the server (urn:posthouse:stream:1): one that is
-	// silent for more than two intervals is taken for dead. Without an agreement nothing of this holds.
+	// KeepAliveMin and KeepAliveMax bound the interval that a client may agree on with the server
+	// (urn:posthouse:stream:1). A client that is silent for more than two intervals is considered dead. They have no
+	// effect without an agreement.
 	KeepAliveMin time.Duration `yaml:"keep_alive_min" default:"15s" min:"1s"`
 	KeepAliveMax time.Duration `yaml:"keep_alive_max" default:"30m" min:"1s"`
 	// CloseTimeout is how long a closing connection may take to accept the server's stream error and footer.
 	CloseTimeout time.Duration `yaml:"close_timeout" default:"5s" min:"1ms"`
-	// DrainTime is the time over which Drain spreads the ends of the streams.
+	// DrainTime is the time over which Drain spreads the ends of the streams at a shutdown.
 	DrainTime time.Duration `yaml:"drain_time" default:"10s" min:"1ms"`
-	// ReconnectSpread is the longest time over which clients are asked to spread their return when the node stops; it is
-	// less for few clients. Negative: all come back at once.
+	// ReconnectSpread is the longest time over which clients are asked to spread their reconnections when the node
+	// stops; with few clients it is less. Negative: all reconnect at once.
 	ReconnectSpread time.Duration `yaml:"reconnect_spread" default:"1m"`
 
 	// MaxStanzaBytes and MaxElements bound one stanza of a logged-in client.
 	// Before the login it is 10,000 bytes and 32 elements (RFC 6120 §13.12 forbids less than 10,000 bytes).
 	MaxStanzaBytes int `yaml:"max_stanza_bytes" default:"262144" min:"10000"`
 	MaxElements    int `yaml:"max_elements" default:"5000" min:"32"`
-	// RateBytes and RateStanzas are what a client may send in a second, in the long run; the bursts are what it may send at
-	// once. Who sends more is
-	// read more slowly, so nothing is lost.
+	// RateBytes and RateStanzas are what a client may send per second on average, and the bursts what it may send at
+	// once. A client that sends more is read from more slowly; nothing is lost.
 	RateBytes    int `yaml:"rate_bytes" default:"20000"`
 	BurstBytes   int `yaml:"burst_bytes" default:"262144" min:"1"`
 	RateStanzas  int `yaml:"rate_stanzas" default:"20"`
@@ -83,9 +83,10 @@ type Config struct {
 	// MaxInFlight is how many stanzas of one client may wait to be stored. Beyond that it is not read from.
 	MaxInFlight int `yaml:"max_in_flight" default:"256" min:"1"`
 
-	// QueueStanzas and QueueBytes bound what waits for one client, unacknowledged stanzas included.
-	// A client that takes nothing for a second with so much waiting is cut off; one that does may have four times as much waiting,
-	// and a session that hibernates twice as much. One single stanza is never too much. Bytes are estimated before encoding.
+	// QueueStanzas and QueueBytes bound the queue for one client, including unacknowledged stanzas. A client with a
+	// full queue that accepts nothing for a second is cut off. One that accepts something may have a queue of four
+	// times that size, and a hibernating session twice. A single stanza is always accepted. Bytes are estimated before
+	// encoding.
 	QueueStanzas int `yaml:"queue_stanzas" default:"1000" min:"1"`
 	QueueBytes   int `yaml:"queue_bytes" default:"1048576" min:"1"`
 

@@ -88,8 +88,8 @@ type Config struct {
 	// Log receives what an operator can act on; nil discards it.
 	Log *slog.Logger `yaml:"-" default:"discard"`
 
-	// OpenRequests delivers IQ requests to a resource also from those whom its account shows no presence to.
-	// The default follows RFC 6121 §8.5.3.1: they are answered as if the resource were not there.
+	// OpenRequests delivers IQ requests to a resource also when its account shares no presence with the sender. The
+	// default follows RFC 6121 §8.5.3.1: they are answered as if the resource did not exist.
 	OpenRequests bool `yaml:"open_requests"`
 	// PresenceRate and PresenceBurst limit how often a session may change its broadcast presence: so many a second, and so
 	// many at once. Beyond them it is refused with <policy-violation/>, and a session that goes on

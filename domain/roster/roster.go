@@ -55,7 +55,8 @@ type Config struct {
 	MaxName int `yaml:"max_name" default:"1024" min:"1"`
 	// MaxGroups is how many groups a contact may be in. Beyond it: <not-acceptable/>.
 	MaxGroups int `yaml:"max_groups" default:"50" min:"1"`
-	// MaxRequests is how many requests from people not in the roster wait for an answer. Further ones are ignored.
+	// MaxRequests is how many subscription requests from accounts that are not in the roster may wait for an answer.
+	// More are ignored.
 	MaxRequests int `yaml:"max_requests" default:"200" min:"1"`
 	// RequestsPerDay is how many subscriptions an account may ask for at once, and how many more in each day after
 	// that. Beyond it: <policy-violation/>.

@@ -28,8 +28,8 @@ type Config struct {
 	// Log receives what an operator can act on; nil discards it.
 	Log *slog.Logger `yaml:"-"`
 
-	// KeyMessages and KeyBytes bound what waits to be delivered to one account; defaults 4,096 and 4 MiB. Beyond them,
-	// whoever sends to that account is not read from.
+	// KeyMessages and KeyBytes bound what waits to be delivered to one account; defaults 4,096 and 4 MiB. When they
+	// are reached, senders to that account are not read from.
 	KeyMessages int `yaml:"key_messages" default:"4096" min:"1"`
 	KeyBytes    int `yaml:"key_bytes" default:"4194304" min:"1"`
 	// Bytes bounds what waits to be delivered to all accounts; default 128 MiB. Beyond it, nobody who sends is read

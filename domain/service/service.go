@@ -53,7 +53,8 @@ type Config struct {
 	// Log receives what an operator can act on; nil discards it.
 	Log *slog.Logger `yaml:"-"`
 
-	// Contact holds addresses of those who run the domain, by field of XEP-0157 ("abuse-addresses", …); shown in service discovery.
+	// Contact has addresses of the operators of the domain, by field of XEP-0157 ("abuse-addresses", …). They are
+	// shown in service discovery.
 	Contact map[string][]string `yaml:"contact"`
 	// HideVersion answers XEP-0092 without the version.
 	HideVersion bool `yaml:"hide_version"`

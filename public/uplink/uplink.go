@@ -31,7 +31,7 @@ type Config struct {
 
 	// Timeout bounds waiting for the domain.
 	Timeout time.Duration `yaml:"timeout" default:"15s" min:"1ms"`
-	// InFlight is how many stanzas are on their way at once. Further ones are refused at once.
+	// InFlight is how many stanzas may be in flight. More are refused at once.
 	InFlight int `yaml:"in_flight" default:"1000" min:"1"`
 }
 
