@@ -49,7 +49,7 @@ type Returner interface {
 type Config struct {
 	// Domain is the one domain served here, in canonical form; required.
 	Domain string `yaml:"-"`
-	// GoneDomains were served here in the past: a stream to one of them gets `<host-gone/>` (RFC 6120 §4.9.3.5).
+	// GoneDomains were served here in the past: a stream to one of them gets <host-gone/> (RFC 6120 §4.9.3.5).
 	GoneDomains []string `yaml:"gone_domains"`
 
 	// LoginTimeout bounds the time from the first byte to a bound resource. It is absolute: no traffic extends it.

@@ -67,7 +67,7 @@ type Config struct {
 	// Log receives what an operator can act on; nil discards it.
 	Log *slog.Logger `yaml:"-" default:"discard"`
 
-	// MaxSettings is how many conversations of an account may have settings. Beyond it: `<resource-constraint/>`.
+	// MaxSettings is how many conversations of an account may have settings. Beyond it: <resource-constraint/>.
 	MaxSettings int `yaml:"max_settings" default:"5000" min:"1"`
 	// MaxName is how many bytes the name and the title of a profile may have. Beyond it: <not-acceptable/>.
 	MaxName int `yaml:"max_name" default:"128" min:"1" max:"128"`

@@ -24,7 +24,7 @@ type Config struct {
 	// MaxDirected is how many addresses a session may have sent directed presence to, rooms included.
 	MaxDirected int `yaml:"max_directed" default:"1000" min:"1"`
 	// MaxHeld is how many packets are held back while older messages are replayed. Beyond it the stream ends with
-	// `<resource-constraint/>`, and stored messages are replayed to the next one.
+	// <resource-constraint/>, and stored messages are replayed to the next one.
 	MaxHeld int `yaml:"max_held" default:"1000" min:"1"`
 
 	// Departed is told of a session that ended while others believed it available: last is its last presence, nil when it
