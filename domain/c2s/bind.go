@@ -51,9 +51,7 @@ func (c *conn) bind(item *stream.Item) {
 	c.holds.Store(b)
 	if !b.attach(c, c.codec.AppendStanza(nil, result)) {
 		// Somebody bound the same address, or ended the account, in this very moment.
-		c.holds.Store(nil)
-		c.reason = endedByConflict
-		c.fail(stream.Fail(stream.Conflict, ""))
+		c.notAttached(b)
 		return
 	}
 	c.setBound(b)

@@ -6,7 +6,6 @@ import (
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
-	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
 // tagRandom is how many characters of five random bits follow the client's tag in a resource: nobody guesses them.
@@ -55,9 +54,7 @@ func (c *conn) bindInline(e *stanza.Element, s *success) bool {
 		attached = b.attach(c)
 	}
 	if !attached {
-		c.holds.Store(nil)
-		c.reason = endedByConflict
-		c.fail(stream.Fail(stream.Conflict, ""))
+		c.notAttached(b)
 		return true
 	}
 	c.setBound(b)

@@ -262,6 +262,20 @@ func (b *bound) attach(c *conn, first ...[]byte) bool {
 	return true
 }
 
+// notAttached ends a connection whose session was over before it could be attached, or is resumed elsewhere: with the
+// error that the session was closed with, such as that its device was signed out, else with <conflict/>.
+func (c *conn) notAttached(b *bound) {
+	c.holds.Store(nil)
+	b.mu.Lock()
+	why, reason := b.last, b.reason
+	b.mu.Unlock()
+	if why == nil {
+		why, reason = stream.Fail(stream.Conflict, ""), endedByConflict
+	}
+	c.reason = reason
+	c.fail(why)
+}
+
 // attachLocked is attach for who holds b.mu and has seen that b is live.
 func (b *bound) attachLocked(c *conn, first ...[]byte) {
 	b.at, b.broken, b.reason = c, false, endedByLink

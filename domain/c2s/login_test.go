@@ -16,6 +16,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/domain/c2s"
+	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -527,6 +528,27 @@ func TestSignOutDuringLogin(t *testing.T) {
 		p := e.peer(link.ProtocolCompact)
 		p.open("").say(withToken("romeo", token, deviceID, binding())).send()
 		p.opened().success()
+		p.failsWith("not-authorized")
+	})
+}
+
+// ender ends a session that was bound and has no connection yet.
+type ender struct{ c2s.Sessions }
+
+func (e ender) SetCarbons(s *session.Session, on bool) bool {
+	defer s.End(stream.Fail(stream.NotAuthorized, ""))
+	return e.Sessions.SetCarbons(s, on)
+}
+
+// TestEndedBeforeAttached: whose session is ended while its answer is on the way is told why.
+func TestEndedBeforeAttached(t *testing.T) {
+	wrap := func(c *c2s.Config) { c.Sessions = ender{c.Sessions} }
+	run(t, wrap, func(t *testing.T, e *env) {
+		p := e.peer(link.ProtocolCompact)
+		p.open("").send()
+		p.opened().hears(stanza.NSStream, "features")
+		p.say(withPassword("romeo", deviceID, binding())).send()
+		p.success()
 		p.failsWith("not-authorized")
 	})
 }
