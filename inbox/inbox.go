@@ -1,8 +1,8 @@
 // Package inbox is what an account sees of the store: its conversations with their read markers and settings, and
-// everything that has changed for it since a cursor. The HTTP API and the streams answer from the same code, so that
-// both say the same.
+// everything that has changed for it since a cursor. The HTTP API and the streams use the same code, so their answers
+// agree.
 //
-// It only reads, owns no goroutine and keeps nothing between two calls.
+// It only reads, owns no goroutine, and keeps no state between two calls.
 package inbox
 
 import (

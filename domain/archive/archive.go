@@ -1,17 +1,17 @@
-// Package archive stores messages, numbers them and says so: it is the stage of the acceptance chain after which an
-// acknowledgement means durable, and it serves what was stored as history (XEP-0313) and as catch-up for accounts
+// Package archive stores messages and numbers them. It is the stage of the acceptance chain after which an
+// acknowledgement means durable. It also serves stored messages as history (XEP-0313), and replays them to accounts
 // that were away (XEP-0160).
 //
-// What it owns: the committer's queue, the reports of delivery that wait to be written, the keys and text
-// of stanza-ids (XEP-0359), archive preferences (XEP-0441) and the budget of history queries.
+// What it owns: the committer's queue, the reports of delivery that wait to be written, the key and text form of
+// stanza-ids (XEP-0359), archive preferences (XEP-0441) and the rate limit of history queries.
 //
-// Goroutines: two, both for as long as Run. The committer, which is the caller of Run, stores messages and markers; it
-// reads nothing. Another one writes reports of delivery. Everything else runs on the goroutine of whoever calls: the
-// stage on a connection's reader, IQ handlers on the requester's, Delivered on a connection's writer, Replay on that of
-// whoever became available.
+// Goroutines: two, which run as long as Run. The committer is the caller of Run: it stores messages and markers, and
+// reads nothing. The reporter writes reports of delivery. Everything else runs on the caller's goroutine: the stage on
+// a connection's reader, IQ handlers on the requester's, Delivered on a connection's writer, and Replay on that of a
+// session that became available.
 //
 // What it never does: acknowledge, deliver or refuse anything after the log has failed once; deliver a message before
-// it is durable; append to the log from any goroutine but the committer's; change a stanza that was handed on.
+// it is durable; append to the log from any goroutine but the committer's; change a stanza that was passed on.
 package archive
 
 import (

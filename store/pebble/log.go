@@ -1,11 +1,13 @@
 // Package pebble is the message log on an embedded ordered key-value engine (github.com/cockroachdb/pebble).
 //
-// It owns one folder, which one process at a time has open. Any goroutine may read and write; writes are done one after
-// the other. The engine's own goroutines flush and compact; Close stops them. Append starts one goroutine around each
-// flush to disk, and waits for it; and now and then one that writes index entries, for which Close waits.
+// It owns one folder, which only one process at a time may have open. Any goroutine may read and write; writes are done
+// one after the other. The engine's own goroutines flush and compact; Close stops them. Append starts one goroutine
+// around each flush to disk, and waits for it. From time to time it starts one that writes index entries; Close waits
+// for that.
 //
-// The package never retries a failed write and never ends the process: after the first failure Failed is closed, every
-// Append returns an error, reads go on as well as they can, and the owner must stop the process.
+// The package never retries a failed write and never ends the process. After the first failure Failed is closed and
+// every Append returns an error; reads continue as far as possible. The owner must then stop the process.
+//
 // The layout of keys is described in keys.go, that of values in record.go, and the reasons for this engine in
 // docs/design/message-log.md.
 package pebble
