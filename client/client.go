@@ -199,7 +199,7 @@ func (c *Client) Close() error {
 	conn := c.conn
 	var last []byte
 	if conn != nil {
-		if c.managed { // so that nothing that was handed on comes again
+		if c.managed { // so that nothing that was handled is sent again
 			e := stanza.New(nsSM, "a", "h", strconv.FormatUint(uint64(c.handled), 10))
 			last = conn.codec.AppendElement(last, &e)
 		}

@@ -15,7 +15,7 @@ import (
 func (v *View) first(ctx context.Context, o Owner, limit int) (Page, error) {
 	p := v.pass(o, cursor{account: o.Account, left: uint64(v.config.Conversations)}, limit)
 	p.page.First = true
-	// The versions are read before what they are of, so that a change meanwhile comes again.
+	// The versions are read before the data that they describe, so that a change meanwhile is sent again.
 	var err error
 	if p.next.at, err = v.config.Log.Last(ctx); err != nil {
 		return Page{}, fmt.Errorf("first sync: %w", err)

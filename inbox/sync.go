@@ -18,8 +18,8 @@ import (
 // no clock. It returns ErrCursor and ErrStartOver as they say.
 //
 // A marker that has changed is told as part of its conversation. One that has changed many times since the cursor makes
-// one entry, at its last change. Everything but messages is shown as it is now, so that a conversation or an item may
-// come again although it was told of before.
+// one entry, at its last change. Everything but messages is shown in its current state, so a conversation or an item may
+// be sent again although it has not changed.
 func (v *View) Sync(ctx context.Context, o Owner, text string, limit int) (Page, error) {
 	limit = bounded(limit)
 	if text == "" {

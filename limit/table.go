@@ -12,7 +12,7 @@ import (
 // It is bounded. A bucket that is full again is the same as none: whenever a key is added, two others are looked at and
 // forgotten if they are full, so that the table shrinks when fewer keys are in use. When it holds as many keys as it
 // may, sixteen are looked at, and if none of them is full, the one of them that is nearest to it is forgotten. That key
-// has a full bucket when it comes again: a table that is too small allows more, never less.
+// has a full bucket when it is used again: a table that is too small allows more, never less.
 type Table[K comparable] struct {
 	rate   Rate
 	now    func() time.Time // nil: the time of the machine

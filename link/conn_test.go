@@ -155,8 +155,8 @@ func TestCloseInsideUse(t *testing.T) {
 	requireClosed(t, c)
 }
 
-// A reset would destroy what the peer has not read yet, so the server goes on reading for a while after its last words.
-func TestLastWordsArriveThoughThePeerIsStillSending(t *testing.T) {
+// A reset would destroy what the peer has not read yet, so the server goes on reading for a while after its closing error and footer.
+func TestFooterArrivesThoughThePeerIsStillSending(t *testing.T) {
 	const words = "<stream:error/></stream:stream>"
 	said := make(chan struct{})
 	l := startListener(t, Config{}, func(c Conn) {

@@ -108,7 +108,7 @@ func (s *anySource) wait() (bool, error) { return true, nil }
 func (s *anySource) read(b *buffer) (int, error) {
 	n, err := s.conn.Read(b.data[:])
 	if n > 0 {
-		return n, nil // an error comes again
+		return n, nil // the next read returns the error again
 	}
 	if err == nil {
 		err = io.ErrNoProgress

@@ -15,8 +15,9 @@ type Device struct {
 	Name, Software string
 	// Created is when it was first seen, Seen when it last logged in or renewed a token.
 	Created, Seen time.Time
-	// Generation numbers the login tokens that were made for the device. It begins at random, so that no number comes again after the
-	// device was signed out, and rises by one. Two are good: this one and Used (XEP-0484 §3.5). 0: none was made.
+	// Generation numbers the login tokens that were made for the device. It begins at random, so that no number is
+	// reused after the device was signed out, and rises by one. Two are valid: this one and Used (XEP-0484 §3.5). 0: none
+	// was made.
 	Generation uint64
 	// Used is the newest generation that the client has logged in with or, when it had none before, its first one; 0 for none.
 	Used uint64

@@ -19,7 +19,7 @@ const (
 // and is gone from there when it is changed again; an identity that it had before is a position in the log like any
 // other.
 type Marker struct {
-	// Account is whose it is; 0 is the party of a direct conversation that has no account here.
+	// Account is the member; 0 is the party of a direct conversation that has no account here.
 	Account AccountID
 	Kind    MarkerKind
 	// Through is a number of the conversation.

@@ -71,7 +71,7 @@ type Message struct {
 	// Stanza is the whole stanza as canonical XML.
 	Stanza []byte
 	// Marker is nil for a message. Otherwise this is a marker at the identity of its last change: Seq is 0, there are
-	// no flags and no Stanza, and Author is whose it is, in a room without an address.
+	// no flags and no Stanza, and Author is the member, in a room without an address.
 	Marker *Marker
 }
 

@@ -93,7 +93,7 @@ func TestLastActivityAndPrivacy(t *testing.T) {
 	for _, payload := range []string{last, info} {
 		missing := get("nobody@capulet.lit", payload)
 		require.Contains(t, missing, "service-unavailable")
-		require.Equal(t, missing, get("juliet@capulet.lit", payload), "a stranger learns nothing of an account that is away")
+		require.Equal(t, missing, get("juliet@capulet.lit", payload), "an account without a subscription learns nothing of one that is away")
 		require.Equal(t, missing, get("nurse@capulet.lit", payload))
 	}
 	w.appear(phone, 0)

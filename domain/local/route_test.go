@@ -173,7 +173,7 @@ func TestIQToResource(t *testing.T) {
 		return w.route("<iq type='set' id='1' from='"+from+"' to='"+to+"'>"+payload+"</iq>", 0)
 	}
 	const question = "<query xmlns='urn:example'/>"
-	require.Equal(t, stanza.ServiceUnavailable, condition(request("romeo@montague.lit/x", phone, question)), "a stranger")
+	require.Equal(t, stanza.ServiceUnavailable, condition(request("romeo@montague.lit/x", phone, question)), "not subscribed")
 	require.Equal(t, stanza.ServiceUnavailable, condition(request("romeo@montague.lit/x", "juliet@capulet.lit/gone", question)), "the same answer")
 	require.Equal(t, stanza.ServiceUnavailable, condition(request("romeo@montague.lit/x", "nobody@capulet.lit/gone", question)), "the same answer")
 	require.Nil(t, request(laptop, phone, question), "her own device")

@@ -78,14 +78,14 @@ func TestTableOfRFC6121(t *testing.T) {
 	}
 }
 
-// TestNobodyLearnsWhoExists: for what strangers can send to find out (A104), the table says the same of an account that
+// TestNobodyLearnsWhoExists: for what accounts without a subscription can send to find out (A104), the table says the same of an account that
 // exists and is not there as of one that does not.
 func TestNobodyLearnsWhoExists(t *testing.T) {
 	silent := map[Action]bool{Drop: true, DeliverAvailable: true, Subscriptions: true}
 	for _, form := range []Form{ToBare, ToFull} {
 		for typ, name := range types[stanza.Presence] {
 			if name == "probe" {
-				continue // Deny is what package roster answers to a stranger; tested there
+				continue // Deny is what package roster answers without a subscription; tested there
 			}
 			for state := NoAccount; state <= Live; state++ {
 				require.True(t, silent[decide(stanza.Presence, typ, form, state, false)], "%s %v %v", name, form, state)

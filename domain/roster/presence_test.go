@@ -27,7 +27,7 @@ func TestSubscribing(t *testing.T) {
 	const request = "<presence from='romeo@capulet.lit' to='juliet@capulet.lit' type='subscribe' id='s1'><status>O speak again</status></presence>"
 	w.got(balcony, request)
 	w.got(chamber)
-	require.Equal(t, query(""), w.iq(balcony, "get", query("")), "a stranger's request is not a contact (§3.1.3)")
+	require.Equal(t, query(""), w.iq(balcony, "get", query("")), "a request without a subscription is not a contact (§3.1.3)")
 
 	require.Nil(t, w.say(orchard, "<presence type='subscribe' to='juliet@capulet.lit'/>"))
 	w.got(balcony) // known already
@@ -144,7 +144,7 @@ func TestSubscriptionSpam(t *testing.T) { // A67
 	for i := range 10 {
 		w.contacts.Receive(context.Background(), 1, parse(t, fmt.Sprintf("<presence type='subscribe' from='spam%d@montague.lit' to='juliet@capulet.lit'/>", i)))
 	}
-	require.Len(t, w.texts(balcony), 4, "the queue of strangers is bounded")
+	require.Len(t, w.texts(balcony), 4, "the queue of requests is bounded")
 	huge := "<presence type='subscribe' from='nurse@capulet.lit' to='juliet@capulet.lit' id='" + strings.Repeat("i", 5000) + "'><status>" + strings.Repeat("x", 100_000) + "</status></presence>"
 	w2 := newWorld(t)
 	w2.contacts.Receive(context.Background(), 1, parse(t, huge))
@@ -231,19 +231,19 @@ func TestProbes(t *testing.T) { // RFC 6121 §4.3.2; A69
 		w.contacts.Receive(context.Background(), 1, parse(t, "<presence type='probe' from='"+from+"' to='"+to+"'/>"))
 		return w.texts("away")
 	}
-	stranger := []string{"<presence from='juliet@capulet.lit' to='tybalt@montague.lit' type='unsubscribed'/>"}
-	require.Equal(t, stranger, probe("tybalt@montague.lit/x", "juliet@capulet.lit"))
+	denied := []string{"<presence from='juliet@capulet.lit' to='tybalt@montague.lit' type='unsubscribed'/>"}
+	require.Equal(t, denied, probe("tybalt@montague.lit/x", "juliet@capulet.lit"))
 	require.Equal(t, []string{"<presence from='juliet@capulet.lit' to='benvolio@montague.lit/x' type='unavailable'/>"}, probe("benvolio@montague.lit/x", "juliet@capulet.lit"))
 	w.appear(balcony)
 	w.appear(chamber)
 	w.connect("juliet@capulet.lit/watch")
-	require.Equal(t, stranger, probe("tybalt@montague.lit/x", "juliet@capulet.lit"), "the same whether she is there or not")
-	require.Equal(t, stranger, probe("tybalt@montague.lit/x", balcony))
+	require.Equal(t, denied, probe("tybalt@montague.lit/x", "juliet@capulet.lit"), "the same whether she is there or not")
+	require.Equal(t, denied, probe("tybalt@montague.lit/x", balcony))
 	require.Equal(t, []string{"<presence from='" + balcony + "' to='benvolio@montague.lit/x'/>", "<presence from='" + chamber + "' to='benvolio@montague.lit/x'/>"},
 		probe("benvolio@montague.lit/x", "juliet@capulet.lit"))
 	require.Equal(t, []string{"<presence from='" + chamber + "' to='benvolio@montague.lit/x'/>"}, probe("benvolio@montague.lit/x", chamber))
 
-	// A local stranger gets no stanza at all, and one whose roster is wrong has it put right.
+	// A local account without a subscription gets no stanza at all, and one whose roster is wrong has it put right.
 	w.appear(orchard)
 	w.contacts.Receive(context.Background(), 1, parse(t, "<presence type='probe' from='"+orchard+"' to='juliet@capulet.lit'/>"))
 	w.got(orchard)

@@ -135,7 +135,7 @@ func TestAppendixA(t *testing.T) {
 				changed := after != before || kind == "subscribed" && direction == "out" && !pass && !from // noted in advance
 				switch {
 				case direction == "in" && kind == "subscribe" && before == "none/-":
-					require.Zero(t, pushes, "a stranger's request is not in the roster")
+					require.Zero(t, pushes, "a request without a subscription is not in the roster")
 					require.False(t, w.item(1, "benvolio@montague.lit").Listed)
 				case changed:
 					require.Equal(t, 1, pushes)

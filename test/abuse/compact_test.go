@@ -319,7 +319,7 @@ func TestA1CompactSilence(t *testing.T) {
 }
 
 // A5: the listener of compact streams has no limit of its own for unauthenticated connections.
-func TestA5CompactStrangers(t *testing.T) {
+func TestA5CompactUnauthenticated(t *testing.T) {
 	s := open(t, "auth.connections.unauthenticated=10")
 	for range 10 {
 		s.box(script.CompactTCP).open()

@@ -253,18 +253,18 @@ func TestA4ConnectionsOfOneAddress(t *testing.T) {
 func TestA5ConnectionsOfManyAddresses(t *testing.T) {
 	s := open(t, "auth.connections.unauthenticated=20")
 	romeo := s.available(script.TCP, "romeo", "phone")
-	var strangers []net.Conn
+	var unauthenticated []net.Conn
 	for i := range 20 {
 		v := s.visitFrom(fmt.Sprintf("127.0.%d.%d", 1+i/5, 1+i), script.TCP)
 		v.open()
-		strangers = append(strangers, v.conn)
+		unauthenticated = append(unauthenticated, v.conn)
 	}
 	for i := range 40 {
 		address := []string{s.Endpoints().XMPP, s.Endpoints().XMPPTLS, s.Endpoints().HTTP}[i%3]
 		require.True(t, refused(t, fmt.Sprintf("127.0.9.%d", 1+i), address, s.greetings()[address]))
 	}
 	nothing(t, romeo)
-	for _, conn := range strangers {
+	for _, conn := range unauthenticated {
 		conn.Close()
 	}
 	until(t, func() bool { return !refused(t, "127.0.9.99", s.Endpoints().XMPP, header) })

@@ -278,7 +278,7 @@ func TestA68PresenceFlap(t *testing.T) {
 }
 
 // A69, and row 53: without a subscription nobody learns whether an account is online, or whether it exists.
-func TestA69Strangers(t *testing.T) {
+func TestA69NotSubscribed(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {

@@ -150,7 +150,7 @@ func TestA108Frames(t *testing.T) {
 		"2^63 bytes":                   {frame(fin|text, "", 1<<63), 1002},
 		"2^62 bytes":                   {frame(fin|text, "", 1<<62), 1009},
 		"4 GiB":                        {frame(fin|text, "", 1<<32), 1009},
-		"10,001 bytes of a stranger":   {frame(fin|text, "", 10_001), 1009},
+		"10,001 bytes before the login":  {frame(fin|text, "", 10_001), 1009},
 		"too much in two frames":       {frame(text, strings.Repeat(" ", 9_000), 0) + frame(fin, "", 9_000), 1009},
 		"length not in shortest form":  {"\x81\xfe\x00\x01\x00\x00\x00\x00x", 1002},
 		"invalid UTF-8":                {frame(fin|text, "\xff", 0), 1007},
