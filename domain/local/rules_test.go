@@ -78,8 +78,8 @@ func TestTableOfRFC6121(t *testing.T) {
 	}
 }
 
-// TestNobodyLearnsWhoExists: for what accounts without a subscription can send to find out (A104), the table says the same of an account that
-// exists and is not there as of one that does not.
+// TestNobodyLearnsWhoExists: whatever an account without a subscription sends to find out (A104), the table says the
+// same of an account that exists and is not there as of one that does not.
 func TestNobodyLearnsWhoExists(t *testing.T) {
 	silent := map[Action]bool{Drop: true, DeliverAvailable: true, Subscriptions: true}
 	for _, form := range []Form{ToBare, ToFull} {
