@@ -123,6 +123,7 @@ func (l *Log) Append(ctx context.Context, b *store.Batch) error {
 	b.Number = 0
 	l.writing.Lock()
 	defer l.writing.Unlock()
+	l.lose(ctx, b)
 	done, err := l.use(ctx)
 	if err != nil {
 		return notStored(ctx, fmt.Errorf("message log: %w", err))

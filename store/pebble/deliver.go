@@ -58,17 +58,18 @@ func (l *Log) deliver(ctx context.Context, b *engine.Batch, r *store.Delivered) 
 	}
 	upto := store.MessageID(l.visible.Load())
 	c := store.DeliveryCursor{Account: r.Account, Through: before.Through}
-	for _, id := range r.IDs {
+	ids := slices.Sorted(slices.Values(inject(r.IDs, &before)))
+	for _, id := range ids {
 		if id <= upto {
 			c.Through = max(c.Through, id)
 		}
 	}
 	// More than that is not needed: what is beyond was reported, or is one missed too many.
-	open, err := l.undelivered(ctx, &before, 0, c.Through, store.MaxMissed+1+len(r.IDs))
+	open, err := l.undelivered(ctx, &before, 0, c.Through, store.MaxMissed+1+len(ids))
 	if err != nil {
 		return err
 	}
-	reported := func(u result) bool { return slices.Contains(r.IDs, u.id) }
+	reported := func(u result) bool { _, in := slices.BinarySearch(ids, u.id); return in }
 	for _, u := range open {
 		if !reported(u) {
 			c.Missed = append(c.Missed, u.id)

@@ -385,6 +385,21 @@ func TestPowerCutBites(t *testing.T) {
 }
 
 // TestRefusals: a log of a newer or an older program, another kind of store, and a folder in use are not touched.
+// TestNumbersAfterALostBatch: what was not stored has taken no number, nor a position.
+func TestNumbersAfterALostBatch(t *testing.T) {
+	l := mustOpen(t, "log", Options{files: vfs.NewMem(), Logger: silent()})
+	defer l.Close()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for seq := uint64(1); seq <= 3; seq++ {
+		lost := batch(t, l, 5)
+		require.ErrorIs(t, put(ended, l, time.Now(), lost...), store.ErrNotStored)
+		stored := batch(t, l, 1)
+		require.NoError(t, put(t.Context(), l, time.Now(), stored...))
+		require.Equal(t, seq, stored[0].Seq)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	folder := t.TempDir()
 	l := mustOpen(t, folder, Options{Logger: silent()})

@@ -13,6 +13,8 @@ func TestInjectedFaultsAreFound(t *testing.T) {
 	for _, fault := range []struct{ tag, folder, test string }{
 		{"faultinject_early_ack", "domain/archive", "TestNothingBeforeTheCommit"},
 		{"faultinject_early_delivery", "domain/archive", "TestNothingBeforeTheCommit"},
+		{"faultinject_lost_batch", "store/pebble", "TestNumbersAfterALostBatch"},
+		{"faultinject_below_cursor", "store/pebble", "TestMessageLogRelaxed"},
 		{"faultinject_reorder", "domain/router", "TestOrderOfEachKey"},
 		{"faultinject_reorder", "domain/archive", "TestOrderOfEachSource"},
 	} {
