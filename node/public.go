@@ -97,6 +97,7 @@ func (a *assembly) makeAPI() error {
 	c.Keys = a.database
 	c.Audit = a.database
 	c.People = a.database
+	c.Preferences = a.database
 	c.StanzaID = a.archive.StanzaID
 	c.ParseStanzaID = a.archive.ParseStanzaID
 	c.Client = func(r *http.Request) netip.AddrPort { return link.Client(r, proxies) }

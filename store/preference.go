@@ -16,10 +16,15 @@ type ArchivePreference struct {
 	HideReads bool
 }
 
-// ArchivePreferences keeps them.
-type ArchivePreferences interface {
+// ArchivePreferenceReader reads them.
+type ArchivePreferenceReader interface {
 	// ArchivePreference returns the account's choice, the zero value when it made none.
 	ArchivePreference(ctx context.Context, owner AccountID) (ArchivePreference, error)
+}
+
+// ArchivePreferences keeps them.
+type ArchivePreferences interface {
+	ArchivePreferenceReader
 	// SetArchivePreference replaces it, but for HideReads.
 	SetArchivePreference(ctx context.Context, owner AccountID, p ArchivePreference) error
 	// SetHideReads sets that, and leaves the rest as it is.

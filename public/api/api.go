@@ -78,6 +78,8 @@ type Config struct {
 	Keys     store.ServiceKeyReader                                 `yaml:"-"`
 	Audit    store.AuditReader                                      `yaml:"-"`
 	People   store.AccountReader                                    `yaml:"-"`
+	// Preferences tells what accounts have chosen for themselves.
+	Preferences store.ArchivePreferenceReader `yaml:"-"`
 	// StanzaID and ParseStanzaID translate between the log's identities and public ones.
 	StanzaID      func(id uint64) string                 `yaml:"-"`
 	ParseStanzaID func(text string) (id uint64, ok bool) `yaml:"-"`
@@ -115,7 +117,7 @@ type Config struct {
 
 func (c *Config) complete() error {
 	if c.Domain.IsZero() || c.Uplink == nil || c.Inbox == nil || c.Tokens == nil || c.Login == nil || c.Accounts == nil ||
-		c.Rosters == nil || c.Profiles == nil || c.Devices == nil || c.Keys == nil || c.Audit == nil || c.People == nil ||
+		c.Rosters == nil || c.Profiles == nil || c.Devices == nil || c.Keys == nil || c.Audit == nil || c.People == nil || c.Preferences == nil ||
 		c.StanzaID == nil || c.ParseStanzaID == nil {
 		return errors.New("api: a required part is missing")
 	}

@@ -92,8 +92,9 @@ func newAPI(t *testing.T, s *stub, change ...func(*Config)) *API {
 		Domain: jid.MustParse("montague.lit"), Uplink: up, Inbox: s, Tokens: s,
 		Accounts: struct{ inbox.Accounts }{}, Rosters: struct{ store.Rosters }{}, Profiles: noProfiles{},
 		Devices: struct{ store.Devices }{}, Keys: struct{ store.ServiceKeys }{}, Audit: struct{ store.Audit }{}, People: struct{ store.AccountReader }{},
-		Login:    func(context.Context, Login) (token.Pair, error) { return token.Pair{}, ErrLogin },
-		StanzaID: func(id uint64) string { return fmt.Sprint(id) }, ParseStanzaID: func(string) (uint64, bool) { return 1, true },
+		Preferences: struct{ store.ArchivePreferenceReader }{},
+		Login:       func(context.Context, Login) (token.Pair, error) { return token.Pair{}, ErrLogin },
+		StanzaID:    func(id uint64) string { return fmt.Sprint(id) }, ParseStanzaID: func(string) (uint64, bool) { return 1, true },
 	}
 	for _, f := range change {
 		f(&c)

@@ -132,6 +132,8 @@ func (a *API) talkRoutes(h huma.API) {
 func (a *API) peopleRoutes(h huma.API) {
 	add(a, h, route{id: "getProfile", method: "GET", path: "/v1/profile", tag: inPeople, scopes: userScopes, tagged: true, summary: "Read one's own profile"}, a.getProfile)
 	add(a, h, route{id: "setProfile", method: "PUT", path: "/v1/profile", tag: inPeople, scopes: userScopes, status: 204, summary: "Change one's own profile"}, a.setProfile)
+	add(a, h, route{id: "getPreferences", method: "GET", path: "/v1/preferences", tag: inPeople, scopes: userScopes, tagged: true, summary: "Read one's own preferences"}, a.getPreferences)
+	add(a, h, route{id: "setPreferences", method: "PUT", path: "/v1/preferences", tag: inPeople, scopes: userScopes, status: 204, summary: "Change one's own preferences"}, a.setPreferences)
 	add(a, h, route{id: "getProfiles", method: "GET", path: "/v1/profiles", tag: inPeople, scopes: readScopes, tagged: true, summary: "Read profiles"}, a.getProfiles)
 	add(a, h, route{id: "searchDirectory", method: "GET", path: "/v1/directory", tag: inPeople, scopes: readScopes, summary: "Search for people"}, a.searchDirectory)
 	add(a, h, route{id: "getPresence", method: "GET", path: "/v1/presence", tag: inPeople, scopes: readScopes, summary: "See who is online"}, a.getPresence)

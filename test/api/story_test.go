@@ -142,6 +142,23 @@ func TestMarkersNameNumbers(t *testing.T) {
 	w.ask("juliet", "PUT", "/v1/conversations/nobody@localhost/read", map[string]any{"number": 1}).refused(404, "not_found")
 }
 
+// TestShareRead: who does not share how far they have read tells their own devices only.
+func TestShareRead(t *testing.T) {
+	w := open(t, []string{"romeo", "juliet"})
+	require.Equal(t, true, w.ask("juliet", "GET", "/v1/preferences", nil).at("share_read"))
+	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/preferences", map[string]any{"share_read": false}).status)
+	require.Equal(t, false, w.ask("juliet", "GET", "/v1/preferences", nil).at("share_read"))
+	require.Equal(t, 200, w.say("romeo", "juliet", "m", "hello").status)
+	cursor := w.ask("romeo", "GET", "/v1/sync", nil).at("cursor").(string)
+	mine := w.ask("juliet", "GET", "/v1/sync", nil).at("cursor").(string)
+	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/read", map[string]any{"number": 1}).status)
+	require.Empty(t, w.ask("romeo", "GET", "/v1/sync?cursor="+url.QueryEscape(cursor), nil).at("conversations"))
+	require.EqualValues(t, 0, w.ask("romeo", "GET", "/v1/conversations/juliet@localhost", nil).at("peer", "read"))
+	changed := w.ask("juliet", "GET", "/v1/sync?cursor="+url.QueryEscape(mine), nil)
+	require.EqualValues(t, 1, changed.at("conversations", 0, "own", "read"), changed.text)
+	require.EqualValues(t, 0, changed.at("conversations", 0, "unread"))
+}
+
 // TestQuietConversations: somebody to whom nothing was said yet is there, and what was chosen for the conversation is said of it everywhere.
 func TestQuietConversations(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet", "nurse"})
