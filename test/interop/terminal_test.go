@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/test/flakyproxy"
@@ -48,7 +50,8 @@ func profanity(t *testing.T, address, user, resource string) *terminal {
 		user, resource, host, port, password))
 	write(t, filepath.Join(folder, "config", "profanity", "profrc"), "[connection]\nreconnect=1\n")
 
-	cmd := exec.Command("script", "-qfec", "exec profanity -a me -l DEBUG -f "+log, "/dev/null")
+	pid := filepath.Join(folder, "pid")
+	cmd := exec.Command("script", "-qfec", "echo $$ >"+pid+"; exec profanity -a me -l DEBUG -f "+log, "/dev/null")
 	cmd.Env = append(os.Environ(), "TERM=xterm", "HOME="+folder, "XDG_DATA_HOME="+folder+"/data", "XDG_CONFIG_HOME="+folder+"/config")
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
@@ -63,7 +66,14 @@ func profanity(t *testing.T, address, user, resource string) *terminal {
 		}
 	}()
 	t.Cleanup(func() {
-		in.Close() // the terminal is gone, and with it the client
+		in.Close()
+		// A client without its terminal does not end by itself, and uses a whole processor.
+		if text, err := os.ReadFile(pid); assert.NoError(t, err) {
+			client, err := strconv.Atoi(strings.TrimSpace(string(text)))
+			if assert.NoError(t, err) {
+				_ = syscall.Kill(client, syscall.SIGKILL)
+			}
+		}
 		cmd.Process.Kill()
 		cmd.Wait()
 		reader.Close()
