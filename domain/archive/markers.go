@@ -17,20 +17,9 @@ import (
 // nothing, and is told to those who are there.
 func (a *Archive) prepareMarkers(ctx context.Context, next *entry, meaning *payload.Meaning, author, other store.Party) error {
 	e := next.envelope
-	hidden := false
-	if meaning.Read != "" || meaning.ReadNumber != 0 {
-		var err error
-		if hidden, err = a.preferences.hidesReads(ctx, author.Account); err != nil {
-			return err
-		}
-	}
-	if hidden {
-		if !meaning.Says {
-			e.Target.Own = !other.Is(author)
-		} else {
-			e.Stanza = e.Stanza.Copy()
-			e.Stanza.Remove(func(e *stanza.Element) bool { return payload.Of(e).Relation == payload.Read })
-		}
+	hidden, err := a.hideRead(ctx, e, meaning, author, other)
+	if err != nil {
+		return err
 	}
 	if e.Stanza.Child(stanza.NSClient, "thread") != nil {
 		return nil
@@ -63,6 +52,29 @@ func (a *Archive) prepareMarkers(ctx context.Context, next *entry, meaning *payl
 		next.markers = append(next.markers, change)
 	}
 	return nil
+}
+
+// hideRead keeps from others how far the author has read, when the author has chosen so, and reports whether it did. It
+// looks for the elements and not for what they name: one that names nothing tells that somebody reads, too.
+func (a *Archive) hideRead(ctx context.Context, e *router.Envelope, meaning *payload.Meaning, author, other store.Party) (hidden bool, err error) {
+	isRead := func(e *stanza.Element) bool { return payload.Of(e).Relation == payload.Read }
+	found := false
+	for i := range e.Stanza.Payload {
+		found = found || isRead(&e.Stanza.Payload[i])
+	}
+	if !found {
+		return false, nil
+	}
+	if hidden, err = a.preferences.hidesReads(ctx, author.Account); err != nil || !hidden {
+		return false, err
+	}
+	if !meaning.Says {
+		e.Target.Own = !other.Is(author)
+	} else {
+		e.Stanza = e.Stanza.Copy()
+		e.Stanza.Remove(isRead)
+	}
+	return true, nil
 }
 
 // clamp returns the number that a marker names, or that of the last message when it is beyond, 0 when there is none.

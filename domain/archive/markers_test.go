@@ -283,6 +283,21 @@ func TestHiddenReads(t *testing.T) {
 		require.EqualValues(t, 3, r.Seq)
 		require.Equal(t, "body , position 3", payloadText(h.seen()[0].Stanza))
 		require.Equal(t, [3]uint64{0, 0, 2}, h.markers(t, juliet))
+
+		// What is not stored tells no more than what is, and neither does what names nothing.
+		for _, s := range []*stanza.Stanza{
+			chat("romeo@verona.example", "", displayed("m2"), stanza.New(payload.NSHints, "no-store")),
+			chat("romeo@verona.example", "", numbered("read", 0)),
+			{Kind: stanza.Message, Type: stanza.TypeHeadline, To: from(orchard).Address.Bare(), Payload: []stanza.Element{displayed("m2")}},
+		} {
+			h.copied()
+			require.Nil(t, h.say(t, balcony, s).Err)
+			require.Empty(t, h.seen())
+			require.Len(t, h.copied(), 1)
+		}
+		require.Nil(t, h.say(t, balcony, chat("romeo@verona.example", "psst", displayed("m2"), stanza.New(payload.NSHints, "no-store"))).Err)
+		require.Equal(t, "body , no-store ", payloadText(h.seen()[0].Stanza))
+
 		require.Len(t, h.history(t, orchard, form("")), 3, "no marker")
 		require.Len(t, h.history(t, balcony, form("")), 4)
 		require.Equal(t, []uint64{r.ID}, h.replay(t, romeo))

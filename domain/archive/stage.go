@@ -91,11 +91,18 @@ func (a *Archive) unanswered(e *router.Envelope, err error) *stanza.Error {
 func (a *Archive) prepare(ctx context.Context, next *entry) error {
 	e := next.envelope
 	meaning := payload.MeaningOf(e.Stanza)
-	if meaning.Storage == payload.Transient || e.Target.Kind == router.Nobody {
+	if e.Target.Kind == router.Nobody {
 		return nil
 	}
 	author := store.Party{JID: e.Stanza.From.Bare(), Account: store.AccountID(e.Origin.Account)}
 	other := store.Party{JID: e.Stanza.To.Bare(), Account: store.AccountID(e.Target.Account)}
+	if meaning.Storage == payload.Transient {
+		if !meaning.Marks || e.Stanza.Type == stanza.TypeError {
+			return nil // an error may contain what it answers, which somebody else has said
+		}
+		_, err := a.hideRead(ctx, e, &meaning, author, other)
+		return err
+	}
 	if author.Account == 0 && other.Account == 0 {
 		return nil
 	}
