@@ -105,6 +105,8 @@ type brittle struct {
 	deliver func(reports []store.Delivered) error
 	commits atomic.Int32
 	largest atomic.Int32
+	// numbered counts how often messages were read by their number.
+	numbered atomic.Int32
 }
 
 func (b *brittle) Append(ctx context.Context, batch *store.Batch) error {

@@ -36,7 +36,7 @@ func (a *Archive) prepareMarkers(ctx context.Context, next *entry, meaning *payl
 	}{{store.MarkDelivered, meaning.Delivered, meaning.DeliveredNumber}, {read, meaning.Read, meaning.ReadNumber}} {
 		through, err := named.number, error(nil)
 		if through != 0 {
-			through, err = a.clamp(ctx, e, named.kind, through, other)
+			through, err = a.clamp(ctx, e, named.kind, through, author, other)
 		} else {
 			through, err = a.numberOf(ctx, conversation, other, named.id)
 		}
@@ -78,8 +78,12 @@ func (a *Archive) hideRead(ctx context.Context, e *router.Envelope, meaning *pay
 }
 
 // clamp returns the number that a marker names, or that of the last message when it is beyond, 0 when there is none.
-// The stanza then says that number, and the id of the message beside it, for clients that know no numbers.
-func (a *Archive) clamp(ctx context.Context, e *router.Envelope, kind store.MarkerKind, through uint64, other store.Party) (uint64, error) {
+// The stanza then says that number, and beside it, for clients that know no numbers, the id of the message, or of each
+// message that asks for a receipt and that the marker passes now, the newest first (XEP-0184 §5). A marker that moves
+// nothing looks for no ids.
+func (a *Archive) clamp(
+	ctx context.Context, e *router.Envelope, kind store.MarkerKind, through uint64, author, other store.Party,
+) (uint64, error) {
 	opened, err := a.log.ConversationByID(ctx, store.ConversationID(e.Target.Conversation))
 	if err != nil {
 		return 0, fmt.Errorf("find the end of a conversation: %w", err)
@@ -88,13 +92,17 @@ func (a *Archive) clamp(ctx context.Context, e *router.Envelope, kind store.Mark
 		return 0, nil
 	}
 	n := names{Archive: a, conversation: opened.ID, author: other, limit: 1}
-	ids, err := n.find(ctx, through)
-	if err != nil {
+	if n.told, err = a.reached(ctx, opened.ID, author.Account, kind); err != nil {
 		return 0, err
 	}
 	relation := payload.Read
 	if kind == store.MarkDelivered {
 		relation = payload.Delivered
+		n.asked, n.limit = true, maxReceipts
+	}
+	ids, err := n.find(ctx, through)
+	if err != nil {
+		return 0, err
 	}
 	s := e.Stanza.Copy()
 	s.Payload = make([]stanza.Element, 0, len(e.Stanza.Payload)+1)
@@ -110,6 +118,20 @@ func (a *Archive) clamp(ctx context.Context, e *router.Envelope, kind store.Mark
 	}
 	e.Stanza = s
 	return through, nil
+}
+
+// reached returns how far an account's marker has come.
+func (a *Archive) reached(ctx context.Context, in store.ConversationID, account store.AccountID, kind store.MarkerKind) (uint64, error) {
+	all, _, err := a.log.Markers(ctx, in, account, 1)
+	if err != nil {
+		return 0, fmt.Errorf("look how far a marker has come: %w", err)
+	}
+	for i := range all {
+		if all[i].Account == account && all[i].Kind == kind {
+			return all[i].Through, nil
+		}
+	}
+	return 0, nil
 }
 
 // namedBy is a marker that names a message by its id, as XMPP clients say it.

@@ -144,7 +144,7 @@ func TestReadMarkers(t *testing.T) {
 		// By number; the id is told beside it, and beyond the last it is the last.
 		moves(balcony, "displayed m4, read 4", numbered("read", 1<<62))
 		nothing(balcony, "again", numbered("read", 4))
-		moves(balcony, "received m4, delivered 4", numbered("delivered", 4))
+		moves(balcony, "delivered 4", numbered("delivered", 4)) // nobody has asked for a receipt
 		require.Equal(t, [3]uint64{4, 4, 0}, h.markers(t, juliet))
 
 		// A marker with a text is a text too, whether or not it moves.
@@ -161,6 +161,48 @@ func TestReadMarkers(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, store.ReadMarkers{Delivered: 6, Read: 6}, c.Peer)
 	})
+}
+
+// A number stands for every message through it: each that asks for a receipt is named, once, and no other.
+func TestReceiptsByNumber(t *testing.T) {
+	logs(t, func(t *testing.T, log store.MessageLog) {
+		h := newHouse(t, log)
+		h.run(t)
+		for i, asks := range []bool{true, true, false, true, false} {
+			s := named(fmt.Sprint("m", i+1), chat("juliet@verona.example", "x"))
+			if asks {
+				s.Payload = append(s.Payload, request())
+			}
+			h.say(t, orchard, s)
+		}
+		h.seen()
+		for _, c := range []struct {
+			through uint64
+			want    string
+		}{
+			{1, "received m1, delivered 1"}, {4, "received m4, received m2, delivered 4"}, {5, "delivered 5"},
+		} {
+			_, got := h.mark(t, balcony, numbered("delivered", c.through))
+			require.Len(t, got, 1)
+			require.Equal(t, c.want, payloadText(got[0].Stanza))
+		}
+	})
+}
+
+// A marker that moves nothing is not looked up: it costs no more in a long conversation.
+func TestStaleMarkersReadNoMessages(t *testing.T) {
+	h := newHouse(t, memory())
+	h.run(t)
+	for i := range 20 { // the marker's own author wrote them, so none has an id to tell
+		h.say(t, balcony, named(fmt.Sprint("m", i+1), chat("romeo@verona.example", "x")))
+	}
+	h.mark(t, balcony, numbered("read", 20))
+	h.seen()
+	before := h.log.numbered.Load()
+	id, got := h.mark(t, balcony, numbered("read", 20))
+	require.Zero(t, id)
+	require.Empty(t, got)
+	require.Equal(t, before, h.log.numbered.Load())
 }
 
 // Markers of one batch are merged: all are told to those who are there, and the last has the identity.

@@ -38,6 +38,7 @@ func (b *brittle) Message(ctx context.Context, id store.MessageID) (store.Messag
 
 func (b *brittle) Numbered(ctx context.Context, c store.ConversationID, first uint64, limit int) ([]store.Message, error) {
 	mayRead(b.t)
+	b.numbered.Add(1)
 	return b.MessageLog.Numbered(ctx, c, first, limit)
 }
 
