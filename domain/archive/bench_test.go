@@ -64,9 +64,20 @@ func processCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// benchmarkCommitter pushes messages of 60 characters from 200 sources through the stage, as fast as the queue takes
-// them.
+// benchmarkCommitter pushes messages of 60 characters through the stage.
 func benchmarkCommitter(b *testing.B, log store.MessageLog, reports, origins bool) {
+	body := stanza.New(stanza.NSClient, "body").WithText("It is the east, and Juliet is the sun. Arise, fair sun, and kill")
+	request := stanza.New("urn:xmpp:receipts", "request")
+	benchmarkStage(b, log, reports, func(i int) []stanza.Element {
+		if origins {
+			return []stanza.Element{body, request, origin(fmt.Sprintf("%d", i))}
+		}
+		return []stanza.Element{body, request}
+	})
+}
+
+// benchmarkStage pushes what is said from 200 sources through the stage, as fast as the queue takes it.
+func benchmarkStage(b *testing.B, log store.MessageLog, reports bool, say func(i int) []stanza.Element) {
 	h := newHouse(b, log, func(c *Config) { c.QueueMessages = 1024 })
 	n := nobody{}
 	if reports {
@@ -74,8 +85,6 @@ func benchmarkCommitter(b *testing.B, log store.MessageLog, reports, origins boo
 	}
 	h.router.Handle("verona.example", n)
 	stop := h.run(b)
-	body := stanza.New(stanza.NSClient, "body").WithText("It is the east, and Juliet is the sun. Arise, fair sun, and kill")
-	request := stanza.New("urn:xmpp:receipts", "request")
 	const sources = 200
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -86,13 +95,11 @@ func benchmarkCommitter(b *testing.B, log store.MessageLog, reports, origins boo
 			who := from(fmt.Sprintf("romeo@verona.example/%d", s))
 			to := jid.MustParse("juliet@verona.example")
 			for i := s; i < b.N; i += sources {
-				payload := []stanza.Element{body, request}
-				if origins {
-					payload = append(payload, origin(fmt.Sprintf("%d", i)))
-				}
 				h.router.Accept(context.Background(), &router.Envelope{
 					Origin: who,
-					Stanza: &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, ID: "purple1234", From: who.Address, To: to, Payload: payload},
+					Stanza: &stanza.Stanza{
+						Kind: stanza.Message, Type: stanza.TypeChat, ID: "purple1234", From: who.Address, To: to, Payload: say(i),
+					},
 				})
 			}
 		})
@@ -112,6 +119,31 @@ func BenchmarkCommitterPebble(b *testing.B) {
 	require.NoError(b, err)
 	defer log.Close()
 	benchmarkCommitter(b, log, true, false)
+}
+
+// BenchmarkMarkersPebble says how far somebody has read in a conversation of 300,000 messages: by an id that the log does not
+// have, by that of the last message, which moves the marker once, and by numbers that move it each time.
+func BenchmarkMarkersPebble(b *testing.B) {
+	for name, mark := range map[string]func(i int) stanza.Element{
+		"unknown": func(i int) stanza.Element { return displayed(fmt.Sprint("unknown ", i)) },
+		"known":   func(int) stanza.Element { return displayed("last") },
+		"number":  func(i int) stanza.Element { return numbered("read", uint64(i+1)) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			log, err := pebble.Open(b.TempDir(), pebble.Options{})
+			require.NoError(b, err)
+			defer log.Close()
+			for range 300 {
+				batch := make([]*store.Append, 1000)
+				for i := range batch {
+					batch[i] = stored(b, log, balcony, "romeo@verona.example", "x")
+					batch[i].StanzaID = "last"
+				}
+				put(b, log, noon, batch...)
+			}
+			benchmarkStage(b, log, true, func(i int) []stanza.Element { return []stanza.Element{mark(i)} })
+		})
+	}
 }
 
 func BenchmarkStanzaID(b *testing.B) {
