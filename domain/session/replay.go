@@ -81,7 +81,9 @@ func (r *Replay) Yield(ctx context.Context, p *stream.Packet, copied bool) bool 
 		return true
 	}
 	r.releaseBefore(p.ArchiveID)
-	r.s.noteReplayed(p.ArchiveID)
+	if p.ArchiveID != 0 { // of what is made from one marker, the last has its identity
+		r.s.noteReplayed(p.ArchiveID)
+	}
 	r.s.outbox.Send(p)
 	return true
 }
