@@ -103,7 +103,8 @@ func (d *xmlTransport) say(to jid.JID, id string, what content.Content, _ entry)
 		children = append(children, "<received xmlns='urn:xmpp:receipts' id='"+what.Target+"'/>")
 	}
 	if what.Text != "" {
-		children = append([]string{"<body xmlns='jabber:client'>" + what.Text + "</body>"}, children...)
+		body := "<body xmlns='jabber:client'>" + what.Text + "</body>"
+		children = append([]string{body, "<request xmlns='urn:xmpp:receipts'/>"}, children...)
 	}
 	d.do("say", "to", to.String(), "id", id, "children", children)
 	return entry{}
