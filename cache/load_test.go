@@ -59,11 +59,12 @@ func TestLoadReadsOnce(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := cache.New(cache.Config[string, int]{Limit: 100})
 			var reads, answers atomic.Int64
+			disk := make(chan struct{}) // closed when it answers
 			for range 50 {
 				go func() {
 					got, err := c.Load(t.Context(), "a", func(context.Context) (int, time.Duration, error) {
 						reads.Add(1)
-						time.Sleep(time.Second)
+						<-disk
 						return 5, time.Minute, failed
 					})
 					if errors.Is(err, failed) && got == 5 {
@@ -71,9 +72,11 @@ func TestLoadReadsOnce(t *testing.T) {
 					}
 				}()
 			}
-			time.Sleep(2 * time.Second)
 			synctest.Wait()
 			require.EqualValues(t, 1, reads.Load())
+			require.Zero(t, answers.Load())
+			close(disk)
+			synctest.Wait()
 			require.EqualValues(t, 50, answers.Load())
 			_, ok := c.Get("a")
 			require.Equal(t, failed == nil, ok)
@@ -123,14 +126,16 @@ func TestLoadSurvivesAPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := cache.New(cache.Config[string, int]{Limit: 100})
 		recovered := make(chan any, 1)
+		disk := make(chan struct{}) // closed when it fails
 		go func() {
 			defer func() { recovered <- recover() }()
 			_, _ = c.Load(t.Context(), "a", func(context.Context) (int, time.Duration, error) {
-				time.Sleep(time.Second)
+				<-disk
 				panic("bad row")
 			})
 		}()
 		synctest.Wait()
+		time.AfterFunc(time.Second, func() { close(disk) }) // the next one waits already
 		got, err := c.Load(t.Context(), "a", func(context.Context) (int, time.Duration, error) {
 			return 3, time.Hour, nil
 		})
@@ -150,22 +155,23 @@ func TestLoadAfterInvalidation(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c := cache.New(cache.Config[uint64, string]{Limit: 1000, Group: func(k uint64) uint64 { return k / 10 }})
-			read := func(value string) func(context.Context) (string, time.Duration, error) {
-				return func(context.Context) (string, time.Duration, error) {
-					time.Sleep(time.Second)
-					return value, time.Hour, nil
-				}
-			}
+			disk := make(chan struct{}) // closed when it answers
 			old := make(chan string, 1)
 			go func() {
-				got, _ := c.Load(t.Context(), 12, read("old"))
+				got, _ := c.Load(t.Context(), 12, func(context.Context) (string, time.Duration, error) {
+					<-disk
+					return "old", time.Hour, nil
+				})
 				old <- got
 			}()
 			synctest.Wait()
 			invalidate(c)
-			got, err := c.Load(t.Context(), 12, read("new"))
+			got, err := c.Load(t.Context(), 12, func(context.Context) (string, time.Duration, error) {
+				return "new", time.Hour, nil
+			})
 			require.NoError(t, err)
 			require.Equal(t, "new", got, name)
+			close(disk)
 			require.Equal(t, "old", <-old, "it asked before")
 			got, _ = c.Get(12)
 			require.Equal(t, "new", got, name)

@@ -16,8 +16,9 @@ import (
 	"time"
 )
 
-// API calls the HTTP API (docs/api.md) for one account, or for another system with a service key. It may be used by many goroutines; a call that finds the
-// access token over renews it first, and a call that the server limits waits for as long as it says, and is then made again.
+// API calls the HTTP API (docs/api.md) for one account, or for another system with a service key. It may be used by
+// many goroutines; a call that finds the access token over renews it first, and a call that the server limits waits for
+// as long as it says, and is then made again.
 //
 // The types of its answers are the JSON forms of the API.
 type API struct {
@@ -27,7 +28,8 @@ type API struct {
 	HTTP *http.Client
 	// Key is a service key. It is used instead of Tokens.
 	Key string
-	// Tokens are what Login got. Whoever keeps them over restarts sets them before the first call, and is given new ones by Keep.
+	// Tokens are what Login got. Whoever keeps them over restarts sets them before the first call, and is given new
+	// ones by Keep.
 	Tokens Tokens
 	// Keep is called with each new pair; nil keeps them in memory only.
 	Keep func(Tokens)
@@ -76,7 +78,8 @@ func (a *API) Login(ctx context.Context, username, password string, d Device) er
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.obtain(ctx, map[string]string{
-		"grant_type": "password", "username": username, "password": password, "device": d.ID, "device_name": d.Name, "software": d.Software,
+		"grant_type": "password", "username": username, "password": password, "device": d.ID, "device_name": d.Name,
+		"software": d.Software,
 	})
 }
 
@@ -96,14 +99,16 @@ func (a *API) obtain(ctx context.Context, what map[string]string) error {
 	if err := a.call(ctx, http.MethodPost, "/v1/token", nil, what, &pair, ""); err != nil {
 		return err
 	}
-	a.Tokens = Tokens{Access: pair.Access, Expires: time.Now().Add(time.Duration(pair.Expires) * time.Second), Refresh: pair.Refresh, Device: pair.Device}
+	a.Tokens = Tokens{Access: pair.Access, Expires: time.Now().Add(time.Duration(pair.Expires) * time.Second),
+		Refresh: pair.Refresh, Device: pair.Device}
 	if a.Keep != nil {
 		a.Keep(a.Tokens)
 	}
 	return nil
 }
 
-// bearer returns what a request is made with, renewed when it is over, or when it is the one that the server did not take.
+// bearer returns what a request is made with, renewed when it is over, or when it is the one that the server did not
+// take.
 func (a *API) bearer(ctx context.Context, refused string) (string, error) {
 	if a.Key != "" {
 		return a.Key, nil
@@ -112,7 +117,8 @@ func (a *API) bearer(ctx context.Context, refused string) (string, error) {
 	defer a.mu.Unlock()
 	over := a.Tokens.Access == refused || !a.Tokens.Expires.IsZero() && time.Until(a.Tokens.Expires) < early
 	if over && a.Tokens.Refresh != "" {
-		if err := a.obtain(ctx, map[string]string{"grant_type": "refresh_token", "refresh_token": a.Tokens.Refresh}); err != nil {
+		if err := a.obtain(ctx, map[string]string{"grant_type": "refresh_token",
+			"refresh_token": a.Tokens.Refresh}); err != nil {
 			return "", fmt.Errorf("renewing the access token: %w", err)
 		}
 	}
@@ -138,7 +144,8 @@ func (a *API) do(ctx context.Context, method, path string, query url.Values, in,
 			if token, err = a.bearer(ctx, token); err != nil {
 				return err
 			}
-		case (p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable) && p.RetryAfter > 0 && time.Since(begin)+p.RetryAfter < maxWait:
+		case (p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable) &&
+			p.RetryAfter > 0 && time.Since(begin)+p.RetryAfter < maxWait:
 			timer := time.NewTimer(p.RetryAfter)
 			select {
 			case <-timer.C:
@@ -205,5 +212,6 @@ func (a *API) call(ctx context.Context, method, path string, query url.Values, i
 // uncertain reports whether it is not known what became of a request, or it will do later.
 func uncertain(err error) bool {
 	var p *Problem
-	return !errors.As(err, &p) || p.Status >= 500 || p.Status == http.StatusTooManyRequests || p.Status == http.StatusRequestTimeout
+	return !errors.As(err, &p) || p.Status >= 500 || p.Status == http.StatusTooManyRequests ||
+		p.Status == http.StatusRequestTimeout
 }

@@ -19,9 +19,11 @@ import (
 
 // Config says whose client it is and how it behaves. Address, Domain, Username and a Password or Token are needed.
 type Config struct {
-	// Address is where the server listens: tls://host:port, wss://host:port/path, and, where the network can be trusted, tcp://host:port or ws://host:port/path.
+	// Address is where the server listens: tls://host:port, wss://host:port/path, and, where the network can be
+	// trusted, tcp://host:port or ws://host:port/path.
 	Address string
-	// TLS is the configuration for tls and wss, nil for that of crypto/tls. The server's name is that of the address unless given here.
+	// TLS is the configuration for tls and wss, nil for that of crypto/tls. The server's name is that of the address
+	// unless given here.
 	TLS *tls.Config
 	// Domain and Username are the account's.
 	Domain, Username string
@@ -31,29 +33,35 @@ type Config struct {
 	Device Device
 	// Token is what Keep was given last, zero at the first start.
 	Token Token
-	// Keep is called with each new token, on the goroutine of the connection, before the session goes on. Nil keeps tokens in memory only.
+	// Keep is called with each new token, on the goroutine of the connection, before the session goes on. Nil keeps
+	// tokens in memory only.
 	Keep func(Token)
 	// Resource is a wish for the last part of the full address; default "client".
 	Resource string
 
-	// Since is the StanzaID of the last message that the app has dealt with: everything that came after it, in all conversations, is handed to Message first. ""
-	// begins with what comes from now on.
+	// Since is the StanzaID of the last message that the app has dealt with: everything that came after it, in all
+	// conversations, is handed to Message first. "" begins with what comes from now on.
 	Since string
 
-	// Message is called with each message, in the order of its conversation. Presence, Roster and State are called with news of others, of the contact list, and of the
-	// connection. All are called by one goroutine; nil ignores. They may wait, and may use the client, but must not call Close.
+	// Message is called with each message, in the order of its conversation. Presence, Roster and State are called with
+	// news of others, of the contact list, and of the connection. All are called by one goroutine; nil ignores. They
+	// may wait, and may use the client, but must not call Close.
 	Message  func(Message)
 	Presence func(Presence)
 	Roster   func(RosterChange)
 	State    func(State)
 
-	// Outbox bounds how many messages and requests wait to be written or confirmed; default 1024. Who finds it full waits.
+	// Outbox bounds how many messages and requests wait to be written or confirmed; default 1024. Who finds it full
+	// waits.
 	Outbox int
-	// Inbox bounds how many arrivals wait for the handlers; default 4096. See the package's comment for what happens when it is full.
+	// Inbox bounds how many arrivals wait for the handlers; default 4096. See the package's comment for what happens
+	// when it is full.
 	Inbox int
-	// KeepAlive is how long the connection may be silent before the client looks whether it is still there; default 4 minutes. The server may ask for less.
+	// KeepAlive is how long the connection may be silent before the client looks whether it is still there; default 4
+	// minutes. The server may ask for less.
 	KeepAlive time.Duration
-	// BackOff is the longest wait before another attempt to connect; default 1 minute. The first is at most 200 ms, and each twice the one before.
+	// BackOff is the longest wait before another attempt to connect; default 1 minute. The first is at most 200 ms, and
+	// each twice the one before.
 	BackOff time.Duration
 	// Log gets what goes wrong and heals by itself; nil for nothing.
 	Log *slog.Logger
@@ -62,7 +70,8 @@ type Config struct {
 // State tells of the connection.
 type State struct {
 	Online bool
-	// Resumed: the stream goes on as if nothing had happened. Otherwise a session is new: presence was sent again and what was missed is fetched.
+	// Resumed: the stream goes on as if nothing had happened. Otherwise a session is new: presence was sent again and
+	// what was missed is fetched.
 	Resumed bool
 	// Err is why the connection ended; nil while online.
 	Err error
@@ -78,7 +87,8 @@ var ErrInterrupted = errors.New("the session ended before the answer came")
 type Stats struct {
 	// Sessions and Resumptions are how often a session was begun and how often one was resumed.
 	Sessions, Resumptions uint64
-	// Refetched are messages that were fetched because they had not come, or found the inbox full; Lost are transient signals and presence that found it full.
+	// Refetched are messages that were fetched because they had not come, or found the inbox full; Lost are transient
+	// signals and presence that found it full.
 	Refetched, Lost uint64
 }
 
@@ -118,8 +128,9 @@ type Client struct {
 	delay      time.Duration // that the server asks for before the next connection
 }
 
-// Dial connects, logs in, and returns when the client is online. It makes one attempt: an error is that of the connection, or an *AuthError. The context bounds the attempt
-// and not the client, which lives until Close or until the server refuses it for good.
+// Dial connects, logs in, and returns when the client is online. It makes one attempt: an error is that of the
+// connection, or an *AuthError. The context bounds the attempt and not the client, which lives until Close or until the
+// server refuses it for good.
 func Dial(ctx context.Context, config Config) (*Client, error) {
 	config.Resource = cmp.Or(config.Resource, "client")
 	config.Outbox, config.Inbox = cmp.Or(config.Outbox, 1024), cmp.Or(config.Inbox, 4096)
@@ -130,7 +141,8 @@ func Dial(ctx context.Context, config Config) (*Client, error) {
 	}
 	c := &Client{
 		config: config, bare: bare, token: config.Token, log: config.Log,
-		gone: make(chan struct{}), inbox: make(chan arrival, config.Inbox), repair: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		gone: make(chan struct{}), inbox: make(chan arrival, config.Inbox), repair: make(chan struct{}, 1),
+		wake:     make(chan struct{}, 1),
 		interval: config.KeepAlive, presence: &stanza.Stanza{Kind: stanza.Presence}, lastQueued: config.Since,
 	}
 	c.outbox.init(config.Outbox)
@@ -175,8 +187,8 @@ func (c *Client) Err() error {
 // closeTimeout bounds how long Close waits for what is still to be written, and for the server's last word.
 const closeTimeout = 5 * time.Second
 
-// Close ends the session in order: what was sent and not confirmed yet is given a few seconds, then the stream is closed, and everything that still waits
-// gets ErrClosed. It returns when no goroutine of the client is left.
+// Close ends the session in order: what was sent and not confirmed yet is given a few seconds, then the stream is
+// closed, and everything that still waits gets ErrClosed. It returns when no goroutine of the client is left.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	limit := time.NewTimer(closeTimeout)
@@ -290,7 +302,8 @@ func (c *Client) lost(err error) bool {
 	switch {
 	case last:
 		return true
-	case errors.As(err, &said) && said.Condition == stream.Conflict: // another client has taken the address: coming back would be a fight
+	case errors.As(err, &said) && said.Condition == stream.Conflict:
+		// another client has taken the address: coming back would be a fight
 		c.end(err)
 		c.notify(State{Err: err})
 		return true
@@ -306,7 +319,8 @@ func final(err error) bool {
 	return errors.As(err, &refused) && !refused.temporary()
 }
 
-// pause waits before the next attempt: for what the server asked for, or else up to that time, at random, so that many clients do not come at once. It reports false when the client has ended.
+// pause waits before the next attempt: for what the server asked for, or else up to that time, at random, so that many
+// clients do not come at once. It reports false when the client has ended.
 func (c *Client) pause(most time.Duration) bool {
 	c.mu.Lock()
 	d := c.delay

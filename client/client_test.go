@@ -83,7 +83,8 @@ func TestTwice(t *testing.T) {
 	require.Equal(t, []string{"1", "2"}, all)
 }
 
-// TestMissedWhileAway: a session that cannot be resumed begins with what came meanwhile; what was sent and not confirmed is sent again under its id.
+// TestMissedWhileAway: a session that cannot be resumed begins with what came meanwhile; what was sent and not
+// confirmed is sent again under its id.
 func TestMissedWhileAway(t *testing.T) {
 	f := newFake()
 	t.Cleanup(f.close)

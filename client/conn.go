@@ -25,15 +25,16 @@ const Protocol = "posthouse-compact-1"
 // writeTimeout bounds how long the server may refuse to take what is sent.
 const writeTimeout = 30 * time.Second
 
-// maxFrame is the largest frame that is taken from a server: more than any stanza, with what a copy or an archive wraps around it.
+// maxFrame is the largest frame that is taken from a server: more than any stanza, with what a copy or an archive wraps
+// around it.
 const maxFrame = 1 << 20
 
-// answers are the limits on what is taken from a server. They are wider than those on what clients say: a page of a sync is one stanza of
-// many messages, each within those.
+// answers are the limits on what is taken from a server. They are wider than those on what clients say: a page of a
+// sync is one stanza of many messages, each within those.
 var answers = stream.Limits{Bytes: maxFrame, Depth: 128, Elements: 100_000, Attributes: 128, Namespaces: 128, Name: 512}
 
-// Conn is a compact stream on one connection, without a memory: it neither reconnects nor resumes. Most programs want a Client; a Conn is for
-// those that count every byte.
+// Conn is a compact stream on one connection, without a memory: it neither reconnects nor resumes. Most programs want a
+// Client; a Conn is for those that count every byte.
 //
 // One goroutine reads (Next, Frame); any may write.
 type Conn struct {
@@ -53,12 +54,14 @@ type Conn struct {
 	writing sync.Mutex // guards writes to raw
 }
 
-// Connect opens a connection; nothing is said on it. The address is that of Config.Address. A nil configuration is that of crypto/tls, with the
-// host's name of the address.
+// Connect opens a connection; nothing is said on it. The address is that of Config.Address. A nil configuration is that
+// of crypto/tls, with the host's name of the address.
 func Connect(ctx context.Context, address string, config *tls.Config) (*Conn, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("the address %q is not of the form tls://host:port, tcp://host:port, wss://host:port/path or ws://host:port/path", address)
+		return nil, fmt.Errorf(
+			"the address %q is not of the form tls://host:port, tcp://host:port, wss://host:port/path or "+
+				"ws://host:port/path", address)
 	}
 	c := &Conn{decoder: pbstream.NewDecoder(answers)}
 	dialer := net.Dialer{KeepAlive: -1} // the stream has a keep-alive of its own
@@ -66,7 +69,8 @@ func Connect(ctx context.Context, address string, config *tls.Config) (*Conn, er
 	case "tcp":
 		c.raw, err = dialer.DialContext(ctx, "tcp", u.Host)
 	case "tls":
-		c.raw, err = (&tls.Dialer{NetDialer: &dialer, Config: forProtocol(config, u.Hostname())}).DialContext(ctx, "tcp", u.Host)
+		c.raw, err = (&tls.Dialer{NetDialer: &dialer, Config: forProtocol(config, u.Hostname())}).DialContext(ctx,
+			"tcp", u.Host)
 	case "ws", "wss":
 		err = c.upgrade(ctx, &dialer, address, config)
 	default:
@@ -129,11 +133,12 @@ func (c *Conn) Traffic() (read, written int64) { return c.read.Load(), c.written
 // Close closes the connection at once. It may be called by anyone, more than once.
 func (c *Conn) Close() error { return c.raw.Close() }
 
-// SetReadDeadline bounds what Next and Frame wait for; the zero time for no bound. When it has passed, the connection is of no more use.
+// SetReadDeadline bounds what Next and Frame wait for; the zero time for no bound. When it has passed, the connection
+// is of no more use.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.raw.SetReadDeadline(t) }
 
-// Write writes whole frames, as AppendStanza and its siblings of pbstream.Codec make them, in one go. It waits for at most half a minute;
-// after an error the connection is of no more use.
+// Write writes whole frames, as AppendStanza and its siblings of pbstream.Codec make them, in one go. It waits for at
+// most half a minute; after an error the connection is of no more use.
 func (c *Conn) Write(all []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -170,8 +175,8 @@ func (c *Conn) SayStanza(s *stanza.Stanza) error {
 	return err
 }
 
-// Next returns the next thing that the server says. Pings are answered and passed over. A stream error is returned as a *stream.Error, the
-// server's end of the stream as io.EOF.
+// Next returns the next thing that the server says. Pings are answered and passed over. A stream error is returned as a
+// *stream.Error, the server's end of the stream as io.EOF.
 func (c *Conn) Next() (stream.Item, error) {
 	for {
 		frame, err := c.Frame()
@@ -220,8 +225,8 @@ func streamError(e *stanza.Element) *stream.Error {
 	return out
 }
 
-// Frame returns the next frame as it came, with its length in front; it is valid until the next call of Frame or Next. Whoever uses it takes over from
-// Next: pings are not answered.
+// Frame returns the next frame as it came, with its length in front; it is valid until the next call of Frame or Next.
+// Whoever uses it takes over from Next: pings are not answered.
 func (c *Conn) Frame() ([]byte, error) {
 	for {
 		size, err := frameSize(c.buf[c.start:])
@@ -242,8 +247,8 @@ func (c *Conn) Frame() ([]byte, error) {
 // readSize is how much is read at a time.
 const readSize = 4 << 10
 
-// fill reads more. size is what the frame in the buffer needs, 0 when that is not known. A buffer that holds nothing is given back while
-// it is not known that there is something to read, so that idle connections are small.
+// fill reads more. size is what the frame in the buffer needs, 0 when that is not known. A buffer that holds nothing is
+// given back while it is not known that there is something to read, so that idle connections are small.
 func (c *Conn) fill(size int) error {
 	c.buf = append(c.buf[:0], c.buf[c.start:]...)
 	c.start = 0

@@ -30,7 +30,8 @@ func ExampleClient_Send() {
 		return
 	}
 	defer c.Close()
-	receipt, err := c.Send(ctx, jid.MustParse("juliet@example.org"), content.Content{Kind: content.Text, Text: "Good morrow"})
+	receipt, err := c.Send(ctx, jid.MustParse("juliet@example.org"),
+		content.Content{Kind: content.Text, Text: "Good morrow"})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -52,7 +53,8 @@ func ExampleDial() {
 			return
 		}
 		c := <-ready
-		receipt, err := c.Send(context.Background(), m.Conversation, content.Content{Kind: content.Notice, Text: "You said: " + m.Content.Text})
+		receipt, err := c.Send(context.Background(), m.Conversation,
+			content.Content{Kind: content.Notice, Text: "You said: " + m.Content.Text})
 		fmt.Println("number", m.Number, "answered by number", receipt.Number, err)
 		close(answered)
 	}
@@ -71,7 +73,9 @@ func ExampleDial() {
 // A program without a long connection calls the HTTP API, and waits there for what changes.
 func ExampleAPI() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, `{"cursor": "c2", "messages": [{"number": 7, "from": "juliet@example.org", "content": {"kind": "text", "text": "Ay me"}}]}`)
+		fmt.Fprint(
+			w,
+			`{"cursor": "c2", "messages": [{"number": 7, "from": "juliet@example.org", "content": {"kind": "text", "text": "Ay me"}}]}`)
 	}))
 	defer server.Close()
 

@@ -16,7 +16,8 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream/pbstream"
 )
 
-// fake is a server as far as a client needs one: it lets anybody in who has the token, keeps what Romeo sends, and says what the test tells it to. Its goroutines end with close.
+// fake is a server as far as a client needs one: it lets anybody in who has the token, keeps what Romeo sends, and says
+// what the test tells it to. Its goroutines end with close.
 type fake struct {
 	listener net.Listener
 	running  sync.WaitGroup
@@ -63,7 +64,8 @@ func (f *fake) close() {
 func (f *fake) config() client.Config {
 	return client.Config{
 		Address: "tcp://" + f.listener.Addr().String(), Domain: "example.org", Username: "romeo",
-		Device: client.Device{ID: "d4565fa7-4d72-4749-b3d3-740edbf87770"}, Token: client.Token{Secret: secret, Mechanism: "HT-SHA-256-NONE"},
+		Device: client.Device{ID: "d4565fa7-4d72-4749-b3d3-740edbf87770"},
+		Token:  client.Token{Secret: secret, Mechanism: "HT-SHA-256-NONE"},
 	}
 }
 
@@ -119,7 +121,8 @@ func (f *fake) enter() {
 		stanza.New(space, "additional-data").WithText(base64.StdEncoding.EncodeToString(m.Sum(nil))),
 		stanza.New(space, "authorization-identifier").WithText("romeo@example.org/phone"),
 		stanza.New("urn:xmpp:bind:0", "bound").With(stanza.New("urn:xmpp:sm:3", "enabled")))
-	out := pbstream.Codec{}.AppendOpen(nil, stream.Header{From: "example.org", ID: "s1", Version: "1.0", HasVersion: true})
+	out := pbstream.Codec{}.AppendOpen(nil,
+		stream.Header{From: "example.org", ID: "s1", Version: "1.0", HasVersion: true})
 	out = pbstream.Codec{}.AppendElement(out, &success)
 	features := stanza.New(stanza.NSStream, "features")
 	f.write(pbstream.Codec{}.AppendElement(out, &features))
@@ -130,8 +133,10 @@ func (f *fake) stanza(s *stanza.Stanza) {
 	switch {
 	case s.Kind == stanza.Message && s.Body() != "":
 		n := f.keep(s.Body(), s.ID, "romeo@example.org/phone", "juliet@example.org")
-		f.hear(stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeHeadline, Payload: []stanza.Element{stanza.New("urn:posthouse:confirm:1", "confirmed",
-			"id", s.ID, "stanza-id", fmt.Sprint("s", n), "conversation", "juliet@example.org", "number", strconv.Itoa(n), "stamp", "2026-10-21T08:00:00.123Z")}})
+		f.hear(stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeHeadline,
+			Payload: []stanza.Element{stanza.New("urn:posthouse:confirm:1", "confirmed",
+				"id", s.ID, "stanza-id", fmt.Sprint("s", n), "conversation", "juliet@example.org", "number",
+				strconv.Itoa(n), "stamp", "2026-10-21T08:00:00.123Z")}})
 	case s.Kind == stanza.IQ && s.Child("urn:xmpp:mam:2", "query") != nil:
 		f.query(s)
 	case s.IsRequest():
@@ -145,7 +150,8 @@ func (f *fake) keep(body, id, from, to string) int {
 	f.archive = append(f.archive, stanza.Stanza{
 		Kind: stanza.Message, Type: stanza.TypeChat, ID: id, From: jid.MustParse(from), To: jid.MustParse(to),
 		Payload: []stanza.Element{
-			stanza.New(stanza.NSClient, "body").WithText(body), stanza.New("urn:xmpp:sid:0", "stanza-id", "id", fmt.Sprint("s", n), "by", "romeo@example.org"),
+			stanza.New(stanza.NSClient, "body").WithText(body),
+			stanza.New("urn:xmpp:sid:0", "stanza-id", "id", fmt.Sprint("s", n), "by", "romeo@example.org"),
 			stanza.New("urn:posthouse:position:1", "position", "number", strconv.Itoa(n)),
 		},
 	})
@@ -177,9 +183,11 @@ func (f *fake) query(s *stanza.Stanza) {
 			break
 		}
 		m := f.archive[i]
-		e := stanza.New(stanza.NSClient, "message", "type", m.Type, "id", m.ID, "from", m.From.String(), "to", m.To.String()).With(m.Payload...)
+		e := stanza.New(stanza.NSClient, "message", "type", m.Type, "id", m.ID, "from", m.From.String(), "to",
+			m.To.String()).With(m.Payload...)
 		f.hear(stanza.Stanza{Kind: stanza.Message, Payload: []stanza.Element{
-			stanza.New("urn:xmpp:mam:2", "result", "queryid", q.Attr("queryid"), "id", fmt.Sprint("s", i+1)).With(stanza.New("urn:xmpp:forward:0", "forwarded").With(e))}})
+			stanza.New("urn:xmpp:mam:2", "result", "queryid", q.Attr("queryid"), "id",
+				fmt.Sprint("s", i+1)).With(stanza.New("urn:xmpp:forward:0", "forwarded").With(e))}})
 	}
 	f.hear(*s.Reply(stanza.New("urn:xmpp:mam:2", "fin", "complete", complete)))
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
-// KeyCache remembers what SCRAM derives from passwords, as RFC 5802 §5.1 lets clients do, so that logging in again costs nothing. The zero
-// value is ready, and nil remembers nothing. It may be used by many goroutines; it holds no passwords, but whoever has a key can log in with it.
+// KeyCache remembers what SCRAM derives from passwords, as RFC 5802 §5.1 lets clients do, so that logging in again
+// costs nothing. The zero value is ready, and nil remembers nothing. It may be used by many goroutines; it holds no
+// passwords, but whoever has a key can log in with it.
 type KeyCache struct {
 	mu   sync.Mutex // guards keys
 	keys map[string]scram.Keys

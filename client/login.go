@@ -32,14 +32,15 @@ const (
 
 // Device is what a login is made from. The server lists it for its owner, who can sign it out.
 type Device struct {
-	// ID tells devices of an account apart: a random UUID in lower case, made once and kept (XEP-0388 §2.2). "" means that no device is named, and no
-	// token can be had.
+	// ID tells devices of an account apart: a random UUID in lower case, made once and kept (XEP-0388 §2.2). "" means
+	// that no device is named, and no token can be had.
 	ID string
 	// Name and Software are for people, such as "Juliet's phone" and "Balcony 1.2".
 	Name, Software string
 }
 
-// Token is what a device logs in with instead of a password (XEP-0484). Whoever has it can log in: keep it as well as a password.
+// Token is what a device logs in with instead of a password (XEP-0484). Whoever has it can log in: keep it as well as a
+// password.
 type Token struct {
 	Secret string
 	// Mechanism is the only one that it is good for, such as HT-SHA-256-EXPR.
@@ -58,14 +59,16 @@ type Login struct {
 	Resource string
 	// WantToken asks for a device token. It takes a Device.
 	WantToken bool
-	// Manage turns stream management on, so that the stream can be resumed (XEP-0198); Carbons asks for copies of what the account's other devices send
-	// and receive (XEP-0280), and Confirms for confirmations (docs/protocol/confirm.md), where the server can turn them on with the login.
+	// Manage turns stream management on, so that the stream can be resumed (XEP-0198); Carbons asks for copies of what
+	// the account's other devices send and receive (XEP-0280), and Confirms for confirmations
+	// (docs/protocol/confirm.md), where the server can turn them on with the login.
 	Manage, Carbons, Confirms bool
 	// Previous and Handled name the stream that is to be resumed, and how many of its stanzas were taken; "" for none.
 	Previous string
 	Handled  uint32
-	// Behind is said in the same flight as a token, so that the session is in use after one round trip; Session.Said tells whether that was done. It is not
-	// when there is no token or a stream to resume. When the token is refused, the server ends a stream on which something was said behind it.
+	// Behind is said in the same flight as a token, so that the session is in use after one round trip; Session.Said
+	// tells whether that was done. It is not when there is no token or a stream to resume. When the token is refused,
+	// the server ends a stream on which something was said behind it.
 	Behind []*stanza.Stanza
 	// Keys saves the work of SCRAM at the next login; nil saves nothing.
 	Keys *KeyCache
@@ -119,8 +122,9 @@ type negotiation struct {
 	session  Session
 }
 
-// Login opens a stream, logs in and binds a resource, or resumes a stream. A returning device with a token takes one round trip. When it fails the connection is
-// of no more use, and should be closed. The error is, or wraps, an *AuthError when password and token were refused.
+// Login opens a stream, logs in and binds a resource, or resumes a stream. A returning device with a token takes one
+// round trip. When it fails the connection is of no more use, and should be closed. The error is, or wraps, an
+// *AuthError when password and token were refused.
 func (c *Conn) Login(ctx context.Context, l Login) (Session, error) {
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
@@ -225,7 +229,8 @@ func (n *negotiation) exporter() []byte {
 func (n *negotiation) scram(offer *stanza.Element) (s *scram.Client, mechanism string, err error) {
 	const plain, plus = "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"
 	with := func(binding []byte, could bool) *scram.Client {
-		return &scram.Client{Hash: scram.SHA256, User: n.Username, Password: n.Password, Binding: binding, Could: could, Derive: n.Keys.Derive}
+		return &scram.Client{Hash: scram.SHA256, User: n.Username, Password: n.Password, Binding: binding, Could: could,
+			Derive: n.Keys.Derive}
 	}
 	exporter := n.exporter()
 	bindable := false
@@ -379,7 +384,8 @@ func (n *negotiation) bind() error {
 	if n.Resource != "" {
 		request = request.With(stanza.New(nsBind, "resource").WithText(n.Resource))
 	}
-	out := n.c.codec.AppendStanza(nil, &stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeSet, ID: bindFeature, Payload: []stanza.Element{request}})
+	out := n.c.codec.AppendStanza(nil,
+		&stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeSet, ID: bindFeature, Payload: []stanza.Element{request}})
 	if n.Manage {
 		enable := stanza.New(nsSM, "enable", "resume", "true")
 		out = n.c.codec.AppendElement(out, &enable)
@@ -502,8 +508,8 @@ func (n *negotiation) tokenMechanism(offer *stanza.Element) string {
 	return ""
 }
 
-// withToken says everything at once: header and token, and the session that is wanted (XEP-0484 §3.4). It reports whether the login is done; when it is
-// not, the stream is open for another way.
+// withToken says everything at once: header and token, and the session that is wanted (XEP-0484 §3.4). It reports
+// whether the login is done; when it is not, the stream is open for another way.
 func (n *negotiation) withToken() (bool, error) {
 	var binding []byte
 	if n.Token.Mechanism == tokenBound {
@@ -511,7 +517,8 @@ func (n *negotiation) withToken() (bool, error) {
 			return false, n.open(nil) // the token is of no use here
 		}
 	}
-	first := append([]byte(n.Username+"\x00"), scram.SHA256.HMAC([]byte(n.Token.Secret), append([]byte("Initiator"), binding...))...)
+	first := append([]byte(n.Username+"\x00"),
+		scram.SHA256.HMAC([]byte(n.Token.Secret), append([]byte("Initiator"), binding...))...)
 	e := n.authenticate(n.Token.Mechanism, first).With(stanza.New(nsFast, "fast"))
 	flight := n.c.codec.AppendElement(nil, &e)
 	if n.Previous == "" {
@@ -534,7 +541,8 @@ func (n *negotiation) withToken() (bool, error) {
 		return false, nil
 	}
 	data, err := decoded(answer.ChildText(nsSASL2, "additional-data"))
-	if err != nil || !hmac.Equal(data, scram.SHA256.HMAC([]byte(n.Token.Secret), append([]byte("Responder"), binding...))) {
+	if err != nil || !hmac.Equal(data,
+		scram.SHA256.HMAC([]byte(n.Token.Secret), append([]byte("Responder"), binding...))) {
 		return false, errors.New("the server did not prove that it knows the token")
 	}
 	return true, n.succeeded(answer, n.Token.Mechanism)
@@ -564,7 +572,8 @@ func (n *negotiation) succeeded(e *stanza.Element, mechanism string) error {
 	}
 	if !n.session.Resumed {
 		var err error
-		if n.session.JID, err = jid.Parse(e.ChildText(nsSASL2, "authorization-identifier")); err != nil || !n.session.JID.IsFull() {
+		if n.session.JID, err = jid.Parse(e.ChildText(nsSASL2, "authorization-identifier")); err != nil ||
+			!n.session.JID.IsFull() {
 			return errors.New("the server bound no address")
 		}
 	}

@@ -13,7 +13,8 @@ import (
 // nsPosition qualifies the number of a message in its conversation.
 const nsPosition = "urn:posthouse:position:1"
 
-// Message is one message of one conversation: something said, an edit, a retraction, a read marker, or a signal such as typing.
+// Message is one message of one conversation: something said, an edit, a retraction, a read marker, or a signal such as
+// typing.
 type Message struct {
 	// Conversation is the bare address of the other party, or one's own for notes to oneself.
 	Conversation jid.JID
@@ -24,7 +25,8 @@ type Message struct {
 	ID string
 	// StanzaID names the message in the archive; "" for what is not stored.
 	StanzaID string
-	// Number counts the messages of the conversation: 1, 2, 3, … without holes, the same for both parties. 0 for what is not stored.
+	// Number counts the messages of the conversation: 1, 2, 3, … without holes, the same for both parties. 0 for what
+	// is not stored.
 	Number uint64
 	// Time is when the server accepted it; when it came, for what comes as it happens.
 	Time time.Time

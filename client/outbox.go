@@ -18,7 +18,8 @@ type sending struct {
 	out *outgoing
 	// number orders the messages of this client.
 	number uint64
-	// confirmed: it ends with the server's confirmation. Otherwise an acknowledgement is enough, or, for a signal, to have been written.
+	// confirmed: it ends with the server's confirmation. Otherwise an acknowledgement is enough, or, for a signal, to
+	// have been written.
 	confirmed, signal bool
 	done              chan struct{} // closed when receipt and err are valid
 	receipt           Receipt
@@ -36,7 +37,8 @@ type request struct {
 	query   string
 }
 
-// outbox holds what waits to be written, to be acknowledged and to be confirmed. It is guarded by the mutex of its Client.
+// outbox holds what waits to be written, to be acknowledged and to be confirmed. It is guarded by the mutex of its
+// Client.
 type outbox struct {
 	room     chan struct{} // one token for each that waits
 	queue    []*outgoing   // to be written
@@ -109,8 +111,8 @@ func (b *outbox) again() {
 	b.written, b.asked, b.unasked = nil, false, 0
 }
 
-// anew is for a new session, which begins with what is given. Messages that are not confirmed are sent again with the same id; requests that
-// were written end with err.
+// anew is for a new session, which begins with what is given. Messages that are not confirmed are sent again with the
+// same id; requests that were written end with err.
 func (b *outbox) anew(opening []*outgoing, err error) {
 	for _, o := range b.written {
 		if o.request != nil {

@@ -88,7 +88,8 @@ func (c *Client) take(s *stanza.Stanza) {
 	}
 }
 
-// mine reports whether a stanza comes from the account itself, which is how the server speaks of its own accord. c.mu is held.
+// mine reports whether a stanza comes from the account itself, which is how the server speaks of its own accord. c.mu
+// is held.
 func (c *Client) mine(s *stanza.Stanza) bool { return s.From.IsZero() || s.From == c.bare }
 
 func (c *Client) takePresence(s *stanza.Stanza) {
@@ -137,7 +138,8 @@ func (c *Client) confirmed(e *stanza.Element) {
 	if err != nil {
 		return
 	}
-	r := Receipt{ID: e.Attr("id"), StanzaID: e.Attr("stanza-id"), Conversation: with, Duplicate: e.Attr("duplicate") == "true"}
+	r := Receipt{ID: e.Attr("id"), StanzaID: e.Attr("stanza-id"), Conversation: with,
+		Duplicate: e.Attr("duplicate") == "true"}
 	r.Number = positionNumber(e)
 	if t, err := time.Parse(time.RFC3339, e.Attr("stamp")); err == nil {
 		r.Time = t
@@ -335,7 +337,8 @@ func (c *Client) baseline() {
 	}
 }
 
-// insist asks the archive until it answers, over as many sessions as that takes. It fails only when the server refuses, or the client ends.
+// insist asks the archive until it answers, over as many sessions as that takes. It fails only when the server refuses,
+// or the client ends.
 func (c *Client) insist(q Query) (Page, error) {
 	for {
 		ctx, cancel := context.WithTimeout(c.ctx, time.Minute)

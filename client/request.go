@@ -18,9 +18,11 @@ const (
 	nsForm = "jabber:x:data"
 )
 
-// Request sends an IQ of type get or set and returns the payload of the answer. To is zero for the account itself. A *stanza.Error is a refusal;
-// ErrInterrupted, or the context's end, means that it is not known whether it was carried out.
-func (c *Client) Request(ctx context.Context, kind string, to jid.JID, payload stanza.Element) ([]stanza.Element, error) {
+// Request sends an IQ of type get or set and returns the payload of the answer. To is zero for the account itself. A
+// *stanza.Error is a refusal; ErrInterrupted, or the context's end, means that it is not known whether it was carried
+// out.
+func (c *Client) Request(ctx context.Context, kind string, to jid.JID, payload stanza.Element) ([]stanza.Element,
+	error) {
 	answer, err := c.ask(ctx, kind, to, payload, &request{})
 	if err != nil {
 		return nil, err
@@ -28,7 +30,8 @@ func (c *Client) Request(ctx context.Context, kind string, to jid.JID, payload s
 	return answer.Payload, nil
 }
 
-func (c *Client) ask(ctx context.Context, kind string, to jid.JID, payload stanza.Element, r *request) (*stanza.Stanza, error) {
+func (c *Client) ask(ctx context.Context, kind string, to jid.JID, payload stanza.Element, r *request) (*stanza.Stanza,
+	error) {
 	s := &stanza.Stanza{Kind: stanza.IQ, Type: kind, ID: newID(), To: to, Payload: []stanza.Element{payload}}
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -62,7 +65,8 @@ func (c *Client) takeIQ(s *stanza.Stanza) {
 		if r == nil {
 			return
 		}
-		if to := r.out.s.To; s.From == to || to.IsZero() && (c.mine(s) || s.From == c.bare.DomainJID()) || to == c.bare && c.mine(s) {
+		if to := r.out.s.To; s.From == to || to.IsZero() && (c.mine(s) || s.From == c.bare.DomainJID()) ||
+			to == c.bare && c.mine(s) {
 			c.outbox.answer(r, s, nil)
 		}
 		return
@@ -132,8 +136,8 @@ const pageSize = 100
 type Query struct {
 	// With is a conversation; zero for all of them.
 	With jid.JID
-	// After and Before are StanzaIDs: messages behind the one and before the other. With Before, or Last, the newest come first to fit in the page; they are
-	// in the order in which the server accepted them all the same.
+	// After and Before are StanzaIDs: messages behind the one and before the other. With Before, or Last, the newest
+	// come first to fit in the page; they are in the order in which the server accepted them all the same.
 	After, Before string
 	// Last asks for the newest messages.
 	Last bool

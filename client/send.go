@@ -18,7 +18,8 @@ import (
 type Receipt struct {
 	// ID is the message's own id: what edits, retractions, reactions and read markers about it name.
 	ID string
-	// StanzaID, Conversation, Number and Time are those of the Message that all devices see. They are zero for read markers and signals.
+	// StanzaID, Conversation, Number and Time are those of the Message that all devices see. They are zero for read
+	// markers and signals.
 	StanzaID     string
 	Conversation jid.JID
 	Number       uint64
@@ -45,21 +46,24 @@ func newID() string {
 // NewID returns an id for SendAs.
 func NewID() string { return newID() }
 
-// Send sends a message and returns when the server has it on disk, however many connections that takes. Edits, retractions, reactions and read
-// markers are sent like any other message: Content.Target names what they are about. A *stanza.Error is the server's refusal. When the context ends first, it
-// is not known what became of the message: SendAs with the same id finds out.
+// Send sends a message and returns when the server has it on disk, however many connections that takes. Edits,
+// retractions, reactions and read markers are sent like any other message: Content.Target names what they are about. A
+// *stanza.Error is the server's refusal. When the context ends first, it is not known what became of the message:
+// SendAs with the same id finds out.
 func (c *Client) Send(ctx context.Context, to jid.JID, what content.Content) (Receipt, error) {
 	return c.SendAs(ctx, to, newID(), what)
 }
 
-// SendAs is Send with an id that the app made and kept, so that it can send the same message again after it was started anew: within 7 days the
-// server stores and delivers it once, and gives the same answer. The id must be unique for the account; a random UUID is best.
+// SendAs is Send with an id that the app made and kept, so that it can send the same message again after it was started
+// anew: within 7 days the server stores and delivers it once, and gives the same answer. The id must be unique for the
+// account; a random UUID is best.
 func (c *Client) SendAs(ctx context.Context, to jid.JID, id string, what content.Content) (Receipt, error) {
 	said, err := content.Build(what)
 	if err != nil {
 		return Receipt{}, err
 	}
-	s := &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, ID: id, To: to, Payload: append(said, content.Requests(what.Kind)...)}
+	s := &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, ID: id, To: to,
+		Payload: append(said, content.Requests(what.Kind)...)}
 	w := &sending{done: make(chan struct{}), confirmed: true}
 	switch what.Kind {
 	case content.Typing:
@@ -130,8 +134,8 @@ func (c *Client) ended() error {
 	return ErrClosed
 }
 
-// SetPresence tells those who may know how available the account's owner is: "" (available), away, chat, dnd or xa, with a text. It is said again in each
-// new session. It does not wait.
+// SetPresence tells those who may know how available the account's owner is: "" (available), away, chat, dnd or xa,
+// with a text. It is said again in each new session. It does not wait.
 func (c *Client) SetPresence(show, status string) {
 	s := &stanza.Stanza{Kind: stanza.Presence}
 	if show != "" {
@@ -149,8 +153,8 @@ func (c *Client) SetPresence(show, status string) {
 	}
 }
 
-// Subscribe asks to see somebody's presence, or, with one of the types of RFC 6121 §3, answers: subscribe, subscribed, unsubscribe, unsubscribed. It returns when
-// the server has taken it.
+// Subscribe asks to see somebody's presence, or, with one of the types of RFC 6121 §3, answers: subscribe, subscribed,
+// unsubscribe, unsubscribed. It returns when the server has taken it.
 func (c *Client) Subscribe(ctx context.Context, to jid.JID, kind string) error {
 	s := &stanza.Stanza{Kind: stanza.Presence, Type: kind, To: to.Bare(), ID: newID()}
 	_, err := c.sendStanza(ctx, s, &sending{done: make(chan struct{})})

@@ -32,8 +32,10 @@ func (c *Client) connect(ctx context.Context) (*Conn, error) {
 	opening := c.opening(&Session{Carbons: true, Confirms: true}) // which a server that takes tokens can turn on
 	l := Login{
 		Behind: stanzas(opening),
-		Domain: c.config.Domain, Username: c.bare.Local(), Password: c.config.Password, Token: c.token, Device: c.config.Device,
-		Resource: c.config.Resource, WantToken: c.config.Device.ID != "" && (c.token.Secret == "" || c.config.Password != ""),
+		Domain: c.config.Domain, Username: c.bare.Local(), Password: c.config.Password, Token: c.token,
+		Device:   c.config.Device,
+		Resource: c.config.Resource, WantToken: c.config.Device.ID != "" &&
+			(c.token.Secret == "" || c.config.Password != ""),
 		Manage: true, Carbons: true, Confirms: true, Previous: c.stream, Handled: c.handled, Keys: &c.keys,
 	}
 	c.mu.Unlock()
@@ -66,7 +68,8 @@ func stanzas(all []*outgoing) (out []*stanza.Stanza) {
 	return out
 }
 
-// begin takes over a session that was made, on which something may have been said already. It reports false when the server's count of a resumed stream cannot be.
+// begin takes over a session that was made, on which something may have been said already. It reports false when the
+// server's count of a resumed stream cannot be.
 func (c *Client) begin(conn *Conn, s *Session, said []*outgoing) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -104,10 +107,12 @@ func (c *Client) begin(conn *Conn, s *Session, said []*outgoing) bool {
 	return true
 }
 
-// opening is what a new session says first: that it wants confirmations (and copies, where the login did not bring them), and presence.
+// opening is what a new session says first: that it wants confirmations (and copies, where the login did not bring
+// them), and presence.
 func (c *Client) opening(s *Session) []*outgoing {
 	set := func(e stanza.Element) *outgoing {
-		return &outgoing{s: &stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeSet, ID: newID(), Payload: []stanza.Element{e}}}
+		return &outgoing{s: &stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeSet, ID: newID(),
+			Payload: []stanza.Element{e}}}
 	}
 	var out []*outgoing
 	if !s.Confirms {

@@ -78,7 +78,8 @@ func (c *Client) Sync(ctx context.Context, cursor string, max int) (Changes, err
 	}
 	answer, err := c.Request(ctx, stanza.TypeGet, jid.JID{}, e)
 	var refused *stanza.Error
-	if errors.As(err, &refused) && refused.App != nil && refused.App.Space == nsSync && refused.App.Local == "start-over" {
+	if errors.As(err, &refused) && refused.App != nil && refused.App.Space == nsSync &&
+		refused.App.Local == "start-over" {
 		return Changes{}, ErrStartOver
 	}
 	if err != nil {
@@ -137,8 +138,10 @@ func readConversation(e *stanza.Element) (v Conversation, ok bool) {
 		return n
 	}
 	v = Conversation{
-		With: with, Room: e.Attr("kind") == "room", Number: number("number"), Last: e.Attr("last"), Read: number("read"), Delivered: number("delivered"),
-		PeerRead: number("peer-read"), PeerDelivered: number("peer-delivered"), Unread: number("unread"), Pinned: e.Attr("pinned") == "true",
+		With: with, Room: e.Attr("kind") == "room", Number: number("number"), Last: e.Attr("last"),
+		Read: number("read"), Delivered: number("delivered"),
+		PeerRead: number("peer-read"), PeerDelivered: number("peer-delivered"), Unread: number("unread"),
+		Pinned: e.Attr("pinned") == "true",
 	}
 	if t, err := time.Parse(time.RFC3339, e.Attr("muted-until")); err == nil {
 		v.MutedUntil = t

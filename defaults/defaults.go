@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Fill gives every field that is zero and has a default tag that default, in the struct that config points to and in the structs in it. It
-// panics for a tag that its field cannot have, which is a defect that every use finds.
+// Fill gives every field that is zero and has a default tag that default, in the struct that config points to and in
+// the structs in it. It panics for a tag that its field cannot have, which is a defect that every use finds.
 func Fill(config any) { fill(reflect.ValueOf(config).Elem()) }
 
 func fill(v reflect.Value) {

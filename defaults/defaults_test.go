@@ -36,8 +36,9 @@ func TestFill(t *testing.T) {
 	require.WithinDuration(t, time.Now(), c.Now(), time.Minute)
 	c.Log, c.Now = nil, nil
 	want := config{
-		Name: "posthouse", Size: 4096, Small: 7, Rate: 0.5, Listen: []string{"a:1", "b:2"}, Address: netip.MustParseAddr("127.0.0.1"),
-		Inner: inner{Wait: 2 * time.Minute},
+		Name: "posthouse", Size: 4096, Small: 7, Rate: 0.5, Listen: []string{"a:1", "b:2"},
+		Address: netip.MustParseAddr("127.0.0.1"),
+		Inner:   inner{Wait: 2 * time.Minute},
 	}
 	require.Equal(t, want, c)
 

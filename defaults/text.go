@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// Set sets a value from the form that default tags, environment variables and flags have. Lists are separated by commas; the empty text is
-// the empty list. v is not changed on error; the error says what the text is not. It panics for a type that has no such form.
+// Set sets a value from the form that default tags, environment variables and flags have. Lists are separated by
+// commas; the empty text is the empty list. v is not changed on error; the error says what the text is not. It panics
+// for a type that has no such form.
 func Set(v reflect.Value, text string) error {
 	if v.Kind() != reflect.Slice || readsItself(v.Type()) {
 		return setScalar(v, text)

@@ -10,14 +10,16 @@ import (
 )
 
 func someCursor() cursor {
-	return cursor{account: 3, at: 1 << 60, epoch: 4, roster: 5, settings: 6, profiles: 7, floor: 8, left: 9, before: 10, quiet: 11}
+	return cursor{account: 3, at: 1 << 60, epoch: 4, roster: 5, settings: 6, profiles: 7, floor: 8, left: 9, before: 10,
+		quiet: 11}
 }
 
 func TestCursor(t *testing.T) {
 	s := newSeal([]byte("0123456789abcdef"))
 	longest := cursor{
-		account: 3, at: math.MaxUint64, epoch: math.MaxUint64, roster: math.MaxUint64, settings: math.MaxUint64, profiles: math.MaxUint64,
-		floor: math.MaxUint64, left: math.MaxUint64, before: math.MaxUint64, quiet: math.MaxUint64,
+		account: 3, at: math.MaxUint64, epoch: math.MaxUint64, roster: math.MaxUint64, settings: math.MaxUint64,
+		profiles: math.MaxUint64,
+		floor:    math.MaxUint64, left: math.MaxUint64, before: math.MaxUint64, quiet: math.MaxUint64,
 	}
 	for _, c := range []cursor{someCursor(), longest, {account: 3}} {
 		text := s.text(&c)

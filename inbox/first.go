@@ -99,7 +99,8 @@ func (p *pass) recent(ctx context.Context) error {
 // addRecent adds a conversation with its newest messages, unless they do not fit.
 func (p *pass) addRecent(ctx context.Context, c conversationThen) (fits bool, err error) {
 	found, _, err := p.history(ctx, store.HistoryQuery{
-		Owner: p.owner.Account, Conversation: c.ID, Before: p.next.at + 1, Backward: true, Limit: min(p.config.Messages, p.limit),
+		Owner: p.owner.Account, Conversation: c.ID, Before: p.next.at + 1, Backward: true,
+		Limit: min(p.config.Messages, p.limit),
 	})
 	if err != nil || len(p.told) > 0 && len(p.page.Messages)+len(found) > p.limit {
 		return false, err

@@ -84,7 +84,8 @@ type Page struct {
 
 // Empty reports whether the page tells nothing new.
 func (p *Page) Empty() bool {
-	return len(p.Messages)+len(p.Conversations)+len(p.Roster)+len(p.Removed)+len(p.Profiles) == 0 && !p.First && !p.RosterAll
+	return len(p.Messages)+len(p.Conversations)+len(p.Roster)+len(p.Removed)+len(p.Profiles) == 0 && !p.First &&
+		!p.RosterAll
 }
 
 // Log is the part of the message log that is read here.

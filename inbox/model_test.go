@@ -69,7 +69,8 @@ func TestSyncModel(t *testing.T) {
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		runs++
-		m := &model{house: h, root: filepath.Join(root, fmt.Sprint(runs)), clients: map[store.AccountID][]*client{}, begun: map[*client]store.MessageID{}}
+		m := &model{house: h, root: filepath.Join(root, fmt.Sprint(runs)), clients: map[store.AccountID][]*client{},
+			begun: map[*client]store.MessageID{}}
 		m.world = h.accounts(fmt.Sprintf("run%d-", runs), 6)
 		m.open()
 		for i := range 3 {
@@ -80,7 +81,8 @@ func TestSyncModel(t *testing.T) {
 			require.NoError(t, os.RemoveAll(m.root))
 		}()
 		rt.Repeat(map[string]func(*rapid.T){
-			"say": m.talk, "join or leave": m.member, "mark": m.mark, "retract": m.retract, "settings": m.setting, "roster": m.contact, "profile": m.profile,
+			"say": m.talk, "join or leave": m.member, "mark": m.mark, "retract": m.retract, "settings": m.setting,
+			"roster": m.contact, "profile": m.profile,
 			"sync": m.step, "sync more": m.step, "begin": m.begin, "reopen": m.reopen,
 		})
 		m.settle(rt)

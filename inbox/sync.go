@@ -18,8 +18,8 @@ import (
 // no clock. It returns ErrCursor and ErrStartOver as they say.
 //
 // A marker that has changed is told as part of its conversation. One that has changed many times since the cursor makes
-// one entry, at its last change. Everything but messages is shown in its current state, so a conversation or an item may
-// be sent again although it has not changed.
+// one entry, at its last change. Everything but messages is shown in its current state, so a conversation or an item
+// may be sent again although it has not changed.
 func (v *View) Sync(ctx context.Context, o Owner, text string, limit int) (Page, error) {
 	limit = bounded(limit)
 	if text == "" {
@@ -56,7 +56,8 @@ type pass struct {
 }
 
 func (v *View) pass(o Owner, from cursor, limit int) *pass {
-	return &pass{View: v, owner: o, limit: limit, from: from, next: from, told: map[store.ConversationID]bool{}, due: map[store.AccountID]bool{}}
+	return &pass{View: v, owner: o, limit: limit, from: from, next: from, told: map[store.ConversationID]bool{},
+		due: map[store.AccountID]bool{}}
 }
 
 // end adds settings, the profiles that are due, and the cursor.
@@ -163,7 +164,8 @@ func (p *pass) known(ctx context.Context, m *store.Message) (bool, error) {
 		return false, nil
 	}
 	before, _, err := p.config.Log.History(ctx, store.HistoryQuery{
-		Owner: p.owner.Account, Conversation: m.Conversation, After: max(p.from.floor, 1) - 1, Before: m.ID, Backward: true, Limit: 1,
+		Owner: p.owner.Account, Conversation: m.Conversation, After: max(p.from.floor, 1) - 1, Before: m.ID,
+		Backward: true, Limit: 1,
 	})
 	if errors.Is(err, store.ErrDamaged) {
 		return true, nil

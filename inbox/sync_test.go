@@ -85,7 +85,7 @@ func TestFirstSyncWhileMessagesCome(t *testing.T) {
 	for i := 4; len(withs(pages...)) < 5; i-- {
 		require.True(t, page.More)
 		h.say(alice, peers[max(i-3, 0)], "new") // one that was not told of yet
-		h.say(h.account(fmt.Sprint("stranger", i)), alice, "hello")
+		h.say(h.account(fmt.Sprint("dave", i)), alice, "hello")
 		page = h.sync(alice, page.Cursor, 2)
 		pages = append(pages, page)
 	}
@@ -192,7 +192,7 @@ func TestFirstSyncWhileAllSpeak(t *testing.T) {
 func TestChanges(t *testing.T) {
 	h := newHouse(t)
 	ctx := t.Context()
-	alice, bob, carol, stranger := h.account("alice"), h.account("bob"), h.account("carol"), h.account("stranger")
+	alice, bob, carol, dave := h.account("alice"), h.account("bob"), h.account("carol"), h.account("dave")
 	h.say(bob, alice, "1")
 	_, cursor := h.follow(alice, "", 10)
 	next := func() Page {
@@ -222,22 +222,22 @@ func TestChanges(t *testing.T) {
 	p = next()
 	require.Equal(t, []string{"carol"}, withs(p))
 	require.Equal(t, []string{"carol"}, names(p.Profiles), "a new conversation's")
-	h.say(stranger, bob, "not for alice")
+	h.say(dave, bob, "not for alice")
 	p = next()
 	require.True(t, p.Empty())
 
-	for _, with := range []string{"carol@example.org", "stranger@example.org"} {
+	for _, with := range []string{"carol@example.org", "dave@example.org"} {
 		_, err := h.db.SetConversationSettings(
 			ctx, alice.Account, store.ConversationSettings{With: with, Pinned: true}, 10,
 		)
 		require.NoError(t, err)
 	}
 	p = next()
-	require.Equal(t, []string{"carol", "stranger"}, withs(p))
-	require.Equal(t, []string{"carol", "stranger"}, names(p.Profiles), "the first sync may have left them out")
+	require.Equal(t, []string{"carol", "dave"}, withs(p))
+	require.Equal(t, []string{"carol", "dave"}, names(p.Profiles), "the first sync may have left them out")
 	require.True(t, p.Conversations[0].Settings.Pinned)
 	require.NotZero(t, p.Conversations[0].ID)
-	require.Equal(t, store.Conversation{Kind: store.Direct, With: stranger}, p.Conversations[1].Conversation)
+	require.Equal(t, store.Conversation{Kind: store.Direct, With: dave}, p.Conversations[1].Conversation)
 	_, err := h.db.SetConversationSettings(
 		ctx, alice.Account, store.ConversationSettings{With: "carol@example.org"}, 10,
 	)
@@ -246,24 +246,24 @@ func TestChanges(t *testing.T) {
 	require.Equal(t, []string{"carol"}, withs(p))
 	require.False(t, p.Conversations[0].Settings.Pinned)
 
-	_, err = storetest.SetRosterItem(h.db, alice.Account, store.RosterItem{JID: stranger.JID, Listed: true}, 10)
+	_, err = storetest.SetRosterItem(h.db, alice.Account, store.RosterItem{JID: dave.JID, Listed: true}, 10)
 	require.NoError(t, err)
 	p = next()
 	require.Len(t, p.Roster, 1)
 	require.False(t, p.RosterAll)
-	require.Equal(t, []string{"stranger"}, names(p.Profiles))
-	_, err = storetest.SetRosterItem(h.db, alice.Account, store.RosterItem{JID: stranger.JID}, 10)
+	require.Equal(t, []string{"dave"}, names(p.Profiles))
+	_, err = storetest.SetRosterItem(h.db, alice.Account, store.RosterItem{JID: dave.JID}, 10)
 	require.NoError(t, err)
 	p = next()
-	require.Equal(t, stranger.JID, p.Removed[0])
+	require.Equal(t, dave.JID, p.Removed[0])
 
-	h.with(alice, stranger) // in which nothing was said
-	for _, who := range []store.Party{alice, carol, stranger} {
+	h.with(alice, dave) // in which nothing was said
+	for _, who := range []store.Party{alice, carol, dave} {
 		_, err = h.db.SetProfile(ctx, store.Profile{Account: who.Account, Name: "New " + who.JID.Local()})
 		require.NoError(t, err)
 	}
 	p = next()
-	require.Equal(t, []string{"alice", "carol"}, names(p.Profiles), "a stranger's is not shown")
+	require.Equal(t, []string{"alice", "carol"}, names(p.Profiles), "not of somebody unknown")
 	require.Equal(t, "New carol", p.Profiles[1].Name)
 }
 

@@ -67,12 +67,14 @@ func TestConversations(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, c, one)
 			if c.Kind == store.Room || c.With == bob {
-				require.Equal(t, store.ReadMarkers{Delivered: 1, Read: 1}, c.Own, "a marker moves no conversation and is no message")
+				require.Equal(t, store.ReadMarkers{Delivered: 1, Read: 1}, c.Own,
+					"a marker moves no conversation and is no message")
 				require.Zero(t, c.Unread)
 			}
 		}
 		require.Equal(t, []string{
-			"carol@example.org 5", "alice@example.org 4", "romeo@montague.example 3", "hall@rooms.example 2", "bob@example.org 1",
+			"carol@example.org 5", "alice@example.org 4", "romeo@montague.example 3", "hall@rooms.example 2",
+			"bob@example.org 1",
 		}, seen)
 	}
 	for _, with := range []string{
@@ -193,12 +195,12 @@ func TestDeletedAccount(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, bob, c.With)
 
-	heir := h.account("bob")
+	successor := h.account("bob")
 	c, err = h.view.Conversation(t.Context(), owner(alice), bob.JID)
 	require.NoError(t, err)
-	require.Equal(t, heir, c.With)
+	require.Equal(t, successor, c.With)
 	require.Zero(t, c.Last)
-	h.say(heir, alice, "3")
+	h.say(successor, alice, "3")
 	require.Equal(t, []string{"bob", "bob"}, addresses(h.list(alice, 10)))
 }
 

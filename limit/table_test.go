@@ -63,7 +63,7 @@ func TestTableWithTheMachinesTime(t *testing.T) {
 		table := limit.NewTable[int](perSecond(1, 1), 100, nil)
 		require.Zero(t, table.Take(1, 1))
 		require.Equal(t, time.Second, table.Take(1, 1))
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		require.Zero(t, table.Take(1, 1))
 	})
 }

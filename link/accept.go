@@ -20,8 +20,8 @@ const (
 	backoffMax = 250 * time.Millisecond
 )
 
-// fileLimit keeps file descriptors for the rest of the process. The system gives out the lowest that is free, so a descriptor that is near the limit tells
-// that all below are taken, whoever took them.
+// fileLimit keeps file descriptors for the rest of the process. The system gives out the lowest that is free, so a
+// descriptor that is near the limit tells that all below are taken, whoever took them.
 type fileLimit struct {
 	highest int         // connections with a higher descriptor are refused
 	low     atomic.Bool // the last accept met the limit
@@ -77,8 +77,8 @@ func (f *fileLimit) lend() {
 	f.spare = nil
 }
 
-// accept returns the next connection that is admitted. Behind a trusted proxy it is not known yet for whom it is: see introduce.
-// It fails only when the listener is closed or broken.
+// accept returns the next connection that is admitted. Behind a trusted proxy it is not known yet for whom it is: see
+// introduce. It fails only when the listener is closed or broken.
 func (l *Listener) accept() (*conn, error) {
 	wait := backoffMin
 	for {
@@ -108,7 +108,8 @@ func (l *Listener) accept() (*conn, error) {
 	}
 }
 
-// take makes a connection of a socket; nil if it is not admitted. It fails when the socket has one of the last descriptors.
+// take makes a connection of a socket; nil if it is not admitted. It fails when the socket has one of the last
+// descriptors.
 func (l *Listener) take(tcp *net.TCPConn) (*conn, error) {
 	src, err := newTCPSource(tcp, l.owner.pools)
 	if err == nil && src.descriptor() > l.files.highest {
@@ -144,13 +145,16 @@ func refuse(tcp *net.TCPConn) {
 }
 
 func outOfFiles(err error) bool {
-	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) ||
+		errors.Is(err, unix.ENOMEM)
 }
 
-// shed refuses the connection at the head of the queue with the help of the spare descriptor. Otherwise its client would hang.
+// shed refuses the connection at the head of the queue with the help of the spare descriptor. Otherwise its client
+// would hang.
 func (l *Listener) shed() {
 	l.files.lend()
-	_ = l.tcp.SetDeadline(time.Now().Add(time.Millisecond)) // the client may have gone meanwhile; on failure the listener is closed
+	// the client may have gone meanwhile; on failure the listener is closed
+	_ = l.tcp.SetDeadline(time.Now().Add(time.Millisecond))
 	if tcp, err := l.tcp.AcceptTCP(); err == nil {
 		l.owner.metrics.refused("files")
 		refuse(tcp)
@@ -164,7 +168,8 @@ func (l *Listener) runOut() {
 	l.owner.metrics.exhausted.Inc()
 	if l.files.low.CompareAndSwap(false, true) {
 		l.owner.metrics.backoff.Set(1)
-		l.owner.log.Warn("out of file descriptors: connections are refused", "listener", l.cfg.Name, "highest", l.files.highest)
+		l.owner.log.Warn("out of file descriptors: connections are refused", "listener", l.cfg.Name, "highest",
+			l.files.highest)
 	}
 }
 

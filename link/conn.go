@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// lingerTime is how long a closed socket still takes, and throws away, what the peer sends. Closing at once would answer bytes on their
-	// way with a reset, and that destroys what the peer has not read yet: the stream error that says why.
+	// lingerTime is how long a closed socket still takes, and throws away, what the peer sends. Closing at once would
+	// answer bytes on their way with a reset, and that destroys what the peer has not read yet: the stream error that
+	// says why.
 	lingerTime = time.Second
 	// lingerBytes bounds what is thrown away in that time.
 	lingerBytes = 256 << 10
@@ -21,16 +22,18 @@ const (
 	closeTime = time.Second
 )
 
-// conn is every kind of connection: a source, over it TLS or not, over that WebSocket frames or not. There is one for every client, so it is kept small.
+// conn is every kind of connection: a source, over it TLS or not, over that WebSocket frames or not. There is one for
+// every client, so it is kept small.
 type conn struct {
 	// Fixed before the handler is called.
-	owner   *owner
-	src     source
-	ws      *wsLayer // nil: not framed
-	remote  netip.AddrPort
-	release func() // tells whoever admitted the connection that it has ended; may be nil; guarded by mu until the handler is called
-	served  bool   // a handler of the owner's runs on it, which calls finish
-	relayed bool   // a trusted proxy has made the connection for somebody else
+	owner  *owner
+	src    source
+	ws     *wsLayer // nil: not framed
+	remote netip.AddrPort
+	// tells whoever admitted the connection that it has ended; may be nil; guarded by mu until the handler is called
+	release func()
+	served  bool // a handler of the owner's runs on it, which calls finish
+	relayed bool // a trusted proxy has made the connection for somebody else
 
 	// Owned by the goroutine in Receive.
 	fresh   bool // nothing has been received yet, and nobody trusted stands between: a PROXY header would be a forgery
@@ -91,8 +94,8 @@ func (c *conn) Receive(use func(p []byte)) error {
 	}
 }
 
-// forged ends a connection that begins with a PROXY header which nobody is trusted to send. A peer that sends it in pieces gets past
-// this, and then the tokenizer refuses it.
+// forged ends a connection that begins with a PROXY header which nobody is trusted to send. A peer that sends it in
+// pieces gets past this, and then the tokenizer refuses it.
 func (c *conn) forged(p []byte) bool {
 	c.fresh = false
 	if !beginsProxyHeader(p) {
@@ -196,7 +199,8 @@ func (c *conn) deliver(p []byte) {
 	c.use(p)
 }
 
-// finished reports whether what is still at hand is to be dropped: the peer broke a rule, or use has closed the connection.
+// finished reports whether what is still at hand is to be dropped: the peer broke a rule, or use has closed the
+// connection.
 func (c *conn) finished() bool { return c.rerr != nil || c.isClosed() }
 
 func (c *conn) Pending() (bool, error) {
@@ -210,8 +214,8 @@ func (c *conn) Send(bufs [][]byte) error { return c.sendOr(bufs, nil) }
 
 // Waiter is told when a Send is about to wait for the peer.
 type Waiter interface {
-	// MustWait is called before Send waits for the peer to read, or for somebody who may, or where it cannot be known. It may be called more than once, and by
-	// another goroutine, but never after Send has returned. It must not block.
+	// MustWait is called before Send waits for the peer to read, or for somebody who may, or where it cannot be known.
+	// It may be called more than once, and by another goroutine, but never after Send has returned. It must not block.
 	MustWait()
 }
 
@@ -288,7 +292,8 @@ func (c *conn) setBound(t time.Time) error {
 	return c.applyDeadline()
 }
 
-// beginHandshake sets the handshake timeout as the bound, unless one stands: what came before in the same handshake does not get its time again.
+// beginHandshake sets the handshake timeout as the bound, unless one stands: what came before in the same handshake
+// does not get its time again.
 func (c *conn) beginHandshake() error {
 	c.mu.Lock()
 	standing := c.bound != 0 && !c.closed

@@ -155,7 +155,8 @@ func TestCloseInsideUse(t *testing.T) {
 	requireClosed(t, c)
 }
 
-// A reset would destroy what the peer has not read yet, so the server goes on reading for a while after its closing error and footer.
+// A reset would destroy what the peer has not read yet, so the server goes on reading for a while after its closing
+// error and footer.
 func TestFooterArrivesThoughThePeerIsStillSending(t *testing.T) {
 	const words = "<stream:error/></stream:stream>"
 	said := make(chan struct{})
@@ -516,7 +517,8 @@ func TestListenErrors(t *testing.T) {
 
 func TestGaugeOfOpenConnections(t *testing.T) {
 	ended := make(chan struct{})
-	l := startListener(t, Config{Admit: func(netip.AddrPort) (func(), bool) { return func() { close(ended) }, true }}, echo)
+	l := startListener(t, Config{Admit: func(netip.AddrPort) (func(), bool) { return func() { close(ended) }, true }},
+		echo)
 	c := dial(t, l)
 	exchange(t, c, "x")
 	require.EqualValues(t, 1, value(l.owner.metrics.open))

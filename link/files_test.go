@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fewFiles is a server in a process that may open no more than some 40 files. It prints its address; every line it reads is a command: "state" tells whether
-// accepting is exhausted, "open" opens a file as the store would.
+// fewFiles is a server in a process that may open no more than some 40 files. It prints its address; every line it
+// reads is a command: "state" tells whether accepting is exhausted, "open" opens a file as the store would.
 func fewFiles() {
 	fd, err := unix.Open(os.DevNull, unix.O_RDONLY, 0)
 	if err != nil {
@@ -48,8 +48,8 @@ func fewFiles() {
 	}
 }
 
-// Reliability row A6: with the file descriptors used up existing connections go on, new ones are refused and not left hanging,
-// the store can still open files, and everything recovers.
+// Reliability row A6: with the file descriptors used up existing connections go on, new ones are refused and not left
+// hanging, the store can still open files, and everything recovers.
 func TestFileDescriptorsRunOut(t *testing.T) {
 	for name, c := range map[string]struct {
 		env     string

@@ -21,8 +21,8 @@ const (
 	maxHeader = 14
 )
 
-// wsLayer is the state of the frames of one WebSocket (RFC 6455 §5), server side, without extensions. Owned by the goroutine
-// in Receive, but for what says otherwise.
+// wsLayer is the state of the frames of one WebSocket (RFC 6455 §5), server side, without extensions. Owned by the
+// goroutine in Receive, but for what says otherwise.
 type wsLayer struct {
 	protocol *subprotocol // fixed
 
@@ -110,8 +110,8 @@ func (l *wsLayer) readHead(p []byte) ([]byte, *FrameError) {
 	return p, l.begin()
 }
 
-// headerSize returns how long the header that begins with h is, as far as h tells: 2 until it has those. A frame without a mask is refused as soon as that
-// is known (RFC 6455 §5.1).
+// headerSize returns how long the header that begins with h is, as far as h tells: 2 until it has those. A frame
+// without a mask is refused as soon as that is known (RFC 6455 §5.1).
 func headerSize(h []byte) (int, *FrameError) {
 	if len(h) < 2 {
 		return 2, nil

@@ -12,9 +12,9 @@ import (
 var errBusy = errors.New("too many TLS handshakes waiting")
 
 // NewGate returns a gate that bounds how many TLS handshakes are computed at the same time, to twice the processors, so
-// that a flood of them leaves the processors to the connections that are established. 512 may wait; others fail at once. A
-// handshake passes it only while it computes, never while it waits for the peer, so that silent peers do not shut others
-// out. It may be shared by several listeners.
+// that a flood of them leaves the processors to the connections that are established. 512 may wait; others fail at
+// once. A handshake passes it only while it computes, never while it waits for the peer, so that silent peers do not
+// shut others out. It may be shared by several listeners.
 func NewGate() *limit.Gate { return limit.NewGate(2*runtime.GOMAXPROCS(0), 512) }
 
 // enterGate waits for a place to compute a handshake at, for as long as a handshake may take.

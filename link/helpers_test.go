@@ -77,7 +77,8 @@ func clientTLS(cert tls.Certificate) *tls.Config {
 	return &tls.Config{RootCAs: pool, ServerName: "localhost"}
 }
 
-// startListener runs a listener on a free port of loopback until the test ends, and then expects all handlers to return.
+// startListener runs a listener on a free port of loopback until the test ends, and then expects all handlers to
+// return.
 func startListener(t testing.TB, cfg Config, handler func(Conn)) *Listener {
 	t.Helper()
 	if cfg.Address == "" {

@@ -10,9 +10,11 @@ import (
 	"strings"
 )
 
-// HostMetaConfig says what the documents of HostMeta point to. URLs come from here and never from a request, whose Host header anybody can choose.
+// HostMetaConfig says what the documents of HostMeta point to. URLs come from here and never from a request, whose Host
+// header anybody can choose.
 type HostMetaConfig struct {
-	// BaseURL is where clients reach this server's HTTP listener, "https://chat.example.com" or with a port; http only makes sense on loopback.
+	// BaseURL is where clients reach this server's HTTP listener, "https://chat.example.com" or with a port; http only
+	// makes sense on loopback.
 	BaseURL string `yaml:"base_url"`
 	// WebSocketPath is the path of the WebSocket there; "/xmpp-websocket" by default.
 	WebSocketPath string `yaml:"websocket_path"`
@@ -21,8 +23,8 @@ type HostMetaConfig struct {
 // relWebSocket is the link relation of a WebSocket endpoint (XEP-0156 §3.1).
 const relWebSocket = "urn:xmpp:alt-connections:websocket"
 
-// HostMeta serves /.well-known/host-meta and /.well-known/host-meta.json: how to connect where there is no DNS to ask, as in a browser (XEP-0156 §3, RFC 6415).
-// Every web page may read them (XEP-0156 §3.2 asks for the CORS header).
+// HostMeta serves /.well-known/host-meta and /.well-known/host-meta.json: how to connect where there is no DNS to ask,
+// as in a browser (XEP-0156 §3, RFC 6415). Every web page may read them (XEP-0156 §3.2 asks for the CORS header).
 func HostMeta(cfg HostMetaConfig) (http.Handler, error) {
 	href, err := cfg.webSocketURL()
 	if err != nil {
@@ -32,8 +34,9 @@ func HostMeta(cfg HostMetaConfig) (http.Handler, error) {
 	if err := xml.EscapeText(&attr, []byte(href)); err != nil {
 		return nil, fmt.Errorf("host-meta: %w", err)
 	}
-	xrd := fmt.Sprintf("<?xml version='1.0' encoding='utf-8'?>\n<XRD xmlns='http://docs.oasis-open.org/ns/xri/xrd-1.0'>\n"+
-		"  <Link rel='%s' href='%s'/>\n</XRD>\n", relWebSocket, &attr)
+	xrd := fmt.Sprintf(
+		"<?xml version='1.0' encoding='utf-8'?>\n<XRD xmlns='http://docs.oasis-open.org/ns/xri/xrd-1.0'>\n"+
+			"  <Link rel='%s' href='%s'/>\n</XRD>\n", relWebSocket, &attr)
 	type link struct {
 		Rel  string `json:"rel"`
 		Href string `json:"href"`

@@ -58,8 +58,10 @@ func TestHostMetaURLs(t *testing.T) {
 		cfg  HostMetaConfig
 		want string // "" for an error
 	}{
-		"loopback":    {HostMetaConfig{BaseURL: "http://localhost:5280", WebSocketPath: "ws"}, "ws://localhost:5280/ws"},
-		"path":        {HostMetaConfig{BaseURL: "https://example.com/chat/", WebSocketPath: "/ws"}, "wss://example.com/chat/ws"},
+		"loopback": {HostMetaConfig{BaseURL: "http://localhost:5280", WebSocketPath: "ws"},
+			"ws://localhost:5280/ws"},
+		"path": {HostMetaConfig{BaseURL: "https://example.com/chat/", WebSocketPath: "/ws"},
+			"wss://example.com/chat/ws"},
 		"empty":       {HostMetaConfig{}, ""},
 		"no scheme":   {HostMetaConfig{BaseURL: "example.com"}, ""},
 		"ftp":         {HostMetaConfig{BaseURL: "ftp://example.com"}, ""},

@@ -20,8 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// How the memory of an idle connection is measured: a process of its own serves, this one dials, every connection has exchanged a message and
-// is silent, and what the server process has grown by is divided by their number.
+// How the memory of an idle connection is measured: a process of its own serves, this one dials, every connection has
+// exchanged a message and is silent, and what the server process has grown by is divided by their number.
 
 const idleConns = 5000
 
@@ -35,7 +35,8 @@ func measureMemory() memoryUse {
 	runtime.ReadMemStats(&m)
 	b, _ := os.ReadFile("/proc/self/statm")
 	rss, _ := strconv.ParseInt(strings.Fields(string(b) + " 0 0")[1], 10, 64)
-	return memoryUse{rss * int64(os.Getpagesize()), int64(m.HeapAlloc), int64(m.StackInuse), int64(runtime.NumGoroutine())}
+	return memoryUse{rss * int64(os.Getpagesize()), int64(m.HeapAlloc), int64(m.StackInuse),
+		int64(runtime.NumGoroutine())}
 }
 
 // idleServer is the serving process: it prints its addresses, and for every line it reads what it uses.
@@ -47,7 +48,8 @@ func idleServer() {
 	plain, direct, web := idleListeners(&cert)
 	out := json.NewEncoder(os.Stdout)
 	_ = out.Encode(map[string]string{
-		"TCP": plain.Addr().String(), "TLS": direct.Addr().String(), "WebSocket": web[0].Addr().String(), "WebSocketTLS": web[1].Addr().String(),
+		"TCP": plain.Addr().String(), "TLS": direct.Addr().String(), "WebSocket": web[0].Addr().String(),
+		"WebSocketTLS": web[1].Addr().String(),
 	})
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
@@ -59,7 +61,8 @@ func idleServer() {
 func idleListeners(cert *tls.Certificate) (plain, direct *Listener, web []*Listener) {
 	conf := serverTLS(*cert)
 	listen := func(mode Mode) *Listener {
-		l, err := Listen(context.Background(), Config{Address: "127.0.0.1:0", Mode: mode, TLS: func() *tls.Config { return conf }})
+		l, err := Listen(context.Background(),
+			Config{Address: "127.0.0.1:0", Mode: mode, TLS: func() *tls.Config { return conf }})
 		if err != nil {
 			panic(err)
 		}
@@ -168,7 +171,8 @@ func dialIdle(kind, addr string) (net.Conn, error) {
 // requestWebSocket does the client's part of the handshake.
 func requestWebSocket(rw io.ReadWriter) error {
 	_, err := io.WriteString(rw, "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: xmpp\r\n\r\n")
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: "+
+		"xmpp\r\n\r\n")
 	if err != nil {
 		return err
 	}
@@ -244,7 +248,8 @@ func measureIdle(b *testing.B, kind string) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// TestIdleHoldsNoBuffers guards what BenchmarkIdleMemory measures: a parked connection has one goroutine with its first stack and no buffer.
+// TestIdleHoldsNoBuffers guards what BenchmarkIdleMemory measures: a parked connection has one goroutine with its first
+// stack and no buffer.
 func TestIdleHoldsNoBuffers(t *testing.T) {
 	const n = 400
 	back := make(chan struct{}, n)

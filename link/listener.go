@@ -40,23 +40,26 @@ type Config struct {
 	// KeepAlive is how long a connection may be silent before the operating system probes whether the peer is still
 	// there; negative: never. Four unanswered probes, 15 s apart, end it.
 	KeepAlive time.Duration `yaml:"keep_alive" default:"2m"`
-	// TrustedProxies are the balancers in front. Connections from them must begin with a PROXY protocol header, v1 or v2, and are closed without one;
-	// connections from elsewhere are closed when they begin with one.
+	// TrustedProxies are the balancers in front. Connections from them must begin with a PROXY protocol header, v1 or
+	// v2, and are closed without one; connections from elsewhere are closed when they begin with one.
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
-	// ReserveFiles is how many file descriptors of the process are kept for the store and the log: connections that would take one of
-	// the last so many are refused. 0 means 128, or an eighth of the limit if that is less.
+	// ReserveFiles is how many file descriptors of the process are kept for the store and the log: connections that
+	// would take one of the last so many are refused. 0 means 128, or an eighth of the limit if that is less.
 	ReserveFiles int `yaml:"reserve_files" min:"0"`
 
-	// Protocol is the name of what is spoken on connections that do not agree on something else by ALPN; see Conn.Protocol. None by default.
+	// Protocol is the name of what is spoken on connections that do not agree on something else by ALPN; see
+	// Conn.Protocol. None by default.
 	Protocol string `yaml:"-"`
 	// Name is the label of the metrics and of log lines; Address by default.
 	Name string `yaml:"-"`
-	// TLS returns the configuration for the next handshake of ModeTLS, made by TLSConfig; it is called for each, so that certificates can be changed.
+	// TLS returns the configuration for the next handshake of ModeTLS, made by TLSConfig; it is called for each, so
+	// that certificates can be changed.
 	TLS func() *tls.Config `yaml:"-"`
 	// Gate bounds the handshakes computed at a time; nil means one of this listener's own, made by NewGate.
 	Gate *limit.Gate `yaml:"-"`
-	// Admit is asked before anything is spent on a connection; ok false refuses it with a reset. release, unless nil, is called when the
-	// connection has ended. The address and port are the client's, as Conn.Remote tells them, also behind a trusted proxy. It must be quick: accepting waits for it. nil admits all.
+	// Admit is asked before anything is spent on a connection; ok false refuses it with a reset. release, unless nil,
+	// is called when the connection has ended. The address and port are the client's, as Conn.Remote tells them, also
+	// behind a trusted proxy. It must be quick: accepting waits for it. nil admits all.
 	Admit func(netip.AddrPort) (release func(), ok bool) `yaml:"-"`
 	// Registerer takes the metrics; nil leaves them unregistered.
 	Registerer prometheus.Registerer `yaml:"-"`
@@ -64,9 +67,9 @@ type Config struct {
 	Log *slog.Logger `yaml:"-" default:"discard"`
 }
 
-// Listener accepts TCP connections. Serve hands them to a handler as Conn; or net/http is given the Listener itself, which is a net.Listener, and
-// then everything in Config holds for HTTP connections as well, and a WebSocket that comes out of them is parked without buffers.
-// Use it one way or the other.
+// Listener accepts TCP connections. Serve hands them to a handler as Conn; or net/http is given the Listener itself,
+// which is a net.Listener, and then everything in Config holds for HTTP connections as well, and a WebSocket that comes
+// out of them is parked without buffers. Use it one way or the other.
 type Listener struct {
 	cfg     Config
 	owner   *owner
@@ -133,8 +136,9 @@ func (l *Listener) Close() error {
 	return err
 }
 
-// Serve accepts connections and calls handler for each, on a goroutine of the connection's own, until ctx ends or Close or Shutdown is called; then it
-// returns nil. The connections go on: Shutdown waits for them. A connection is closed when its handler returns. A panic of the handler ends its connection only.
+// Serve accepts connections and calls handler for each, on a goroutine of the connection's own, until ctx ends or Close
+// or Shutdown is called; then it returns nil. The connections go on: Shutdown waits for them. A connection is closed
+// when its handler returns. A panic of the handler ends its connection only.
 func (l *Listener) Serve(ctx context.Context, handler func(Conn)) error {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // it may be closed already
 	defer stop()
@@ -156,8 +160,9 @@ func (l *Listener) Serve(ctx context.Context, handler func(Conn)) error {
 	}
 }
 
-// Shutdown stops accepting and waits until all handlers have returned. It does not tell them to: that is for those who know
-// what to say to the clients. When ctx ends first, it aborts what is left, waits for the handlers to notice, and returns ctx's error.
+// Shutdown stops accepting and waits until all handlers have returned. It does not tell them to: that is for those who
+// know what to say to the clients. When ctx ends first, it aborts what is left, waits for the handlers to notice, and
+// returns ctx's error.
 func (l *Listener) Shutdown(ctx context.Context) error {
 	_ = l.Close() // it may be closed already
 	return l.owner.wait(ctx)

@@ -11,16 +11,19 @@ import (
 	"time"
 )
 
-// memoryLimit is how many bytes one direction of a connection in memory holds before the writer waits, about as much as a socket.
+// memoryLimit is how many bytes one direction of a connection in memory holds before the writer waits, about as much as
+// a socket.
 const memoryLimit = 64 << 10
 
-// Memory makes connections without sockets, for tests, and for measuring with more of them than there are file descriptors.
-// They have everything that a TCP connection has, StartTLS and timeouts included. They use nothing but mutexes, conditions and timers, so they work inside testing/synctest.
+// Memory makes connections without sockets, for tests, and for measuring with more of them than there are file
+// descriptors. They have everything that a TCP connection has, StartTLS and timeouts included. They use nothing but
+// mutexes, conditions and timers, so they work inside testing/synctest.
 type Memory struct {
 	owner *owner
 }
 
-// NewMemory returns the counterpart of a Listener in ModePlain; handler is called for each connection on a goroutine of its own.
+// NewMemory returns the counterpart of a Listener in ModePlain; handler is called for each connection on a goroutine of
+// its own.
 func NewMemory(handler func(Conn)) *Memory {
 	m, _ := newMetrics(nil, "memory") // fails only when registering
 	o := newOwner(m, Config{})
@@ -41,7 +44,8 @@ func (m *Memory) Dial() (net.Conn, error) {
 // Shutdown waits for the handlers, as Listener.Shutdown does.
 func (m *Memory) Shutdown(ctx context.Context) error { return m.owner.wait(ctx) }
 
-// Pipe returns the two ends of one connection in memory. Nothing runs on its own: use is called on the goroutine of Receive, and Close closes at once.
+// Pipe returns the two ends of one connection in memory. Nothing runs on its own: use is called on the goroutine of
+// Receive, and Close closes at once.
 func Pipe() (Conn, net.Conn) {
 	m, _ := newMetrics(nil, "pipe") // fails only when registering
 	o := newOwner(m, Config{})
@@ -91,7 +95,8 @@ func (l *deadline) set(h *half, t time.Time) {
 		l.timer = nil
 	}
 	l.at = t
-	if d := time.Until(t); d > 0 { // what is over needs no timer; and one in a synctest bubble crashes the race detector of Go 1.26
+	// what is over needs no timer; and one in a synctest bubble crashes the race detector of Go 1.26
+	if d := time.Until(t); d > 0 {
 		l.timer = time.AfterFunc(d, h.cond.Broadcast)
 	}
 	h.cond.Broadcast()

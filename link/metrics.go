@@ -24,17 +24,21 @@ type metrics struct {
 	panics        prometheus.Counter
 }
 
-// newMetrics makes them and registers them at reg, unless that is nil. Two listeners of one name cannot share a registerer.
+// newMetrics makes them and registers them at reg, unless that is nil. Two listeners of one name cannot share a
+// registerer.
 func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 	labels := prometheus.Labels{"listener": name}
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_link_" + name, Help: help, ConstLabels: labels})
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_link_" + name, Help: help,
+			ConstLabels: labels})
 	}
 	vec := func(name, help, label string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "posthouse_link_" + name, Help: help, ConstLabels: labels}, []string{label})
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "posthouse_link_" + name, Help: help,
+			ConstLabels: labels}, []string{label})
 	}
 	gauge := func(name, help string) prometheus.Gauge {
-		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "posthouse_link_" + name, Help: help, ConstLabels: labels})
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "posthouse_link_" + name, Help: help,
+			ConstLabels: labels})
 	}
 	m := &metrics{
 		open:          gauge("connections", "Open connections."),
@@ -45,13 +49,15 @@ func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 		handshakes:    counter("tls_handshakes_total", "TLS handshakes completed."),
 		shakeFailures: vec("tls_handshake_failures_total", "TLS handshakes failed, by reason.", "reason"),
 		writeTimeouts: counter("write_timeouts_total", "Connections broken because the peer did not read."),
-		frameErrors:   vec("frame_errors_total", "WebSocket connections ended for a broken rule, by close code.", "code"),
-		panics:        counter("panics_total", "Connection handlers that panicked."),
+		frameErrors: vec("frame_errors_total", "WebSocket connections ended for a broken rule, by close code.",
+			"code"),
+		panics: counter("panics_total", "Connection handlers that panicked."),
 	}
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.open, m.accepted, m.refusals, m.exhausted, m.backoff, m.handshakes, m.shakeFailures,
+	for _, c := range []prometheus.Collector{m.open, m.accepted, m.refusals, m.exhausted, m.backoff, m.handshakes,
+		m.shakeFailures,
 		m.writeTimeouts, m.frameErrors, m.panics} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register the metrics of listener %q: %w", name, err)
@@ -60,7 +66,8 @@ func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 	return m, nil
 }
 
-// refused counts a connection refused. reason is one of: throttle, files, proxy_header, origin, protocol, tls_overhead, stopping.
+// refused counts a connection refused. reason is one of: throttle, files, proxy_header, origin, protocol, tls_overhead,
+// stopping.
 func (m *metrics) refused(reason string) { m.refusals.WithLabelValues(reason).Inc() }
 
 func (m *metrics) handshakeFailed(err error) {

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// origins decides which web pages may open a WebSocket (RFC 6455 §10.2; a page of somebody else must not use what its visitor's browser may reach).
+// origins decides which web pages may open a WebSocket (RFC 6455 §10.2; a page of somebody else must not use what its
+// visitor's browser may reach).
 type origins struct {
 	any     bool
 	require bool
@@ -53,10 +54,12 @@ func (o *origins) allow(h http.Header) bool {
 	return ok
 }
 
-// canonicalOrigin returns scheme, host and port of an origin in one spelling (RFC 6454 §6.2): lower case, without the port that the scheme implies.
+// canonicalOrigin returns scheme, host and port of an origin in one spelling (RFC 6454 §6.2): lower case, without the
+// port that the scheme implies.
 func canonicalOrigin(s string) (string, bool) {
 	u, err := url.Parse(s)
-	if err != nil || u.Opaque != "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(s, "?#@\\") {
+	if err != nil || u.Opaque != "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" ||
+		strings.ContainsAny(s, "?#@\\") {
 		return "", false
 	}
 	scheme, host, port := strings.ToLower(u.Scheme), strings.ToLower(u.Hostname()), u.Port()
@@ -87,9 +90,10 @@ func canonicalOrigin(s string) (string, bool) {
 	return scheme + "://" + host + port, true
 }
 
-// forwarded returns the address of the client behind the proxies that are trusted: in X-Forwarded-For every proxy has added, on the
-// right, whom it was called by, so the last address that is not a trusted proxy's is the last that somebody trusted has seen. The client's port is not told; that of the
-// proxy's connection stands for it, so that two connections of one client have different addresses.
+// forwarded returns the address of the client behind the proxies that are trusted: in X-Forwarded-For every proxy has
+// added, on the right, whom it was called by, so the last address that is not a trusted proxy's is the last that
+// somebody trusted has seen. The client's port is not told; that of the proxy's connection stands for it, so that two
+// connections of one client have different addresses.
 func forwarded(peer netip.AddrPort, h http.Header, trusted []netip.Prefix) netip.AddrPort {
 	if !contains(trusted, peer.Addr()) {
 		return peer

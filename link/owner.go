@@ -36,7 +36,8 @@ type owner struct {
 func newOwner(m *metrics, c Config) *owner {
 	defaults.Fill(&c)
 	o := &owner{
-		pools: newPools(true), gate: c.Gate, metrics: m, log: c.Log, writeTimeout: c.WriteTimeout, handshakeTimeout: c.HandshakeTimeout,
+		pools: newPools(true), gate: c.Gate, metrics: m, log: c.Log, writeTimeout: c.WriteTimeout,
+		handshakeTimeout: c.HandshakeTimeout,
 	}
 	o.outgoing.New = func() any { return new(outgoing) }
 	if o.gate == nil {
@@ -78,8 +79,9 @@ func (o *owner) dismiss(c *conn) {
 	}
 }
 
-// serve runs the handler on c, which has been adopted, and ends c. A panic ends this one connection. Its frame, and those below, lie on the stack
-// of every connection that is idle, and there is little room: some 1,100 bytes in all before the stack would double.
+// serve runs the handler on c, which has been adopted, and ends c. A panic ends this one connection. Its frame, and
+// those below, lie on the stack of every connection that is idle, and there is little room: some 1,100 bytes in all
+// before the stack would double.
 func (o *owner) serve(c *conn) {
 	defer o.finish(c)
 	if o.prepare == nil || o.prepare(c) {
@@ -122,8 +124,8 @@ func (o *owner) isStopping() bool {
 	return o.stopping
 }
 
-// wait waits for the handlers. When ctx ends first it aborts the connections that are left, waits for their handlers to notice, and
-// returns the cause.
+// wait waits for the handlers. When ctx ends first it aborts the connections that are left, waits for their handlers to
+// notice, and returns the cause.
 func (o *owner) wait(ctx context.Context) error {
 	o.stop()
 	defer o.pools.close()

@@ -12,11 +12,13 @@ import (
 	"time"
 )
 
-// The PROXY protocol, versions 1 and 2 (haproxy.org, doc/proxy-protocol.txt, §2): a header before all other bytes, in which a balancer says for whom it connects.
+// The PROXY protocol, versions 1 and 2 (haproxy.org, doc/proxy-protocol.txt, §2): a header before all other bytes, in
+// which a balancer says for whom it connects.
 
 const (
-	proxyV1Max = 107                      // longest line of version 1 with its CRLF
-	proxyV2Max = 16 + (2 << 10)           // longest header of version 2 that we read; addresses take 52, the rest are extensions that we skip
+	proxyV1Max = 107 // longest line of version 1 with its CRLF
+	// longest header of version 2 that we read; addresses take 52, the rest are extensions that we skip
+	proxyV2Max = 16 + (2 << 10)
 	proxyV1    = "PROXY "                 // what a line begins with
 	proxyV2    = "\r\n\r\n\x00\r\nQUIT\n" // what a binary header begins with
 )
@@ -33,8 +35,9 @@ func beginsProxyHeader(p []byte) bool {
 	return bytes.HasPrefix(p, []byte(proxyV1)) || bytes.HasPrefix(p, []byte(proxyV2))
 }
 
-// parseProxyHeader reads the header that b begins with and returns the source address in it and the header's length. The address is not valid when the header
-// does not name one; then the peer speaks for itself. It returns errShortHeader when b may be the beginning of a header.
+// parseProxyHeader reads the header that b begins with and returns the source address in it and the header's length.
+// The address is not valid when the header does not name one; then the peer speaks for itself. It returns
+// errShortHeader when b may be the beginning of a header.
 func parseProxyHeader(b []byte) (netip.AddrPort, int, error) {
 	switch {
 	case len(b) > 0 && b[0] == proxyV2[0]:
@@ -122,7 +125,8 @@ func parseProxyV2(b []byte) (src netip.AddrPort, n int, err error) {
 	return src, n, nil
 }
 
-// readProxyHeader reads the header that must come first on c, within the handshake timeout. What came after it stays for Receive.
+// readProxyHeader reads the header that must come first on c, within the handshake timeout. What came after it stays
+// for Receive.
 func (c *conn) readProxyHeader() error {
 	if err := c.beginHandshake(); err != nil {
 		return err
@@ -153,8 +157,8 @@ func (c *conn) readProxyHeader() error {
 	}
 }
 
-// lazyHeader reads the PROXY header of a connection that net/http serves, on the goroutine of that connection: Accept must not wait for one peer.
-// The nil lazyHeader has nothing to read.
+// lazyHeader reads the PROXY header of a connection that net/http serves, on the goroutine of that connection: Accept
+// must not wait for one peer. The nil lazyHeader has nothing to read.
 type lazyHeader struct {
 	once sync.Once
 	read func() error

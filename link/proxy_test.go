@@ -32,10 +32,12 @@ func TestParseProxyHeader(t *testing.T) {
 		want string // "" for no address
 		err  error
 	}{
-		"v1 tcp4":            {in: "PROXY TCP4 192.0.2.1 198.51.100.2 12345 5222\r\n", want: "192.0.2.1:12345"},
-		"v1 tcp6":            {in: "PROXY TCP6 2001:db8::1 2001:db8::2 12345 5222\r\n", want: "[2001:db8::1]:12345"},
-		"v1 tcp6 mapped":     {in: "PROXY TCP6 ::ffff:192.0.2.1 ::ffff:198.51.100.2 1 2\r\n", want: "192.0.2.1:1"},
-		"v1 longest":         {in: "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n", want: "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535"},
+		"v1 tcp4":        {in: "PROXY TCP4 192.0.2.1 198.51.100.2 12345 5222\r\n", want: "192.0.2.1:12345"},
+		"v1 tcp6":        {in: "PROXY TCP6 2001:db8::1 2001:db8::2 12345 5222\r\n", want: "[2001:db8::1]:12345"},
+		"v1 tcp6 mapped": {in: "PROXY TCP6 ::ffff:192.0.2.1 ::ffff:198.51.100.2 1 2\r\n", want: "192.0.2.1:1"},
+		"v1 longest": {in: "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff " +
+			"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
+			want: "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535"},
 		"v1 unknown":         {in: "PROXY UNKNOWN\r\n"},
 		"v1 unknown with":    {in: "PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n"},
 		"v1 family":          {in: "PROXY TCP4 2001:db8::1 2001:db8::2 1 2\r\n", err: errBadHeader},
@@ -174,7 +176,8 @@ func TestProxyHeaderFromTrustedProxy(t *testing.T) {
 				require.NoError(t, err)
 			}
 			require.Equal(t, "192.0.2.1:12345", <-got)
-			require.Equal(t, "192.0.2.1:12345", (<-admitted).String(), "the throttle is asked about the client, not about the proxy")
+			require.Equal(t, "192.0.2.1:12345", (<-admitted).String(),
+				"the throttle is asked about the client, not about the proxy")
 			answer := make([]byte, len("<stream>"))
 			_, err := io.ReadFull(c, answer)
 			require.NoError(t, err)
@@ -225,10 +228,11 @@ func TestProxyHeaderRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			used := make(chan string, 10)
-			l := startListener(t, Config{TrustedProxies: c.trusted, HandshakeTimeout: 50 * time.Millisecond}, func(c Conn) {
-				all, _ := collect(c)
-				used <- all
-			})
+			l := startListener(t, Config{TrustedProxies: c.trusted, HandshakeTimeout: 50 * time.Millisecond},
+				func(c Conn) {
+					all, _ := collect(c)
+					used <- all
+				})
 			conn := dial(t, l)
 			_, err := io.WriteString(conn, c.send)
 			require.NoError(t, err)

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// bufferSize is what one read takes at most. A stanza of a chat is a few hundred bytes, so that one read often brings several.
+// bufferSize is what one read takes at most. A stanza of a chat is a few hundred bytes, so that one read often brings
+// several.
 const bufferSize = 8 << 10
 
 // buffer is what is read into, and the state of that one read. Only connections that are being worked on hold one.
@@ -28,25 +29,27 @@ func newBuffer() *buffer {
 	return b
 }
 
-// source is the bottom of a connection: a socket, memory, or any other net.Conn. Reading is done by one goroutine; write by
-// one at a time (conn.wmu or the lock of crypto/tls sees to it); the rest by anyone.
+// source is the bottom of a connection: a socket, memory, or any other net.Conn. Reading is done by one goroutine;
+// write by one at a time (conn.wmu or the lock of crypto/tls sees to it); the rest by anyone.
 type source interface {
-	// wait parks until read may have something to tell, also the end, and reports whether it had to park. It needs little stack. It fails with os.ErrDeadlineExceeded,
-	// net.ErrClosed or what the system says.
+	// wait parks until read may have something to tell, also the end, and reports whether it had to park. It needs
+	// little stack. It fails with os.ErrDeadlineExceeded, net.ErrClosed or what the system says.
 	wait() (parked bool, err error)
 	// read reads what is there, without waiting: errWouldBlock if that is nothing, or io.EOF or the errors of wait.
 	read(b *buffer) (int, error)
 	// pending reports whether bytes are waiting to be read.
 	pending() (bool, error)
-	// write writes all of vec, which it does not change, or fails after timeout. What has been written by then is not told: the stream is broken.
-	// It tells full, if that is not nil, before it waits for the peer to read, or where it cannot know.
+	// write writes all of vec, which it does not change, or fails after timeout. What has been written by then is not
+	// told: the stream is broken. It tells full, if that is not nil, before it waits for the peer to read, or where it
+	// cannot know.
 	write(vec [][]byte, timeout time.Duration, full Waiter) error
 	// hurry makes a write that is in progress or comes later fail after d.
 	hurry(d time.Duration)
 	setReadDeadline(t time.Time) error
 	// closeWrite tells the peer that nothing more will come; reading goes on.
 	closeWrite() error
-	// close frees everything; abort does so without waiting for what is still to be sent, and makes the peer's next write fail.
+	// close frees everything; abort does so without waiting for what is still to be sent, and makes the peer's next
+	// write fail.
 	close() error
 	abort() error
 	local() netip.AddrPort
@@ -96,8 +99,8 @@ func plainError(err error) error {
 	return err
 }
 
-// anySource makes a source of a net.Conn that is not a TCP socket of ours, such as the TLS connection that a foreign listener of net/http made.
-// It cannot wait without a buffer: read waits instead.
+// anySource makes a source of a net.Conn that is not a TCP socket of ours, such as the TLS connection that a foreign
+// listener of net/http made. It cannot wait without a buffer: read waits instead.
 type anySource struct {
 	conn net.Conn
 	slow hurrier
@@ -187,7 +190,8 @@ func (h *hurrier) hurry(c deadliner, d time.Duration) {
 	_ = c.SetWriteDeadline(time.Now().Add(d))
 }
 
-// addrPort is the address in a net.Addr; the zero value if there is none. An IPv4 address that the system gives in IPv6 form is unmapped.
+// addrPort is the address in a net.Addr; the zero value if there is none. An IPv4 address that the system gives in IPv6
+// form is unmapped.
 func addrPort(a net.Addr) netip.AddrPort {
 	switch a := a.(type) {
 	case *net.TCPAddr:

@@ -11,13 +11,13 @@ import (
 // more connections are being worked on; those above the bound end when they are done.
 const idleStacks = 32
 
-// stacks lends coroutines. A goroutine's stack grows with the deepest call and is hardly ever given back while the goroutine lives
-// (the collector only halves a stack of which less than a quarter is in use, and counts about 800 bytes of reserve as used),
-// so a connection that has once parsed a stanza would keep 4 KiB for ever instead of 2. Switching to a coroutine costs some 65 ns, a fifth
-// of a channel hand-over, since the scheduler is not asked.
+// stacks lends coroutines. A goroutine's stack grows with the deepest call and is hardly ever given back while the
+// goroutine lives (the collector only halves a stack of which less than a quarter is in use, and counts about 800 bytes
+// of reserve as used), so a connection that has once parsed a stanza would keep 4 KiB for ever instead of 2. Switching
+// to a coroutine costs some 65 ns, a fifth of a channel hand-over, since the scheduler is not asked.
 //
-// Borrowing must itself not need much stack, so it neither allocates nor waits for a mutex, and coroutines are made elsewhere.
-// close ends the coroutines that are idle; those at work end when they are given back.
+// Borrowing must itself not need much stack, so it neither allocates nor waits for a mutex, and coroutines are made
+// elsewhere. close ends the coroutines that are idle; those at work end when they are given back.
 type stacks struct {
 	last   atomic.Pointer[stack] // the one given back last: its memory is in the cache
 	idle   chan *stack           // more of them
@@ -42,7 +42,8 @@ type stack struct {
 	failed *PanicError
 }
 
-// PanicError is what Receive panics with when use has panicked: it carries the stack on which that happened, which the panic's own traceback cannot show.
+// PanicError is what Receive panics with when use has panicked: it carries the stack on which that happened, which the
+// panic's own traceback cannot show.
 type PanicError struct {
 	Value any    // what use panicked with
 	Stack []byte // traceback of the place
@@ -65,7 +66,8 @@ func (s *stacks) run(w worker) {
 	}
 	k := s.get()
 	k.work = w
-	// When the work ends its goroutine (as testing.T.FailNow does), next ends this one as well and the coroutine, which is over, is not put back.
+	// When the work ends its goroutine (as testing.T.FailNow does), next ends this one as well and the coroutine, which
+	// is over, is not put back.
 	k.next()
 	k.work = nil
 	p := k.failed
@@ -76,8 +78,9 @@ func (s *stacks) run(w worker) {
 	}
 }
 
-// Deep calls f on a borrowed stack where l has any to lend. It is for what a handler does before it first waits and after it has waited
-// for the last time: done on the connection's own goroutine, it would leave a stack of 4 KiB under every idle connection.
+// Deep calls f on a borrowed stack where l has any to lend. It is for what a handler does before it first waits and
+// after it has waited for the last time: done on the connection's own goroutine, it would leave a stack of 4 KiB under
+// every idle connection.
 func Deep(l Conn, f func()) {
 	if c, ok := l.(*conn); ok {
 		c.owner.pools.stacks.run(task(f))

@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tcpSource reads and writes a TCP socket through its file descriptor, which lets the reader wait for bytes without holding a buffer
-// and the writer write without setting a deadline (and with it a timer) as long as the socket takes what it is given.
+// tcpSource reads and writes a TCP socket through its file descriptor, which lets the reader wait for bytes without
+// holding a buffer and the writer write without setting a deadline (and with it a timer) as long as the socket takes
+// what it is given.
 type tcpSource struct {
 	tcp   *net.TCPConn
 	raw   syscall.RawConn
@@ -43,14 +44,15 @@ func (s *tcpSource) wait() (parked bool, err error) {
 	return s.again, plainError(err)
 }
 
-// check reports whether the socket is readable. Before it is called for the first time the runtime forgets what it knew of that, so it has to ask
-// the system, or a wake-up would be lost; it is called again when the system has said so.
+// check reports whether the socket is readable. Before it is called for the first time the runtime forgets what it knew
+// of that, so it has to ask the system, or a wake-up would be lost; it is called again when the system has said so.
 func (s *tcpSource) check(fd uintptr) bool {
 	if s.again {
 		return true
 	}
 	var b [1]byte
-	_, _, errno := unix.Syscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+	_, _, errno := unix.Syscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT,
+		0, 0)
 	if errno == unix.EAGAIN {
 		s.again = true
 		return false
@@ -139,7 +141,8 @@ func (s *tcpSource) abort() error {
 	return plainError(s.tcp.Close())
 }
 
-// writer is one write in progress. It comes from a pool so that an idle connection keeps no vectors, as a net.TCPConn does.
+// writer is one write in progress. It comes from a pool so that an idle connection keeps no vectors, as a net.TCPConn
+// does.
 type writer struct {
 	vec  [][]byte // what is to be written
 	skip int      // bytes of vec[0] that are written

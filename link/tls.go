@@ -15,8 +15,8 @@ import (
 // maxRecord is the most plain bytes of one TLS record (RFC 8446 §5.1).
 const maxRecord = 16 << 10
 
-// The overhead of TLS a peer may cause: bytes that carry no content, as key updates, empty or tiny records do. A record of one byte costs
-// 20; ordinary traffic costs nothing, since what it carries pays for more than its framing.
+// The overhead of TLS a peer may cause: bytes that carry no content, as key updates, empty or tiny records do. A record
+// of one byte costs 20; ordinary traffic costs nothing, since what it carries pays for more than its framing.
 const (
 	overheadBurst = 64 << 10 // bytes at once
 	overheadRate  = 1 << 10  // bytes a second
@@ -28,7 +28,8 @@ var (
 	errIsFramed = errors.New("a WebSocket cannot start TLS")
 )
 
-// tlsLayer is the state of a link that is TLS. Owned by the goroutine in Receive, but for conn, whose methods lock themselves.
+// tlsLayer is the state of a link that is TLS. Owned by the goroutine in Receive, but for conn, whose methods lock
+// themselves.
 type tlsLayer struct {
 	conn   *tls.Conn
 	shim   *shim
@@ -38,7 +39,8 @@ type tlsLayer struct {
 	since  int64  // when spent was last brought up to date, Unix seconds
 }
 
-// StartTLS may be called inside use, but costs less memory while the peer is silent when it is called between two calls of Receive.
+// StartTLS may be called inside use, but costs less memory while the peer is silent when it is called between two calls
+// of Receive.
 func (c *conn) StartTLS(ctx context.Context, config *tls.Config) error {
 	switch {
 	case c.ws != nil:
@@ -61,8 +63,9 @@ func (c *conn) StartTLS(ctx context.Context, config *tls.Config) error {
 	return err
 }
 
-// afterWait calls before, waits until the first bytes have come, or the handshake timeout is over, or the connection is closed, and calls after: a peer that
-// sends nothing costs nothing but its parked goroutine. Both run on a borrowed stack.
+// afterWait calls before, waits until the first bytes have come, or the handshake timeout is over, or the connection is
+// closed, and calls after: a peer that sends nothing costs nothing but its parked goroutine. Both run on a borrowed
+// stack.
 func (c *conn) afterWait(before, after func()) {
 	if c.working { // inside use, which is on a borrowed stack already
 		before()
@@ -89,7 +92,8 @@ func (c *conn) startTLS(ctx context.Context, config *tls.Config) error {
 	return nil
 }
 
-// handshake does it, however long the peer takes within the timeout, which counts from when the first byte was waited for.
+// handshake does it, however long the peer takes within the timeout, which counts from when the first byte was waited
+// for.
 func (c *conn) handshake(ctx context.Context, config *tls.Config) error {
 	if err := c.beginHandshake(); err != nil {
 		return err
@@ -202,8 +206,8 @@ func (t *tlsLayer) write(p []byte) error {
 	return plainError(err)
 }
 
-// wouldBlock is the error of a shim that has been fed no more. crypto/tls takes a net.Error that is temporary for one that passes, and
-// goes on where it was when it is called again; every other error of a read is final to it.
+// wouldBlock is the error of a shim that has been fed no more. crypto/tls takes a net.Error that is temporary for one
+// that passes, and goes on where it was when it is called again; every other error of a read is final to it.
 type wouldBlock struct{}
 
 func (wouldBlock) Error() string   { return "no more bytes yet" }
@@ -235,9 +239,10 @@ type shim struct {
 	sendBy atomic.Int64 // Unix nanoseconds by which the writes of one Send must be done; 0: each has its own timeout
 	omu    sync.Mutex   // guards one
 
-	fmu   sync.Mutex // guards the rest
-	full  Waiter     // of the Send that is at work, or waits for the lock of crypto/tls; nil: there is none, or it need not be told
-	waits bool       // a write waits for the peer: of that Send, or an answer that crypto/tls gives while it reads
+	fmu sync.Mutex // guards the rest
+	// of the Send that is at work, or waits for the lock of crypto/tls; nil: there is none, or it need not be told
+	full  Waiter
+	waits bool // a write waits for the peer: of that Send, or an answer that crypto/tls gives while it reads
 
 	one  [1][]byte
 	lazy *lazyHeader // in shimHTTP, when a PROXY header comes first

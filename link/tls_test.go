@@ -59,7 +59,8 @@ func TestDirectTLS(t *testing.T) {
 	require.ErrorIs(t, c.StartTLS(context.Background(), serverTLS(cert)), errIsTLS)
 }
 
-// What is spoken is what was agreed on by ALPN, or what the listener is for. A server that knows both takes the compact stream.
+// What is spoken is what was agreed on by ALPN, or what the listener is for. A server that knows both takes the compact
+// stream.
 func TestProtocol(t *testing.T) {
 	cert := newCertificate(t)
 	got := make(chan string, 1)
@@ -132,9 +133,16 @@ func TestOldTLSIsRefused(t *testing.T) {
 		change func(*tls.Config)
 		ok     bool
 	}{
-		"1.0":                {change: func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS10 }},
-		"1.1":                {change: func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }},
-		"CBC":                {change: suites(tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA)},
+		"1.0": {change: func(c *tls.Config) {
+			c.MinVersion, c.MaxVersion = tls.VersionTLS10,
+				tls.VersionTLS10
+		}},
+		"1.1": {change: func(c *tls.Config) {
+			c.MinVersion, c.MaxVersion = tls.VersionTLS10,
+				tls.VersionTLS11
+		}},
+		"CBC": {change: suites(tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA)},
 		"no forward secrecy": {change: suites(tls.TLS_RSA_WITH_AES_128_GCM_SHA256)},
 		"RC4":                {change: suites(tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA)},
 		"3DES":               {change: suites(tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA)},
@@ -142,7 +150,8 @@ func TestOldTLSIsRefused(t *testing.T) {
 		"1.2 GCM":            {change: suites(tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256), ok: true},
 		"1.2 ChaCha":         {change: suites(tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256), ok: true},
 		"1.3":                {change: func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }, ok: true},
-		"1.3 P-256":          {change: func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.CurveP256} }, ok: true},
+		"1.3 P-256": {change: func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.CurveP256} },
+			ok: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conf := clientTLS(cert)
@@ -227,7 +236,8 @@ func TestStartTLS(t *testing.T) {
 	}
 }
 
-// gather keeps what is written until flush, so that the last bytes of the handshake and the first of the stream leave together.
+// gather keeps what is written until flush, so that the last bytes of the handshake and the first of the stream leave
+// together.
 type gather struct {
 	net.Conn
 	held []byte
@@ -268,7 +278,8 @@ func TestFirstBytesTogetherWithHandshake(t *testing.T) {
 func TestSilentHandshakes(t *testing.T) {
 	cert := newCertificate(t)
 	l := startListener(t, Config{
-		Mode: ModeTLS, TLS: testTLS(serverTLS(cert)), HandshakeTimeout: 300 * time.Millisecond, Gate: limit.NewGate(1, 64),
+		Mode: ModeTLS, TLS: testTLS(serverTLS(cert)), HandshakeTimeout: 300 * time.Millisecond,
+		Gate: limit.NewGate(1, 64),
 	}, echo)
 	began := time.Now()
 	var silent []net.Conn
@@ -330,7 +341,8 @@ func TestDeadlineSurvivesHandshake(t *testing.T) {
 	require.ErrorIs(t, <-errs, errDeadline)
 }
 
-// Reliability row 67: a ticket of before a reload is worth nothing; and a resumed session knows its certificate for the channel binding.
+// Reliability row 67: a ticket of before a reload is worth nothing; and a resumed session knows its certificate for the
+// channel binding.
 func TestSessionTickets(t *testing.T) {
 	cert := newCertificate(t)
 	var conf atomic.Pointer[tls.Config]
@@ -359,9 +371,10 @@ func TestSessionTickets(t *testing.T) {
 func TestLocalCertificateOfAFixedConfig(t *testing.T) {
 	cert := newCertificate(t)
 	got := make(chan []byte, 1)
-	l := startListener(t, Config{Mode: ModeTLS, TLS: testTLS(&tls.Config{Certificates: []tls.Certificate{cert}})}, func(c Conn) {
-		got <- c.LocalCertificate()
-	})
+	l := startListener(t, Config{Mode: ModeTLS, TLS: testTLS(&tls.Config{Certificates: []tls.Certificate{cert}})},
+		func(c Conn) {
+			got <- c.LocalCertificate()
+		})
 	tlsClient(t, dial(t, l), clientTLS(cert))
 	require.Equal(t, cert.Certificate[0], <-got)
 }
@@ -372,7 +385,8 @@ func TestNoCertificate(t *testing.T) {
 	require.Error(t, tls.Client(dial(t, l), &tls.Config{InsecureSkipVerify: true}).Handshake())
 }
 
-// record13 writes TLS 1.3 records as a client, with keys taken from its key log: the library has no way to send what a hostile peer can.
+// record13 writes TLS 1.3 records as a client, with keys taken from its key log: the library has no way to send what a
+// hostile peer can.
 type record13 struct {
 	aead cipher.AEAD
 	iv   []byte

@@ -5,7 +5,8 @@ import (
 	"net/netip"
 )
 
-// Client returns who sent a request: the peer of the connection or, behind proxies that are trusted, whom they name (X-Forwarded-For).
+// Client returns who sent a request: the peer of the connection or, behind proxies that are trusted, whom they name
+// (X-Forwarded-For).
 func Client(r *http.Request, trusted []netip.Prefix) netip.AddrPort {
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // not valid on a connection that is no TCP
 	return forwarded(netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port()), r.Header, trusted)

@@ -41,7 +41,8 @@ func spoken(name string) *subprotocol {
 
 // WebSocketConfig is what a WebSocket is made of. The zero value is usable: it takes clients that are not browsers.
 type WebSocketConfig struct {
-	// Origins are the web sites whose pages may connect, as "https://chat.example.com"; "*" stands for all. None by default.
+	// Origins are the web sites whose pages may connect, as "https://chat.example.com"; "*" stands for all. None by
+	// default.
 	Origins []string `yaml:"origins"`
 	// RequireOrigin refuses requests without an Origin header, which browsers always send and other clients do not.
 	RequireOrigin bool `yaml:"require_origin"`
@@ -54,7 +55,8 @@ type WebSocketConfig struct {
 
 	// Name is the label of the metrics; "websocket" by default.
 	Name string `yaml:"-"`
-	// Admit is asked about clients whose address comes from X-Forwarded-For; all others were admitted by the listener. See Config.Admit.
+	// Admit is asked about clients whose address comes from X-Forwarded-For; all others were admitted by the listener.
+	// See Config.Admit.
 	Admit func(netip.AddrPort) (release func(), ok bool) `yaml:"-"`
 	// Registerer takes the metrics; nil leaves them unregistered.
 	Registerer prometheus.Registerer `yaml:"-"`
@@ -62,16 +64,17 @@ type WebSocketConfig struct {
 	Log *slog.Logger `yaml:"-"`
 }
 
-// WebSocket is the HTTP handler that makes WebSockets of requests (RFC 6455 §4.2, RFC 7395 §3.1) and hands them on as Conn. It works behind HTTP/1.1,
-// plain or TLS. Under a Listener of this package, and under plain TCP of any other, an idle WebSocket holds no buffer; TLS of another
-// listener works but keeps one for each connection.
+// WebSocket is the HTTP handler that makes WebSockets of requests (RFC 6455 §4.2, RFC 7395 §3.1) and hands them on as
+// Conn. It works behind HTTP/1.1, plain or TLS. Under a Listener of this package, and under plain TCP of any other, an
+// idle WebSocket holds no buffer; TLS of another listener works but keeps one for each connection.
 type WebSocket struct {
 	cfg     WebSocketConfig
 	owner   *owner
 	origins *origins
 }
 
-// NewWebSocket returns a handler that calls handler for each connection, on a goroutine of its own, as Listener.Serve does.
+// NewWebSocket returns a handler that calls handler for each connection, on a goroutine of its own, as Listener.Serve
+// does.
 func NewWebSocket(cfg WebSocketConfig, handler func(Conn)) (*WebSocket, error) {
 	o, err := newOrigins(cfg.Origins, cfg.RequireOrigin)
 	if err != nil {
@@ -92,8 +95,9 @@ func NewWebSocket(cfg WebSocketConfig, handler func(Conn)) (*WebSocket, error) {
 // Shutdown refuses new connections and waits for the handlers, as Listener.Shutdown does.
 func (w *WebSocket) Shutdown(ctx context.Context) error { return w.owner.wait(ctx) }
 
-// ServeHTTP answers 403 to an origin that is not allowed, 400 to a request that offers neither the sub-protocol "xmpp" nor ProtocolCompact, 429 when the throttle
-// refuses, 503 after Shutdown, and otherwise 101. The connection leaves net/http at once: the goroutine of the request ends and its buffers are free.
+// ServeHTTP answers 403 to an origin that is not allowed, 400 to a request that offers neither the sub-protocol "xmpp"
+// nor ProtocolCompact, 429 when the throttle refuses, 503 after Shutdown, and otherwise 101. The connection leaves
+// net/http at once: the goroutine of the request ends and its buffers are free.
 func (w *WebSocket) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	switch {
 	case w.owner.isStopping():
@@ -106,7 +110,8 @@ func (w *WebSocket) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		w.refuse(rw, http.StatusForbidden, "origin", "origin not allowed")
 		return
 	case !offersSpoken(r.Header):
-		w.refuse(rw, http.StatusBadRequest, "protocol", `the WebSocket sub-protocol "xmpp" or "`+ProtocolCompact+`" is required`)
+		w.refuse(rw, http.StatusBadRequest, "protocol", `the WebSocket sub-protocol "xmpp" or "`+ProtocolCompact+
+			`" is required`)
 		return
 	}
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // not valid on a connection that is no TCP
@@ -136,19 +141,22 @@ func (w *WebSocket) admit(peer, remote netip.AddrPort) (release func(), ok bool)
 	return w.cfg.Admit(remote)
 }
 
-// offersSpoken reports whether the client names a sub-protocol that is spoken (RFC 6455 §11.3.4: a list, possibly over several headers).
+// offersSpoken reports whether the client names a sub-protocol that is spoken (RFC 6455 §11.3.4: a list, possibly over
+// several headers).
 func offersSpoken(h http.Header) bool {
 	for _, line := range h["Sec-Websocket-Protocol"] {
-		if slices.ContainsFunc(strings.Split(line, ","), func(s string) bool { return spoken(strings.TrimSpace(s)) != nil }) {
+		if slices.ContainsFunc(strings.Split(line, ","),
+			func(s string) bool { return spoken(strings.TrimSpace(s)) != nil }) {
 			return true
 		}
 	}
 	return false
 }
 
-// upgrade answers 101, or what the request deserves, and takes the connection from net/http. The answer bears no extension: none is supported, compression
-// least of all.
-func (w *WebSocket) upgrade(rw http.ResponseWriter, r *http.Request, remote netip.AddrPort, release func()) (*conn, bool) {
+// upgrade answers 101, or what the request deserves, and takes the connection from net/http. The answer bears no
+// extension: none is supported, compression least of all.
+func (w *WebSocket) upgrade(rw http.ResponseWriter, r *http.Request, remote netip.AddrPort, release func()) (*conn,
+	bool) {
 	u := ws.HTTPUpgrader{Timeout: w.owner.writeTimeout, Protocol: func(s string) bool { return spoken(s) != nil }}
 	nc, buf, agreed, err := u.Upgrade(r, rw)
 	var c *conn
@@ -170,7 +178,8 @@ func (w *WebSocket) upgrade(rw http.ResponseWriter, r *http.Request, remote neti
 }
 
 // takeOver makes a connection of one that net/http has let go; what it has read too much is in rest.
-func (w *WebSocket) takeOver(nc net.Conn, rest *bufio.Reader, p *subprotocol, remote netip.AddrPort, release func()) (*conn, error) {
+func (w *WebSocket) takeOver(nc net.Conn, rest *bufio.Reader, p *subprotocol, remote netip.AddrPort,
+	release func()) (*conn, error) {
 	c, t, err := w.unwrap(nc)
 	if err != nil {
 		return nil, err

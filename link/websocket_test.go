@@ -120,7 +120,8 @@ func openProtocol(t testing.TB, offered string, cfg WebSocketConfig, handler fun
 	t.Helper()
 	c := dial(t, startHTTP(t, Config{}, newWebSocket(t, cfg, handler)))
 	_, err := io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: "+offered+"\r\n\r\n")
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: "+offered+
+		"\r\n\r\n")
 	require.NoError(t, err)
 	return c
 }
@@ -172,7 +173,8 @@ func TestWebSocketCompact(t *testing.T) {
 // A client that offers several sub-protocols gets the first of its list that is spoken here.
 func TestWebSocketProtocol(t *testing.T) {
 	for offered, want := range map[string]string{
-		"xmpp": "xmpp", "xmpp, " + ProtocolCompact: "xmpp", ProtocolCompact + ", xmpp": ProtocolCompact, "mqtt, " + ProtocolCompact: ProtocolCompact,
+		"xmpp": "xmpp", "xmpp, " + ProtocolCompact: "xmpp", ProtocolCompact + ", xmpp": ProtocolCompact, "mqtt, " +
+			ProtocolCompact: ProtocolCompact,
 	} {
 		got := make(chan string, 1)
 		c := openProtocol(t, offered, WebSocketConfig{}, func(c Conn) { got <- c.Protocol() })
@@ -271,8 +273,10 @@ func TestFailedHTTPSHandshakesLeaveTheGate(t *testing.T) {
 	cert := newCertificate(t)
 	gate := limit.NewGate(1, 1)
 	w := newWebSocket(t, WebSocketConfig{}, echo)
-	l := startHTTP(t, Config{Mode: ModeTLS, TLS: testTLS(serverTLS(cert, "http/1.1")), Gate: gate, HandshakeTimeout: 200 * time.Millisecond}, w)
-	for _, garbage := range []string{"GET / HTTP/1.1\r\n\r\n", "\x80\x00\x00\x00\x00\x00", "\x16\x03\x01\x00\x02\x01\x00", strings.Repeat("\xff", 100)} {
+	l := startHTTP(t, Config{Mode: ModeTLS, TLS: testTLS(serverTLS(cert, "http/1.1")), Gate: gate,
+		HandshakeTimeout: 200 * time.Millisecond}, w)
+	for _, garbage := range []string{"GET / HTTP/1.1\r\n\r\n", "\x80\x00\x00\x00\x00\x00",
+		"\x16\x03\x01\x00\x02\x01\x00", strings.Repeat("\xff", 100)} {
 		c := dial(t, l)
 		_, err := io.WriteString(c, garbage)
 		require.NoError(t, err)
@@ -286,9 +290,11 @@ func TestFailedHTTPSHandshakesLeaveTheGate(t *testing.T) {
 
 // Frames that come with the request, or byte by byte, are the same frames.
 func TestWebSocketFramesInAnyPieces(t *testing.T) {
-	request := "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
+	request := "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: " +
+		"Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: foo, xmpp\r\n\r\n"
-	frames := string(clientFrame(0x81, "first")) + string(clientFrame(0x01, "sec")) + string(clientFrame(0x89, "ping")) +
+	frames := string(clientFrame(0x81, "first")) + string(clientFrame(0x01, "sec")) +
+		string(clientFrame(0x89, "ping")) +
 		string(clientFrame(0x80, "ond")) + string(clientFrame(0x81, strings.Repeat("x", 300)))
 	for _, step := range []int{1, 2, 7, 100, 1 << 20} {
 		t.Run(fmt.Sprint(step), func(t *testing.T) {
@@ -335,46 +341,52 @@ func TestWebSocketRules(t *testing.T) {
 		code int
 		want []string // messages before the end
 	}{
-		"binary":                     {send: clientFrame(0x82, "x"), code: 1003},
-		"unmasked":                   {send: unmasked, code: 1002},
-		"RSV1":                       {send: clientFrame(0xc1, "x"), code: 1002},
-		"RSV2":                       {send: clientFrame(0xa1, "x"), code: 1002},
-		"RSV3":                       {send: clientFrame(0x91, "x"), code: 1002},
-		"unknown data frame":         {send: clientFrame(0x83, "x"), code: 1002},
-		"unknown control frame":      {send: clientFrame(0x8b, "x"), code: 1002},
-		"control in fragments":       {send: clientFrame(0x09, "x"), code: 1002},
-		"long control":               {send: clientFrame(0x89, strings.Repeat("x", 126)), code: 1002},
-		"continuation of nothing":    {send: clientFrame(0x80, "x"), code: 1002},
-		"message in a message":       {send: join(clientFrame(0x01, "x"), clientFrame(0x81, "y")), code: 1002},
-		"length 2^63":                {send: join(length64(1<<63), make([]byte, 4)), code: 1002},
-		"length 2^64-1":              {send: join(length64(1<<64-1), make([]byte, 4)), code: 1002},
-		"length 2^63-1":              {send: join(length64(1<<63-1), make([]byte, 4)), code: 1009},
-		"length 16 not shortest":     {send: []byte{0x81, 0xfe, 0, 125, 1, 2, 3, 4}, code: 1002},
-		"length 64 not shortest":     {send: join(length64(65535), make([]byte, 4)), code: 1002},
-		"oversized":                  {send: clientFrame(0x81, strings.Repeat("x", 1001)), code: 1009},
-		"oversized in fragments":     {send: join(clientFrame(0x01, strings.Repeat("x", 600)), clientFrame(0x00, strings.Repeat("x", 401))), code: 1009},
-		"as long as allowed":         {send: join(clientFrame(0x81, strings.Repeat("x", 1000)), clientFrame(0x82, "")), code: 1003, want: []string{strings.Repeat("x", 1000)}},
-		"invalid UTF-8":              {send: clientFrame(0x81, "\xff"), code: 1007},
-		"surrogate":                  {send: clientFrame(0x81, "\xed\xa0\x80"), code: 1007},
-		"UTF-8 split over fragments": {send: join(clientFrame(0x01, "\xc3"), clientFrame(0x80, "\xa4"), clientFrame(0x82, "")), code: 1003, want: []string{"ä"}},
-		"UTF-8 cut off":              {send: join(clientFrame(0x01, "\xc3"), clientFrame(0x80, "")), code: 1007},
-		"32 fragments":               {send: join(fragments(32), clientFrame(0x82, "")), code: 1003, want: []string{strings.Repeat("x", 32)}},
-		"33 fragments":               {send: fragments(33), code: 1008},
-		"empty fragments":            {send: join(clientFrame(0x01, ""), bytes.Repeat(clientFrame(0x00, ""), 40)), code: 1008},
-		"empty message":              {send: join(clientFrame(0x81, ""), clientFrame(0x82, "")), code: 1003, want: []string{""}},
-		"pong nobody asked for":      {send: join(clientFrame(0x8a, "x"), clientFrame(0x82, "")), code: 1003},
-		"ping flood":                 {send: bytes.Repeat(clientFrame(0x89, ""), 200), code: 1008},
-		"pong flood":                 {send: bytes.Repeat(clientFrame(0x8a, "x"), 200), code: 1008},
-		"close 1000":                 {send: clientFrame(0x88, "\x03\xe8bye"), code: 1000},
-		"close 4999":                 {send: clientFrame(0x88, "\x13\x87"), code: 4999},
-		"close without code":         {send: clientFrame(0x88, ""), code: 1000},
-		"close 1005":                 {send: clientFrame(0x88, "\x03\xed"), code: 1002},
-		"close 1015":                 {send: clientFrame(0x88, "\x03\xf7"), code: 1002},
-		"close 999":                  {send: clientFrame(0x88, "\x03\xe7"), code: 1002},
-		"close 2999":                 {send: clientFrame(0x88, "\x0b\xb7"), code: 1002},
-		"close 5000":                 {send: clientFrame(0x88, "\x13\x88"), code: 1002},
-		"close one byte":             {send: clientFrame(0x88, "\x03"), code: 1002},
-		"close reason not UTF-8":     {send: clientFrame(0x88, "\x03\xe8\xff"), code: 1007},
+		"binary":                  {send: clientFrame(0x82, "x"), code: 1003},
+		"unmasked":                {send: unmasked, code: 1002},
+		"RSV1":                    {send: clientFrame(0xc1, "x"), code: 1002},
+		"RSV2":                    {send: clientFrame(0xa1, "x"), code: 1002},
+		"RSV3":                    {send: clientFrame(0x91, "x"), code: 1002},
+		"unknown data frame":      {send: clientFrame(0x83, "x"), code: 1002},
+		"unknown control frame":   {send: clientFrame(0x8b, "x"), code: 1002},
+		"control in fragments":    {send: clientFrame(0x09, "x"), code: 1002},
+		"long control":            {send: clientFrame(0x89, strings.Repeat("x", 126)), code: 1002},
+		"continuation of nothing": {send: clientFrame(0x80, "x"), code: 1002},
+		"message in a message":    {send: join(clientFrame(0x01, "x"), clientFrame(0x81, "y")), code: 1002},
+		"length 2^63":             {send: join(length64(1<<63), make([]byte, 4)), code: 1002},
+		"length 2^64-1":           {send: join(length64(1<<64-1), make([]byte, 4)), code: 1002},
+		"length 2^63-1":           {send: join(length64(1<<63-1), make([]byte, 4)), code: 1009},
+		"length 16 not shortest":  {send: []byte{0x81, 0xfe, 0, 125, 1, 2, 3, 4}, code: 1002},
+		"length 64 not shortest":  {send: join(length64(65535), make([]byte, 4)), code: 1002},
+		"oversized":               {send: clientFrame(0x81, strings.Repeat("x", 1001)), code: 1009},
+		"oversized in fragments": {send: join(clientFrame(0x01, strings.Repeat("x", 600)),
+			clientFrame(0x00, strings.Repeat("x", 401))), code: 1009},
+		"as long as allowed": {send: join(clientFrame(0x81, strings.Repeat("x", 1000)), clientFrame(0x82, "")),
+			code: 1003, want: []string{strings.Repeat("x", 1000)}},
+		"invalid UTF-8": {send: clientFrame(0x81, "\xff"), code: 1007},
+		"surrogate":     {send: clientFrame(0x81, "\xed\xa0\x80"), code: 1007},
+		"UTF-8 split over fragments": {send: join(clientFrame(0x01, "\xc3"), clientFrame(0x80, "\xa4"),
+			clientFrame(0x82, "")), code: 1003, want: []string{"ä"}},
+		"UTF-8 cut off": {send: join(clientFrame(0x01, "\xc3"), clientFrame(0x80, "")), code: 1007},
+		"32 fragments": {send: join(fragments(32), clientFrame(0x82, "")), code: 1003,
+			want: []string{strings.Repeat("x", 32)}},
+		"33 fragments": {send: fragments(33), code: 1008},
+		"empty fragments": {send: join(clientFrame(0x01, ""), bytes.Repeat(clientFrame(0x00, ""), 40)),
+			code: 1008},
+		"empty message": {send: join(clientFrame(0x81, ""), clientFrame(0x82, "")), code: 1003,
+			want: []string{""}},
+		"pong nobody asked for":  {send: join(clientFrame(0x8a, "x"), clientFrame(0x82, "")), code: 1003},
+		"ping flood":             {send: bytes.Repeat(clientFrame(0x89, ""), 200), code: 1008},
+		"pong flood":             {send: bytes.Repeat(clientFrame(0x8a, "x"), 200), code: 1008},
+		"close 1000":             {send: clientFrame(0x88, "\x03\xe8bye"), code: 1000},
+		"close 4999":             {send: clientFrame(0x88, "\x13\x87"), code: 4999},
+		"close without code":     {send: clientFrame(0x88, ""), code: 1000},
+		"close 1005":             {send: clientFrame(0x88, "\x03\xed"), code: 1002},
+		"close 1015":             {send: clientFrame(0x88, "\x03\xf7"), code: 1002},
+		"close 999":              {send: clientFrame(0x88, "\x03\xe7"), code: 1002},
+		"close 2999":             {send: clientFrame(0x88, "\x0b\xb7"), code: 1002},
+		"close 5000":             {send: clientFrame(0x88, "\x13\x88"), code: 1002},
+		"close one byte":         {send: clientFrame(0x88, "\x03"), code: 1002},
+		"close reason not UTF-8": {send: clientFrame(0x88, "\x03\xe8\xff"), code: 1007},
 	} {
 		t.Run(name, func(t *testing.T) {
 			type result struct {
@@ -610,7 +622,8 @@ func TestOrigin(t *testing.T) {
 			require.NoError(t, w.Shutdown(context.Background()))
 		})
 	}
-	for _, bad := range []string{"chat.example.com", "https://", "https://x/y", "ftp://x", "null", "https://*.example.com/"} {
+	for _, bad := range []string{"chat.example.com", "https://", "https://x/y", "ftp://x", "null",
+		"https://*.example.com/"} {
 		_, err := NewWebSocket(WebSocketConfig{Origins: []string{bad}}, func(Conn) {})
 		require.Error(t, err, bad)
 	}
@@ -624,12 +637,15 @@ func TestForwarded(t *testing.T) {
 		header []string
 		want   string
 	}{
-		"no proxy":               {peer: "192.0.2.1:5", want: "192.0.2.1:5"},
-		"not trusted":            {peer: "192.0.2.1:5", header: []string{"198.51.100.1"}, want: "192.0.2.1:5"},
-		"trusted":                {peer: "10.0.0.1:5", header: []string{"198.51.100.1"}, want: "198.51.100.1:5"},
-		"forged in front":        {peer: "10.0.0.1:5", header: []string{"203.0.113.9, 198.51.100.1"}, want: "198.51.100.1:5"},
-		"two proxies":            {peer: "10.0.0.1:5", header: []string{"203.0.113.9, 198.51.100.1, 10.0.0.2"}, want: "198.51.100.1:5"},
-		"two headers":            {peer: "10.0.0.1:5", header: []string{"203.0.113.9", "198.51.100.1,10.0.0.2"}, want: "198.51.100.1:5"},
+		"no proxy":    {peer: "192.0.2.1:5", want: "192.0.2.1:5"},
+		"not trusted": {peer: "192.0.2.1:5", header: []string{"198.51.100.1"}, want: "192.0.2.1:5"},
+		"trusted":     {peer: "10.0.0.1:5", header: []string{"198.51.100.1"}, want: "198.51.100.1:5"},
+		"forged in front": {peer: "10.0.0.1:5", header: []string{"203.0.113.9, 198.51.100.1"},
+			want: "198.51.100.1:5"},
+		"two proxies": {peer: "10.0.0.1:5", header: []string{"203.0.113.9, 198.51.100.1, 10.0.0.2"},
+			want: "198.51.100.1:5"},
+		"two headers": {peer: "10.0.0.1:5", header: []string{"203.0.113.9", "198.51.100.1,10.0.0.2"},
+			want: "198.51.100.1:5"},
 		"all trusted":            {peer: "10.0.0.1:5", header: []string{"10.0.0.3,10.0.0.2"}, want: "10.0.0.3:5"},
 		"trusted without header": {peer: "10.0.0.1:5", want: "10.0.0.1:5"},
 		"garbage":                {peer: "10.0.0.1:5", header: []string{"nobody"}, want: "10.0.0.1:5"},
@@ -656,9 +672,11 @@ func TestWebSocketBehindProxy(t *testing.T) {
 	l := startHTTP(t, Config{}, w)
 	for from, status := range map[string]string{"198.51.100.1": "101", "198.51.100.2": "429"} {
 		c := dial(t, l)
-		_, err := io.WriteString(c, "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: xmpp\r\n"+
-			"X-Forwarded-For: "+from+"\r\n\r\n")
+		_, err := io.WriteString(
+			c, "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+				"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: "+
+				"xmpp\r\n"+
+				"X-Forwarded-For: "+from+"\r\n\r\n")
 		require.NoError(t, err)
 		answer, err := bufio.NewReader(c).ReadString('\n')
 		require.NoError(t, err)
@@ -687,11 +705,14 @@ func TestWebSocketShutdown(t *testing.T) {
 	require.Error(t, requestWebSocket(dial(t, l)), "no more")
 }
 
-// FuzzFrames feeds bytes in pieces and checks what a server must never do: deliver text that is not UTF-8 or too long, or go on after an error.
+// FuzzFrames feeds bytes in pieces and checks what a server must never do: deliver text that is not UTF-8 or too long,
+// or go on after an error.
 func FuzzFrames(f *testing.F) {
 	for _, b := range [][]byte{
-		clientFrame(0x81, "hello"), append(clientFrame(0x01, "he"), clientFrame(0x80, "llo")...), clientFrame(0x89, "ping"),
-		clientFrame(0x88, "\x03\xe8"), clientFrame(0x82, "x"), {0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}, clientFrame(0x81, strings.Repeat("x", 200)),
+		clientFrame(0x81, "hello"), append(clientFrame(0x01, "he"), clientFrame(0x80, "llo")...),
+		clientFrame(0x89, "ping"),
+		clientFrame(0x88, "\x03\xe8"), clientFrame(0x82, "x"), {0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4},
+		clientFrame(0x81, strings.Repeat("x", 200)),
 	} {
 		f.Add(b, uint8(3))
 	}

@@ -27,8 +27,8 @@ type Accounts struct {
 	database *sqlite.Store
 }
 
-// OpenAccounts opens the accounts of the configured data folder, which is made when it is missing. It does not take hold of
-// the folder, so that it works beside a node.
+// OpenAccounts opens the accounts of the configured data folder, which is made when it is missing. It does not take
+// hold of the folder, so that it works beside a node.
 func OpenAccounts(ctx context.Context, c Config) (*Accounts, error) {
 	folder, err := filepath.Abs(c.Data)
 	if err != nil {
@@ -80,7 +80,8 @@ func operatorTokens(ctx context.Context, c Config, database *sqlite.Store) (*tok
 	return token.New(ctx, t)
 }
 
-// openDatabase opens the database for the tools. Their few writes are always flushed, whatever the node's durability is.
+// openDatabase opens the database for the tools. Their few writes are always flushed, whatever the node's durability
+// is.
 func openDatabase(ctx context.Context, path string) (*sqlite.Store, error) {
 	return sqlite.Open(ctx, path, sqlite.Options{Readers: 1})
 }

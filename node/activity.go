@@ -17,8 +17,8 @@ const activityInterval = 2 * time.Second
 // maxActivities bounds what waits to be written; beyond it, the oldest knowledge in the store stays as it is.
 const maxActivities = 100_000
 
-// activityWriter writes when accounts were last online, many at once, so that a logout does not cost a flush of its own.
-// It implements store.LastActivity.
+// activityWriter writes when accounts were last online, many at once, so that a logout does not cost a flush of its
+// own. It implements store.LastActivity.
 type activityWriter struct {
 	store *sqlite.Store
 	log   *slog.Logger
@@ -32,7 +32,8 @@ func newActivityWriter(s *sqlite.Store, log *slog.Logger) *activityWriter {
 }
 
 // LastActivity implements store.LastActivity.
-func (w *activityWriter) LastActivity(ctx context.Context, owner store.AccountID) (seconds int64, status string, err error) {
+func (w *activityWriter) LastActivity(ctx context.Context, owner store.AccountID) (seconds int64, status string,
+	err error) {
 	w.mu.Lock()
 	a, ok := w.pending[owner]
 	w.mu.Unlock()

@@ -75,7 +75,10 @@ func writeBanner(w io.Writer, r *Runtime, command, language string) {
 	var host, port string
 	order := []string{"xmpp", "xmpp_tls", "compact", "http", "https", "metrics"}
 	all := r.Listening()
-	slices.SortStableFunc(all, func(a, b Listening) int { return cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)) })
+	slices.SortStableFunc(all, func(a,
+		b Listening) int {
+		return cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind))
+	})
 	for _, l := range all {
 		switch l.Kind {
 		case "xmpp":

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// certificatePoll is how often the files are looked at. A change is taken up when two looks agree, so that a certificate
-	// is not read between its being replaced and its key being replaced.
+	// certificatePoll is how often the files are looked at. A change is taken up when two looks agree, so that a
+	// certificate is not read between its being replaced and its key being replaced.
 	certificatePoll = 5 * time.Second
 	// expiryPoll is how often the dates are looked at.
 	expiryPoll = time.Hour
@@ -39,12 +39,13 @@ type CertificateOptions struct {
 	Registry prometheus.Registerer
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time `default:"now"`
-	// Swapped, when not nil, is called after a new certificate is in use: who keeps session tickets makes new keys for them.
+	// Swapped, when not nil, is called after a new certificate is in use: who keeps session tickets makes new keys for
+	// them.
 	Swapped func()
 }
 
-// Certificates holds the certificate of the domain and replaces it when its files change. A file that is not right leaves the old
-// one in use. Get may be called from any goroutine.
+// Certificates holds the certificate of the domain and replaces it when its files change. A file that is not right
+// leaves the old one in use. Get may be called from any goroutine.
 type Certificates struct {
 	options CertificateOptions
 	current atomic.Pointer[tls.Certificate]
@@ -64,8 +65,8 @@ type stamp struct {
 	size    int64
 }
 
-// NewCertificates reads the certificate for the first time. An expired one is taken, with an alarm, because refusing to start would turn
-// trouble into an outage; everything else that is wrong is an error.
+// NewCertificates reads the certificate for the first time. An expired one is taken, with an alarm, because refusing to
+// start would turn trouble into an outage; everything else that is wrong is an error.
 func NewCertificates(o CertificateOptions) (*Certificates, error) {
 	defaults.Fill(&o)
 	c := &Certificates{options: o}
@@ -97,7 +98,8 @@ func (c *Certificates) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current.Load(), nil
 }
 
-// Reload reads the files again, whether they have changed or not. On error the old certificate stays in use, and health and log say so.
+// Reload reads the files again, whether they have changed or not. On error the old certificate stays in use, and health
+// and log say so.
 func (c *Certificates) Reload() error {
 	c.mu.Lock()
 	c.stamps = c.look()
@@ -150,10 +152,12 @@ func (c *Certificates) read(strict bool) (*tls.Certificate, error) {
 	}
 	now := o.Now()
 	if now.Before(cert.Leaf.NotBefore) && strict {
-		return nil, fmt.Errorf("the certificate %s is good only from %s on", o.Certificate, cert.Leaf.NotBefore.UTC().Format(time.RFC3339))
+		return nil, fmt.Errorf("the certificate %s is good only from %s on", o.Certificate,
+			cert.Leaf.NotBefore.UTC().Format(time.RFC3339))
 	}
 	if now.After(cert.Leaf.NotAfter) && strict {
-		return nil, fmt.Errorf("the certificate %s has ended on %s", o.Certificate, cert.Leaf.NotAfter.UTC().Format(time.RFC3339))
+		return nil, fmt.Errorf("the certificate %s has ended on %s", o.Certificate,
+			cert.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return &cert, nil
 }
@@ -186,11 +190,13 @@ func (c *Certificates) checkExpiry() {
 	for _, days := range []int{21, 7, 1} {
 		if left <= time.Duration(days)*24*time.Hour {
 			step = days
-			text = fmt.Sprintf("the certificate ends in less than %d days, on %s", days, leaf.NotAfter.UTC().Format(time.RFC3339))
+			text = fmt.Sprintf("the certificate ends in less than %d days, on %s", days,
+				leaf.NotAfter.UTC().Format(time.RFC3339))
 		}
 	}
 	if left <= 0 {
-		step, text = -1, "the certificate has ended on "+leaf.NotAfter.UTC().Format(time.RFC3339)+": clients refuse to connect"
+		step, text = -1, "the certificate has ended on "+leaf.NotAfter.UTC().Format(time.RFC3339)+
+			": clients refuse to connect"
 	}
 	c.health("certificate_expiry", text)
 	if step == c.alarmed {
@@ -261,7 +267,8 @@ func (c *Certificates) Run(ctx context.Context) error {
 
 // CheckCertificate reports what is wrong with a configured certificate, as a node would find at a reload.
 func CheckCertificate(c TLSConfig, domain string) error {
-	one := &Certificates{options: CertificateOptions{Certificate: c.Certificate, Key: c.Key, Domain: domain, Now: time.Now}}
+	one := &Certificates{options: CertificateOptions{Certificate: c.Certificate, Key: c.Key, Domain: domain,
+		Now: time.Now}}
 	_, err := one.read(true)
 	return err
 }

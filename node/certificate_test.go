@@ -49,7 +49,8 @@ type certBench struct {
 
 func newCertBench(t *testing.T, domain string) *certBench {
 	dir := t.TempDir()
-	b := &certBench{t: t, cert: filepath.Join(dir, "c.pem"), key: filepath.Join(dir, "k.pem"), now: time.Now(), health: NewHealth(nil)}
+	b := &certBench{t: t, cert: filepath.Join(dir, "c.pem"), key: filepath.Join(dir, "k.pem"), now: time.Now(),
+		health: NewHealth(nil)}
 	require.NoError(t, makeSelfSigned(b.cert, b.key, domain, b.now))
 	b.registry = prometheus.NewRegistry()
 	var err error
@@ -71,7 +72,8 @@ func (b *certBench) leaf() []byte {
 	return c.Certificate[0]
 }
 
-// TestCertificateReload: A15. A good new certificate is taken; a bad one leaves the old one in use, with a line in the log and in the health.
+// TestCertificateReload: A15. A good new certificate is taken; a bad one leaves the old one in use, with a line in the
+// log and in the health.
 func TestCertificateReload(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -82,7 +84,8 @@ func TestCertificateReload(t *testing.T) {
 		{"the same one", func(*certBench) {}, ""},
 		{"certificate missing", func(b *certBench) { b.must(os.Remove(b.cert)) }, "no such file"},
 		{"key missing", func(b *certBench) { b.must(os.Remove(b.key)) }, "no such file"},
-		{"not PEM", func(b *certBench) { b.must(os.WriteFile(b.cert, []byte("hello"), 0o600)) }, "read the certificate"},
+		{"not PEM", func(b *certBench) { b.must(os.WriteFile(b.cert, []byte("hello"), 0o600)) },
+			"read the certificate"},
 		{"empty", func(b *certBench) { b.must(os.Truncate(b.cert, 0)) }, "read the certificate"},
 		{"key of another certificate", func(b *certBench) {
 			keep, err := os.ReadFile(b.cert)
@@ -175,20 +178,20 @@ func TestCertificateWatch(t *testing.T) {
 		key, err := os.ReadFile(fresh.key)
 		require.NoError(t, err)
 		b.replace(b.cert, cert)
-		time.Sleep(certificatePoll + time.Second) // synctest's clock
+		<-time.After(certificatePoll + time.Second) // synctest's clock
 		synctest.Wait()
 		b.replace(b.key, key)
-		time.Sleep(certificatePoll)
+		<-time.After(certificatePoll)
 		synctest.Wait()
 		require.Equal(t, first, b.leaf(), "taken before it had settled")
 		require.NotContains(t, b.log.String(), "refused")
-		time.Sleep(2 * certificatePoll)
+		<-time.After(2 * certificatePoll)
 		synctest.Wait()
 		require.Equal(t, fresh.leaf(), b.leaf())
 		require.Equal(t, 1, b.swaps)
 
 		// Nothing changes, nothing happens.
-		time.Sleep(10 * certificatePoll)
+		<-time.After(10 * certificatePoll)
 		synctest.Wait()
 		require.Equal(t, 1, b.swaps)
 		cancel()
@@ -213,7 +216,8 @@ func TestExpiryAlarms(t *testing.T) {
 		left time.Duration
 		want string
 	}{
-		{22 * 24 * time.Hour, ""}, {21 * 24 * time.Hour, "21 days"}, {7 * 24 * time.Hour, "7 days"}, {24 * time.Hour, "1 days"}, {-time.Second, "has ended"},
+		{22 * 24 * time.Hour, ""}, {21 * 24 * time.Hour, "21 days"}, {7 * 24 * time.Hour, "7 days"},
+		{24 * time.Hour, "1 days"}, {-time.Second, "has ended"},
 	} {
 		b.now = end.Add(-step.left)
 		for range 3 { // asked again and again, it is told once

@@ -15,7 +15,8 @@ import (
 func (a *assembly) chains() map[router.OriginKind][]router.Stage {
 	resolve := router.Stage{
 		Name: "resolve",
-		Why: "after the address is final; before anything is stored, so that what cannot be delivered is refused and nobody " +
+		Why: "after the address is final; before anything is stored, so that what cannot be delivered is refused and " +
+			"nobody " +
 			"is shown it",
 		Run: func(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
 			return a.router.Resolve(ctx, e)
@@ -59,7 +60,8 @@ func (a *assembly) enabled(ctx context.Context, e *router.Envelope) *stanza.Erro
 	case err != nil:
 		a.Log.Error("an account could not be looked up", "error", err)
 		return &stanza.Error{
-			Type: stanza.Wait, Condition: stanza.InternalServerError, Text: "The message was not stored. Try again later.",
+			Type: stanza.Wait, Condition: stanza.InternalServerError,
+			Text: "The message was not stored. Try again later.",
 		}
 	}
 	return nil

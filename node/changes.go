@@ -15,8 +15,8 @@ const (
 	changesRead = 1000
 )
 
-// followChanges makes the parts of the node forget what another process has changed, and ends the sessions of accounts whose password was
-// changed, or that were disabled or deleted, and those of devices that were signed out.
+// followChanges makes the parts of the node forget what another process has changed, and ends the sessions of accounts
+// whose password was changed, or that were disabled or deleted, and those of devices that were signed out.
 func (a *assembly) followChanges(ctx context.Context) error {
 	seen, err := a.database.NewestChange(ctx)
 	if err != nil {
@@ -83,7 +83,8 @@ func (a *assembly) accountChanged(account store.AccountID) {
 	a.auth.ForgetDevices(account)
 	a.contacts.Forget(uint64(account))
 	a.archive.ForgetPreference(account)
-	a.clients.Disconnect(uint64(account), nil, stream.Fail(stream.NotAuthorized, "The account was changed. Log in again."))
+	a.clients.Disconnect(uint64(account), nil,
+		stream.Fail(stream.NotAuthorized, "The account was changed. Log in again."))
 }
 
 // endDevice ends the sessions of a device that was signed out.

@@ -33,13 +33,14 @@ const Prefix = "POSTHOUSE_"
 
 // Config is the whole configuration of a node. The zero value is not ready: [LoadConfig] fills in the defaults.
 type Config struct {
-	// Data is the data folder: accounts, messages, and the development certificate. It is made when it is missing, readable by the owner only.
-	// One process can use it at a time. A relative path begins at the working directory.
+	// Data is the data folder: accounts, messages, and the development certificate. It is made when it is missing,
+	// readable by the owner only. One process can use it at a time. A relative path begins at the working directory.
 	Data string `yaml:"data" default:"data"`
 	// Domain is what stands after the @ in the addresses of this node.
 	Domain string `yaml:"domain" default:"localhost"`
-	// Durability says what an acknowledgement means. With full, a message was flushed to disk before its sender hears of it, and survives a power
-	// cut. With relaxed it survives the end of the process, and a power cut may lose the last messages; health and the log say so.
+	// Durability says what an acknowledgement means. With full, a message was flushed to disk before its sender hears
+	// of it, and survives a power cut. With relaxed it survives the end of the process, and a power cut may lose the
+	// last messages; health and the log say so.
 	Durability string `yaml:"durability" default:"full" enum:"full,relaxed"`
 	// Registration lets clients make accounts for themselves (XEP-0077) when it is open.
 	Registration string `yaml:"registration" default:"closed" enum:"closed,open"`
@@ -89,13 +90,16 @@ type Config struct {
 type ListenConfig struct {
 	// XMPP is for clients that begin in the clear and switch to TLS (STARTTLS).
 	XMPP XMPPListener `yaml:"xmpp"`
-	// XMPPTLS is for clients that begin with TLS (XEP-0368); what they speak, XML or the compact stream, is agreed on by ALPN.
+	// XMPPTLS is for clients that begin with TLS (XEP-0368); what they speak, XML or the compact stream, is agreed on
+	// by ALPN.
 	XMPPTLS XMPPTLSListener `yaml:"xmpp_tls"`
-	// Compact is for clients of the compact stream, without TLS. With TLS they connect to listen.xmpp_tls, and by WebSocket to listen.http.
+	// Compact is for clients of the compact stream, without TLS. With TLS they connect to listen.xmpp_tls, and by
+	// WebSocket to listen.http.
 	Compact CompactListener `yaml:"compact"`
 	// HTTP is for the API, WebSocket clients and host-meta discovery.
 	HTTP HTTPListener `yaml:"http"`
-	// Metrics is the private listener: health, metrics, profiles. It has no passwords, so it belongs on the loopback interface or a private network.
+	// Metrics is the private listener: health, metrics, profiles. It has no passwords, so it belongs on the loopback
+	// interface or a private network.
 	Metrics MetricsListener `yaml:"metrics"`
 }
 
@@ -103,18 +107,19 @@ type ListenConfig struct {
 type XMPPListener struct {
 	// Address lists host:port pairs; an empty list turns the listener off.
 	Address []string `yaml:"address" default:"127.0.0.1:5222"`
-	// ProxyFrom lists networks of load balancers that put the PROXY protocol in front of each connection (version 1 or 2).
-	// From there it is required; from anywhere else it is refused.
+	// ProxyFrom lists networks of load balancers that put the PROXY protocol in front of each connection (version 1 or
+	// 2). From there it is required; from anywhere else it is refused.
 	ProxyFrom []Prefixed `yaml:"proxy_from"`
 }
 
 // CompactListener is the plain TCP listener for compact streams (docs/protocol/compact.md).
 type CompactListener struct {
-	// Address lists host:port pairs; an empty list turns the listener off. There is no TLS here, so it belongs on the loopback interface, or
-	// behind a load balancer that does TLS.
+	// Address lists host:port pairs; an empty list turns the listener off. There is no TLS here, so it belongs on the
+	// loopback interface, or behind a load balancer that does TLS.
 	Address []string `yaml:"address" default:"127.0.0.1:5225"`
-	// ProxyFrom lists networks of load balancers that do TLS and put the PROXY protocol in front of each connection (version 1 or 2).
-	// From there it is required; from anywhere else it is refused, and from other machines nobody can log in.
+	// ProxyFrom lists networks of load balancers that do TLS and put the PROXY protocol in front of each connection
+	// (version 1 or 2). From there it is required; from anywhere else it is refused, and from other machines nobody can
+	// log in.
 	ProxyFrom []Prefixed `yaml:"proxy_from"`
 }
 
@@ -130,14 +135,17 @@ type XMPPTLSListener struct {
 type HTTPListener struct {
 	// Address lists host:port pairs; an empty list turns the listener off.
 	Address []string `yaml:"address" default:"127.0.0.1:5280"`
-	// TLS makes it an HTTPS listener with the node's certificate. Without it, it belongs behind a reverse proxy that does HTTPS, or on the loopback interface.
+	// TLS makes it an HTTPS listener with the node's certificate. Without it, it belongs behind a reverse proxy that
+	// does HTTPS, or on the loopback interface.
 	TLS bool `yaml:"tls"`
-	// ProxyFrom lists networks of reverse proxies whose X-Forwarded-For header is believed, and from which requests without TLS are taken.
+	// ProxyFrom lists networks of reverse proxies whose X-Forwarded-For header is believed, and from which requests
+	// without TLS are taken.
 	ProxyFrom []Prefixed `yaml:"proxy_from"`
-	// Origins lists the web origins, such as https://chat.example.org, whose pages may open a WebSocket and use the API. Clients that are not browsers send no origin and need no entry.
+	// Origins lists the web origins, such as https://chat.example.org, whose pages may open a WebSocket and use the
+	// API. Clients that are not browsers send no origin and need no entry.
 	Origins []string `yaml:"origins"`
-	// BaseURL is where clients reach this listener, such as https://chat.example.org, when that is not its address: behind a reverse proxy.
-	// Host-meta (XEP-0156) tells it to web clients.
+	// BaseURL is where clients reach this listener, such as https://chat.example.org, when that is not its address:
+	// behind a reverse proxy. Host-meta (XEP-0156) tells it to web clients.
 	BaseURL string `yaml:"base_url"`
 }
 
@@ -145,14 +153,16 @@ type HTTPListener struct {
 type MetricsListener struct {
 	// Address lists host:port pairs; an empty list turns the listener off.
 	Address []string `yaml:"address" default:"127.0.0.1:5290"`
-	// Profiles also serves Go's profiles (/debug/pprof/), which show what is in memory to whoever can reach the listener.
+	// Profiles also serves Go's profiles (/debug/pprof/), which show what is in memory to whoever can reach the
+	// listener.
 	Profiles bool `yaml:"profiles"`
 }
 
 // TLSConfig is the certificate of the domain.
 type TLSConfig struct {
-	// Certificate is a PEM file with the certificate of the domain and its chain, leaf first. Without it, and with all listeners on loopback, the node makes
-	// itself one for development. The file is read again when it changes, and on SIGHUP.
+	// Certificate is a PEM file with the certificate of the domain and its chain, leaf first. Without it, and with all
+	// listeners on loopback, the node makes itself one for development. The file is read again when it changes, and on
+	// SIGHUP.
 	Certificate string `yaml:"certificate"`
 	// Key is the PEM file with the private key. Nobody but its owner, and a group for reading, may have access to it.
 	Key string `yaml:"key" secret:"file"`
@@ -170,13 +180,15 @@ type LogConfig struct {
 
 // ShutdownConfig bounds the orderly end.
 type ShutdownConfig struct {
-	// Timeout is how long the node takes at most from SIGTERM to its end: to finish what was accepted, tell clients and close.
+	// Timeout is how long the node takes at most from SIGTERM to its end: to finish what was accepted, tell clients and
+	// close.
 	Timeout time.Duration `yaml:"timeout" default:"25s" min:"1s" max:"10m"`
 }
 
 // LoadConfig reads the configuration from defaults, file, environment and flags, in rising precedence.
 // file may be "". config must not be used when there are problems.
-func LoadConfig(file string, environ []string, flags []settings.Assignment) (config Config, loaded *settings.Loaded, problems settings.Problems) {
+func LoadConfig(file string, environ []string, flags []settings.Assignment) (config Config, loaded *settings.Loaded,
+	problems settings.Problems) {
 	loaded, problems = settings.Load(&config, settings.Sources{
 		File: file, Prefix: Prefix, Environ: environ, Reserved: []string{Prefix + "CONFIG"}, Flags: flags,
 	})

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// lockName is the file in the data folder that the running process holds locked. It stays when the process ends; the lock does not.
+// lockName is the file in the data folder that the running process holds locked. It stays when the process ends; the
+// lock does not.
 const lockName = "lock"
 
 // Folder is the data folder, held by this process alone.
@@ -41,7 +42,9 @@ func OpenFolder(path string) (*Folder, error) {
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		defer lock.Close()
 		holder, _ := io.ReadAll(io.LimitReader(lock, 512))
-		return nil, fmt.Errorf("the data folder %s is in use by %s: stop that node, or give this one a folder of its own (--data)", abs, describeHolder(string(holder)))
+		return nil, fmt.Errorf(
+			"the data folder %s is in use by %s: stop that node, or give this one a folder of its own (--data)", abs,
+			describeHolder(string(holder)))
 	}
 	if err != nil {
 		lock.Close()
@@ -55,7 +58,8 @@ func OpenFolder(path string) (*Folder, error) {
 	return f, nil
 }
 
-// MakeFolder makes a folder that only its owner can enter, with its parents. One that exists is kept, and made private when it is empty.
+// MakeFolder makes a folder that only its owner can enter, with its parents. One that exists is kept, and made private
+// when it is empty.
 func MakeFolder(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
@@ -83,7 +87,8 @@ func MakeFolder(path string) error {
 		}
 	}
 	if info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("the data folder %s can be written by others than its owner (mode %04o): chmod 700 %s", path, info.Mode().Perm(), path)
+		return fmt.Errorf("the data folder %s can be written by others than its owner (mode %04o): chmod 700 %s", path,
+			info.Mode().Perm(), path)
 	}
 	return nil // others can list it; the files in it are made readable by the owner only
 }

@@ -8,12 +8,13 @@ import (
 	"time"
 )
 
-// Part is something that runs for as long as the node does. Its functions are called from one goroutine, and may be nil.
+// Part is something that runs for as long as the node does. Its functions are called from one goroutine, and may be
+// nil.
 type Part struct {
 	// Name is for the log.
 	Name string
-	// Start begins the work and returns when the part is ready. ctx bounds the starting only. fail tells, later and at most once, that the part
-	// has ended by itself: the node then stops and exits with that error. It never blocks.
+	// Start begins the work and returns when the part is ready. ctx bounds the starting only. fail tells, later and at
+	// most once, that the part has ended by itself: the node then stops and exits with that error. It never blocks.
 	Start func(ctx context.Context, fail func(error)) error
 	// Stop ends the work in order. When ctx ends, what remains is to be cut off, and Stop returns.
 	Stop func(ctx context.Context) error
@@ -41,9 +42,9 @@ type Group struct {
 // Add appends a part. It is not to be called after Run.
 func (g *Group) Add(p Part) { g.parts = append(g.parts, p) }
 
-// Run starts all parts and waits until ctx ends or a part fails; then it stops what was started, in reverse.
-// When hurry ends, too, whoever is still stopping is asked to cut it short. The error is the first failure, nil after an orderly end;
-// a part that could not stop in time is an error.
+// Run starts all parts and waits until ctx ends or a part fails; then it stops what was started, in reverse. When hurry
+// ends, too, whoever is still stopping is asked to cut it short. The error is the first failure, nil after an orderly
+// end; a part that could not stop in time is an error.
 func (g *Group) Run(ctx context.Context, hurry <-chan struct{}) error {
 	failed := make(chan error, len(g.parts)) // a part fails at most once, so that sending never blocks
 	started := 0

@@ -124,7 +124,8 @@ func TestGroupDeadlines(t *testing.T) {
 func TestLoop(t *testing.T) {
 	var r recorder
 	ctx, cancel := context.WithCancel(t.Context())
-	g := newGroup(Loop("clock", func(ctx context.Context) error { r.note("running"); <-ctx.Done(); r.note("ended"); return nil }))
+	g := newGroup(
+		Loop("clock", func(ctx context.Context) error { r.note("running"); <-ctx.Done(); r.note("ended"); return nil }))
 	g.Started = cancel
 	require.NoError(t, g.Run(ctx, nil))
 	require.Equal(t, "running ended", r.String())

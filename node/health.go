@@ -37,7 +37,8 @@ func NewHealth(registry prometheus.Registerer) *Health {
 	return h
 }
 
-// Degrade reports trouble that does not keep the node from serving, such as a certificate that ends soon; "" means that it is over.
+// Degrade reports trouble that does not keep the node from serving, such as a certificate that ends soon; "" means that
+// it is over.
 func (h *Health) Degrade(check, text string) { h.set(check, text, false) }
 
 // Fail reports trouble that keeps the node from serving; "" means that it is over.

@@ -14,8 +14,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// NewHTTPServer returns a server with the limits that every listener here has: a header in 5 s and 16 KiB, a request in 30 s,
-// an answer in 60 s. What streams for longer takes the connection over, or sets deadlines of its own for each write.
+// NewHTTPServer returns a server with the limits that every listener here has: a header in 5 s and 16 KiB, a request in
+// 30 s, an answer in 60 s. What streams for longer takes the connection over, or sets deadlines of its own for each
+// write.
 func NewHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
@@ -28,7 +29,8 @@ func NewHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// HTTPPart returns a part that serves handler on the addresses. listening, when not nil, is told each address that it got.
+// HTTPPart returns a part that serves handler on the addresses. listening, when not nil, is told each address that it
+// got.
 func HTTPPart(name string, addresses []string, handler http.Handler, log *slog.Logger, listening func(net.Addr)) Part {
 	server := NewHTTPServer(handler, log)
 	return Part{
@@ -62,9 +64,13 @@ func HTTPPart(name string, addresses []string, handler http.Handler, log *slog.L
 func ListenError(address string, err error) error {
 	switch {
 	case isErrno(err, errAddressInUse):
-		return fmt.Errorf("listen on %s: another program listens there: stop it, or choose another address in the configuration", address)
+		return fmt.Errorf(
+			"listen on %s: another program listens there: stop it, or choose another address in the configuration",
+			address)
 	case isErrno(err, errPermission):
-		return fmt.Errorf("listen on %s: not permitted: ports below 1024 need CAP_NET_BIND_SERVICE (see deploy/posthouse.service)", address)
+		return fmt.Errorf(
+			"listen on %s: not permitted: ports below 1024 need CAP_NET_BIND_SERVICE (see deploy/posthouse.service)",
+			address)
 	}
 	return fmt.Errorf("listen on %s: %w", address, err)
 }

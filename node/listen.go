@@ -19,7 +19,8 @@ import (
 // webSocketPath is where WebSockets are opened (RFC 7395; the path is ours, and host-meta tells it).
 const webSocketPath = "/xmpp-websocket"
 
-// admissions connects the throttle's view of a connection with its login: unauthenticated connections are counted apart.
+// admissions connects the throttle's view of a connection with its login: unauthenticated connections are counted
+// apart.
 type admissions struct {
 	connections     *auth.Connections
 	unauthenticated sync.Map // netip.AddrPort of a connection that has not logged in → *auth.Admission
@@ -88,7 +89,8 @@ func (a *assembly) linkConfig(kind, address string, mode link.Mode, gate *limit.
 	return c
 }
 
-// codec chooses what is spoken on a link: what was agreed on by ALPN or as a WebSocket's sub-protocol, or what its listener is for. XML otherwise.
+// codec chooses what is spoken on a link: what was agreed on by ALPN or as a WebSocket's sub-protocol, or what its
+// listener is for. XML otherwise.
 func codec(l link.Conn) (stream.Decoder, stream.Codec) {
 	switch compact := l.Protocol() == link.ProtocolCompact; {
 	case compact && l.Framed():
@@ -101,8 +103,9 @@ func codec(l link.Conn) (stream.Decoder, stream.Codec) {
 	return xmlstream.NewDecoder(stream.Limits{}), xmlstream.XML{}
 }
 
-// confidential is c2s.Config.Secure: it is TLS, here or at the proxy in front. Whoever is named in proxy_from of a listener that has no TLS
-// at all does it: that is what it was named for. On the listener with STARTTLS, TLS is between the client and us.
+// confidential is c2s.Config.Secure: it is TLS, here or at the proxy in front. Whoever is named in proxy_from of a
+// listener that has no TLS at all does it: that is what it was named for. On the listener with STARTTLS, TLS is between
+// the client and us.
 func confidential(l link.Conn) bool {
 	relay, ok := l.(link.Relay)
 	return l.TLS() != nil || ok && relay.Relayed() && (l.Framed() || l.Protocol() == link.ProtocolCompact)
@@ -122,7 +125,8 @@ func (a *assembly) streamPart(kind string, c link.Config) Part {
 			a.Announce(Listening{Kind: kind, Address: l.Addr().String()})
 			go func() { // ends with Close
 				defer close(ended)
-				if err := l.Serve(context.Background(), func(conn link.Conn) { a.clients.Serve(context.Background(), conn) }); err != nil {
+				if err := l.Serve(context.Background(),
+					func(conn link.Conn) { a.clients.Serve(context.Background(), conn) }); err != nil {
 					fail(err)
 				}
 			}()

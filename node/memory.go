@@ -19,9 +19,10 @@ const (
 	shrinkings = 3
 )
 
-// giveBack returns memory to the system once a time of much work is over. The collector's own pace leaves as much garbage
-// as there is live memory, and after a wave of logins the stacks of parked connections are as large as they once had to be. While there is
-// work it stays out of the way; a quiet node with many idle sessions pays once and is then as small as its sessions are.
+// giveBack returns memory to the system once a time of much work is over. The collector's own pace leaves as much
+// garbage as there is live memory, and after a wave of logins the stacks of parked connections are as large as they
+// once had to be. While there is work it stays out of the way; a quiet node with many idle sessions pays once and is
+// then as small as its sessions are.
 func giveBack(ctx context.Context) error {
 	tick := time.NewTicker(memoryInterval)
 	defer tick.Stop()

@@ -69,7 +69,8 @@ type assembly struct {
 	webListeners []*link.Listener
 }
 
-// Assemble makes the parts of a node and adds them to the runtime's group, in the order in which they start. It is for Options.Assemble.
+// Assemble makes the parts of a node and adds them to the runtime's group, in the order in which they start. It is for
+// Options.Assemble.
 func Assemble(ctx context.Context, s *Runtime) error {
 	_, err := assemble(ctx, s)
 	return err
@@ -250,7 +251,10 @@ func (a *assembly) sessionConfig() session.Config {
 	c := a.Config.Session
 	c.Metrics = a.Registry
 	c.Log = a.Log
-	c.Departed = func(ctx context.Context, s *session.Session, last *stanza.Stanza) { a.contacts.Departed(ctx, s, last) }
+	c.Departed = func(ctx context.Context, s *session.Session,
+		last *stanza.Stanza) {
+		a.contacts.Departed(ctx, s, last)
+	}
 	return c
 }
 
@@ -279,15 +283,17 @@ func (a *assembly) makeClients() (err error) {
 	return a.services.Serve(a.handlers()...)
 }
 
-// renewTLS makes a new configuration, and with it new keys for session tickets, so that nobody resumes a session of the old certificate.
+// renewTLS makes a new configuration, and with it new keys for session tickets, so that nobody resumes a session of the
+// old certificate.
 func (a *assembly) renewTLS() {
 	a.tls.Store(link.TLSConfig(a.Certificates.Get, link.ALPNClient))
-	a.directTLS.Store(link.TLSConfig(a.Certificates.Get, link.ProtocolCompact, link.ALPNClient)) // who knows both gets the first
+	// who knows both gets the first
+	a.directTLS.Store(link.TLSConfig(a.Certificates.Get, link.ProtocolCompact, link.ALPNClient))
 	a.webTLS.Store(link.TLSConfig(a.Certificates.Get, "http/1.1"))
 }
 
-// clientsPart runs the sweeper, and ends all client connections when it is stopped. When the archive has failed nothing can be
-// finished any more: connections are then cut at once.
+// clientsPart runs the sweeper, and ends all client connections when it is stopped. When the archive has failed nothing
+// can be finished any more: connections are then cut at once.
 func (a *assembly) clientsPart() Part {
 	var cancel context.CancelFunc
 	done := make(chan struct{})

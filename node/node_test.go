@@ -43,13 +43,15 @@ func TestRun(t *testing.T) {
 	var address string
 	var during, stopping report
 	err := Run(ctx, Options{
-		Config: testConfig(t, "log.format=json", "listen.metrics.profiles=true"), Version: "test", Log: &log, Banner: &banner,
+		Config: testConfig(t, "log.format=json", "listen.metrics.profiles=true"), Version: "test", Log: &log,
+		Banner:  &banner,
 		Command: "bin/posthouse", Signals: newSignals(),
 		Assemble: func(_ context.Context, s *Runtime) error {
 			s.Group.Add(Part{Name: "xmpp", Start: func(context.Context, func(error)) error {
 				s.Announce(Listening{Kind: "xmpp", Address: "127.0.0.1:5222"})
 				s.Announce(Listening{Kind: "http", Address: "127.0.0.1:5280"})
-				require.Equal(t, 503, get(t, address0(s), "/health/ready", nil), "not ready before everything has started")
+				require.Equal(t, 503, get(t, address0(s), "/health/ready", nil),
+					"not ready before everything has started")
 				require.Equal(t, 200, get(t, address0(s), "/health/live", nil))
 				return nil
 			}, Stop: func(context.Context) error {
@@ -105,18 +107,20 @@ func get(t *testing.T, address, path string, into any) int {
 // TestProfilesAreOptIn: what is in memory is not shown unless somebody asked for it.
 func TestProfilesAreOptIn(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	require.NoError(t, Run(ctx, Options{Config: testConfig(t), Log: io.Discard, Signals: newSignals(), Started: func(s *Runtime) {
-		require.Equal(t, 404, get(t, address0(s), "/debug/pprof/heap", nil))
-		cancel()
-	}}))
+	require.NoError(t, Run(ctx, Options{Config: testConfig(t), Log: io.Discard, Signals: newSignals(),
+		Started: func(s *Runtime) {
+			require.Equal(t, 404, get(t, address0(s), "/debug/pprof/heap", nil))
+			cancel()
+		}}))
 	http.DefaultClient.CloseIdleConnections()
 }
 
 func TestBannerInChinese(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var banner bytes.Buffer
-	require.NoError(t, Run(ctx, Options{Config: testConfig(t), Log: io.Discard, Banner: &banner, Language: "zh_CN.UTF-8",
-		Command: "posthouse", Signals: newSignals(), Started: func(*Runtime) { cancel() }}))
+	require.NoError(t, Run(ctx, Options{Config: testConfig(t), Log: io.Discard, Banner: &banner,
+		Language: "zh_CN.UTF-8",
+		Command:  "posthouse", Signals: newSignals(), Started: func(*Runtime) { cancel() }}))
 	require.Contains(t, banner.String(), "添加用户")
 	require.Contains(t, banner.String(), "posthouse user add alice")
 	require.Equal(t, 8, width("数据目录"))
@@ -258,7 +262,8 @@ func TestConfigRules(t *testing.T) {
 		{"listen.xmpp.address=127.0.0.1:xmpp", "not an address to listen on", "an IP address"},
 		{"listen.xmpp.address=127.0.0.1:5223", "taken already by listen.xmpp", "a port of its own"},
 		{"listen.xmpp.address=", "", ""},
-		{"listen.xmpp.address=:5222", "can be reached from other machines, and there is no certificate", "tls.certificate"},
+		{"listen.xmpp.address=:5222", "can be reached from other machines, and there is no certificate",
+			"tls.certificate"},
 		{"listen.xmpp_tls.address=0.0.0.0:5223", "there is no certificate", "tls.certificate"},
 		{"listen.xmpp.address=[::1]:5222,localhost:5224", "", ""},
 		{"listen.xmpp.address=:5222 tls.self_signed=true", "", ""},
@@ -295,7 +300,8 @@ func TestConfigRules(t *testing.T) {
 }
 
 func TestLogFormats(t *testing.T) {
-	for format, want := range map[string]string{"text": "level=WARN", "json": `"level":"WARN"`, "auto": `"level":"WARN"`} {
+	for format, want := range map[string]string{"text": "level=WARN", "json": `"level":"WARN"`,
+		"auto": `"level":"WARN"`} {
 		var b bytes.Buffer
 		log := NewLog(LogConfig{Level: "warn", Format: format}, &b)
 		log.Info("quiet")

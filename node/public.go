@@ -129,7 +129,8 @@ func (a *assembly) makeAPI() error {
 // login logs a device in by its password and makes tokens for it.
 func (a *assembly) login(ctx context.Context, l api.Login) (token.Pair, error) {
 	channel := &auth.Channel{Secure: l.Secure, Loopback: l.Loopback, Remote: l.Remote, Domain: a.domain.Domain()}
-	account, d, err := a.auth.LogIn(ctx, channel, l.Name, l.Password, store.Device{ID: l.Device, Name: l.DeviceName, Software: l.Software})
+	account, d, err := a.auth.LogIn(ctx, channel, l.Name, l.Password,
+		store.Device{ID: l.Device, Name: l.DeviceName, Software: l.Software})
 	var failure *auth.Failure
 	switch {
 	case err == nil:

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -27,7 +28,8 @@ const (
 	referenceEnd   = "<!-- end -->\n"
 )
 
-// TestConfigurationReference: the table in docs/configuration.md is what the source says, and every setting is explained.
+// TestConfigurationReference: the table in docs/configuration.md is what the source says, and every setting is
+// explained.
 func TestConfigurationReference(t *testing.T) {
 	var c Config
 	loaded, problems := settings.Load(&c, settings.Sources{Prefix: Prefix})
@@ -94,7 +96,8 @@ func (r *reference) read(pkg string) {
 	}
 }
 
-// structDocs returns what is written over each field. A field without a comment of its own, right below one that has one, shares it.
+// structDocs returns what is written over each field. A field without a comment of its own, right below one that has
+// one, shares it.
 func structDocs(files *token.FileSet, s *ast.StructType) map[string]string {
 	names := make(map[string]string) // Go names → names of settings
 	for _, f := range s.Fields.List {
@@ -157,7 +160,7 @@ func (r *reference) render(all []settings.Setting) string {
 			}
 			fmt.Fprintf(&b, "\n%s\n\n", title)
 			if doc := r.groupDoc(at); doc != "" {
-				fmt.Fprintf(&b, "%s\n\n", doc)
+				fmt.Fprintf(&b, "%s\n\n", wrapped(doc))
 			}
 			b.WriteString("| setting | takes | default | meaning |\n|---|---|---|---|\n")
 		}
@@ -166,6 +169,26 @@ func (r *reference) render(all []settings.Setting) string {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, takes(s), defaultOf(s), strings.ReplaceAll(doc, "|", `\|`))
 	}
 	b.WriteString("\n")
+	return b.String()
+}
+
+// wrapped breaks a paragraph into lines of at most 120 columns.
+func wrapped(text string) string {
+	var b strings.Builder
+	columns := 0
+	for word := range strings.FieldsSeq(text) {
+		switch n := utf8.RuneCountInString(word); {
+		case columns == 0:
+			columns = n
+		case columns+1+n > 120:
+			b.WriteByte('\n')
+			columns = n
+		default:
+			b.WriteByte(' ')
+			columns += 1 + n
+		}
+		b.WriteString(word)
+	}
 	return b.String()
 }
 
@@ -218,8 +241,9 @@ func defaultOf(s settings.Setting) string {
 // TestReferenceNames shows how comments on Go fields become descriptions of settings.
 func TestReferenceNames(t *testing.T) {
 	files := token.NewFileSet()
-	file, err := parser.ParseFile(files, "x.go", "package x\ntype C struct {\n\t// Rate and Burst limit it.\n\tRate int `yaml:\"rate\"`\n"+
-		"\tBurst int `yaml:\"burst_size\"`\n\n\tNaked int `yaml:\"naked\"`\n}", parser.ParseComments)
+	file, err := parser.ParseFile(files, "x.go",
+		"package x\ntype C struct {\n\t// Rate and Burst limit it.\n\tRate int `yaml:\"rate\"`\n"+
+			"\tBurst int `yaml:\"burst_size\"`\n\n\tNaked int `yaml:\"naked\"`\n}", parser.ParseComments)
 	require.NoError(t, err)
 	var s *ast.StructType
 	ast.Inspect(file, func(n ast.Node) bool {

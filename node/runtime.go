@@ -148,7 +148,8 @@ func Run(ctx context.Context, o Options) error {
 
 func newRuntime(o Options, log *slog.Logger) (*Runtime, error) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "posthouse_node_build_info", Help: "Always 1; the labels say what runs.",
 	}, []string{"version", "go"})
@@ -238,8 +239,8 @@ func (r *Runtime) reload() {
 	}
 }
 
-// Loop returns a part that runs a function in a goroutine of its own until the part is stopped. The function returns when its context ends;
-// when it returns before, the part has failed.
+// Loop returns a part that runs a function in a goroutine of its own until the part is stopped. The function returns
+// when its context ends; when it returns before, the part has failed.
 func Loop(name string, run func(ctx context.Context) error) Part {
 	var cancel context.CancelFunc
 	done := make(chan error, 1)

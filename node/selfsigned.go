@@ -25,8 +25,8 @@ const (
 	selfSignedRenew = 30 * 24 * time.Hour
 )
 
-// SelfSigned returns the paths of a development certificate in the folder, for the domain and for this machine's own names.
-// It makes one when there is none, when it is for another domain, or when it ends soon; made tells that it did.
+// SelfSigned returns the paths of a development certificate in the folder, for the domain and for this machine's own
+// names. It makes one when there is none, when it is for another domain, or when it ends soon; made tells that it did.
 func SelfSigned(folder, domain string, now time.Time) (certificate, key string, made bool, err error) {
 	certificate, key = filepath.Join(folder, "development.crt"), filepath.Join(folder, "development.key")
 	if selfSignedFits(certificate, key, domain, now) {
@@ -44,7 +44,8 @@ func selfSignedFits(certificate, key, domain string, now time.Time) bool {
 		return false
 	}
 	leaf, err := x509.ParseCertificate(pair.Certificate[0])
-	return err == nil && CheckName(leaf, domain) == nil && now.After(leaf.NotBefore) && now.Add(selfSignedRenew).Before(leaf.NotAfter)
+	return err == nil && CheckName(leaf, domain) == nil && now.After(leaf.NotBefore) &&
+		now.Add(selfSignedRenew).Before(leaf.NotAfter)
 }
 
 func makeSelfSigned(certificate, key, domain string, now time.Time) error {

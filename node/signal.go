@@ -10,9 +10,9 @@ import (
 
 // Signals turns the signals of the process into what the node does about them. Its goroutine ends with Close.
 //
-// The first SIGTERM or SIGINT ends the context: the node drains. The second closes Hurry: what is left is cut short, and
-// what was acknowledged is safe all the same. SIGHUP asks for a reload; a storm of them is one reload after the one that runs.
-// SIGQUIT keeps its meaning in Go: the stacks of all goroutines, and the end.
+// The first SIGTERM or SIGINT ends the context: the node drains. The second closes Hurry: what is left is cut short,
+// and what was acknowledged is safe all the same. SIGHUP asks for a reload; a storm of them is one reload after the one
+// that runs. SIGQUIT keeps its meaning in Go: the stacks of all goroutines, and the end.
 type Signals struct {
 	// Hurry is closed by the second request to stop.
 	Hurry chan struct{}

@@ -37,7 +37,8 @@ func (tarpit) Route(context.Context, *stream.Packet) *stanza.Error { return nil 
 // stored, confirmed, counted in h and delivered, and others' messages take no longer than before.
 func TestStuckDelivery(t *testing.T) {
 	pit := tarpit{entered: make(chan struct{}, 10)}
-	c := testConfig(t, "listen.xmpp.address=127.0.0.1:0", "listen.xmpp_tls.address=127.0.0.1:0", "listen.compact.address=127.0.0.1:0",
+	c := testConfig(t, "listen.xmpp.address=127.0.0.1:0", "listen.xmpp_tls.address=127.0.0.1:0",
+		"listen.compact.address=127.0.0.1:0",
 		"listen.http.address=127.0.0.1:0", "auth.plain_without_tls=true", "auth.iterations=4096", "shutdown.timeout=3s")
 	ctx, cancel := context.WithCancel(t.Context())
 	started, ended := make(chan script.Endpoints, 1), make(chan error, 1)
@@ -76,7 +77,8 @@ func TestStuckDelivery(t *testing.T) {
 		return client
 	}
 	send := func(from *script.Client, to, id string) {
-		require.NoError(t, from.Write("<message xmlns='jabber:client' type='chat' to='"+to+"' id='"+id+"'><body>x</body></message>"))
+		require.NoError(t, from.Write("<message xmlns='jabber:client' type='chat' to='"+to+"' id='"+id+
+			"'><body>x</body></message>"))
 	}
 	arrives := func(at *script.Client, id string) {
 		_, _, err := at.Until(func(e *script.Element) bool { return e.Attr("id") == id })
@@ -97,7 +99,8 @@ func TestStuckDelivery(t *testing.T) {
 	}
 	before := worst("before")
 	for _, element := range []string{
-		"<enable xmlns='urn:xmpp:sm:3'/>", "<iq xmlns='jabber:client' type='set' id='c'><enable xmlns='urn:posthouse:confirm:1'/></iq>",
+		"<enable xmlns='urn:xmpp:sm:3'/>",
+		"<iq xmlns='jabber:client' type='set' id='c'><enable xmlns='urn:posthouse:confirm:1'/></iq>",
 	} {
 		require.NoError(t, romeo.Write(element))
 	}

@@ -11,8 +11,8 @@ import (
 // tokensSecret is the name of the secret that refresh tokens are made with.
 const tokensSecret = "refresh-token"
 
-// makeTokens makes what issues and checks tokens. It looks at the store itself, and not at what is remembered of accounts: a token is refused
-// soon after its account was changed, also when another process has changed it.
+// makeTokens makes what issues and checks tokens. It looks at the store itself, and not at what is remembered of
+// accounts: a token is refused soon after its account was changed, also when another process has changed it.
 func (a *assembly) makeTokens(ctx context.Context) (err error) {
 	c := a.Config.Tokens
 	if c.Secret, err = a.database.Secret(ctx, tokensSecret, 32); err != nil {

@@ -51,7 +51,8 @@ func Networks(list []Prefixed) []netip.Prefix {
 
 // Validate checks what no single setting can show. It is called by the loader.
 func (c *Config) Validate() error {
-	return errors.Join(c.validateDomain(), c.validateAdmins(), c.validateListeners(), c.validateTLS(), c.validateCompact(), c.validateHTTP())
+	return errors.Join(c.validateDomain(), c.validateAdmins(), c.validateListeners(), c.validateTLS(),
+		c.validateCompact(), c.validateHTTP())
 }
 
 // validateAdmins keeps a name that no account can have from being taken for an administrator's.
@@ -59,9 +60,11 @@ func (c *Config) validateAdmins() error {
 	var all []error
 	for _, name := range c.Auth.Admins {
 		if prepared, err := jid.PrepareLocal(name); err != nil {
-			all = append(all, invalid("auth.admins", fmt.Sprintf("%q is not a name that an account can have", name), "write the part before the @ only, such as alice"))
+			all = append(all, invalid("auth.admins", fmt.Sprintf("%q is not a name that an account can have", name),
+				"write the part before the @ only, such as alice"))
 		} else if prepared != name {
-			all = append(all, invalid("auth.admins", fmt.Sprintf("%q is not in canonical form", name), "write it as "+prepared))
+			all = append(all, invalid("auth.admins", fmt.Sprintf("%q is not in canonical form", name), "write it as "+
+				prepared))
 		}
 	}
 	return errors.Join(all...)
@@ -70,7 +73,8 @@ func (c *Config) validateAdmins() error {
 func (c *Config) validateDomain() error {
 	address, err := jid.Parse(c.Domain)
 	if err != nil || address.Local() != "" || address.Resource() != "" {
-		return invalid("domain", fmt.Sprintf("%q is not a domain name", c.Domain), "give the part that stands after the @, such as example.org")
+		return invalid("domain", fmt.Sprintf("%q is not a domain name", c.Domain),
+			"give the part that stands after the @, such as example.org")
 	}
 	if address.String() != c.Domain {
 		return invalid("domain", fmt.Sprintf("%q is not in canonical form", c.Domain), "write it as "+address.String())
@@ -115,7 +119,8 @@ func (c *Config) validateListeners() error {
 				continue
 			}
 			if other, ok := taken[address]; ok && port != "0" {
-				all = append(all, invalid(l.setting, fmt.Sprintf("%s is taken already by %s", address, other), "give each listener a port of its own"))
+				all = append(all, invalid(l.setting, fmt.Sprintf("%s is taken already by %s", address, other),
+					"give each listener a port of its own"))
 			}
 			taken[address] = l.setting
 		}
@@ -129,7 +134,8 @@ func (c *Config) validateTLS() error {
 		if c.TLS.Certificate == "" {
 			missing = "tls.certificate"
 		}
-		return invalid(missing, "a certificate and its key belong together, and one is missing", "set tls.certificate and tls.key, or neither")
+		return invalid(missing, "a certificate and its key belong together, and one is missing",
+			"set tls.certificate and tls.key, or neither")
 	}
 	if c.TLS.Certificate != "" || c.TLS.SelfSigned {
 		return nil
@@ -137,7 +143,9 @@ func (c *Config) validateTLS() error {
 	for _, l := range c.listeners()[:2] {
 		for _, address := range l.addresses {
 			if !Loopback(address) {
-				return invalid(l.setting, fmt.Sprintf("%s can be reached from other machines, and there is no certificate", address),
+				return invalid(
+					l.setting, fmt.Sprintf("%s can be reached from other machines, and there is no certificate",
+						address),
 					"set tls.certificate and tls.key; or, to try things out, tls.self_signed: true")
 			}
 		}
@@ -145,7 +153,8 @@ func (c *Config) validateTLS() error {
 	return nil
 }
 
-// validateCompact keeps the listener that has no TLS from other machines, unless there is something in between that has.
+// validateCompact keeps the listener that has no TLS from other machines, unless there is something in between that
+// has.
 func (c *Config) validateCompact() error {
 	if len(c.Listen.Compact.ProxyFrom) > 0 {
 		return nil
@@ -153,7 +162,8 @@ func (c *Config) validateCompact() error {
 	for _, address := range c.Listen.Compact.Address {
 		if !Loopback(address) {
 			return invalid("listen.compact.address", address+" can be reached from other machines, and has no TLS",
-				"let clients connect to listen.xmpp_tls, which speaks the compact stream too; or, behind a load balancer that does TLS, set listen.compact.proxy_from")
+				"let clients connect to listen.xmpp_tls, which speaks the compact stream too; or, behind a load "+
+					"balancer that does TLS, set listen.compact.proxy_from")
 		}
 	}
 	return nil
@@ -169,11 +179,13 @@ func web(text string, path bool) bool {
 func (c *Config) validateHTTP() error {
 	for _, origin := range c.Listen.HTTP.Origins {
 		if origin != "*" && !web(origin, false) {
-			return invalid("listen.http.origins", fmt.Sprintf("%q is not a web origin", origin), "write scheme and host only, such as https://chat.example.org")
+			return invalid("listen.http.origins", fmt.Sprintf("%q is not a web origin", origin),
+				"write scheme and host only, such as https://chat.example.org")
 		}
 	}
 	if base := c.Listen.HTTP.BaseURL; base != "" && !web(base, true) {
-		return invalid("listen.http.base_url", fmt.Sprintf("%q is not the address of a web site", base), "write it as https://chat.example.org")
+		return invalid("listen.http.base_url", fmt.Sprintf("%q is not the address of a web site", base),
+			"write it as https://chat.example.org")
 	}
 	if c.Listen.HTTP.TLS || len(c.Listen.HTTP.ProxyFrom) > 0 {
 		return nil
@@ -181,7 +193,8 @@ func (c *Config) validateHTTP() error {
 	for _, address := range c.Listen.HTTP.Address {
 		if !Loopback(address) {
 			return invalid("listen.http.address", address+" can be reached from other machines without TLS",
-				"set listen.http.tls: true; or, behind a reverse proxy that does HTTPS, its addresses in listen.http.proxy_from")
+				"set listen.http.tls: true; or, behind a reverse proxy that does HTTPS, its addresses in "+
+					"listen.http.proxy_from")
 		}
 	}
 	return nil

@@ -9,7 +9,8 @@ import (
 // watchHealthInterval is how often the node looks at itself, and so how late its health may be.
 const watchHealthInterval = time.Second
 
-// watcher looks at what can go wrong beside the work that it goes wrong for, and tells the health. Its goroutine is that of run.
+// watcher looks at what can go wrong beside the work that it goes wrong for, and tells the health. Its goroutine is
+// that of run.
 type watcher struct {
 	health *Health
 	// log is the message log.
@@ -22,7 +23,8 @@ type watcher struct {
 	accepting []interface{ Exhausted() bool }
 }
 
-// run ends with ctx, or with the message log: a node that cannot store has to stop, also when nobody sends anything just now.
+// run ends with ctx, or with the message log: a node that cannot store has to stop, also when nobody sends anything
+// just now.
 func (w *watcher) run(ctx context.Context) error {
 	tick := time.NewTicker(watchHealthInterval)
 	defer tick.Stop()
@@ -45,7 +47,10 @@ func (w *watcher) look() {
 	case err != nil:
 		w.health.Degrade("storage", err.Error())
 	case full:
-		w.health.Degrade("storage", "the disk is full: messages that have to be stored are refused until there is more space than messages.reserve_bytes")
+		w.health.Degrade(
+			"storage",
+			"the disk is full: messages that have to be stored are refused until there is more space than "+
+				"messages.reserve_bytes")
 	default:
 		w.health.Degrade("storage", "")
 	}

@@ -41,7 +41,7 @@ func TestWatch(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- w.run(t.Context()) }()
 		now := func() (string, map[string]string) {
-			time.Sleep(watchHealthInterval)
+			<-time.After(watchHealthInterval)
 			synctest.Wait()
 			r, ready := h.report()
 			require.Equal(t, r.Status != "failing", ready)

@@ -12,12 +12,13 @@ type ChangeKind string
 const (
 	// AccountCreated: a name that had no account has one.
 	AccountCreated ChangeKind = "created"
-	// AccountChanged: the account got another password, was disabled, enabled or deleted. What is known of it and of its devices is stale.
+	// AccountChanged: the account got another password, was disabled, enabled or deleted. What is known of it and of
+	// its devices is stale.
 	AccountChanged ChangeKind = "account"
 	// DeviceRemoved: the device was signed out.
 	DeviceRemoved ChangeKind = "device"
-	// RosterChanged, PreferenceChanged, SettingsChanged and ProfileChanged: what Rosters, ArchivePreferences, Settings and Profiles
-	// keep of the account.
+	// RosterChanged, PreferenceChanged, SettingsChanged and ProfileChanged: what Rosters, ArchivePreferences, Settings
+	// and Profiles keep of the account.
 	RosterChanged     ChangeKind = "roster"
 	PreferenceChanged ChangeKind = "preference"
 	SettingsChanged   ChangeKind = "settings"
@@ -43,10 +44,10 @@ type Changes interface {
 	// Changes returns up to limit changes with higher numbers, in order, without those made through this very store.
 	// Whoever asks again with the last number misses none.
 	Changes(ctx context.Context, after int64, limit int) ([]Change, error)
-	// ChangedSince reports whether, after the change of that number and by anybody, the account was changed (AccountChanged) or that
-	// device of it removed.
+	// ChangedSince reports whether, after the change of that number and by anybody, the account was changed
+	// (AccountChanged) or that device of it removed.
 	ChangedSince(ctx context.Context, account AccountID, device string, number int64) (bool, error)
-	// LastChange returns when, within the last day and by anybody, the account was last changed (AccountChanged) or that device of it
-	// removed; the zero time when neither happened.
+	// LastChange returns when, within the last day and by anybody, the account was last changed (AccountChanged) or
+	// that device of it removed; the zero time when neither happened.
 	LastChange(ctx context.Context, account AccountID, device string) (time.Time, error)
 }

@@ -12,7 +12,8 @@ type SigningKey struct {
 	// Private is an Ed25519 seed of 32 bytes.
 	Private []byte
 	Created time.Time
-	// Retired is when it was replaced by a newer one, the zero time while it is in use. It is published for a while after that.
+	// Retired is when it was replaced by a newer one, the zero time while it is in use. It is published for a while
+	// after that.
 	Retired time.Time
 }
 
@@ -20,8 +21,8 @@ type SigningKey struct {
 type SigningKeys interface {
 	// SigningKeys returns all keys, newest first.
 	SigningKeys(ctx context.Context) ([]SigningKey, error)
-	// AddSigningKey stores a new key and retires all others, when the newest key is still the one named by after ("" when there was none);
-	// otherwise ErrExists, and the caller reads again.
+	// AddSigningKey stores a new key and retires all others, when the newest key is still the one named by after (""
+	// when there was none); otherwise ErrExists, and the caller reads again.
 	AddSigningKey(ctx context.Context, k SigningKey, after string) error
 	// RemoveSigningKeys forgets those retired before t.
 	RemoveSigningKeys(ctx context.Context, t time.Time) error
@@ -59,7 +60,8 @@ type ServiceKeys interface {
 	ServiceKeyReader
 	// AddServiceKey stores a new key; ErrExists when the name is taken.
 	AddServiceKey(ctx context.Context, k ServiceKey) error
-	// RevokeServiceKey revokes the key with that ID or, failing that, that name; ErrNotFound when there is none that is good.
+	// RevokeServiceKey revokes the key with that ID or, failing that, that name; ErrNotFound when there is none that is
+	// good.
 	RevokeServiceKey(ctx context.Context, idOrName string, at time.Time) (ServiceKey, error)
 	// TouchServiceKey notes that it was used.
 	TouchServiceKey(ctx context.Context, id string, at time.Time) error

@@ -70,7 +70,8 @@ type SettingsReader interface {
 // Settings keeps what accounts choose.
 type Settings interface {
 	SettingsReader
-	// SetConversationSettings stores one and returns it with its Changed. One that is back at the default is kept, so that devices hear of it.
-	// ErrLimit when there would be more than max.
-	SetConversationSettings(ctx context.Context, owner AccountID, s ConversationSettings, max int) (ConversationSettings, error)
+	// SetConversationSettings stores one and returns it with its Changed. One that is back at the default is kept, so
+	// that devices hear of it. ErrLimit when there would be more than max.
+	SetConversationSettings(ctx context.Context, owner AccountID, s ConversationSettings,
+		max int) (ConversationSettings, error)
 }

@@ -32,13 +32,15 @@ type RosterItem struct {
 // Shown returns the item as the owner's devices are told of it.
 func (i *RosterItem) Shown() stanza.RosterItem {
 	return stanza.RosterItem{
-		JID: i.JID, Name: i.Name, Subscription: stanza.Subscription(i.To, i.From), Asked: i.PendingOut, Approved: i.Approved, Groups: i.Groups,
+		JID: i.JID, Name: i.Name, Subscription: stanza.Subscription(i.To, i.From), Asked: i.PendingOut,
+		Approved: i.Approved, Groups: i.Groups,
 	}
 }
 
 // Equal reports whether all is the same.
 func (i *RosterItem) Equal(other *RosterItem) bool {
-	return i.JID == other.JID && i.Name == other.Name && i.To == other.To && i.From == other.From && i.PendingOut == other.PendingOut &&
+	return i.JID == other.JID && i.Name == other.Name && i.To == other.To && i.From == other.From &&
+		i.PendingOut == other.PendingOut &&
 		i.PendingIn == other.PendingIn && i.Approved == other.Approved && i.Listed == other.Listed &&
 		bytes.Equal(i.Request, other.Request) && slices.Equal(i.Groups, other.Groups)
 }
@@ -49,18 +51,21 @@ type RosterReader interface {
 	Roster(ctx context.Context, owner AccountID) (items []RosterItem, version uint64, err error)
 	// RosterChanges returns the items changed after the given version, with addresses removed since then.
 	// ok is false when the store cannot tell, and the whole roster is due.
-	RosterChanges(ctx context.Context, owner AccountID, since uint64) (items []RosterItem, removed []jid.JID, version uint64, ok bool, err error)
+	RosterChanges(ctx context.Context, owner AccountID, since uint64) (items []RosterItem, removed []jid.JID,
+		version uint64, ok bool, err error)
 }
 
 // Rosters keeps contact lists.
 type Rosters interface {
 	RosterReader
-	// ChangeRosterItem replaces the item of a contact by what change makes of it, in one transaction, so that of two who change it at once
-	// the second sees what the first did. change gets an item with nothing but its JID when there is none; one that it leaves with nothing
-	// but its JID is removed, and one that it leaves as it was keeps the version. It may be called more than once and must not use the store.
-	// An error from change is returned, and nothing is stored.
+	// ChangeRosterItem replaces the item of a contact by what change makes of it, in one transaction, so that of two
+	// who change it at once the second sees what the first did. change gets an item with nothing but its JID when there
+	// is none; one that it leaves with nothing but its JID is removed, and one that it leaves as it was keeps the
+	// version. It may be called more than once and must not use the store. An error from change is returned, and
+	// nothing is stored.
 	//
-	// It returns the item as it is then and the version of the roster. ErrLimit when the item would be one more than max of those that are
-	// listed or, if it is not, of those that are not. ErrNotFound when the account is gone.
-	ChangeRosterItem(ctx context.Context, owner AccountID, contact jid.JID, max int, change func(*RosterItem) error) (item RosterItem, version uint64, err error)
+	// It returns the item as it is then and the version of the roster. ErrLimit when the item would be one more than
+	// max of those that are listed or, if it is not, of those that are not. ErrNotFound when the account is gone.
+	ChangeRosterItem(ctx context.Context, owner AccountID, contact jid.JID, max int,
+		change func(*RosterItem) error) (item RosterItem, version uint64, err error)
 }

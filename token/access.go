@@ -29,8 +29,8 @@ type claims struct {
 	Scope   string          `json:"scope"`
 	Account store.AccountID `json:"account"`
 	Device  string          `json:"device"`
-	// Since is when the device was first seen, in Unix milliseconds: a device that comes back after it was signed out has the same ID,
-	// and its old tokens stay dead.
+	// Since is when the device was first seen, in Unix milliseconds: a device that comes back after it was signed out
+	// has the same ID, and its old tokens stay dead.
 	Since int64 `json:"device_since"`
 }
 
@@ -71,7 +71,8 @@ func (s *Service) access(account store.Account, device string, since, now time.T
 	}
 	text, err := s.sign(&claims{
 		Claims: jwt.Claims{
-			Issuer: issuer, Subject: name.String(), Audience: jwt.Audience{issuer}, ID: base64.RawURLEncoding.EncodeToString(id),
+			Issuer: issuer, Subject: name.String(), Audience: jwt.Audience{issuer},
+			ID:     base64.RawURLEncoding.EncodeToString(id),
 			Expiry: jwt.NewNumericDate(expires), NotBefore: jwt.NewNumericDate(now), IssuedAt: jwt.NewNumericDate(now),
 		},
 		Client: device, Scope: scope, Account: account.ID, Device: device, Since: since.UnixMilli(),
@@ -79,8 +80,9 @@ func (s *Service) access(account store.Account, device string, since, now time.T
 	return Pair{Access: text, Expires: expires.UTC().Truncate(time.Second), Device: device}, err
 }
 
-// Verify checks an access token: its signature, its times, and that neither its device was signed out nor its account changed. The error is
-// ErrInvalid, ErrExpired or ErrRevoked, or the store's, which could not tell. The principal is the caller's.
+// Verify checks an access token: its signature, its times, and that neither its device was signed out nor its account
+// changed. The error is ErrInvalid, ErrExpired or ErrRevoked, or the store's, which could not tell. The principal is
+// the caller's.
 func (s *Service) Verify(ctx context.Context, access string) (*Principal, error) {
 	p, err := s.verify(ctx, access)
 	s.metrics.count(kindAccess, err)
@@ -164,8 +166,9 @@ func (s *Service) open(ctx context.Context, access string) (*grant, error) {
 	return s.read(&c)
 }
 
-// canonical reports whether a token is written in the one way in which it can be: decoders of base64 skip line ends, and the last character of a
-// signature has bits that they do not look at. Header and payload are signed as they are written.
+// canonical reports whether a token is written in the one way in which it can be: decoders of base64 skip line ends,
+// and the last character of a signature has bits that they do not look at. Header and payload are signed as they are
+// written.
 func canonical(access string) bool {
 	dots := 0
 	for i := range len(access) {
@@ -181,13 +184,15 @@ func canonical(access string) bool {
 	return dots == 2 && err == nil
 }
 
-// read checks what a token of ours says whatever the time is. What another domain signed with the same key, or this one for something else,
-// is refused.
+// read checks what a token of ours says whatever the time is. What another domain signed with the same key, or this one
+// for something else, is refused.
 func (s *Service) read(c *claims) (*grant, error) {
 	domain := s.config.Domain.String()
 	name, err := jid.Parse(c.Subject)
-	if err != nil || c.Issuer != domain || !c.Audience.Contains(domain) || c.Expiry == nil || c.NotBefore == nil || c.IssuedAt == nil ||
-		!name.IsBare() || name.Local() == "" || name.Domain() != s.config.Domain.Domain() || c.Account == 0 || c.Device == "" {
+	if err != nil || c.Issuer != domain || !c.Audience.Contains(domain) || c.Expiry == nil || c.NotBefore == nil ||
+		c.IssuedAt == nil ||
+		!name.IsBare() || name.Local() == "" || name.Domain() != s.config.Domain.Domain() || c.Account == 0 ||
+		c.Device == "" {
 		return nil, ErrInvalid
 	}
 	g := &grant{

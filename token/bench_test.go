@@ -24,7 +24,8 @@ func BenchmarkVerify(b *testing.B) {
 func BenchmarkVerifyKey(b *testing.B) {
 	w := newWorld(b)
 	p := w.open()
-	secret, _, err := p.NewServiceKey(b.Context(), "desk", []token.Scope{token.ScopeSend}, w.clock.Now().AddDate(1, 0, 0))
+	secret, _, err := p.NewServiceKey(b.Context(), "desk", []token.Scope{token.ScopeSend},
+		w.clock.Now().AddDate(1, 0, 0))
 	require.NoError(b, err)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -15,7 +15,8 @@ import (
 	"github.com/posthouse-im/posthouse/token"
 )
 
-// TestExamplesInDocs: what docs/tokens.md tells others to do takes what we issue, and refuses what we refuse. Node.js is asked where it is installed.
+// TestExamplesInDocs: what docs/tokens.md tells others to do takes what we issue, and refuses what we refuse. Node.js
+// is asked where it is installed.
 func TestExamplesInDocs(t *testing.T) {
 	w := newWorld(t)
 	w.clock.now = time.Now()
@@ -28,7 +29,10 @@ func TestExamplesInDocs(t *testing.T) {
 	other := newWorld(t)
 	other.clock.now = time.Now()
 	foreign := other.open().issue(t, "escalus", "phone")
-	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { _, _ = out.Write(p.KeySet()) }))
+	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
+		_,
+			_ = out.Write(p.KeySet())
+	}))
 	defer server.Close()
 
 	text, err := os.ReadFile("../docs/tokens.md")

@@ -39,7 +39,8 @@ func parts(t *testing.T, access string) (header, payload string) {
 	return string(h), string(b)
 }
 
-// TestAlgorithms (row 73 of the table of known holes): one algorithm, one kind of token, our own keys; whatever a header says beside it.
+// TestAlgorithms (row 73 of the table of known holes): one algorithm, one kind of token, our own keys; whatever a
+// header says beside it.
 func TestAlgorithms(t *testing.T) {
 	w := newWorld(t)
 	p := w.open()
@@ -68,35 +69,42 @@ func TestAlgorithms(t *testing.T) {
 		return signed(ours, header, strings.Replace(payload, old, replacement, 1))
 	}
 	for name, text := range map[string]string{
-		"none":                    encode(`{"alg":"none","kid":"`+kid+`","typ":"at+jwt"}`) + "." + encode(payload) + ".",
-		"None":                    encode(`{"alg":"None","kid":"`+kid+`","typ":"at+jwt"}`) + "." + encode(payload) + ".",
-		"no algorithm":            signed(ours, `{"kid":"`+kid+`","typ":"at+jwt"}`, payload),
-		"another name for ours":   signed(ours, `{"alg":"Ed25519","kid":"`+kid+`","typ":"at+jwt"}`, payload),
-		"HMAC with our key":       hmacWith(public, "HS256"),
-		"HMAC with its text":      hmacWith([]byte(base64.RawURLEncoding.EncodeToString(public)), "HS256"),
-		"HMAC called ours":        hmacWith(public, "EdDSA"),
-		"their key":               signed(theirs, header, payload),
-		"their key in the header": signed(theirs, `{"alg":"EdDSA","kid":"`+kid+`","typ":"at+jwt","jwk":`+string(jwk)+`}`, payload),
-		"a key elsewhere":         signed(theirs, `{"alg":"EdDSA","kid":"`+kid+`","typ":"at+jwt","jku":"https://example.org/jwks"}`, payload),
-		"no key":                  signed(ours, `{"alg":"EdDSA","typ":"at+jwt"}`, payload),
-		"an unknown key":          signed(ours, `{"alg":"EdDSA","kid":"x","typ":"at+jwt"}`, payload),
-		"a path as key":           signed(ours, `{"alg":"EdDSA","kid":"../../dev/null","typ":"at+jwt"}`, payload),
-		"another kind of token":   signed(ours, `{"alg":"EdDSA","kid":"`+kid+`","typ":"JWT"}`, payload),
-		"no kind":                 signed(ours, `{"alg":"EdDSA","kid":"`+kid+`"}`, payload),
-		"unknown and critical":    signed(ours, `{"alg":"EdDSA","kid":"`+kid+`","typ":"at+jwt","crit":["x"],"x":1}`, payload),
-		"not encoded":             signed(ours, `{"alg":"EdDSA","kid":"`+kid+`","typ":"at+jwt","crit":["b64"],"b64":false}`, payload),
-		"header twice":            signed(ours, `{"alg":"EdDSA","alg":"none","kid":"`+kid+`","typ":"at+jwt"}`, payload),
-		"no signature":            strings.Join(strings.Split(pair.Access, ".")[:2], ".") + ".",
-		"cut":                     pair.Access[:len(pair.Access)-4],
-		"a space":                 " " + pair.Access,
-		"a line end":              pair.Access[:300] + "\n" + pair.Access[300:],
-		"bits nobody reads":       pair.Access[:len(pair.Access)-1] + string(pair.Access[len(pair.Access)-1]+1),
-		"a part more":             pair.Access + ".x",
-		"JSON serialization":      `{"payload":"` + encode(payload) + `","protected":"` + encode(header) + `","signature":"` + strings.Split(pair.Access, ".")[2] + `"}`,
-		"encrypted":               encode(`{"alg":"dir","enc":"A256GCM","kid":"`+kid+`"}`) + "..." + encode(payload) + ".x",
-		"too long":                signed(ours, header, payload[:len(payload)-1]+`,"x":"`+strings.Repeat("x", 8<<10)+`"}`),
-		"many dots":               strings.Repeat(".", 8000),
-		"empty":                   "",
+		"none": encode(`{"alg":"none","kid":"`+kid+`","typ":"at+jwt"}`) + "." + encode(payload) +
+			".",
+		"None": encode(`{"alg":"None","kid":"`+kid+`","typ":"at+jwt"}`) + "." + encode(payload) +
+			".",
+		"no algorithm":          signed(ours, `{"kid":"`+kid+`","typ":"at+jwt"}`, payload),
+		"another name for ours": signed(ours, `{"alg":"Ed25519","kid":"`+kid+`","typ":"at+jwt"}`, payload),
+		"HMAC with our key":     hmacWith(public, "HS256"),
+		"HMAC with its text":    hmacWith([]byte(base64.RawURLEncoding.EncodeToString(public)), "HS256"),
+		"HMAC called ours":      hmacWith(public, "EdDSA"),
+		"their key":             signed(theirs, header, payload),
+		"their key in the header": signed(theirs, `{"alg":"EdDSA","kid":"`+kid+`","typ":"at+jwt","jwk":`+string(jwk)+
+			`}`, payload),
+		"a key elsewhere": signed(theirs, `{"alg":"EdDSA","kid":"`+kid+
+			`","typ":"at+jwt","jku":"https://example.org/jwks"}`, payload),
+		"no key":                signed(ours, `{"alg":"EdDSA","typ":"at+jwt"}`, payload),
+		"an unknown key":        signed(ours, `{"alg":"EdDSA","kid":"x","typ":"at+jwt"}`, payload),
+		"a path as key":         signed(ours, `{"alg":"EdDSA","kid":"../../dev/null","typ":"at+jwt"}`, payload),
+		"another kind of token": signed(ours, `{"alg":"EdDSA","kid":"`+kid+`","typ":"JWT"}`, payload),
+		"no kind":               signed(ours, `{"alg":"EdDSA","kid":"`+kid+`"}`, payload),
+		"unknown and critical": signed(ours, `{"alg":"EdDSA","kid":"`+kid+`","typ":"at+jwt","crit":["x"],"x":1}`,
+			payload),
+		"not encoded": signed(ours, `{"alg":"EdDSA","kid":"`+kid+`","typ":"at+jwt","crit":["b64"],"b64":false}`,
+			payload),
+		"header twice":      signed(ours, `{"alg":"EdDSA","alg":"none","kid":"`+kid+`","typ":"at+jwt"}`, payload),
+		"no signature":      strings.Join(strings.Split(pair.Access, ".")[:2], ".") + ".",
+		"cut":               pair.Access[:len(pair.Access)-4],
+		"a space":           " " + pair.Access,
+		"a line end":        pair.Access[:300] + "\n" + pair.Access[300:],
+		"bits nobody reads": pair.Access[:len(pair.Access)-1] + string(pair.Access[len(pair.Access)-1]+1),
+		"a part more":       pair.Access + ".x",
+		"JSON serialization": `{"payload":"` + encode(payload) + `","protected":"` + encode(header) +
+			`","signature":"` + strings.Split(pair.Access, ".")[2] + `"}`,
+		"encrypted": encode(`{"alg":"dir","enc":"A256GCM","kid":"`+kid+`"}`) + "..." + encode(payload) + ".x",
+		"too long":  signed(ours, header, payload[:len(payload)-1]+`,"x":"`+strings.Repeat("x", 8<<10)+`"}`),
+		"many dots": strings.Repeat(".", 8000),
+		"empty":     "",
 
 		"another issuer":    claim(`"iss":"posthouse.test"`, `"iss":"example.org"`),
 		"another audience":  claim(`"aud":"posthouse.test"`, `"aud":"example.org"`),
@@ -126,7 +134,8 @@ func TestAlgorithms(t *testing.T) {
 	require.Equal(t, []token.Scope{token.ScopeUser}, got.Scopes, "what a person's token can say")
 }
 
-// TestKeysRotate: a new key every month; the old one is published until its tokens are over, and every process knows both.
+// TestKeysRotate: a new key every month; the old one is published until its tokens are over, and every process knows
+// both.
 func TestKeysRotate(t *testing.T) {
 	w := newWorld(t)
 	here, there := w.open(), w.open()
@@ -155,7 +164,8 @@ func TestKeysRotate(t *testing.T) {
 	oldHeader, _ := parts(t, old.Access)
 	freshHeader, _ := parts(t, fresh.Access)
 	require.NotEqual(t, oldHeader, freshHeader)
-	for _, p := range []*process{here, there} { // the other one looks into the store when it meets a key that it does not know
+	// the other one looks into the store when it meets a key that it does not know
+	for _, p := range []*process{here, there} {
 		for _, access := range []string{old.Access, fresh.Access} {
 			_, err := p.Verify(t.Context(), access)
 			require.NoError(t, err)
@@ -177,7 +187,8 @@ func TestKeysRotate(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestReplace: a new key now; the tokens that were signed before go on, or end at once where it is done and with the next look elsewhere.
+// TestReplace: a new key now; the tokens that were signed before go on, or end at once where it is done and with the
+// next look elsewhere.
 func TestReplace(t *testing.T) {
 	w := newWorld(t)
 	here, there := w.open(), w.open()
@@ -213,7 +224,8 @@ func TestUnknownKeys(t *testing.T) {
 	require.NoError(t, err)
 	before := counted.reads.Load()
 	for i := range 100 {
-		_, err := p.Verify(t.Context(), signed(theirs, fmt.Sprintf(`{"alg":"EdDSA","kid":"k%d","typ":"at+jwt"}`, i), `{}`))
+		_, err := p.Verify(t.Context(),
+			signed(theirs, fmt.Sprintf(`{"alg":"EdDSA","kid":"k%d","typ":"at+jwt"}`, i), `{}`))
 		require.ErrorIs(t, err, token.ErrInvalid)
 		w.clock.pass(100 * time.Millisecond)
 	}
@@ -241,7 +253,8 @@ func TestNoSecretsTold(t *testing.T) {
 	secret, _, err := p.NewServiceKey(t.Context(), "desk", []token.Scope{token.ScopeSend}, time.Time{})
 	require.NoError(t, err)
 	told := ""
-	for _, text := range []string{pair.Access, next.Access + "x", pair.Refresh, next.Refresh, next.Refresh + "x", secret, secret[:40], secret + "x"} {
+	for _, text := range []string{pair.Access, next.Access + "x", pair.Refresh, next.Refresh, next.Refresh + "x",
+		secret, secret[:40], secret + "x"} {
 		_, err := p.Check(t.Context(), text)
 		told += fmt.Sprint(err)
 		_, _, err = p.Refresh(t.Context(), text)
@@ -253,14 +266,16 @@ func TestNoSecretsTold(t *testing.T) {
 	keys, err := p.db.SigningKeys(t.Context())
 	require.NoError(t, err)
 	for _, s := range []string{
-		pair.Access, pair.Refresh, next.Access, next.Refresh, secret, strings.Split(pair.Access, ".")[2], pair.Refresh[4:44], secret[21:],
+		pair.Access, pair.Refresh, next.Access, next.Refresh, secret, strings.Split(pair.Access, ".")[2],
+		pair.Refresh[4:44], secret[21:],
 		string(keys[0].Private), base64.StdEncoding.EncodeToString(keys[0].Private), string(w.secret),
 	} {
 		require.NotContains(t, told, s)
 	}
 }
 
-// FuzzVerify: whatever is shown, the answer is one of ours, and nobody is let in who shows anything but what was issued.
+// FuzzVerify: whatever is shown, the answer is one of ours, and nobody is let in who shows anything but what was
+// issued.
 func FuzzVerify(f *testing.F) {
 	w := newWorld(f)
 	p := w.open(func(c *token.Config) { c.Random = &steps{} }) // the same tokens in every process of the fuzzer
@@ -271,9 +286,11 @@ func FuzzVerify(f *testing.F) {
 	require.NoError(f, err)
 	kid := keys[0].ID
 	for _, text := range []string{
-		"", "a.b.c", pair.Access, pair.Refresh, secret, pair.Access[:200], secret[:30] + strings.Repeat("A", 34), "phr_AAAA",
+		"", "a.b.c", pair.Access, pair.Refresh, secret, pair.Access[:200], secret[:30] + strings.Repeat("A", 34),
+		"phr_AAAA",
 		encode(`{"alg":"none","kid":"`+kid+`","typ":"at+jwt"}`) + "." + encode(`{"iss":"posthouse.test"}`) + ".",
-		encode(`{"alg":"EdDSA","kid":"`+kid+`","typ":"at+jwt","crit":["b64"],"b64":false}`) + "." + encode(`{}`) + "." + strings.Repeat("A", 86),
+		encode(`{"alg":"EdDSA","kid":"`+kid+`","typ":"at+jwt","crit":["b64"],"b64":false}`) + "." + encode(`{}`) + "." +
+			strings.Repeat("A", 86),
 	} {
 		f.Add(text)
 	}

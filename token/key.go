@@ -39,11 +39,13 @@ var (
 
 var keyIDAlphabet = base32.StdEncoding.WithPadding(base32.NoPadding)
 
-// NewServiceKey makes a key for another system. The secret is shown once; the store has its hash. expires may be zero, for never.
-// The error is one of the above, store.ErrExists when the name is taken, or the store's.
-func (s *Service) NewServiceKey(ctx context.Context, name string, scopes []Scope, expires time.Time) (secret string, key store.ServiceKey, err error) {
+// NewServiceKey makes a key for another system. The secret is shown once; the store has its hash. expires may be zero,
+// for never. The error is one of the above, store.ErrExists when the name is taken, or the store's.
+func (s *Service) NewServiceKey(ctx context.Context, name string, scopes []Scope, expires time.Time) (secret string,
+	key store.ServiceKey, err error) {
 	now := s.config.Now()
-	if name == "" || len(name) > 64 || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if name == "" || len(name) > 64 || !utf8.ValidString(name) ||
+		strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return "", key, ErrKeyName
 	}
 	if !expires.IsZero() && !now.Before(expires) {

@@ -19,7 +19,8 @@ import (
 func TestServiceKey(t *testing.T) {
 	w := newWorld(t)
 	here, there := w.open(), w.open()
-	secret, key, err := here.NewServiceKey(t.Context(), "desk", []token.Scope{token.ScopeSend, token.ScopeDirectory, token.ScopeSend}, w.clock.Now().Add(time.Hour))
+	secret, key, err := here.NewServiceKey(t.Context(), "desk",
+		[]token.Scope{token.ScopeSend, token.ScopeDirectory, token.ScopeSend}, w.clock.Now().Add(time.Hour))
 	require.NoError(t, err)
 	require.Regexp(t, `^phk_[a-z2-7]{16}_[A-Za-z0-9_-]{43}$`, secret)
 	require.Equal(t, key.ID, secret[4:20])
@@ -29,7 +30,8 @@ func TestServiceKey(t *testing.T) {
 		got, err := p.Check(t.Context(), secret)
 		require.NoError(t, err)
 		require.Equal(t, &token.Principal{
-			Key: key.ID, KeyName: "desk", Scopes: []token.Scope{token.ScopeSend, token.ScopeDirectory}, Issued: key.Created, Expires: key.Expires,
+			Key: key.ID, KeyName: "desk", Scopes: []token.Scope{token.ScopeSend, token.ScopeDirectory},
+			Issued: key.Created, Expires: key.Expires,
 		}, got)
 		require.False(t, got.May(token.ScopeUser))
 		require.False(t, got.May(token.ScopeAdmin))
@@ -96,14 +98,17 @@ func TestServiceKeyUsed(t *testing.T) {
 func TestServiceKeyForged(t *testing.T) {
 	w := newWorld(t)
 	p := w.open()
-	secret, key, err := p.NewServiceKey(t.Context(), "desk", []token.Scope{token.ScopeAdmin}, w.clock.Now().Add(time.Minute))
+	secret, key, err := p.NewServiceKey(t.Context(), "desk", []token.Scope{token.ScopeAdmin},
+		w.clock.Now().Add(time.Minute))
 	require.NoError(t, err)
 	wrong := secret[:30] + strings.Repeat("A", len(secret)-30)
 	try := func() {
 		t.Helper()
 		for _, text := range []string{
-			wrong, "phk_", "phk_" + strings.Repeat("a", 16) + "_" + strings.Repeat("A", 43), secret + "A", secret[:len(secret)-1], strings.ToUpper(secret),
-			"phk_" + key.ID + "-" + secret[21:], secret[4:], " " + secret, secret + "\x00", "phr_" + secret[4:], strings.Repeat("phk_", 10_000),
+			wrong, "phk_", "phk_" + strings.Repeat("a", 16) + "_" + strings.Repeat("A", 43), secret + "A",
+			secret[:len(secret)-1], strings.ToUpper(secret),
+			"phk_" + key.ID + "-" + secret[21:], secret[4:], " " + secret, secret + "\x00", "phr_" + secret[4:],
+			strings.Repeat("phk_", 10_000),
 		} {
 			_, err := p.Check(t.Context(), text)
 			require.ErrorIs(t, err, token.ErrInvalid, text)
@@ -177,7 +182,8 @@ func TestNoRandomness(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, stored.Refresh)
 	_, err = token.New(t.Context(), token.Config{
-		Domain: jid.MustParse("other.test"), Secret: w.secret, Keys: noKeys{}, Services: p.db, Devices: p.db, Accounts: p.db, Random: strings.NewReader("short"),
+		Domain: jid.MustParse("other.test"), Secret: w.secret, Keys: noKeys{}, Services: p.db, Devices: p.db,
+		Accounts: p.db, Random: strings.NewReader("short"),
 	})
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }

@@ -29,10 +29,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "posthouse_token_checked_total", Help: "Tokens and service keys that were shown, by kind and result.",
 		}, []string{"kind", "result"}),
 		issued: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "posthouse_token_issued_total", Help: "Pairs of tokens that were issued, by what for: login or refresh.",
+			Name: "posthouse_token_issued_total",
+			Help: "Pairs of tokens that were issued, by what for: login or refresh.",
 		}, []string{"grant"}),
-		signatures: counter("signatures_total", "Signatures of access tokens that were computed, the result being in no cache."),
-		reused:     counter("reused_total", "Devices that were signed out because a replaced refresh token was used again."),
+		signatures: counter("signatures_total",
+			"Signatures of access tokens that were computed, the result being in no cache."),
+		reused: counter("reused_total",
+			"Devices that were signed out because a replaced refresh token was used again."),
 	}
 	for _, kind := range []string{kindAccess, kindRefresh, kindKey} {
 		for _, result := range []string{"good", "invalid", "expired", "revoked", "failed"} {

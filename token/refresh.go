@@ -22,8 +22,8 @@ const (
 	refreshPrefix = "phr_"
 	// maxRefresh is how long a refresh token may be that is looked at: a localpart of 1023 bytes fits.
 	maxRefresh = 2 << 10
-	// grace is for how long a refresh token may be used again after it was replaced: the answer may have been lost, or two
-	// parts of a program have used it at once. Each time it gives the same next one.
+	// grace is for how long a refresh token may be used again after it was replaced: the answer may have been lost, or
+	// two parts of a program have used it at once. Each time it gives the same next one.
 	grace = 2 * time.Minute
 	proof = 16
 )
@@ -31,9 +31,10 @@ const (
 // errReplaced says that a refresh token was used whose successor was used, too: one of the two uses is a thief's.
 var errReplaced = errors.New("the refresh token was replaced long ago")
 
-// refreshToken is what stands in a refresh token. Its secret is 256 random bits in the first of a device, and is made of the one before and our
-// own secret in those that follow, so that two who use one at the same time get the same next one, and so that an old one is known for what
-// it is. In text: phr_ and, in base64url, account (8 bytes), since (8), secret (32), length of name (2), name, device, proof (16).
+// refreshToken is what stands in a refresh token. Its secret is 256 random bits in the first of a device, and is made
+// of the one before and our own secret in those that follow, so that two who use one at the same time get the same next
+// one, and so that an old one is known for what it is. In text: phr_ and, in base64url, account (8 bytes), since (8),
+// secret (32), length of name (2), name, device, proof (16).
 type refreshToken struct {
 	account store.AccountID
 	since   int64 // the device's creation, as in claims
@@ -76,7 +77,8 @@ func (s *Service) parse(text string) (*refreshToken, error) {
 	if !hmac.Equal(tag, s.mac("refresh token", b)[:proof]) {
 		return nil, ErrInvalid
 	}
-	t := &refreshToken{account: store.AccountID(binary.BigEndian.Uint64(b)), since: int64(binary.BigEndian.Uint64(b[8:]))}
+	t := &refreshToken{account: store.AccountID(binary.BigEndian.Uint64(b)),
+		since: int64(binary.BigEndian.Uint64(b[8:]))}
 	copy(t.secret[:], b[16:])
 	n := int(binary.BigEndian.Uint16(b[48:]))
 	if b = b[fixed:]; n > len(b) {
@@ -99,8 +101,8 @@ func (s *Service) hash(t *refreshToken) []byte {
 	return sum[:]
 }
 
-// Issue makes tokens for a device that is in the store. An earlier refresh token of the device is not good any more. The error is ErrRevoked when
-// the account is disabled or the device was signed out meanwhile, or the store's.
+// Issue makes tokens for a device that is in the store. An earlier refresh token of the device is not good any more.
+// The error is ErrRevoked when the account is disabled or the device was signed out meanwhile, or the store's.
 func (s *Service) Issue(ctx context.Context, account store.Account, device store.Device) (Pair, error) {
 	if account.Disabled {
 		return Pair{}, ErrRevoked
@@ -137,8 +139,9 @@ func (s *Service) pair(account store.Account, t *refreshToken, created, now time
 	return p, nil
 }
 
-// Refresh takes a refresh token for a new pair. The token is not good any more two minutes later; whoever uses it then, or one that is
-// older still, ends the device: it was stolen, or the device that uses it was (RFC 9700 §4.14.2). The errors are those of Verify.
+// Refresh takes a refresh token for a new pair. The token is not good any more two minutes later; whoever uses it then,
+// or one that is older still, ends the device: it was stolen, or the device that uses it was (RFC 9700 §4.14.2). The
+// errors are those of Verify.
 func (s *Service) Refresh(ctx context.Context, refresh string) (Pair, Principal, error) {
 	pair, p, err := s.refresh(ctx, refresh)
 	s.metrics.count(kindRefresh, err)
@@ -209,7 +212,8 @@ func (s *Service) renew(d *store.Device, shown, following *refreshToken, now tim
 	return nil
 }
 
-// precedes reports whether the token with that hash was made from t by renewing it, as often as can be in the time that a refresh token lasts.
+// precedes reports whether the token with that hash was made from t by renewing it, as often as can be in the time that
+// a refresh token lasts.
 func (s *Service) precedes(t *refreshToken, hash []byte) bool {
 	for range min(s.config.RefreshLifetime/s.config.Lifetime, 5000) {
 		t = s.next(t)

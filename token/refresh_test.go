@@ -52,7 +52,8 @@ func TestRefresh(t *testing.T) {
 	require.Empty(t, p.ended)
 }
 
-// TestRefreshAtOnce: two parts of a program, in two processes even, use the same token; both go on, and from the same place.
+// TestRefreshAtOnce: two parts of a program, in two processes even, use the same token; both go on, and from the same
+// place.
 func TestRefreshAtOnce(t *testing.T) {
 	w := newWorld(t)
 	here, there := w.open(), w.open()
@@ -128,8 +129,8 @@ func TestStolenRefreshToken(t *testing.T) {
 	}
 }
 
-// TestSupersededRefreshToken: a new login of the device ends the earlier refresh token, which is no sign of theft: two windows of a browser may be one
-// device.
+// TestSupersededRefreshToken: a new login of the device ends the earlier refresh token, which is no sign of theft: two
+// windows of a browser may be one device.
 func TestSupersededRefreshToken(t *testing.T) {
 	w := newWorld(t)
 	p := w.open()
@@ -167,8 +168,10 @@ func TestForgedRefreshToken(t *testing.T) {
 	other.secret = []byte(strings.Repeat("x", 32))
 	foreign := other.open().issue(t, "romeo", "phone")
 	for _, text := range []string{
-		"", "phr_", "phr_ab", "phr_" + strings.Repeat("A", 88), "phr_" + strings.Repeat("A", 4000), pair.Refresh[:len(pair.Refresh)-1], pair.Refresh + "A",
-		pair.Refresh[4:], "phk_" + pair.Refresh[4:], pair.Access, foreign.Refresh, pair.Refresh + "\n", " " + pair.Refresh,
+		"", "phr_", "phr_ab", "phr_" + strings.Repeat("A", 88), "phr_" + strings.Repeat("A", 4000),
+		pair.Refresh[:len(pair.Refresh)-1], pair.Refresh + "A",
+		pair.Refresh[4:], "phk_" + pair.Refresh[4:], pair.Access, foreign.Refresh, pair.Refresh + "\n", " " +
+			pair.Refresh,
 	} {
 		_, _, err := p.Refresh(t.Context(), text)
 		require.ErrorIs(t, err, token.ErrInvalid, text)

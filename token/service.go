@@ -18,8 +18,8 @@ import (
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
-// Accounts finds an account by its prepared name, or returns store.ErrNotFound. What it answers must be fresh: it is asked
-// whether somebody still may do what a token says.
+// Accounts finds an account by its prepared name, or returns store.ErrNotFound. What it answers must be fresh: it is
+// asked whether somebody still may do what a token says.
 type Accounts interface {
 	Account(ctx context.Context, name string) (store.Account, error)
 }
@@ -36,7 +36,8 @@ type Config struct {
 
 	// Domain issues the tokens and is whom they are for.
 	Domain jid.JID `yaml:"-"`
-	// Secret proves which refresh tokens were made here, and what came after each; 32 bytes that are kept with the data.
+	// Secret proves which refresh tokens were made here, and what came after each; 32 bytes that are kept with the
+	// data.
 	Secret   []byte            `yaml:"-"`
 	Keys     store.SigningKeys `yaml:"-"`
 	Services store.ServiceKeys `yaml:"-"`
@@ -120,8 +121,8 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	return s, s.Rotate(ctx)
 }
 
-// Check takes an access token or a service key, as a Bearer token (RFC 6750 §2.1). The error is one of this package's, or
-// the store's, which could not tell.
+// Check takes an access token or a service key, as a Bearer token (RFC 6750 §2.1). The error is one of this package's,
+// or the store's, which could not tell.
 func (s *Service) Check(ctx context.Context, bearer string) (*Principal, error) {
 	if len(bearer) >= len(keyPrefix) && bearer[:len(keyPrefix)] == keyPrefix {
 		return s.VerifyKey(ctx, bearer)
@@ -129,8 +130,9 @@ func (s *Service) Check(ctx context.Context, bearer string) (*Principal, error) 
 	return s.Verify(ctx, bearer)
 }
 
-// Forget makes the next token of the device be checked in the store; a device of "" means all of the account. It is called after a device
-// was signed out or an account changed, so that it takes effect here at once; other processes notice within two seconds.
+// Forget makes the next token of the device be checked in the store; a device of "" means all of the account. It is
+// called after a device was signed out or an account changed, so that it takes effect here at once; other processes
+// notice within two seconds.
 func (s *Service) Forget(account store.AccountID, device string) {
 	s.holders.InvalidateGroup(uint64(account), func(h holder) bool { return device == "" || h.device == device })
 }
@@ -144,7 +146,8 @@ const rotateEvery = fresh
 // sweepEvery is how often it is looked for what is too old to be used.
 const sweepEvery = time.Minute
 
-// Run keeps the signing keys young, and gives back the memory of what is too old to be used, until ctx ends. It returns nil.
+// Run keeps the signing keys young, and gives back the memory of what is too old to be used, until ctx ends. It returns
+// nil.
 func (s *Service) Run(ctx context.Context) error {
 	tick, sweep := time.NewTicker(rotateEvery), time.NewTicker(sweepEvery)
 	defer tick.Stop()

@@ -46,16 +46,16 @@ type keyring struct {
 	read     time.Time
 }
 
-// KeySet returns the public keys that tokens may be signed with, as a JSON Web Key Set (RFC 7517 §5). It may be kept for KeySetAge.
-// The result must not be changed.
+// KeySet returns the public keys that tokens may be signed with, as a JSON Web Key Set (RFC 7517 §5). It may be kept
+// for KeySetAge. The result must not be changed.
 func (s *Service) KeySet() []byte {
 	s.keys.mu.RLock()
 	defer s.keys.mu.RUnlock()
 	return s.keys.document
 }
 
-// Rotate reads the keys that other processes may have changed, replaces the newest when it is older than Config.Rotate or there is none, and
-// forgets those whose tokens are all over.
+// Rotate reads the keys that other processes may have changed, replaces the newest when it is older than Config.Rotate
+// or there is none, and forgets those whose tokens are all over.
 func (s *Service) Rotate(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -79,8 +79,9 @@ func (s *Service) Rotate(ctx context.Context) error {
 	return errors.New("add a signing key: other processes are always faster")
 }
 
-// Replace makes a new signing key at once. With forget the old ones are gone, and with them every access token that was signed before: what to do when the
-// data folder, or a copy of it, was in wrong hands. Refresh tokens go on. Other processes, where Run runs, notice within two seconds.
+// Replace makes a new signing key at once. With forget the old ones are gone, and with them every access token that was
+// signed before: what to do when the data folder, or a copy of it, was in wrong hands. Refresh tokens go on. Other
+// processes, where Run runs, notice within two seconds.
 func (s *Service) Replace(ctx context.Context, forget bool) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -97,7 +98,8 @@ func (s *Service) Replace(ctx context.Context, forget bool) error {
 		}
 	}
 	if forget {
-		if err := s.config.Keys.RemoveSigningKeys(ctx, s.config.Now().Add(24*time.Hour)); err != nil { // whatever the clocks of others say
+		// whatever the clocks of others say
+		if err := s.config.Keys.RemoveSigningKeys(ctx, s.config.Now().Add(24*time.Hour)); err != nil {
 			return fmt.Errorf("forget old signing keys: %w", err)
 		}
 	}
@@ -163,7 +165,8 @@ func (s *Service) readKeysLocked(ctx context.Context) error {
 	if i := slices.IndexFunc(all, func(k store.SigningKey) bool { return k.Retired.IsZero() }); i >= 0 {
 		newest = all[i]
 		key := jose.JSONWebKey{Key: ed25519.NewKeyFromSeed(newest.Private), KeyID: newest.ID}
-		if signer, err = jose.NewSigner(jose.SigningKey{Algorithm: signedWith, Key: key}, (&jose.SignerOptions{}).WithType(tokenType)); err != nil {
+		if signer, err = jose.NewSigner(jose.SigningKey{Algorithm: signedWith, Key: key},
+			(&jose.SignerOptions{}).WithType(tokenType)); err != nil {
 			return fmt.Errorf("use signing key %s: %w", newest.ID, err)
 		}
 	}
@@ -174,7 +177,8 @@ func (s *Service) readKeysLocked(ctx context.Context) error {
 }
 
 // replace takes new contents over, and reports whether a key is gone.
-func (k *keyring) replace(public map[string]ed25519.PublicKey, signer jose.Signer, newest store.SigningKey, document []byte, now time.Time) (gone bool) {
+func (k *keyring) replace(public map[string]ed25519.PublicKey, signer jose.Signer, newest store.SigningKey,
+	document []byte, now time.Time) (gone bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for id := range k.public {

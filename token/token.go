@@ -28,8 +28,8 @@ var (
 // Scope is something that the holder of a token or key may do.
 type Scope string
 
-// The scopes. A token of a person has ScopeUser, and ScopeAdmin beside it when the person is an administrator; a service key has any
-// of the others, and never ScopeUser.
+// The scopes. A token of a person has ScopeUser, and ScopeAdmin beside it when the person is an administrator; a
+// service key has any of the others, and never ScopeUser.
 const (
 	// ScopeUser: everything that the account itself may do.
 	ScopeUser Scope = "user"

@@ -30,7 +30,8 @@ func TestIssueAndVerify(t *testing.T) {
 	require.Len(t, got.TokenID, 22)
 	got.TokenID = ""
 	require.Equal(t, &token.Principal{
-		Account: a.ID, JID: jid.MustParse("romeo@posthouse.test"), Device: "phone", Scopes: []token.Scope{token.ScopeUser},
+		Account: a.ID, JID: jid.MustParse("romeo@posthouse.test"), Device: "phone",
+		Scopes: []token.Scope{token.ScopeUser},
 		Issued: begin, Expires: begin.Add(15 * time.Minute),
 	}, got)
 	require.Equal(t, got.Expires, pair.Expires)
@@ -173,7 +174,8 @@ func (s *slowDevices) Device(ctx context.Context, a store.AccountID, id string) 
 	return d, errors.Join(err, s.broken)
 }
 
-// TestStoreFails: a store that cannot tell is not taken for a revoked token, and what was heard before is not believed for longer.
+// TestStoreFails: a store that cannot tell is not taken for a revoked token, and what was heard before is not believed
+// for longer.
 func TestStoreFails(t *testing.T) {
 	w := newWorld(t)
 	slow := &slowDevices{}
@@ -255,7 +257,8 @@ func TestNewRefuses(t *testing.T) {
 		"a store is missing":  func(c *token.Config) { c.Services = nil },
 		`administrator "a b"`: func(c *token.Config) { c.Admins = []string{"a b"} },
 	} {
-		c := token.Config{Domain: jid.MustParse("posthouse.test"), Secret: w.secret, Keys: p.db, Services: p.db, Devices: p.db, Accounts: p.db}
+		c := token.Config{Domain: jid.MustParse("posthouse.test"), Secret: w.secret, Keys: p.db, Services: p.db,
+			Devices: p.db, Accounts: p.db}
 		change(&c)
 		_, err := token.New(t.Context(), c)
 		require.ErrorContains(t, err, want)

@@ -34,7 +34,8 @@ type xmlClient struct {
 
 // connect opens the socket and, where asked for, TLS. The stream is not opened.
 func connectXML(ctx context.Context, o *options, name string) (*xmlClient, error) {
-	// Without keepalive and without a goroutine to watch ctx: the load generator shares the machine with what it measures.
+	// Without keepalive and without a goroutine to watch ctx: the load generator shares the machine with what it
+	// measures.
 	dialer := net.Dialer{KeepAlive: -1}
 	conn, err := dialer.DialContext(context.WithoutCancel(ctx), "tcp", o.address)
 	if err != nil {
@@ -49,7 +50,8 @@ func connectXML(ctx context.Context, o *options, name string) (*xmlClient, error
 
 // tlsConfig accepts any certificate: what is measured is the cost of TLS, and benchmark nodes sign their own.
 func (c *xmlClient) tlsConfig() *tls.Config {
-	return &tls.Config{ServerName: c.o.domain, InsecureSkipVerify: true, NextProtos: []string{"xmpp-client"}, MinVersion: tls.VersionTLS12}
+	return &tls.Config{ServerName: c.o.domain, InsecureSkipVerify: true, NextProtos: []string{"xmpp-client"},
+		MinVersion: tls.VersionTLS12}
 }
 
 func (c *xmlClient) close() { c.conn.Close() }
@@ -142,7 +144,9 @@ func (c *xmlClient) reply(id string) ([]byte, error) {
 // open opens a stream and returns the features.
 func (c *xmlClient) open() ([]byte, error) {
 	c.split.reset()
-	err := c.write("<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' to='" + c.o.domain + "'>")
+	err := c.write(
+		"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' " +
+			"version='1.0' to='" + c.o.domain + "'>")
 	if err != nil {
 		return nil, fmt.Errorf("opening a stream: %w", err)
 	}
@@ -186,7 +190,8 @@ func (c *xmlClient) login(ctx context.Context, keys *loginKeys) error {
 	if _, err := c.open(); err != nil {
 		return err
 	}
-	if err := c.write("<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>" + c.o.resource + "</resource></bind></iq>"); err != nil {
+	if err := c.write("<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>" +
+		c.o.resource + "</resource></bind></iq>"); err != nil {
 		return err
 	}
 	e, err := c.reply("bind")
@@ -201,7 +206,8 @@ func (c *xmlClient) login(ctx context.Context, keys *loginKeys) error {
 	return nil
 }
 
-// presence sends initial presence and waits for its own echo (RFC 6121 §4.2.2), so that the session is known to be available.
+// presence sends initial presence and waits for its own echo (RFC 6121 §4.2.2), so that the session is known to be
+// available.
 func (c *xmlClient) presence() error {
 	if err := c.write("<presence/>"); err != nil {
 		return err
@@ -242,15 +248,18 @@ func (c *xmlClient) manage() error {
 func (c *xmlClient) authenticate(keys *client.KeyCache) error {
 	if c.o.mechanism == "PLAIN" {
 		plain := base64.StdEncoding.EncodeToString([]byte("\x00" + c.name + "\x00" + c.o.password))
-		if err := c.write("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" + plain + "</auth>"); err != nil {
+		if err := c.write("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" + plain +
+			"</auth>"); err != nil {
 			return err
 		}
 		_, err := c.expect("success")
 		return err
 	}
-	exchange := &scram.Client{Hash: scram.HashOf(c.o.mechanism), User: c.name, Password: c.o.password, Derive: keys.Derive}
+	exchange := &scram.Client{Hash: scram.HashOf(c.o.mechanism), User: c.name, Password: c.o.password,
+		Derive: keys.Derive}
 	encode := base64.StdEncoding.EncodeToString
-	if err := c.write("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='" + c.o.mechanism + "'>" + encode(exchange.First()) + "</auth>"); err != nil {
+	if err := c.write("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='" + c.o.mechanism + "'>" +
+		encode(exchange.First()) + "</auth>"); err != nil {
 		return err
 	}
 	e, err := c.expect("challenge")
@@ -265,7 +274,8 @@ func (c *xmlClient) authenticate(keys *client.KeyCache) error {
 	if err != nil {
 		return err
 	}
-	if err := c.write("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>" + encode(final) + "</response>"); err != nil {
+	if err := c.write("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>" + encode(final) +
+		"</response>"); err != nil {
 		return err
 	}
 	e, err = c.expect("success", "challenge")
@@ -298,7 +308,8 @@ func (c *xmlClient) register(ctx context.Context) error {
 	if err := c.start(ctx); err != nil {
 		return err
 	}
-	if err := c.write("<iq type='set' id='reg' to='" + c.o.domain + "'><query xmlns='jabber:iq:register'><username>" + c.name + "</username><password>" + c.o.password + "</password></query></iq>"); err != nil {
+	if err := c.write("<iq type='set' id='reg' to='" + c.o.domain + "'><query xmlns='jabber:iq:register'><username>" +
+		c.name + "</username><password>" + c.o.password + "</password></query></iq>"); err != nil {
 		return err
 	}
 	e, err := c.reply("reg")

@@ -38,7 +38,8 @@ func connectCompact(ctx context.Context, o *options, name string) (*compactClien
 	if o.security == "tls" {
 		scheme = "tls://"
 	}
-	conn, err := client.Connect(context.WithoutCancel(ctx), scheme+o.address, &tls.Config{InsecureSkipVerify: true, ServerName: o.domain, MinVersion: tls.VersionTLS12})
+	conn, err := client.Connect(context.WithoutCancel(ctx), scheme+o.address,
+		&tls.Config{InsecureSkipVerify: true, ServerName: o.domain, MinVersion: tls.VersionTLS12})
 	if err != nil {
 		return nil, err
 	}
@@ -51,11 +52,13 @@ func (c *compactClient) device() client.Device {
 	b := make([]byte, 16)
 	copy(b, c.name)
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80 // a UUID of version 4 (RFC 9562 §5.4)
-	return client.Device{ID: fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), Software: "posthouse-bench"}
+	return client.Device{ID: fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]),
+		Software: "posthouse-bench"}
 }
 
 func (c *compactClient) login(ctx context.Context, keys *loginKeys) error {
-	l := client.Login{Domain: c.o.domain, Username: c.name, Password: c.o.password, Resource: c.o.resource, Keys: keys.scram}
+	l := client.Login{Domain: c.o.domain, Username: c.name, Password: c.o.password, Resource: c.o.resource,
+		Keys: keys.scram}
 	if c.o.mechanism == tokenMechanism {
 		l.Device, l.Token = c.device(), keys.token(c.name)
 		l.WantToken = l.Token.Secret == ""
@@ -77,8 +80,10 @@ func (c *compactClient) login(ctx context.Context, keys *loginKeys) error {
 func (c *compactClient) register(context.Context) error {
 	out := c.codec.AppendOpen(nil, stream.Header{To: c.o.domain, HasTo: true, Version: "1.0", HasVersion: true})
 	query := stanza.New("jabber:iq:register", "query").With(
-		stanza.New("jabber:iq:register", "username").WithText(c.name), stanza.New("jabber:iq:register", "password").WithText(c.o.password))
-	out = c.codec.AppendStanza(out, &stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeSet, ID: "reg", Payload: []stanza.Element{query}})
+		stanza.New("jabber:iq:register", "username").WithText(c.name),
+		stanza.New("jabber:iq:register", "password").WithText(c.o.password))
+	out = c.codec.AppendStanza(out,
+		&stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeSet, ID: "reg", Payload: []stanza.Element{query}})
 	if err := c.writeBytes(out); err != nil {
 		return err
 	}
@@ -89,7 +94,8 @@ func (c *compactClient) register(context.Context) error {
 	case answer.Type == stanza.TypeResult:
 		return nil
 	}
-	if e := answer.Child(stanza.NSClient, "error"); e != nil && e.Child(stanza.NSStanzas, string(stanza.Conflict)) != nil {
+	if e := answer.Child(stanza.NSClient, "error"); e != nil &&
+		e.Child(stanza.NSStanzas, string(stanza.Conflict)) != nil {
 		return errExists
 	}
 	return fmt.Errorf("registering %s was refused", c.name)
@@ -141,7 +147,8 @@ func (c *compactClient) manage() error {
 func (c *compactClient) ping() error {
 	c.SetReadDeadline(time.Now().Add(replyTimeout))
 	id := rand.Text()
-	if err := c.SayStanza(&stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeGet, ID: id, Payload: []stanza.Element{stanza.New("urn:xmpp:ping", "ping")}}); err != nil {
+	if err := c.SayStanza(&stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeGet, ID: id,
+		Payload: []stanza.Element{stanza.New("urn:xmpp:ping", "ping")}}); err != nil {
 		return err
 	}
 	_, err := c.until(func(s *stanza.Stanza) bool { return s.Kind == stanza.IQ && s.ID == id })
@@ -254,7 +261,8 @@ func compactSaid(frame []byte) (s said, ping bool) {
 	return s, false
 }
 
-// protoField takes the next field off a message of Protocol Buffers: its number, and what it holds, as bytes or as a number.
+// protoField takes the next field off a message of Protocol Buffers: its number, and what it holds, as bytes or as a
+// number.
 func protoField(b *[]byte) (number int, bytes []byte, value uint64) {
 	tag, rest := varint(*b)
 	value, rest = varint(rest)

@@ -45,7 +45,8 @@ var figures = []figure{
 	{"server CPU a login, SCRAM, ms", "login", "none", false, []string{"server_cpu_ms_per_login"}, "SCRAM-SHA-256"},
 	{"wire bytes a message", "message", "none", false, []string{"wire_bytes_per_message", "total"}, ""},
 	{"wire bytes to the server", "message", "none", false, []string{"wire_bytes_per_message", "sender_to_server"}, ""},
-	{"wire bytes to the recipient", "message", "none", false, []string{"wire_bytes_per_message", "server_to_receiver"}, ""},
+	{"wire bytes to the recipient", "message", "none", false, []string{"wire_bytes_per_message", "server_to_receiver"},
+		""},
 	{"wire bytes of a login, up", "login", "none", false, []string{"wire_bytes_to_server_per_login"}, ""},
 	{"wire bytes of a login, down", "login", "none", false, []string{"wire_bytes_from_server_per_login"}, ""},
 	{"bytes an idle session", "idle", "none", false, []string{"server_bytes_per_session"}, ""},
@@ -55,7 +56,8 @@ var figures = []figure{
 // stamp is what bench/compare.sh puts before the names of files.
 var stamp = regexp.MustCompile(`^\d{8}-\d{6}-`)
 
-// compare prints the results of several servers side by side, and the ratio of each to the first. Files are those of -out.
+// compare prints the results of several servers side by side, and the ratio of each to the first. Files are those of
+// -out.
 func compare(out io.Writer, files []string) error {
 	if len(files) == 0 {
 		return errors.New("compare: name the files that -out has written")
@@ -117,7 +119,8 @@ func readMeasured(name string) (all []measured, err error) {
 // in returns the number from the last result that fits.
 func (f *figure) in(all []measured) (value float64, ok bool) {
 	for _, m := range all {
-		if _, loaded := m.Result["offered_per_second"]; m.Scenario != f.scenario || m.Security != f.security || loaded != f.loaded || f.mechanism != "" && m.Mechanism != f.mechanism {
+		if _, loaded := m.Result["offered_per_second"]; m.Scenario != f.scenario || m.Security != f.security ||
+			loaded != f.loaded || f.mechanism != "" && m.Mechanism != f.mechanism {
 			continue
 		}
 		var at any = m.Result

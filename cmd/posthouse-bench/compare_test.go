@@ -20,7 +20,9 @@ func TestCompare(t *testing.T) {
 {"scenario":"message","security":"none","result":{"per_second":40000,"server_cpu_us_per_message":12.5,"delivery":{"p99_ms":9}}}
 {"scenario":"message","security":"none","result":{"per_second":20000,"offered_per_second":20000,"delivery":{"p99_ms":1.25}}}
 `)
-	peer := write("peer.json", `{"scenario":"message","security":"none","result":{"per_second":4000,"server_cpu_us_per_message":400}}
+	peer := write(
+		"peer.json",
+		`{"scenario":"message","security":"none","result":{"per_second":4000,"server_cpu_us_per_message":400}}
 `)
 	var b strings.Builder
 	require.NoError(t, compare(&b, []string{ours, peer}))

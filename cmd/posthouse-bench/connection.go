@@ -11,7 +11,8 @@ import (
 	"github.com/posthouse-im/posthouse/client"
 )
 
-// connection is one connection of one user, in either protocol. One goroutine uses it, but for writeBytes, wire and close.
+// connection is one connection of one user, in either protocol. One goroutine uses it, but for writeBytes, wire and
+// close.
 type connection interface {
 	register(ctx context.Context) error
 	login(ctx context.Context, keys *loginKeys) error

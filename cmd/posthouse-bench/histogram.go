@@ -65,5 +65,6 @@ func (h *histogram) percentiles() percentiles {
 		}
 		return float64(h.max.Load()) / 1e6
 	}
-	return percentiles{Count: total, P50: at(0.5), P90: at(0.9), P99: at(0.99), P999: at(0.999), Max: float64(h.max.Load()) / 1e6}
+	return percentiles{Count: total, P50: at(0.5), P90: at(0.9), P99: at(0.99), P999: at(0.999),
+		Max: float64(h.max.Load()) / 1e6}
 }

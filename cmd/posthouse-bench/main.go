@@ -108,11 +108,14 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 func flags(o *options, errOut io.Writer) *flag.FlagSet {
 	set := flag.NewFlagSet("posthouse-bench", flag.ContinueOnError)
 	set.SetOutput(errOut)
-	set.StringVar(&o.address, "address", "", "server `host:port` (default 127.0.0.1:5222, and 127.0.0.1:5225 for compact)")
+	set.StringVar(&o.address, "address", "",
+		"server `host:port` (default 127.0.0.1:5222, and 127.0.0.1:5225 for compact)")
 	set.StringVar(&o.domain, "domain", "localhost", "XMPP domain")
 	set.StringVar(&o.transport, "transport", "xml", "what to speak: `xml` or compact (docs/protocol/compact.md)")
 	set.StringVar(&o.security, "security", "none", "`none`, starttls or tls (direct TLS; certificates are not checked)")
-	set.StringVar(&o.mechanism, "mechanism", "", "SASL mechanism: SCRAM-SHA-256 (default with xml), SCRAM-SHA-1 or PLAIN;\nwith compact, token (default: as a returning device does) or SCRAM-SHA-256")
+	set.StringVar(&o.mechanism, "mechanism", "",
+		"SASL mechanism: SCRAM-SHA-256 (default with xml), SCRAM-SHA-1 or PLAIN;\nwith compact, token (default: as a "+
+			"returning device does) or SCRAM-SHA-256")
 	set.StringVar(&o.prefix, "prefix", "bench", "user names are this and a number")
 	set.StringVar(&o.password, "password", "correct-horse-bench", "password of every user")
 	set.StringVar(&o.resource, "resource", "b", "resource to bind")
@@ -129,8 +132,10 @@ func flags(o *options, errOut io.Writer) *flag.FlagSet {
 	set.DurationVar(&o.settle, "settle", 5*time.Second, "idle: how long to wait before memory is read")
 	set.BoolVar(&o.register, "register", false, "register missing users before any scenario")
 	set.BoolVar(&o.originID, "origin-id", false, "message: send an origin-id (XEP-0359) with each message")
-	set.BoolVar(&o.ack, "ack", true, "message: enable stream management (XEP-0198) and count a message when it is acknowledged")
-	set.BoolVar(&o.receiverSM, "receiver-ack", false, "message: receivers enable stream management too and answer its requests")
+	set.BoolVar(&o.ack, "ack", true,
+		"message: enable stream management (XEP-0198) and count a message when it is acknowledged")
+	set.BoolVar(&o.receiverSM, "receiver-ack", false,
+		"message: receivers enable stream management too and answer its requests")
 	set.BoolVar(&o.json, "json", false, "print results as JSON, one object a line")
 	set.StringVar(&o.file, "out", "", "also append results as JSON, one object a line, to this `file`")
 	set.Usage = func() {
@@ -138,7 +143,10 @@ func flags(o *options, errOut io.Writer) *flag.FlagSet {
 		for _, s := range scenarios {
 			fmt.Fprintf(errOut, "  %-9s %s\n", s.name, s.help)
 		}
-		fmt.Fprintf(errOut, "  %-9s all of them\n  %-9s no scenario: show the figures in the files named after it (see -out) side by side\n\nFlags:\n", "all", "compare")
+		fmt.Fprintf(
+			errOut,
+			"  %-9s all of them\n  %-9s no scenario: show the figures in the files named after it (see -out) side by "+
+				"side\n\nFlags:\n", "all", "compare")
 		set.PrintDefaults()
 	}
 	return set
@@ -163,9 +171,11 @@ func (o *options) check() error {
 		return errors.New("the compact transport has no STARTTLS; use -security tls or none")
 	}
 	if !slices.Contains(mechanisms, o.mechanism) {
-		return fmt.Errorf("-mechanism %q is not known with -transport %s; use %s", o.mechanism, o.transport, strings.Join(mechanisms, ", "))
+		return fmt.Errorf("-mechanism %q is not known with -transport %s; use %s", o.mechanism, o.transport,
+			strings.Join(mechanisms, ", "))
 	}
-	for name, n := range map[string]int{"users": o.users, "sessions": o.sessions, "pairs": o.pairs, "window": o.window, "workers": o.workers, "size": o.size} {
+	for name, n := range map[string]int{"users": o.users, "sessions": o.sessions, "pairs": o.pairs, "window": o.window,
+		"workers": o.workers, "size": o.size} {
 		if n < 1 {
 			return fmt.Errorf("-%s must be at least 1", name)
 		}

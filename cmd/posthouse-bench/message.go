@@ -76,7 +76,8 @@ func runMessage(ctx context.Context, o *options) (any, error) {
 	if err := o.prepare(ctx, 2*o.pairs); err != nil {
 		return nil, err
 	}
-	f := &flow{o: o, stop: make(chan struct{}), clients: make([]connection, 2*o.pairs), padding: strings.Repeat("x", o.size)}
+	f := &flow{o: o, stop: make(chan struct{}), clients: make([]connection, 2*o.pairs),
+		padding: strings.Repeat("x", o.size)}
 	defer func() {
 		for _, c := range f.clients {
 			if c != nil {
@@ -161,7 +162,8 @@ func (f *flow) measure(ctx context.Context, pairs []*pair) (any, error) {
 	}
 	f.drain(ctx)
 	r := messageResult{
-		Pairs: f.o.pairs, Offered: f.o.rate, Sent: f.sent.Load(), Acked: f.acked.Load(), Received: f.recvMeasured.Load(),
+		Pairs: f.o.pairs, Offered: f.o.rate, Sent: f.sent.Load(), Acked: f.acked.Load(),
+		Received:  f.recvMeasured.Load(),
 		PerSecond: float64(f.recvMeasured.Load()) / seconds, Seconds: seconds,
 		CPU:      (after.cpu - before.cpu).Seconds() * 1e6 / float64(max(1, f.recvMeasured.Load())),
 		Delivery: f.delivery.percentiles(), Ack: f.ack.percentiles(),
@@ -192,8 +194,10 @@ func (f *flow) wire() (w wireBytes) {
 func (w wireBytes) since(before wireBytes, n int64) wireBytes {
 	each := float64(max(1, n))
 	out := wireBytes{
-		SenderToServer: (w.SenderToServer - before.SenderToServer) / each, ServerToSender: (w.ServerToSender - before.ServerToSender) / each,
-		ServerToReceiver: (w.ServerToReceiver - before.ServerToReceiver) / each, ReceiverToServer: (w.ReceiverToServer - before.ReceiverToServer) / each,
+		SenderToServer:   (w.SenderToServer - before.SenderToServer) / each,
+		ServerToSender:   (w.ServerToSender - before.ServerToSender) / each,
+		ServerToReceiver: (w.ServerToReceiver - before.ServerToReceiver) / each,
+		ReceiverToServer: (w.ReceiverToServer - before.ReceiverToServer) / each,
 	}
 	out.Total = out.SenderToServer + out.ServerToSender + out.ServerToReceiver + out.ReceiverToServer
 	return out

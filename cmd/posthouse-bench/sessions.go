@@ -188,7 +188,8 @@ func runLogin(ctx context.Context, o *options) (any, error) {
 	after, err := o.serverUsage()
 	r.PerSecond = float64(r.Logins) / r.Seconds
 	r.CPU = (after.cpu - before.cpu).Seconds() * 1e3 / float64(max(1, r.Logins))
-	r.BytesToServer, r.BytesFromServer = float64(bytesOut.Load())/float64(max(1, r.Logins)), float64(bytesIn.Load())/float64(max(1, r.Logins))
+	r.BytesToServer, r.BytesFromServer = float64(bytesOut.Load())/float64(max(1, r.Logins)),
+		float64(bytesIn.Load())/float64(max(1, r.Logins))
 	return r, err
 }
 
@@ -211,8 +212,9 @@ type idle struct {
 	clients []connection
 }
 
-// runIdle opens a fifth of the sessions, reads the server's memory, opens the rest and reads it again: the difference is what
-// sessions take, without what the server needs once for whoever comes first. The figure from an empty server is given beside it.
+// runIdle opens a fifth of the sessions, reads the server's memory, opens the rest and reads it again: the difference
+// is what sessions take, without what the server needs once for whoever comes first. The figure from an empty server is
+// given beside it.
 func runIdle(ctx context.Context, o *options) (any, error) {
 	if err := o.prepare(ctx, o.sessions); err != nil {
 		return nil, err

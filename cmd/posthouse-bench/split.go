@@ -85,7 +85,8 @@ func tagEnd(b []byte, open int) int {
 	return -1
 }
 
-// attr returns the value of an attribute in the element's first tag, "" when absent. Values with entities are not decoded.
+// attr returns the value of an attribute in the element's first tag, "" when absent. Values with entities are not
+// decoded.
 func attr(element []byte, name string) string {
 	end := tagEnd(element, 0)
 	if end < 0 {

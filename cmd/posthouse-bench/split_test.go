@@ -11,7 +11,8 @@ import (
 func TestSplitterCutsAtEveryChunking(t *testing.T) {
 	const stream = "<?xml version='1.0'?><stream:stream id='1>2' xmlns='jabber:client'>" +
 		"<stream:features><bind xmlns='x'/></stream:features> \n" +
-		"<message from='a@b/c' id='1'><body>1 22 x&lt;y</body></message><a xmlns='urn:xmpp:sm:3' h='7'/></stream:stream>"
+		"<message from='a@b/c' id='1'><body>1 22 x&lt;y</body></message><a xmlns='urn:xmpp:sm:3' " +
+		"h='7'/></stream:stream>"
 	want := []string{
 		"<stream:stream id='1>2' xmlns='jabber:client'>",
 		"<stream:features><bind xmlns='x'/></stream:features>",

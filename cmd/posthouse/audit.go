@@ -50,7 +50,8 @@ func (c *auditListCommand) Run(ctx context.Context, a *app, s streams) error {
 		if c.JSON {
 			out := json.NewEncoder(s.out)
 			for _, e := range entries {
-				one := entryJSON{e.Number, e.At, e.Actor, e.Action, e.Target, json.RawMessage(e.Detail), e.Remote, hex.EncodeToString(e.Hash)}
+				one := entryJSON{e.Number, e.At, e.Actor, e.Action, e.Target, json.RawMessage(e.Detail), e.Remote,
+					hex.EncodeToString(e.Hash)}
 				if len(one.Detail) > 0 && !json.Valid(one.Detail) {
 					one.Detail, _ = json.Marshal(e.Detail)
 				}
@@ -63,7 +64,8 @@ func (c *auditListCommand) Run(ctx context.Context, a *app, s streams) error {
 		w := tabwriter.NewWriter(s.out, 0, 8, 2, ' ', 0)
 		fmt.Fprintln(w, "NUMBER\tAT\tACTOR\tACTION\tTARGET\tDETAIL\tREMOTE")
 		for _, e := range entries {
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Number, moment(e.At), printable(e.Actor), printable(e.Action), printable(e.Target),
+			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Number, moment(e.At), printable(e.Actor),
+				printable(e.Action), printable(e.Target),
 				printable(e.Detail), printable(e.Remote))
 		}
 		return w.Flush()
@@ -108,7 +110,8 @@ func (c *auditVerifyCommand) Run(ctx context.Context, a *app, s streams) error {
 			_, err = fmt.Fprintln(s.out, "the audit log is empty")
 			return err
 		}
-		_, err = fmt.Fprintf(s.out, "%d entries in order, the last of %s\n%d:%s\n", last.Number, moment(last.At), last.Number, hex.EncodeToString(last.Hash))
+		_, err = fmt.Fprintf(s.out, "%d entries in order, the last of %s\n%d:%s\n", last.Number, moment(last.At),
+			last.Number, hex.EncodeToString(last.Hash))
 		return err
 	})
 }

@@ -21,7 +21,8 @@ type configCheckCommand struct {
 
 // Help is shown by posthouse config check --help.
 func (*configCheckCommand) Help() string {
-	return "Reads the file, the environment and the flags as serve would, and starts nothing. The exit code is 0 when serve would take them, 1 otherwise."
+	return "Reads the file, the environment and the flags as serve would, and starts nothing. The exit code is 0 " +
+		"when serve would take them, 1 otherwise."
 }
 
 // Run checks.
@@ -76,7 +77,8 @@ func (c *configShowCommand) Run(a *app, s streams) error {
 		if c.Changed && setting.Origin.Kind == "default" {
 			continue
 		}
-		list = append(list, shown{setting.Path, setting.Value, setting.Default, setting.Origin.String(), setting.Variable})
+		list = append(list, shown{setting.Path, setting.Value, setting.Default, setting.Origin.String(),
+			setting.Variable})
 	}
 	if c.JSON {
 		e := json.NewEncoder(s.out)

@@ -50,7 +50,8 @@ func (c *userImportCommand) Run(ctx context.Context, a *app, s streams) error {
 		if err != nil {
 			return fmt.Errorf("import %s: %w", c.File, err)
 		}
-		fmt.Fprintf(s.out, "%d added, %d there before, %d refused\n", result.Created, result.Existing, len(result.Refused))
+		fmt.Fprintf(s.out, "%d added, %d there before, %d refused\n", result.Created, result.Existing,
+			len(result.Refused))
 		if len(result.Refused) > 0 {
 			return errReported
 		}
@@ -58,8 +59,8 @@ func (c *userImportCommand) Run(ctx context.Context, a *app, s streams) error {
 	})
 }
 
-// progress shows how far something is, once it has taken more than a second: on one line of a terminal, or else a line every
-// ten seconds.
+// progress shows how far something is, once it has taken more than a second: on one line of a terminal, or else a line
+// every ten seconds.
 type progress struct {
 	out         io.Writer
 	live, shown bool

@@ -49,7 +49,8 @@ type streams struct {
 }
 
 func main() {
-	os.Exit(run(context.Background(), os.Args, streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), program: os.Args[0]}))
+	os.Exit(run(context.Background(), os.Args,
+		streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), program: os.Args[0]}))
 }
 
 // run is main without the process around it. It returns the exit code.
@@ -87,8 +88,10 @@ func newParser(a *app, s streams) *kong.Kong {
 	return kong.Must(a,
 		kong.Name("posthouse"),
 		kong.Description("An XMPP server that an organisation runs on its own machines.\n\n"+
-			"Settings come from a file, from environment variables (POSTHOUSE_DATA, POSTHOUSE_LISTEN_XMPP_ADDRESS, …) and from flags; "+
-			"flags win over the environment, the environment over the file. Every setting is described in docs/configuration.md."),
+			"Settings come from a file, from environment variables (POSTHOUSE_DATA, POSTHOUSE_LISTEN_XMPP_ADDRESS, "+
+			"…) and from flags; "+
+			"flags win over the environment, the environment over the file. Every setting is described in "+
+			"docs/configuration.md."),
 		kong.Writers(s.out, s.err),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
 	)
@@ -142,7 +145,8 @@ func (a *app) assignments() ([]settings.Assignment, error) {
 	return flags, nil
 }
 
-// command returns how to call the program for the same node, for hints: from another terminal, which has other variables.
+// command returns how to call the program for the same node, for hints: from another terminal, which has other
+// variables.
 func (a *app) command(s streams, config node.Config, loaded *settings.Loaded) string {
 	words := []string{s.program}
 	if a.Config != "" {

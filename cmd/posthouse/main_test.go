@@ -66,8 +66,8 @@ func (w *watched) String() string {
 	return w.b.String()
 }
 
-// TestServe starts a node with nothing configured but free ports and a folder, reads the screen that it shows, adds a person while it runs,
-// and stops it.
+// TestServe starts a node with nothing configured but free ports and a folder, reads the screen that it shows, adds a
+// person while it runs, and stops it.
 func TestServe(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	data := t.TempDir() + "/data"
@@ -142,9 +142,11 @@ func TestReadLine(t *testing.T) {
 	}
 }
 
-// TestProgress: nothing in the first second, then one line that is overwritten, or a line now and then where it cannot be.
+// TestProgress: nothing in the first second, then one line that is overwritten, or a line now and then where it cannot
+// be.
 func TestProgress(t *testing.T) {
-	for live, want := range map[bool]string{true: "\r20 of 100 accounts\r30 of 100 accounts\r\x1b[K", false: "20 of 100 accounts\n"} {
+	for live, want := range map[bool]string{true: "\r20 of 100 accounts\r30 of 100 accounts\r\x1b[K",
+		false: "20 of 100 accounts\n"} {
 		var b bytes.Buffer
 		now := time.Unix(1000, 0)
 		p := progress{out: &b, live: live, began: now, now: func() time.Time { return now }}
@@ -158,7 +160,8 @@ func TestProgress(t *testing.T) {
 }
 
 func TestQuote(t *testing.T) {
-	for word, want := range map[string]string{"a/b-c.yaml": "a/b-c.yaml", "my data": "'my data'", "it's": `'it'\''s'`, "$x": "'$x'"} {
+	for word, want := range map[string]string{"a/b-c.yaml": "a/b-c.yaml", "my data": "'my data'", "it's": `'it'\''s'`,
+		"$x": "'$x'"} {
 		require.Equal(t, want, quote(word))
 	}
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/posthouse-im/posthouse/node/terminal"
 )
 
-// passwordFlags say where a password comes from. It never comes from the command line, which everybody on the machine can read.
+// passwordFlags say where a password comes from. It never comes from the command line, which everybody on the machine
+// can read.
 type passwordFlags struct {
 	Generate     bool   `xor:"source" help:"Make a strong password and print it, once."`
 	Stdin        bool   `xor:"source" help:"Read the password from the first line of standard input."`
@@ -35,7 +36,8 @@ func (f *passwordFlags) read(s streams) (string, error) {
 		warnLoose(s, f.PasswordFile)
 		return terminal.ReadLine(file)
 	case !terminal.Is(s.in):
-		return "", errors.New("there is no terminal to ask for the password: use --stdin, --password-file or --generate")
+		return "", errors.New(
+			"there is no terminal to ask for the password: use --stdin, --password-file or --generate")
 	}
 	first, err := terminal.ReadSecret(s.in, s.err, "Password: ")
 	if err != nil {

@@ -98,7 +98,8 @@ func (c *userListCommand) Run(ctx context.Context, a *app, s streams) error {
 			e := json.NewEncoder(s.out)
 			return accounts.List(ctx, func(account store.Account) error {
 				return e.Encode(map[string]any{
-					"address": account.Name + "@" + accounts.Domain, "created": account.Created.UTC().Format(time.RFC3339), "disabled": account.Disabled,
+					"address": account.Name + "@" + accounts.Domain,
+					"created": account.Created.UTC().Format(time.RFC3339), "disabled": account.Disabled,
 				})
 			})
 		}
@@ -109,7 +110,8 @@ func (c *userListCommand) Run(ctx context.Context, a *app, s streams) error {
 			if account.Disabled {
 				state = "disabled"
 			}
-			_, err := fmt.Fprintf(w, "%s@%s\t%s\t%s\n", account.Name, accounts.Domain, account.Created.UTC().Format("2006-01-02 15:04:05Z"), state)
+			_, err := fmt.Fprintf(w, "%s@%s\t%s\t%s\n", account.Name, accounts.Domain,
+				account.Created.UTC().Format("2006-01-02 15:04:05Z"), state)
 			return err
 		})
 		if err != nil {
@@ -126,7 +128,8 @@ type userDelCommand struct {
 
 // Help is shown by posthouse user del --help.
 func (*userDelCommand) Help() string {
-	return "Removes the account with its contacts and preferences. Its name stays taken for a year, so that nobody gets messages that were meant for another. " +
+	return "Removes the account with its contacts and preferences. Its name stays taken for a year, so that nobody " +
+		"gets messages that were meant for another. " +
 		"At a terminal it asks first. To lock somebody out for a while, use: posthouse user disable."
 }
 
@@ -165,7 +168,8 @@ func (c *userEnableCommand) Run(ctx context.Context, a *app, s streams) error {
 }
 
 // forEach does one thing to each of several accounts or keys, and goes on after a failure.
-func (a *app) forEach(ctx context.Context, s streams, names []string, done string, do func(*node.Accounts, context.Context, string) error) error {
+func (a *app) forEach(ctx context.Context, s streams, names []string, done string,
+	do func(*node.Accounts, context.Context, string) error) error {
 	return a.withAccounts(ctx, s, func(accounts *node.Accounts) error {
 		failed := false
 		for _, name := range names {

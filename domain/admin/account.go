@@ -50,7 +50,8 @@ func (a *Admin) createAccount(ctx context.Context, r *request) ([]stanza.Element
 }
 
 // change notes and makes a change of an account that is there, and then ends what was begun under the old state.
-func (a *Admin) change(ctx context.Context, r *request, action string, ends bool, change func(name string) error) ([]stanza.Element, error) {
+func (a *Admin) change(ctx context.Context, r *request, action string, ends bool,
+	change func(name string) error) ([]stanza.Element, error) {
 	name, account, err := a.existing(ctx, r)
 	if err != nil {
 		return nil, err
@@ -68,7 +69,8 @@ func (a *Admin) change(ctx context.Context, r *request, action string, ends bool
 }
 
 func (a *Admin) setPassword(ctx context.Context, r *request) ([]stanza.Element, error) {
-	return a.change(ctx, r, "account.password", true, func(name string) error { return a.Accounts.SetPassword(ctx, name, r.Text()) })
+	return a.change(ctx, r, "account.password", true,
+		func(name string) error { return a.Accounts.SetPassword(ctx, name, r.Text()) })
 }
 
 func (a *Admin) setDisabled(ctx context.Context, r *request, disabled bool) ([]stanza.Element, error) {
@@ -76,7 +78,8 @@ func (a *Admin) setDisabled(ctx context.Context, r *request, disabled bool) ([]s
 	if disabled {
 		action = "account.disable"
 	}
-	return a.change(ctx, r, action, disabled, func(name string) error { return a.Accounts.SetDisabled(ctx, name, disabled) })
+	return a.change(ctx, r, action, disabled,
+		func(name string) error { return a.Accounts.SetDisabled(ctx, name, disabled) })
 }
 
 func (a *Admin) deleteAccount(ctx context.Context, r *request) ([]stanza.Element, error) {
@@ -106,7 +109,8 @@ func (a *Admin) sessionsOf(j jid.JID, account uint64) []stanza.Element {
 		for s := range u.All {
 			if u.Account() == account && !s.Hidden() {
 				out = out.With(stanza.New(Namespace, "session", "jid", s.JID().String(), "device", u.Device(s),
-					"bound", s.Bound().UTC().Format(time.RFC3339), "available", strconv.FormatBool(u.Presence(s) != nil)))
+					"bound", s.Bound().UTC().Format(time.RFC3339), "available",
+					strconv.FormatBool(u.Presence(s) != nil)))
 			}
 		}
 	})
@@ -155,7 +159,8 @@ func (a *Admin) createKey(ctx context.Context, r *request) ([]stanza.Element, er
 		scopes = append(scopes, token.Scope(e.Text()))
 		names = append(names, e.Text())
 	}
-	if err := a.note(ctx, r, "key.create", r.Attr("name"), map[string]any{"scopes": names, "expires": r.Attr("expires")}); err != nil {
+	if err := a.note(ctx, r, "key.create", r.Attr("name"),
+		map[string]any{"scopes": names, "expires": r.Attr("expires")}); err != nil {
 		return nil, err
 	}
 	secret, key, err := a.Keys.NewServiceKey(ctx, r.Attr("name"), scopes, expires)
@@ -180,7 +185,8 @@ func (a *Admin) revokeKey(ctx context.Context, r *request) ([]stanza.Element, er
 
 // moderate takes the content out of a message. The archive does it; here it is only noted.
 func (a *Admin) moderate(ctx context.Context, r *request) ([]stanza.Element, error) {
-	if err := a.note(ctx, r, "message.moderate", r.Attr("id"), map[string]any{"reason": r.ChildText(Namespace, "reason")}); err != nil {
+	if err := a.note(ctx, r, "message.moderate", r.Attr("id"),
+		map[string]any{"reason": r.ChildText(Namespace, "reason")}); err != nil {
 		return nil, err
 	}
 	result, refusal := a.Moderate(ctx, r.whole)
@@ -195,6 +201,7 @@ func (a *Admin) status(context.Context, *request) ([]stanza.Element, error) {
 	for range a.Sessions.Sessions {
 		n++
 	}
-	return []stanza.Element{stanza.New(Namespace, "status", "version", s.Version, "durability", s.Durability, "state", s.State,
+	return []stanza.Element{stanza.New(Namespace, "status", "version", s.Version, "durability", s.Durability, "state",
+		s.State,
 		"started", s.Started.UTC().Format(time.RFC3339), "sessions", strconv.Itoa(n))}, nil
 }

@@ -34,13 +34,16 @@ import (
 //	<create-account name='romeo'>password</create-account>     set
 //	<set-password name='romeo'>password</set-password>         set
 //	<disable-account name='romeo'/>  <enable-account name='romeo'/>  <delete-account name='romeo'/>     set
-//	<sessions name='romeo'/>                                    get, answered by <sessions><session jid= device= bound= available= /></sessions>
+//	<sessions name='romeo'/>                                    get, answered by
+//	    <sessions><session jid= device= bound= available= /></sessions>
 //	<kick name='romeo' resource='orchard'/>                     set; all sessions without a resource
-//	<create-key name='crm' expires='2027-01-01T00:00:00Z'><scope>message.send</scope></create-key>      set, answered by <key id= secret= />
+//	<create-key name='crm' expires='2027-01-01T00:00:00Z'><scope>message.send</scope></create-key>
+//	                                                            set, answered by <key id= secret= />
 //	<moderate id='STANZA-ID'><reason/></moderate>               set: takes the content out of any message
 //	<revoke-key id='…'/>                                        set
 //	<sessions/>                                                 get, to one's own account, for everybody
-//	<status/>                                                   get, answered by <status version= started= sessions= durability= state= />
+//	<status/>                                                   get, answered by
+//	    <status version= started= sessions= durability= state= />
 //
 // Changes may have a remote='…': the address of the peer, for the audit log.
 const Namespace = "urn:posthouse:admin:1"
@@ -65,7 +68,8 @@ type Contacts interface {
 
 // Keys makes service keys: *token.Service.
 type Keys interface {
-	NewServiceKey(ctx context.Context, name string, scopes []token.Scope, expires time.Time) (secret string, key store.ServiceKey, err error)
+	NewServiceKey(ctx context.Context, name string, scopes []token.Scope, expires time.Time) (secret string,
+		key store.ServiceKey, err error)
 	ForgetKey(id string)
 }
 
@@ -100,7 +104,8 @@ type Admin struct{ Config }
 
 // New returns the handlers.
 func New(c Config) (*Admin, error) {
-	if c.Domain.IsZero() || c.Sessions == nil || c.Accounts == nil || c.Directory == nil || c.Contacts == nil || c.Keys == nil ||
+	if c.Domain.IsZero() || c.Sessions == nil || c.Accounts == nil || c.Directory == nil || c.Contacts == nil ||
+		c.Keys == nil ||
 		c.Services == nil || c.Audit == nil || c.Changed == nil || c.Moderate == nil || c.Status == nil {
 		return nil, errors.New("admin: a required part is missing")
 	}
@@ -113,8 +118,10 @@ func (a *Admin) Handlers() []service.Handler {
 	return []service.Handler{
 		a.route(stanza.TypeSet, "create-account", a.createAccount),
 		a.route(stanza.TypeSet, "set-password", a.setPassword),
-		a.route(stanza.TypeSet, "disable-account", func(ctx context.Context, r *request) ([]stanza.Element, error) { return a.setDisabled(ctx, r, true) }),
-		a.route(stanza.TypeSet, "enable-account", func(ctx context.Context, r *request) ([]stanza.Element, error) { return a.setDisabled(ctx, r, false) }),
+		a.route(stanza.TypeSet, "disable-account",
+			func(ctx context.Context, r *request) ([]stanza.Element, error) { return a.setDisabled(ctx, r, true) }),
+		a.route(stanza.TypeSet, "enable-account",
+			func(ctx context.Context, r *request) ([]stanza.Element, error) { return a.setDisabled(ctx, r, false) }),
 		a.route(stanza.TypeSet, "delete-account", a.deleteAccount),
 		a.route(stanza.TypeGet, "sessions", a.sessions),
 		a.route(stanza.TypeSet, "kick", a.kick),
@@ -122,7 +129,8 @@ func (a *Admin) Handlers() []service.Handler {
 		a.route(stanza.TypeSet, "revoke-key", a.revokeKey),
 		a.route(stanza.TypeSet, "moderate", a.moderate),
 		a.route(stanza.TypeGet, "status", a.status),
-		{At: service.AtAccount, Type: stanza.TypeGet, Space: Namespace, Local: "sessions", From: service.Self, Feature: "-", Handle: a.ownSessions},
+		{At: service.AtAccount, Type: stanza.TypeGet, Space: Namespace, Local: "sessions", From: service.Self,
+			Feature: "-", Handle: a.ownSessions},
 		{At: service.AtDomain, Type: stanza.TypeGet, Space: NamespacePresence, Local: "query", Handle: a.presence},
 	}
 }
@@ -135,7 +143,8 @@ type request struct {
 }
 
 // route guards a handler: to whoever is no administrator the request is not known.
-func (a *Admin) route(kind, local string, handle func(context.Context, *request) ([]stanza.Element, error)) service.Handler {
+func (a *Admin) route(kind, local string,
+	handle func(context.Context, *request) ([]stanza.Element, error)) service.Handler {
 	return service.Handler{
 		At: service.AtDomain, Type: kind, Space: Namespace, Local: local, Feature: "-",
 		Handle: func(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
@@ -176,7 +185,8 @@ func (a *Admin) refusal(err error) *stanza.Error {
 
 // note writes the audit entry of a change that is about to be made.
 func (a *Admin) note(ctx context.Context, r *request, action, target string, detail map[string]any) error {
-	return appendAudit(ctx, a.Audit, store.AuditEntry{At: a.Now(), Actor: r.actor, Action: action, Target: target, Remote: r.Attr("remote")}, detail)
+	return appendAudit(ctx, a.Audit,
+		store.AuditEntry{At: a.Now(), Actor: r.actor, Action: action, Target: target, Remote: r.Attr("remote")}, detail)
 }
 
 // appendAudit writes an entry, with detail as JSON.

@@ -45,7 +45,8 @@ func (s *stub) Lookup(_ context.Context, name string) (store.AccountID, bool, er
 	return 1, name == "romeo", nil
 }
 func (s *stub) Sees(context.Context, uint64, jid.JID) (bool, error) { return s.sees, nil }
-func (s *stub) NewServiceKey(_ context.Context, name string, _ []token.Scope, _ time.Time) (string, store.ServiceKey, error) {
+func (s *stub) NewServiceKey(_ context.Context, name string, _ []token.Scope, _ time.Time) (string, store.ServiceKey,
+	error) {
 	return "secret", store.ServiceKey{ID: "id"}, s.did("key " + name)
 }
 func (s *stub) ForgetKey(id string) { _ = s.did("forget " + id) }
@@ -95,7 +96,8 @@ func newHouse(t *testing.T) *house {
 	h := &house{stub: &stub{}, sessions: session.New(session.Config{}), romeo: &box{}}
 	var err error
 	h.admin, err = New(Config{
-		Domain: domain, Sessions: h.sessions, Accounts: h, Directory: h, Contacts: h, Keys: h, Services: services{}, Audit: h,
+		Domain: domain, Sessions: h.sessions, Accounts: h, Directory: h, Contacts: h, Keys: h, Services: services{},
+		Audit:   h,
 		Changed: func(context.Context, store.AccountID, string) { _ = h.did("changed") },
 		Moderate: func(_ context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
 			_ = h.did("moderate " + r.Payload().Attr("id"))
@@ -110,8 +112,10 @@ func newHouse(t *testing.T) *house {
 	for _, b := range []session.Binding{
 		{Account: 1, Bare: jid.MustParse("romeo@montague.lit"), Resource: "orchard", Outbox: h.romeo},
 		{Account: 2, Bare: jid.MustParse("nurse@montague.lit"), Resource: "stream", Outbox: &box{}},
-		{Account: 2, Bare: jid.MustParse("nurse@montague.lit"), Resource: "plain", Outbox: &box{}, Hidden: &session.Hidden{}},
-		{Account: 2, Bare: jid.MustParse("nurse@montague.lit"), Resource: "admin", Outbox: &box{}, Hidden: &session.Hidden{Admin: true}},
+		{Account: 2, Bare: jid.MustParse("nurse@montague.lit"), Resource: "plain", Outbox: &box{},
+			Hidden: &session.Hidden{}},
+		{Account: 2, Bare: jid.MustParse("nurse@montague.lit"), Resource: "admin", Outbox: &box{},
+			Hidden: &session.Hidden{Admin: true}},
 		{Bare: domain, Resource: "key", Outbox: &box{}, Hidden: &session.Hidden{Admin: true, Actor: "key:crm"}},
 	} {
 		_, refusal := h.sessions.Bind(b)
@@ -123,7 +127,8 @@ func newHouse(t *testing.T) *house {
 // ask sends a request from somebody and returns the answer.
 func (h *house) ask(t *testing.T, from, kind string, payload stanza.Element) ([]stanza.Element, *stanza.Error) {
 	t.Helper()
-	s := &stanza.Stanza{Kind: stanza.IQ, Type: kind, ID: "1", From: jid.MustParse(from), To: domain, Payload: []stanza.Element{payload}}
+	s := &stanza.Stanza{Kind: stanza.IQ, Type: kind, ID: "1", From: jid.MustParse(from), To: domain,
+		Payload: []stanza.Element{payload}}
 	if payload.Space == Namespace && payload.Local == "sessions" && !payload.HasAttr("name") {
 		s.To = s.From.Bare()
 	}
@@ -143,7 +148,9 @@ func TestGuard(t *testing.T) {
 		if r.Space != Namespace || r.At != service.AtDomain {
 			continue
 		}
-		for _, from := range []string{"nurse@montague.lit/stream", "nurse@montague.lit/plain", "nurse@montague.lit/gone", "nurse@montague.lit", "romeo@montague.lit/orchard", "nurse@elsewhere.lit/admin"} {
+		for _, from := range []string{"nurse@montague.lit/stream", "nurse@montague.lit/plain",
+			"nurse@montague.lit/gone", "nurse@montague.lit", "romeo@montague.lit/orchard",
+			"nurse@elsewhere.lit/admin"} {
 			_, refusal := h.ask(t, from, r.Type, element(r.Local, "name", "romeo"))
 			require.NotNil(t, refusal, "%s %s", from, r.Local)
 			require.Equal(t, stanza.ServiceUnavailable, refusal.Condition)
@@ -159,23 +166,30 @@ func TestAudit(t *testing.T) {
 		noted   string
 		effect  []string
 	}{
-		{element("create-account", "name", "Juliet").WithText("secret"), "account.create juliet@montague.lit", []string{"create juliet"}},
-		{element("set-password", "name", "romeo").WithText("secret"), "account.password romeo@montague.lit", []string{"password romeo", "changed"}},
-		{element("disable-account", "name", "romeo"), "account.disable romeo@montague.lit", []string{"disable romeo", "changed"}},
+		{element("create-account", "name", "Juliet").WithText("secret"), "account.create juliet@montague.lit",
+			[]string{"create juliet"}},
+		{element("set-password", "name", "romeo").WithText("secret"), "account.password romeo@montague.lit",
+			[]string{"password romeo", "changed"}},
+		{element("disable-account", "name", "romeo"), "account.disable romeo@montague.lit",
+			[]string{"disable romeo", "changed"}},
 		{element("enable-account", "name", "romeo"), "account.enable romeo@montague.lit", []string{"disable romeo"}},
-		{element("delete-account", "name", "romeo"), "account.delete romeo@montague.lit", []string{"delete romeo", "changed"}},
+		{element("delete-account", "name", "romeo"), "account.delete romeo@montague.lit",
+			[]string{"delete romeo", "changed"}},
 		{element("kick", "name", "romeo"), "session.kick romeo@montague.lit", nil},
 		{element("kick", "name", "romeo", "resource", "orchard"), "session.kick romeo@montague.lit/orchard", nil},
-		{element("create-key", "name", "k").With(element("scope").WithText("message.send")), "key.create k", []string{"key k"}},
+		{element("create-key", "name", "k").With(element("scope").WithText("message.send")), "key.create k",
+			[]string{"key k"}},
 		{element("revoke-key", "id", "id"), "key.revoke crm", []string{"forget id"}},
 		{element("moderate", "id", "x"), "message.moderate x", []string{"moderate x"}},
 	} {
 		for from, actor := range map[string]string{nurse: "nurse@montague.lit", "montague.lit/key": "key:crm"} {
 			h := newHouse(t)
-			test.request.Attrs = append(test.request.Attrs[:len(test.request.Attrs):len(test.request.Attrs)], stanza.Attr{Local: "remote", Value: "192.0.2.1"})
+			test.request.Attrs = append(test.request.Attrs[:len(test.request.Attrs):len(test.request.Attrs)],
+				stanza.Attr{Local: "remote", Value: "192.0.2.1"})
 			_, refusal := h.ask(t, from, stanza.TypeSet, test.request)
 			require.Nil(t, refusal, test.noted)
-			require.Equal(t, append([]string{"audit " + test.noted + " by " + actor + " from 192.0.2.1"}, test.effect...), h.happened)
+			require.Equal(t, append([]string{"audit " + test.noted + " by " + actor + " from 192.0.2.1"},
+				test.effect...), h.happened)
 			if test.request.Local == "kick" {
 				require.Equal(t, 1, h.romeo.ended)
 			}
@@ -203,7 +217,8 @@ func TestRefusals(t *testing.T) {
 		{element("create-account", "name", "juliet"), auth.RefusedPasswordShort, stanza.NotAcceptable, true},
 		{element("create-account", "name", "juliet"), auth.RefusedNameTaken, stanza.Conflict, true},
 		{element("create-account", "name", "juliet"), auth.RefusedBusy, stanza.ResourceConstraint, true},
-		{element("create-account", "name", "juliet"), errors.New("the store is down"), stanza.InternalServerError, true},
+		{element("create-account", "name", "juliet"), errors.New("the store is down"), stanza.InternalServerError,
+			true},
 		{element("kick", "name", "romeo", "resource", "gone"), nil, stanza.ItemNotFound, false},
 		{element("revoke-key", "id", "other"), nil, stanza.ItemNotFound, false},
 		{element("create-key", "name", "k", "expires", "tomorrow"), nil, stanza.BadRequest, false},
@@ -237,7 +252,8 @@ func TestPresence(t *testing.T) {
 	h := newHouse(t)
 	s := h.sessions.Lookup(jid.MustParse("romeo@montague.lit/orchard"))
 	here := &stanza.Stanza{Kind: stanza.Presence, From: s.JID(), Payload: []stanza.Element{
-		stanza.New(stanza.NSClient, "show").WithText("away"), stanza.New(stanza.NSClient, "status").WithText("Under the balcony"),
+		stanza.New(stanza.NSClient, "show").WithText("away"),
+		stanza.New(stanza.NSClient, "status").WithText("Under the balcony"),
 	}}
 	h.sessions.SetPresence(s, here, 0)
 	query := stanza.New(NamespacePresence, "query")
@@ -260,7 +276,9 @@ func TestPresence(t *testing.T) {
 	require.Equal(t, "away", item.Attr("show"))
 	require.Equal(t, "Under the balcony", item.ChildText(NamespacePresence, "status"))
 
-	_, refusal = h.ask(t, nurse, stanza.TypeGet, stanza.New(NamespacePresence, "query").With(stanza.New(NamespacePresence, "item", "jid", "romeo@montague.lit/x")))
+	_, refusal = h.ask(t, nurse, stanza.TypeGet,
+		stanza.New(NamespacePresence, "query").With(stanza.New(NamespacePresence, "item", "jid",
+			"romeo@montague.lit/x")))
 	require.Equal(t, stanza.JIDMalformed, refusal.Condition)
 	many := stanza.New(NamespacePresence, "query")
 	for range maxItems + 1 {

@@ -44,10 +44,10 @@ type importedAccount struct {
 	err            error
 }
 
-// Import makes an account for every line of a CSV file with the columns name, password and, if wanted, disabled (true or false), in
-// any order, named by its first line. Names that exist are left alone, so that it can be run again. A line that is wrong is refused, and the
-// others are imported; an error means that the file as a whole cannot be read, or that the store failed.
-// progress is called now and then with the lines done and the lines there are.
+// Import makes an account for every line of a CSV file with the columns name, password and, if wanted, disabled (true
+// or false), in any order, named by its first line. Names that exist are left alone, so that it can be run again. A
+// line that is wrong is refused, and the others are imported; an error means that the file as a whole cannot be read,
+// or that the store failed. progress is called now and then with the lines done and the lines there are.
 func (o *Operator) Import(ctx context.Context, file io.Reader, progress func(done, all int)) (Imported, error) {
 	accounts, err := readAccounts(file)
 	if err != nil {
@@ -104,7 +104,8 @@ func readAccounts(file io.Reader) ([]importedAccount, error) {
 			return nil, fmt.Errorf("read the file: %w", err) // names the line
 		}
 		line, _ := r.FieldPos(0)
-		one := importedAccount{line: line, name: strings.TrimSpace(record[columns["name"]]), password: record[columns["password"]]}
+		one := importedAccount{line: line, name: strings.TrimSpace(record[columns["name"]]),
+			password: record[columns["password"]]}
 		if at := columns["disabled"]; at >= 0 {
 			switch strings.ToLower(strings.TrimSpace(record[at])) {
 			case "true":

@@ -20,8 +20,9 @@ type Database interface {
 	store.Audit
 }
 
-// Operator administers the accounts of a domain, and the keys of other systems, from outside of a node. A node that runs on the same
-// database notices the changes within seconds. Every change is written to the audit log before it is made.
+// Operator administers the accounts of a domain, and the keys of other systems, from outside of a node. A node that
+// runs on the same database notices the changes within seconds. Every change is written to the audit log before it is
+// made.
 type Operator struct {
 	// Domain of the addresses.
 	Domain   string
@@ -82,10 +83,12 @@ func (o *Operator) Add(ctx context.Context, address, password string) (string, e
 
 // SetPassword replaces a password. A node that runs ends the sessions of the account.
 func (o *Operator) SetPassword(ctx context.Context, address, password string) error {
-	return o.act(ctx, "account.password", address, func(name string) error { return o.Auth.SetPassword(ctx, name, password) })
+	return o.act(ctx, "account.password", address,
+		func(name string) error { return o.Auth.SetPassword(ctx, name, password) })
 }
 
-// Delete removes an account for good. Its name stays taken for a year, so that nobody receives what was meant for another.
+// Delete removes an account for good. Its name stays taken for a year, so that nobody receives what was meant for
+// another.
 func (o *Operator) Delete(ctx context.Context, address string) error {
 	return o.act(ctx, "account.delete", address, func(name string) error { return o.Auth.Delete(ctx, name) })
 }
@@ -119,7 +122,8 @@ func (o *Operator) List(ctx context.Context, visit func(store.Account) error) er
 	}
 }
 
-// recorded writes to the audit log what is about to be done, does it, and writes too when that failed. Nothing is done that cannot be written down.
+// recorded writes to the audit log what is about to be done, does it, and writes too when that failed. Nothing is done
+// that cannot be written down.
 func (o *Operator) recorded(ctx context.Context, action, target string, detail map[string]any, do func() error) error {
 	if err := o.record(ctx, action, target, detail); err != nil {
 		return err

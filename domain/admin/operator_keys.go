@@ -19,11 +19,14 @@ import (
 // maxDeviceName is the store's bound, in bytes.
 const maxDeviceName = 128
 
-// IssueToken issues tokens to a device of that name which belongs to the command line. The same name is the same device the next time: access
-// tokens that it has got before stay good, its refresh token does not. It returns the account's address, too.
+// IssueToken issues tokens to a device of that name which belongs to the command line. The same name is the same device
+// the next time: access tokens that it has got before stay good, its refresh token does not. It returns the account's
+// address, too.
 func (o *Operator) IssueToken(ctx context.Context, address, device string) (pair token.Pair, owner string, err error) {
-	if device == "" || len(device) > maxDeviceName || strings.ContainsFunc(device, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return pair, "", fmt.Errorf("%q cannot be the name of a device: it has 1 to %d bytes, and no control characters", device, maxDeviceName)
+	if device == "" || len(device) > maxDeviceName ||
+		strings.ContainsFunc(device, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return pair, "", fmt.Errorf(
+			"%q cannot be the name of a device: it has 1 to %d bytes, and no control characters", device, maxDeviceName)
 	}
 	name, err := o.name(address)
 	if err != nil {
@@ -49,8 +52,9 @@ func (o *Operator) IssueToken(ctx context.Context, address, device string) (pair
 	err = o.recorded(ctx, "token.issue", owner, map[string]any{"device": device}, func() error {
 		sum := sha256.Sum256([]byte(device))
 		d := store.Device{
-			Account: account.ID, ID: "command-line." + base64.RawURLEncoding.EncodeToString(sum[:15]), Name: device, Software: "posthouse token issue",
-			Created: time.Now(), Seen: time.Now(),
+			Account: account.ID, ID: "command-line." + base64.RawURLEncoding.EncodeToString(sum[:15]), Name: device,
+			Software: "posthouse token issue",
+			Created:  time.Now(), Seen: time.Now(),
 		}
 		if _, err := o.Database.Device(ctx, account.ID, d.ID); errors.Is(err, store.ErrNotFound) {
 			if err := o.Database.PutDevice(ctx, d, o.MaxDevices); err != nil {
@@ -63,18 +67,20 @@ func (o *Operator) IssueToken(ctx context.Context, address, device string) (pair
 	return pair, owner, err
 }
 
-// RotateTokens makes a new key that signs access tokens. With forget, all that were signed before are dead: in a node that runs within two seconds, elsewhere
-// when the published keys are fetched anew.
+// RotateTokens makes a new key that signs access tokens. With forget, all that were signed before are dead: in a node
+// that runs within two seconds, elsewhere when the published keys are fetched anew.
 func (o *Operator) RotateTokens(ctx context.Context, forget bool) error {
 	tokens, err := o.Tokens(ctx)
 	if err != nil {
 		return err
 	}
-	return o.recorded(ctx, "token.rotate", "", map[string]any{"forget": forget}, func() error { return tokens.Replace(ctx, forget) })
+	return o.recorded(ctx, "token.rotate", "", map[string]any{"forget": forget},
+		func() error { return tokens.Replace(ctx, forget) })
 }
 
 // AddKey makes a service key. Its secret is shown once, here.
-func (o *Operator) AddKey(ctx context.Context, name string, scopes []token.Scope, expires time.Time) (secret string, key store.ServiceKey, err error) {
+func (o *Operator) AddKey(ctx context.Context, name string, scopes []token.Scope, expires time.Time) (secret string,
+	key store.ServiceKey, err error) {
 	tokens, err := o.Tokens(ctx)
 	if err != nil {
 		return "", key, err
@@ -110,13 +116,15 @@ func (o *Operator) RevokeKey(ctx context.Context, idOrName string) (key store.Se
 	return key, err
 }
 
-// Audit returns up to limit entries of the audit log with lower numbers than before, newest first; 0 means from the newest on.
+// Audit returns up to limit entries of the audit log with lower numbers than before, newest first; 0 means from the
+// newest on.
 func (o *Operator) Audit(ctx context.Context, before uint64, limit int) ([]store.AuditEntry, error) {
 	return o.Database.AuditEntries(ctx, before, limit)
 }
 
-// VerifyAudit checks that no entry of the audit log was changed, removed or put between others, and returns the last. When number is not 0, the entry of that
-// number must have the hash, in hexadecimal, that was noted somewhere else: then none up to it was written anew.
+// VerifyAudit checks that no entry of the audit log was changed, removed or put between others, and returns the last.
+// When number is not 0, the entry of that number must have the hash, in hexadecimal, that was noted somewhere else:
+// then none up to it was written anew.
 func (o *Operator) VerifyAudit(ctx context.Context, number uint64, hash string) (last store.AuditEntry, err error) {
 	if last, err = o.Database.VerifyAudit(ctx); err != nil || number == 0 {
 		return last, err

@@ -11,9 +11,10 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// NamespacePresence qualifies the question for the presence of many: <query><item jid='…'/>…</query>, an IQ of type get to the domain. The
-// answer has an item, with online='true' or 'false', for each of those whose presence the asker may see: their own, and that of accounts that
-// share it with them. The domain itself, which asks for systems that may read the directory, sees all.
+// NamespacePresence qualifies the question for the presence of many: <query><item jid='…'/>…</query>, an IQ of type get
+// to the domain. The answer has an item, with online='true' or 'false', for each of those whose presence the asker may
+// see: their own, and that of accounts that share it with them. The domain itself, which asks for systems that may read
+// the directory, sees all.
 const NamespacePresence = "urn:posthouse:presence:1"
 
 // maxItems is how many one question may name.

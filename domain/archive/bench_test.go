@@ -35,7 +35,8 @@ func (n *nullLog) Append(_ context.Context, b *store.Batch) error {
 	return nil
 }
 
-func (n *nullLog) OpenConversation(context.Context, time.Time, store.ConversationKey, []store.Member) (store.Opened, error) {
+func (n *nullLog) OpenConversation(context.Context, time.Time, store.ConversationKey, []store.Member) (store.Opened,
+	error) {
 	return store.Opened{ID: 1}, nil
 }
 
@@ -66,7 +67,8 @@ func processCPU() time.Duration {
 
 // benchmarkCommitter pushes messages of 60 characters through the stage.
 func benchmarkCommitter(b *testing.B, log store.MessageLog, reports, origins bool) {
-	body := stanza.New(stanza.NSClient, "body").WithText("It is the east, and Juliet is the sun. Arise, fair sun, and kill")
+	body := stanza.New(stanza.NSClient,
+		"body").WithText("It is the east, and Juliet is the sun. Arise, fair sun, and kill")
 	request := stanza.New("urn:xmpp:receipts", "request")
 	benchmarkStage(b, log, reports, func(i int) []stanza.Element {
 		if origins {
@@ -98,7 +100,8 @@ func benchmarkStage(b *testing.B, log store.MessageLog, reports bool, say func(i
 				h.router.Accept(context.Background(), &router.Envelope{
 					Origin: who,
 					Stanza: &stanza.Stanza{
-						Kind: stanza.Message, Type: stanza.TypeChat, ID: "purple1234", From: who.Address, To: to, Payload: say(i),
+						Kind: stanza.Message, Type: stanza.TypeChat, ID: "purple1234", From: who.Address, To: to,
+						Payload: say(i),
 					},
 				})
 			}
@@ -121,8 +124,8 @@ func BenchmarkCommitterPebble(b *testing.B) {
 	benchmarkCommitter(b, log, true, false)
 }
 
-// BenchmarkMarkersPebble says how far somebody has read in a conversation of 300,000 messages: by an id that the log does not
-// have, by that of the last message, which moves the marker once, and by numbers that move it each time.
+// BenchmarkMarkersPebble says how far somebody has read in a conversation of 300,000 messages: by an id that the log
+// does not have, by that of the last message, which moves the marker once, and by numbers that move it each time.
 func BenchmarkMarkersPebble(b *testing.B) {
 	for name, mark := range map[string]func(i int) stanza.Element{
 		"unknown": func(i int) stanza.Element { return displayed(fmt.Sprint("unknown ", i)) },

@@ -13,7 +13,11 @@ import (
 // A84: who asks again and again is told to wait, and may go on later; others are not touched.
 func TestQueryBudget(t *testing.T) {
 	now := noon.Add(time.Hour)
-	h := newHouse(t, memory(), func(c *Config) { c.Now = func() time.Time { return now }; c.QueryRate, c.QueryBurst = 2, 10 })
+	h := newHouse(t, memory(), func(c *Config) {
+		c.Now = func() time.Time { return now }
+		c.QueryRate, c.QueryBurst = 2,
+			10
+	})
 	fill(t, h.log, noon, 250, withEverybody)
 	allowed := 0
 	var refusal *stanza.Error

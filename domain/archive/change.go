@@ -85,12 +85,14 @@ func (o *outcome) wait(ctx context.Context, committer <-chan struct{}) (overtake
 }
 
 // busy is the refusal when others write into a conversation faster than a change of it can be decided.
-var busy = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "The conversation is busy. Try again later."}
+var busy = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint,
+	Text: "The conversation is busy. Try again later."}
 
 // acceptChange accepts an edit or a retraction, which rests on what is stored before it: the message that it changes,
 // and the edits of that. The sender is not read from before it is stored. These are rare.
 func (a *Archive) acceptChange(ctx context.Context, next *entry) (router.Verdict, *stanza.Error) {
-	refusal := a.decideAndPut(ctx, next, func(ctx context.Context) (*stanza.Error, error) { return a.decide(ctx, next) })
+	refusal := a.decideAndPut(ctx, next,
+		func(ctx context.Context) (*stanza.Error, error) { return a.decide(ctx, next) })
 	if refusal != nil {
 		return router.Finish, refusal
 	}
@@ -99,7 +101,8 @@ func (a *Archive) acceptChange(ctx context.Context, next *entry) (router.Verdict
 
 // decideAndPut decides about a change and puts it in the queue, and does so again when the conversation went on in
 // between. It returns when the entry is stored or refused by the committer, or ctx or the committer has ended.
-func (a *Archive) decideAndPut(ctx context.Context, next *entry, decide func(context.Context) (*stanza.Error, error)) *stanza.Error {
+func (a *Archive) decideAndPut(ctx context.Context, next *entry,
+	decide func(context.Context) (*stanza.Error, error)) *stanza.Error {
 	for try := range changeTries {
 		refusal, err := decide(ctx)
 		if err != nil {

@@ -81,7 +81,8 @@ func TestChangeOfWhatIsOnItsWay(t *testing.T) {
 				got = append(got, fmt.Sprint(r.Seq, r.Duplicate))
 			}
 		}
-		require.Equal(t, []string{"1 false", "2 false", "3 false", "item-not-found", "3 true", "item-not-found", "4 false"}, got)
+		require.Equal(t, []string{"1 false", "2 false", "3 false", "item-not-found", "3 true", "item-not-found",
+			"4 false"}, got)
 	})
 }
 
@@ -107,21 +108,24 @@ func TestEditAndRetract(t *testing.T) {
 		}
 		to, back := "juliet@verona.example", "romeo@verona.example"
 		for i := range 6 {
-			require.Equal(t, fmt.Sprint(i+1), say(orchard, named(fmt.Sprint("m", i+1), chat(to, "text", origin(fmt.Sprint("o", i+1))))))
+			require.Equal(t, fmt.Sprint(i+1),
+				say(orchard, named(fmt.Sprint("m", i+1), chat(to, "text", origin(fmt.Sprint("o", i+1))))))
 		}
 		require.Equal(t, "7", say(balcony, named("j1", chat(back, "mine"))))
 		require.Equal(t, "1", say(orchard, named("n1", chat("nurse@verona.example", "other", origin("on")))))
 		h.seen()
 
 		require.Equal(t, "8", say(orchard, chat(to, "better", replace("m1"))))
-		require.Equal(t, "9", say("romeo@verona.example/street", chat(to, "best", replace("o1"))), "another device of the same account")
+		require.Equal(t, "9", say("romeo@verona.example/street", chat(to, "best", replace("o1"))),
+			"another device of the same account")
 		require.Equal(t, "forbidden", say(balcony, chat(back, "worse", replace("o1"))))
 		require.Equal(t, "forbidden", say(balcony, chat(back, "worse", replace("m1"))))
 		require.Equal(t, "forbidden", say(orchard, chat(to, "x", replace("on"))), "of another conversation")
 		require.Equal(t, "10", say(orchard, chat(to, "x", replace("never said"))))
 		require.Equal(t, "item-not-found", say(orchard, chat(to, "", retract("never said"))))
 		require.Equal(t, "forbidden", say(balcony, chat(back, "", retract("o1"))))
-		require.Equal(t, "item-not-found", say("nurse@verona.example/home", chat(to, "", retract("o1"))), "of a conversation that is not hers")
+		require.Equal(t, "item-not-found", say("nurse@verona.example/home", chat(to, "", retract("o1"))),
+			"of a conversation that is not hers")
 		require.Equal(t, "11", say(orchard, named("r1", chat(to, "", retract("o2"), origin("or2")))))
 		require.Equal(t, "12", say(balcony, named("r2", chat(back, "", retract("j1")))))
 		require.Equal(t, "item-not-found", say(orchard, chat(to, "", retract("o2"))), "once")

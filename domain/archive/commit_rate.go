@@ -38,7 +38,8 @@ func (p *commitRate) note(messages int, took time.Duration, now time.Time) {
 		return
 	}
 	rate := float64(p.messages) / elapsed.Seconds()
-	p.delaying = elapsed < 2*rateWindow && rate >= delayRate && p.working < time.Duration(p.commits)*delayCommit && p.messages < p.commits*delayBatch
+	p.delaying = elapsed < 2*rateWindow && rate >= delayRate && p.working < time.Duration(p.commits)*delayCommit &&
+		p.messages < p.commits*delayBatch
 	*p = commitRate{began: now, delaying: p.delaying, slow: rate < slowRate}
 }
 

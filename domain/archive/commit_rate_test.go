@@ -21,7 +21,8 @@ func TestBatchDelay(t *testing.T) {
 		"by the thousand":      {every: 700 * time.Microsecond, disk: 50 * time.Microsecond, most: 600},
 		"slow":                 {every: 5 * time.Millisecond, disk: 50 * time.Microsecond, least: 990, most: 1000},
 		"on a slow disk":       {every: 900 * time.Microsecond, disk: 1200 * time.Microsecond, least: 700, most: 1000},
-		"never":                {every: 200 * time.Microsecond, disk: 50 * time.Microsecond, delay: -1, least: 990, most: 1000},
+		"never": {every: 200 * time.Microsecond, disk: 50 * time.Microsecond, delay: -1, least: 990,
+			most: 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -100,7 +100,8 @@ func TestDuplicateAndConflict(t *testing.T) {
 	require.Equal(t, uint64(1), first.seq)
 	require.Len(t, h.seen(), 1)
 
-	again := send("romeo@verona.example/balcony", "but soft", "o1", stanza.New(nsDelay, "delay", "stamp", "2026-01-01T00:00:00Z"))
+	again := send("romeo@verona.example/balcony", "but soft", "o1",
+		stanza.New(nsDelay, "delay", "stamp", "2026-01-01T00:00:00Z"))
 	require.True(t, again.dup)
 	require.Equal(t, first.id, again.id)
 	require.Equal(t, first.seq, again.seq)
@@ -316,7 +317,8 @@ func TestReceiptAndStanzaID(t *testing.T) {
 			got[e.Attr("by")] = e.Attr("id")
 		}
 	}
-	require.Equal(t, map[string]string{"ball@rooms.verona.example": "r1", "juliet@verona.example": h.StanzaID(r.ID)}, got)
+	require.Equal(t, map[string]string{"ball@rooms.verona.example": "r1", "juliet@verona.example": h.StanzaID(r.ID)},
+		got)
 
 	// The sender's copy names the sender's archive, and not the recipient's (XEP-0313 §3.4).
 	carbon := h.Stamp(p.Stanza, jid.MustParse("romeo@verona.example"), r.ID, r.Seq, true)
@@ -365,7 +367,8 @@ func TestStampAllocations(t *testing.T) {
 func TestPresenceAndIQPass(t *testing.T) {
 	h := newHouse(t, memory()) // no committer runs: what passes does not need it
 	for _, kind := range []stanza.Kind{stanza.Presence, stanza.IQ} {
-		h.accept(t.Context(), from("romeo@verona.example/orchard"), &stanza.Stanza{Kind: kind, Type: stanza.TypeResult, To: jid.MustParse("juliet@verona.example/b")})
+		h.accept(t.Context(), from("romeo@verona.example/orchard"),
+			&stanza.Stanza{Kind: kind, Type: stanza.TypeResult, To: jid.MustParse("juliet@verona.example/b")})
 	}
 	require.Len(t, h.delivered, 2)
 }
@@ -409,9 +412,11 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]float64{
-		"messages_total stored": 1, "messages_total duplicate": 1, "messages_total conflict": 1, "messages_total transient": 1,
-		"messages_total stopped": 1, "messages_total full": 0, "messages_total refused": 0,
-		"commits_total": 3, "batch_messages": 3, "commit_seconds": 3, "durable_seconds": 2, "kept_total": 1, "queue_messages": 0, "queue_bytes": 0,
+		"messages_total stored": 1, "messages_total duplicate": 1, "messages_total conflict": 1,
+		"messages_total transient": 1,
+		"messages_total stopped":   1, "messages_total full": 0, "messages_total refused": 0,
+		"commits_total": 3, "batch_messages": 3, "commit_seconds": 3, "durable_seconds": 2, "kept_total": 1,
+		"queue_messages": 0, "queue_bytes": 0,
 	} {
 		require.Contains(t, got, name)
 		require.Equal(t, want, got[name], name)

@@ -22,7 +22,8 @@ type conversations struct {
 type pair struct{ a, b store.Party }
 
 func newConversations(log store.MessageLog) *conversations {
-	return &conversations{log: log, known: cache.New(cache.Config[pair, store.ConversationID]{Limit: maxConversationsKnown})}
+	return &conversations{log: log,
+		known: cache.New(cache.Config[pair, store.ConversationID]{Limit: maxConversationsKnown})}
 }
 
 func pairOf(k *store.ConversationKey) pair {

@@ -52,7 +52,8 @@ func (d *damagedLog) History(ctx context.Context, q store.HistoryQuery) ([]store
 	return found, more, err
 }
 
-func (d *damagedLog) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID, limit int) ([]store.Message, error) {
+func (d *damagedLog) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID,
+	limit int) ([]store.Message, error) {
 	return d.without(d.MessageLog.Undelivered(ctx, owner, after, limit))
 }
 
@@ -66,7 +67,8 @@ func (d *damagedLog) Message(ctx context.Context, id store.MessageID) (store.Mes
 func TestArchiveThatCannotBeRead(t *testing.T) {
 	h := newHouse(t, memory())
 	h.Archive.log = &deadLog{MessageLog: h.Archive.log}
-	for _, q := range []string{form(""), form("", "ids", h.StanzaID(1)), `<iq xmlns='jabber:client' type='get' id='m'><metadata xmlns='urn:xmpp:mam:2'/></iq>`} {
+	for _, q := range []string{form(""), form("", "ids", h.StanzaID(1)),
+		`<iq xmlns='jabber:client' type='get' id='m'><metadata xmlns='urn:xmpp:mam:2'/></iq>`} {
 		_, refusal := h.own(t, q)
 		require.NotNil(t, refusal)
 		require.Equal(t, stanza.InternalServerError, refusal.Condition)

@@ -21,7 +21,8 @@ const (
 )
 
 // editsOf returns the edits of a message that is to be retracted, each with what remain makes of it.
-func (a *Archive) editsOf(ctx context.Context, target *store.Message, remain func(*store.Message) ([]byte, error)) (edited []store.Retraction, err error) {
+func (a *Archive) editsOf(ctx context.Context, target *store.Message,
+	remain func(*store.Message) ([]byte, error)) (edited []store.Retraction, err error) {
 	original, err := xmlstream.Unmarshal(target.Stanza)
 	if err != nil {
 		return nil, fmt.Errorf("read a message that is retracted: %w", err)

@@ -11,7 +11,8 @@ import (
 
 // inject is a fault that is injected in builds with the tag faultinject_early_delivery: messages are delivered before
 // they are stored, and acknowledged afterwards.
-func (a *Archive) inject(ctx context.Context, entries []entry) func(ctx context.Context, entries []entry, refusal *stanza.Error) {
+func (a *Archive) inject(ctx context.Context, entries []entry) func(ctx context.Context, entries []entry,
+	refusal *stanza.Error) {
 	acknowledge := make([]func(*router.Envelope), len(entries))
 	for i := range entries {
 		if e := entries[i].envelope; e != nil {

@@ -63,7 +63,8 @@ type memoryPreferences struct {
 	err   error
 }
 
-func (p *memoryPreferences) ArchivePreference(_ context.Context, owner store.AccountID) (store.ArchivePreference, error) {
+func (p *memoryPreferences) ArchivePreference(_ context.Context, owner store.AccountID) (store.ArchivePreference,
+	error) {
 	p.reads.Add(1)
 	mayRead(p.t)
 	p.mu.Lock()
@@ -83,7 +84,8 @@ func (p *memoryPreferences) SetHideReads(_ context.Context, owner store.AccountI
 	return p.err
 }
 
-func (p *memoryPreferences) SetArchivePreference(_ context.Context, owner store.AccountID, v store.ArchivePreference) error {
+func (p *memoryPreferences) SetArchivePreference(_ context.Context, owner store.AccountID,
+	v store.ArchivePreference) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.kept == nil {
@@ -175,16 +177,18 @@ func newHouse(t testing.TB, log store.MessageLog, options ...option) *house {
 	require.NoError(t, err)
 	h.Archive = a
 	a.newPause = newTimerPause // the system's clock does not know of synctest's
-	resolve := router.Stage{Name: "resolve", Run: func(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
-		if e.Stanza.To.IsZero() { // RFC 6120 §10.3.1; the stage address does it
-			e.Stanza.To = e.Stanza.From.Bare()
-		}
-		return h.router.Resolve(ctx, e)
-	}}
+	resolve := router.Stage{Name: "resolve",
+		Run: func(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
+			if e.Stanza.To.IsZero() { // RFC 6120 §10.3.1; the stage address does it
+				e.Stanza.To = e.Stanza.From.Bare()
+			}
+			return h.router.Resolve(ctx, e)
+		}}
 	h.router = router.New(router.Config{
-		Chains:    map[router.OriginKind][]router.Stage{router.Client: {resolve, a.Stage()}},
-		Recipient: []router.Delivery{{Name: "deliver", Run: func(ctx context.Context, e *router.Envelope) { h.router.Deliver(ctx, e) }}},
-		Author:    []router.Delivery{{Name: "copy", Run: h.copy}},
+		Chains: map[router.OriginKind][]router.Stage{router.Client: {resolve, a.Stage()}},
+		Recipient: []router.Delivery{{Name: "deliver",
+			Run: func(ctx context.Context, e *router.Envelope) { h.router.Deliver(ctx, e) }}},
+		Author: []router.Delivery{{Name: "copy", Run: h.copy}},
 	})
 	t.Cleanup(func() { require.NoError(t, h.router.Close(context.Background())) })
 	h.router.Handle("verona.example", h)
@@ -279,7 +283,8 @@ func (h *house) say(t testing.TB, who string, s *stanza.Stanza) router.Receipt {
 	done := make(chan router.Receipt, 1)
 	src := from(who)
 	s.From = src.Address
-	h.router.Accept(t.Context(), &router.Envelope{Stanza: s, Origin: src, Delivered: func(e *router.Envelope) { done <- e.Receipt }})
+	h.router.Accept(t.Context(), &router.Envelope{Stanza: s, Origin: src,
+		Delivered: func(e *router.Envelope) { done <- e.Receipt }})
 	select {
 	case r := <-done:
 		return r
@@ -338,12 +343,14 @@ func parse(t testing.TB, text string) *stanza.Stanza {
 }
 
 // fill stores n messages between romeo and others straight in the log, one a second, and returns them.
-func fill(t testing.TB, log store.MessageLog, start time.Time, n int, with func(i int) (from, to string)) []store.Message {
+func fill(t testing.TB, log store.MessageLog, start time.Time, n int,
+	with func(i int) (from, to string)) []store.Message {
 	t.Helper()
 	var out []store.Message
 	for i := range n {
 		who, to := with(i)
-		out = append(out, put(t, log, start.Add(time.Duration(i)*time.Second), stored(t, log, who, to, fmt.Sprintf("message %d", i)))...)
+		out = append(out, put(t, log, start.Add(time.Duration(i)*time.Second),
+			stored(t, log, who, to, fmt.Sprintf("message %d", i)))...)
 	}
 	return out
 }

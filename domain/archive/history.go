@@ -110,7 +110,9 @@ func (a *Archive) known(ctx context.Context, owner store.AccountID, id store.Mes
 		return err
 	}
 	if listed {
-		found, _, err := a.log.History(ctx, store.HistoryQuery{Owner: owner, Kind: store.Direct, After: id - 1, Before: id + 1, Limit: 1, Markers: true})
+		found, _, err := a.log.History(ctx,
+			store.HistoryQuery{Owner: owner, Kind: store.Direct, After: id - 1, Before: id + 1, Limit: 1,
+				Markers: true})
 		if err == nil && len(found) == 0 {
 			err = store.ErrNotFound
 		}
@@ -175,7 +177,8 @@ func (f *filter) matches(it *item) bool {
 
 // scan reads a page from a range of the archive. Items are in the order of reading.
 func (a *Archive) scan(ctx context.Context, owner store.AccountID, q *query, with filter, p *page) error {
-	h := store.HistoryQuery{Owner: owner, Conversation: with.conversation, Kind: store.Direct, After: q.after, Before: q.before, Backward: q.backward, Limit: max(1, q.limit),
+	h := store.HistoryQuery{Owner: owner, Conversation: with.conversation, Kind: store.Direct, After: q.after,
+		Before: q.before, Backward: q.backward, Limit: max(1, q.limit),
 		Markers: with.full.IsZero()}
 	if !with.full.IsZero() {
 		h.Limit = filterChunk
@@ -234,7 +237,8 @@ func (a *Archive) listed(ctx context.Context, owner store.AccountID, q *query, w
 			continue
 		}
 		found, _, err := a.log.History(ctx, store.HistoryQuery{
-			Owner: owner, Conversation: with.conversation, Kind: store.Direct, After: id - 1, Before: id + 1, Limit: 1, Markers: true,
+			Owner: owner, Conversation: with.conversation, Kind: store.Direct, After: id - 1, Before: id + 1, Limit: 1,
+			Markers: true,
 		})
 		found, err = salvage(found, err, a.unreadable)
 		if err != nil {
@@ -324,7 +328,8 @@ func (a *Archive) send(ctx context.Context, to jid.JID, q *query, p *page) {
 		}
 		forwarded := a.forwarded(it, owner) // §3.2: without a stanza it stands for a message that is gone
 		// Client libraries look at from before they believe a result (§8.2).
-		s := &stanza.Stanza{Kind: stanza.Message, From: owner, To: to, Payload: []stanza.Element{result.With(forwarded)}}
+		s := &stanza.Stanza{Kind: stanza.Message, From: owner, To: to,
+			Payload: []stanza.Element{result.With(forwarded)}}
 		a.router.Forward(ctx, &stream.Packet{Stanza: s, Role: stream.History})
 	}
 }

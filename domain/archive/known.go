@@ -32,7 +32,8 @@ func (a *Archive) Known(ctx context.Context, e *router.Envelope) bool {
 		}
 	}
 	if !errors.Is(err, store.ErrNotFound) {
-		a.logger.Error("it could not be found out whether a message was stored before", "account", e.Origin.Account, "error", err)
+		a.logger.Error("it could not be found out whether a message was stored before", "account", e.Origin.Account,
+			"error", err)
 	}
 	return false
 }

@@ -25,7 +25,8 @@ func TestKnown(t *testing.T) {
 	got, ok := known("romeo@verona.example/street", "one", "o1")
 	require.True(t, ok)
 	require.Equal(t, router.Receipt{ID: first.ID, Seq: 1, Time: first.Time, Duplicate: true}, got)
-	for _, no := range [][3]string{{orchard, "other", "o1"}, {orchard, "one", "o2"}, {balcony, "one", "o1"}, {orchard, "one", ""}} {
+	for _, no := range [][3]string{{orchard, "other", "o1"}, {orchard, "one", "o2"}, {balcony, "one", "o1"},
+		{orchard, "one", ""}} {
 		got, ok = known(no[0], no[1], no[2])
 		require.False(t, ok, no)
 		require.Zero(t, got, no)

@@ -22,7 +22,8 @@ const nsPreferences = "urn:posthouse:preferences:1"
 func (a *Archive) Handlers() []service.Handler {
 	of := func(space, kind, local, feature string, handle service.Handle) service.Handler {
 		return service.Handler{
-			At: service.AtAccount, Type: kind, Space: space, Local: local, Feature: feature, Announced: service.AtAccount | service.AtDomain,
+			At: service.AtAccount, Type: kind, Space: space, Local: local, Feature: feature,
+			Announced: service.AtAccount | service.AtDomain,
 			Handle: func(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
 				if !r.Self() {
 					return nil, notYours
@@ -49,7 +50,8 @@ func (a *Archive) Handlers() []service.Handler {
 var (
 	notYours   = stanza.Refuse(stanza.Forbidden, "An archive is open to its owner only.")
 	tooMany    = stanza.Refuse(stanza.ResourceConstraint, "Too many history queries. Try again later.")
-	unreadable = &stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError, Text: "The archive cannot be read now."}
+	unreadable = &stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError,
+		Text: "The archive cannot be read now."}
 )
 
 // answerForm tells which fields a query may have (XEP-0313 §4.1.5).

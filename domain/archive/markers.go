@@ -15,7 +15,8 @@ import (
 // prepareMarkers makes changes of markers from what a message says about how far its sender has come. Who sends a
 // marker has got the message that it names, so that is stored; a marker that names none, or is about a thread, moves
 // nothing, and is told to those who are there.
-func (a *Archive) prepareMarkers(ctx context.Context, next *entry, meaning *payload.Meaning, author, other store.Party) error {
+func (a *Archive) prepareMarkers(ctx context.Context, next *entry, meaning *payload.Meaning, author,
+	other store.Party) error {
 	e := next.envelope
 	hidden, err := a.hideRead(ctx, e, meaning, author, other)
 	if err != nil {
@@ -56,7 +57,8 @@ func (a *Archive) prepareMarkers(ctx context.Context, next *entry, meaning *payl
 
 // hideRead keeps from others how far the author has read, when the author has chosen so, and reports whether it did. It
 // looks for the elements and not for what they name: one that names nothing tells that somebody reads, too.
-func (a *Archive) hideRead(ctx context.Context, e *router.Envelope, meaning *payload.Meaning, author, other store.Party) (hidden bool, err error) {
+func (a *Archive) hideRead(ctx context.Context, e *router.Envelope, meaning *payload.Meaning, author,
+	other store.Party) (hidden bool, err error) {
 	isRead := func(e *stanza.Element) bool { return payload.Of(e).Relation == payload.Read }
 	found := false
 	for i := range e.Stanza.Payload {
@@ -121,7 +123,8 @@ func (a *Archive) clamp(
 }
 
 // reached returns how far an account's marker has come.
-func (a *Archive) reached(ctx context.Context, in store.ConversationID, account store.AccountID, kind store.MarkerKind) (uint64, error) {
+func (a *Archive) reached(ctx context.Context, in store.ConversationID, account store.AccountID,
+	kind store.MarkerKind) (uint64, error) {
 	all, _, err := a.log.Markers(ctx, in, account, 1)
 	if err != nil {
 		return 0, fmt.Errorf("look how far a marker has come: %w", err)
@@ -144,7 +147,8 @@ func namedBy(kind store.MarkerKind, id string) stanza.Element {
 
 // numberOf returns the number of the newest message of an author in a conversation that has the id, by whichever of its
 // ids; 0 for none.
-func (a *Archive) numberOf(ctx context.Context, conversation store.ConversationID, author store.Party, id string) (uint64, error) {
+func (a *Archive) numberOf(ctx context.Context, conversation store.ConversationID, author store.Party,
+	id string) (uint64, error) {
 	if id == "" {
 		return 0, nil
 	}

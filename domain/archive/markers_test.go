@@ -251,7 +251,8 @@ func TestMarkersAreCaughtUp(t *testing.T) {
 			results := h.history(t, who, form("<after>"+after+"</after>"))
 			require.Len(t, results, 2, who)
 			require.Equal(t, h.StanzaID(read), results[0].id)
-			require.Equal(t, "juliet@verona.example romeo@verona.example", results[0].said.From.String()+" "+results[0].said.To.String())
+			require.Equal(t, "juliet@verona.example romeo@verona.example", results[0].said.From.String()+" "+
+				results[0].said.To.String())
 			require.Equal(t, fmt.Sprintf("displayed plain, read %d", end), payloadText(results[0].said))
 			require.Equal(t, h.StanzaID(delivered), results[1].id)
 			require.Len(t, results[1].said.Payload, maxReceipts+2)
@@ -330,14 +331,16 @@ func TestHiddenReads(t *testing.T) {
 		for _, s := range []*stanza.Stanza{
 			chat("romeo@verona.example", "", displayed("m2"), stanza.New(payload.NSHints, "no-store")),
 			chat("romeo@verona.example", "", numbered("read", 0)),
-			{Kind: stanza.Message, Type: stanza.TypeHeadline, To: from(orchard).Address.Bare(), Payload: []stanza.Element{displayed("m2")}},
+			{Kind: stanza.Message, Type: stanza.TypeHeadline, To: from(orchard).Address.Bare(),
+				Payload: []stanza.Element{displayed("m2")}},
 		} {
 			h.copied()
 			require.Nil(t, h.say(t, balcony, s).Err)
 			require.Empty(t, h.seen())
 			require.Len(t, h.copied(), 1)
 		}
-		require.Nil(t, h.say(t, balcony, chat("romeo@verona.example", "psst", displayed("m2"), stanza.New(payload.NSHints, "no-store"))).Err)
+		require.Nil(t, h.say(t, balcony,
+			chat("romeo@verona.example", "psst", displayed("m2"), stanza.New(payload.NSHints, "no-store"))).Err)
 		require.Equal(t, "body , no-store ", payloadText(h.seen()[0].Stanza))
 
 		require.Len(t, h.history(t, orchard, form("")), 3, "no marker")

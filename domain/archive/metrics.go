@@ -8,11 +8,12 @@ const (
 	wasTransient = "transient"
 	wasDuplicate = "duplicate"
 	wasConflict  = "conflict"
-	wasMarker    = "marker"  // moved a marker, and was no message
-	wasStale     = "stale"   // a read marker that moved nothing forward
-	wasFull      = "full"    // refused because the storage is full
-	wasRefused   = "refused" // refused because something that had to be asked did not answer, or because it was not to be edited or retracted
-	wasStopped   = "stopped" // neither acknowledged nor refused: the committer had ended, or the sender was gone
+	wasMarker    = "marker" // moved a marker, and was no message
+	wasStale     = "stale"  // a read marker that moved nothing forward
+	wasFull      = "full"   // refused because the storage is full
+	// refused because something that had to be asked did not answer, or because it was not to be edited or retracted
+	wasRefused = "refused"
+	wasStopped = "stopped" // neither acknowledged nor refused: the committer had ended, or the sender was gone
 )
 
 type metrics struct {
@@ -41,7 +42,8 @@ func newMetrics(r prometheus.Registerer, depth func() (messages, bytes int)) *me
 		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
 	}
 	messages := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "posthouse_archive_messages_total", Help: "Messages that entered the archive stage, by what became of them.",
+		Name: "posthouse_archive_messages_total",
+		Help: "Messages that entered the archive stage, by what became of them.",
 	}, []string{"result"})
 	m := &metrics{
 		stored: messages.WithLabelValues(wasStored), transient: messages.WithLabelValues(wasTransient),
@@ -49,14 +51,19 @@ func newMetrics(r prometheus.Registerer, depth func() (messages, bytes int)) *me
 		marked: messages.WithLabelValues(wasMarker),
 		stale:  messages.WithLabelValues(wasStale),
 		full:   messages.WithLabelValues(wasFull), refused: messages.WithLabelValues(wasRefused),
-		stopped:        messages.WithLabelValues(wasStopped),
-		commits:        counter("posthouse_archive_commits_total", "Transactions of the message log that were synced."),
-		batchMessages:  histogram("posthouse_archive_batch_messages", "Stored messages in one transaction.", prometheus.ExponentialBuckets(1, 2, 14)),
-		commitSeconds:  histogram("posthouse_archive_commit_seconds", "Time that one transaction of the message log took.", latencies),
-		durable:        histogram("posthouse_archive_durable_seconds", "Time from the acceptance of a message until it was durable.", latencies),
-		cursors:        counter("posthouse_archive_delivery_cursors_total", "Delivery cursors that reports were written to."),
-		reportsDropped: counter("posthouse_archive_reports_dropped_total", "Reports of delivery that were dropped because too many waited."),
-		kept:           counter("posthouse_archive_kept_total", "Messages that no device took and that wait for one."),
+		stopped: messages.WithLabelValues(wasStopped),
+		commits: counter("posthouse_archive_commits_total", "Transactions of the message log that were synced."),
+		batchMessages: histogram("posthouse_archive_batch_messages", "Stored messages in one transaction.",
+			prometheus.ExponentialBuckets(1, 2, 14)),
+		commitSeconds: histogram("posthouse_archive_commit_seconds",
+			"Time that one transaction of the message log took.", latencies),
+		durable: histogram("posthouse_archive_durable_seconds",
+			"Time from the acceptance of a message until it was durable.", latencies),
+		cursors: counter("posthouse_archive_delivery_cursors_total",
+			"Delivery cursors that reports were written to."),
+		reportsDropped: counter("posthouse_archive_reports_dropped_total",
+			"Reports of delivery that were dropped because too many waited."),
+		kept: counter("posthouse_archive_kept_total", "Messages that no device took and that wait for one."),
 		queries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "posthouse_archive_queries_total", Help: "History queries, by result.",
 		}, []string{"result"}),
@@ -69,8 +76,11 @@ func newMetrics(r prometheus.Registerer, depth func() (messages, bytes int)) *me
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	r.MustRegister(messages, m.commits, m.batchMessages, m.commitSeconds, m.durable, m.cursors, m.reportsDropped, m.kept, m.queries, m.queryMessages, m.damaged,
-		gauge("posthouse_archive_queue_messages", "Messages that wait for the committer.", func() float64 { n, _ := depth(); return float64(n) }),
-		gauge("posthouse_archive_queue_bytes", "Stored text that waits for the committer.", func() float64 { _, n := depth(); return float64(n) }))
+	r.MustRegister(messages, m.commits, m.batchMessages, m.commitSeconds, m.durable, m.cursors, m.reportsDropped,
+		m.kept, m.queries, m.queryMessages, m.damaged,
+		gauge("posthouse_archive_queue_messages", "Messages that wait for the committer.",
+			func() float64 { n, _ := depth(); return float64(n) }),
+		gauge("posthouse_archive_queue_bytes", "Stored text that waits for the committer.",
+			func() float64 { _, n := depth(); return float64(n) }))
 	return m
 }

@@ -38,7 +38,8 @@ func (a *Archive) AnswerModerate(ctx context.Context, r *service.Request) ([]sta
 	if refusal != nil {
 		return nil, refusal
 	}
-	return []stanza.Element{stanza.New(nsAdmin, "moderated", "id", a.StanzaID(done.Original), "by", a.StanzaID(done.Message))}, nil
+	return []stanza.Element{stanza.New(nsAdmin, "moderated", "id", a.StanzaID(done.Original), "by",
+		a.StanzaID(done.Message))}, nil
 }
 
 // Moderate takes the content out of a stored message in the name of its sender, on behalf of an administrator, and
@@ -115,7 +116,8 @@ func (a *Archive) moderation(ctx context.Context, by jid.JID, id store.MessageID
 		return nil, err
 	}
 	other := opened.Key.Other(original.Author)
-	retract := stanza.New(nsRetract, "retract", "id", named).With(stanza.New(nsModerate, "moderated", "by", by.String()))
+	retract := stanza.New(nsRetract, "retract", "id",
+		named).With(stanza.New(nsModerate, "moderated", "by", by.String()))
 	if reason != "" {
 		retract = retract.With(stanza.New(nsRetract, "reason").WithText(reason))
 	}
@@ -123,10 +125,12 @@ func (a *Archive) moderation(ctx context.Context, by jid.JID, id store.MessageID
 		Kind: stanza.Message, Type: stanza.TypeChat, ID: rand.Text(), From: original.Author.JID, To: other.JID,
 		Payload: []stanza.Element{
 			retract, stanza.New(payload.NSFallback, "fallback", "for", nsRetract), // XEP-0428
-			stanza.New(stanza.NSClient, "body").WithText("A message was taken back by those who run this server."), stanza.New(payload.NSHints, "store"),
+			stanza.New(stanza.NSClient, "body").WithText("A message was taken back by those who run this server."),
+			stanza.New(payload.NSHints, "store"),
 		},
 	}
-	next := &entry{envelope: a.moderationEnvelope(ctx, by, s, original.Author, other), accepted: a.now(), stored: true, moderation: true}
+	next := &entry{envelope: a.moderationEnvelope(ctx, by, s, original.Author, other), accepted: a.now(), stored: true,
+		moderation: true}
 	next.change = &change{retract: named, by: by, admin: true, target: &original, other: other}
 	m := &next.message
 	m.Conversation, m.Author, m.StanzaID = original.Conversation, original.Author, s.ID
@@ -142,7 +146,8 @@ func (a *Archive) moderation(ctx context.Context, by jid.JID, id store.MessageID
 
 // moderationEnvelope is that of a retraction, which goes to both parties as far as the accounts are still those of
 // then.
-func (a *Archive) moderationEnvelope(ctx context.Context, by jid.JID, s *stanza.Stanza, author, other store.Party) *router.Envelope {
+func (a *Archive) moderationEnvelope(ctx context.Context, by jid.JID, s *stanza.Stanza, author,
+	other store.Party) *router.Envelope {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
 	origin := &router.Origin{Kind: router.Server, Address: s.From, Admin: true, Actor: by.String()}

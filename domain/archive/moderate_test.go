@@ -59,7 +59,10 @@ func TestModerate(t *testing.T) {
 			_, refusal = h.Moderate(t.Context(), admin, id, "")
 			require.Equal(t, stanza.ItemNotFound, refusal.Condition, "%q", id)
 		}
-		iq := parse(t, "<iq xmlns='jabber:client' type='set' id='1' from='prince@verona.example/x'><moderate xmlns='urn:posthouse:admin:1' id='"+h.StanzaID(done.Message)+"'/></iq>")
+		iq := parse(
+			t,
+			"<iq xmlns='jabber:client' type='set' id='1' from='prince@verona.example/x'><moderate "+
+				"xmlns='urn:posthouse:admin:1' id='"+h.StanzaID(done.Message)+"'/></iq>")
 		result, refusal := h.AnswerModerate(t.Context(), &service.Request{From: iq.From, Account: 9, IQ: iq})
 		require.Nil(t, refusal)
 		require.Equal(t, h.StanzaID(done.Message), result[0].Attr("id"))
@@ -67,13 +70,15 @@ func TestModerate(t *testing.T) {
 		// What administrators say themselves they may retract at any time.
 		late := h.say(t, orchard, named("m2", chat("juliet@verona.example", "late")))
 		require.Nil(t, late.Err)
-		require.Equal(t, stanza.NotAcceptable, h.say(t, orchard, chat("juliet@verona.example", "", retract("m2"))).Err.Condition)
+		require.Equal(t, stanza.NotAcceptable,
+			h.say(t, orchard, chat("juliet@verona.example", "", retract("m2"))).Err.Condition)
 		answered := make(chan router.Receipt, 1)
 		own := chat("juliet@verona.example", "", retract("m2"))
 		own.From = jid.MustParse(orchard)
 		moderator := from(orchard)
 		moderator.Admin = true
-		h.router.Accept(t.Context(), &router.Envelope{Stanza: own, Origin: moderator, Stored: func(e *router.Envelope) { answered <- e.Receipt }})
+		h.router.Accept(t.Context(), &router.Envelope{Stanza: own, Origin: moderator,
+			Stored: func(e *router.Envelope) { answered <- e.Receipt }})
 		require.Nil(t, (<-answered).Err)
 	})
 }

@@ -53,7 +53,8 @@ func (a *Archive) Replay(ctx context.Context, account uint64, yield func(*stream
 }
 
 // replay yields one message or marker. more is false when yield wants no more.
-func (a *Archive) replay(ctx context.Context, owner store.AccountID, m *store.Message, yield func(*stream.Packet) bool) (more bool, err error) {
+func (a *Archive) replay(ctx context.Context, owner store.AccountID, m *store.Message,
+	yield func(*stream.Packet) bool) (more bool, err error) {
 	if m.Marker != nil {
 		return a.replayMarker(ctx, owner, m, yield)
 	}
@@ -72,12 +73,14 @@ func (a *Archive) replay(ctx context.Context, owner store.AccountID, m *store.Me
 }
 
 // replayMarker yields what a marker says. When that is nothing, the marker counts as delivered.
-func (a *Archive) replayMarker(ctx context.Context, owner store.AccountID, m *store.Message, yield func(*stream.Packet) bool) (more bool, err error) {
+func (a *Archive) replayMarker(ctx context.Context, owner store.AccountID, m *store.Message,
+	yield func(*stream.Packet) bool) (more bool, err error) {
 	s, _, err := a.markerStanza(ctx, m)
 	if err != nil {
 		return false, err
 	}
-	if m.Marker.Kind == store.MarkDelivered && len(s.Payload) == 1 { // it has the number alone: nobody has asked for a receipt
+	// it has the number alone: nobody has asked for a receipt
+	if m.Marker.Kind == store.MarkDelivered && len(s.Payload) == 1 {
 		a.Delivered(uint64(owner), uint64(m.ID))
 		return true, nil
 	}
@@ -101,6 +104,7 @@ func (a *Archive) replayMarker(ctx context.Context, owner store.AccountID, m *st
 // late returns a packet with a stanza as it is sent late.
 func (a *Archive) late(m *store.Message, s *stanza.Stanza) *stream.Packet {
 	// RFC 6120 leaves where among its siblings it stands open; XEP-0203 §4 asks for from as the entity that delayed it.
-	s.Payload = append(s.Payload, stanza.New(nsDelay, "delay", "from", a.domain.String(), "stamp", stanza.FormatTime(m.ID.Time())))
+	s.Payload = append(s.Payload, stanza.New(nsDelay, "delay", "from", a.domain.String(), "stamp",
+		stanza.FormatTime(m.ID.Time())))
 	return &stream.Packet{Stanza: s, ArchiveID: uint64(m.ID), Role: stream.Replay}
 }

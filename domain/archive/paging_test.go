@@ -24,7 +24,8 @@ func TestPageLimits(t *testing.T) {
 	big := stored(t, h.log, "juliet@verona.example/b", "romeo@verona.example", strings.Repeat("x", 40<<10))
 	huge := stored(t, h.log, "juliet@verona.example/b", "romeo@verona.example", strings.Repeat("y", 100<<10))
 	tail := stored(t, h.log, "juliet@verona.example/b", "romeo@verona.example", "z")
-	for i, a := range []*store.Append{big, stored(t, h.log, "juliet@verona.example/b", "romeo@verona.example", strings.Repeat("x", 40<<10)), huge, tail} {
+	for i, a := range []*store.Append{big,
+		stored(t, h.log, "juliet@verona.example/b", "romeo@verona.example", strings.Repeat("x", 40<<10)), huge, tail} {
 		put(t, h.log, noon.Add(time.Hour+time.Duration(i)*time.Second), a)
 	}
 	var lengths []int
@@ -96,7 +97,8 @@ func TestPagingIsComplete(t *testing.T) {
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		h.budget = newBudget(1, 1e9, h.now)
-		with := rapid.SampledFrom([]string{"", "juliet@verona.example", "juliet@verona.example/balcony", "romeo@verona.example", "balthasar@mantua.example"}).Draw(rt, "with")
+		with := rapid.SampledFrom([]string{"", "juliet@verona.example", "juliet@verona.example/balcony",
+			"romeo@verona.example", "balthasar@mantua.example"}).Draw(rt, "with")
 		from := rapid.IntRange(0, len(all)).Draw(rt, "from")
 		to := rapid.IntRange(from, len(all)).Draw(rt, "to")
 		backward := rapid.Bool().Draw(rt, "backward")

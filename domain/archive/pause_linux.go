@@ -29,7 +29,8 @@ func newPause(ctx context.Context) pause {
 		_ = file.Close() // nothing is lost
 		return newTimerPause(ctx)
 	}
-	return &clockPause{file: file, fd: fd, stop: context.AfterFunc(ctx, func() { _ = file.SetReadDeadline(time.Now()) })}
+	return &clockPause{file: file, fd: fd,
+		stop: context.AfterFunc(ctx, func() { _ = file.SetReadDeadline(time.Now()) })}
 }
 
 // wait does not wait when the system refuses: the next batch is smaller then.

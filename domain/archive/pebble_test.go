@@ -60,7 +60,8 @@ func TestOnPebble(t *testing.T) {
 			wg.Go(func() {
 				for i := range 40 {
 					key := fmt.Sprintf("%d-%d-%d", round, source, i)
-					r := h.say(t, fmt.Sprintf("romeo@verona.example/%d", source), chat("juliet@verona.example", key, origin(key)))
+					r := h.say(t, fmt.Sprintf("romeo@verona.example/%d", source),
+						chat("juliet@verona.example", key, origin(key)))
 					mu.Lock()
 					acknowledged[key] = r
 					mu.Unlock()

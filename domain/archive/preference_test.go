@@ -87,7 +87,8 @@ func TestShareRead(t *testing.T) {
 	h := newHouse(t, memory())
 	ask := func(kind, attrs string) string {
 		t.Helper()
-		answer, refusal := h.own(t, "<iq xmlns='jabber:client' type='"+kind+"' id='1'><preferences xmlns='urn:posthouse:preferences:1' "+attrs+"/></iq>")
+		answer, refusal := h.own(t, "<iq xmlns='jabber:client' type='"+kind+
+			"' id='1'><preferences xmlns='urn:posthouse:preferences:1' "+attrs+"/></iq>")
 		if refusal != nil {
 			return string(refusal.Condition)
 		}

@@ -267,7 +267,8 @@ func (p *queryParser) set(e *stanza.Element) *stanza.Error {
 			}
 			q.narrow(0, id)
 		case "index":
-			return stanza.Refuse(stanza.FeatureNotImplemented, "Pages are asked for by id, not by number.") // XEP-0059 §2.6
+			// XEP-0059 §2.6
+			return stanza.Refuse(stanza.FeatureNotImplemented, "Pages are asked for by id, not by number.")
 		}
 	}
 	return nil

@@ -24,7 +24,8 @@ func mayRead(t testing.TB) {
 	for {
 		f, more := frames.Next()
 		switch {
-		case strings.HasSuffix(f.Function, "archive.(*Archive).commitAll"), strings.HasSuffix(f.Function, "router.(*delivery).work"):
+		case strings.HasSuffix(f.Function, "archive.(*Archive).commitAll"),
+			strings.HasSuffix(f.Function, "router.(*delivery).work"):
 			t.Errorf("the store is read under %s", f.Function)
 			return
 		}
@@ -39,13 +40,15 @@ func (b *brittle) Message(ctx context.Context, id store.MessageID) (store.Messag
 	return b.MessageLog.Message(ctx, id)
 }
 
-func (b *brittle) Numbered(ctx context.Context, c store.ConversationID, first uint64, limit int) ([]store.Message, error) {
+func (b *brittle) Numbered(ctx context.Context, c store.ConversationID, first uint64, limit int) ([]store.Message,
+	error) {
 	mayRead(b.t)
 	b.numbered.Add(1)
 	return b.MessageLog.Numbered(ctx, c, first, limit)
 }
 
-func (b *brittle) OpenConversation(ctx context.Context, now time.Time, key store.ConversationKey, members []store.Member) (store.Opened, error) {
+func (b *brittle) OpenConversation(ctx context.Context, now time.Time, key store.ConversationKey,
+	members []store.Member) (store.Opened, error) {
 	mayRead(b.t)
 	return b.MessageLog.OpenConversation(ctx, now, key, members)
 }
@@ -60,7 +63,8 @@ func (b *brittle) ConversationByID(ctx context.Context, id store.ConversationID)
 	return b.MessageLog.ConversationByID(ctx, id)
 }
 
-func (b *brittle) Named(ctx context.Context, c store.ConversationID, author store.Party, name string) (uint64, store.MessageID, error) {
+func (b *brittle) Named(ctx context.Context, c store.ConversationID, author store.Party, name string) (uint64,
+	store.MessageID, error) {
 	mayRead(b.t)
 	return b.MessageLog.Named(ctx, c, author, name)
 }
@@ -70,17 +74,20 @@ func (b *brittle) Cursor(ctx context.Context, owner store.AccountID) (store.Deli
 	return b.MessageLog.Cursor(ctx, owner)
 }
 
-func (b *brittle) Markers(ctx context.Context, c store.ConversationID, from store.AccountID, limit int) ([]store.Marker, bool, error) {
+func (b *brittle) Markers(ctx context.Context, c store.ConversationID, from store.AccountID, limit int) ([]store.Marker,
+	bool, error) {
 	mayRead(b.t)
 	return b.MessageLog.Markers(ctx, c, from, limit)
 }
 
-func (b *brittle) Origin(ctx context.Context, sender store.Party, id string) (store.MessageID, store.ConversationID, uint64, error) {
+func (b *brittle) Origin(ctx context.Context, sender store.Party, id string) (store.MessageID, store.ConversationID,
+	uint64, error) {
 	mayRead(b.t)
 	return b.MessageLog.Origin(ctx, sender, id)
 }
 
-func (b *brittle) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID, limit int) ([]store.Message, error) {
+func (b *brittle) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID,
+	limit int) ([]store.Message, error) {
 	mayRead(b.t)
 	return b.MessageLog.Undelivered(ctx, owner, after, limit)
 }

@@ -70,7 +70,7 @@ func (w *world) say(t *rapid.T) {
 func (w *world) deliver(t *rapid.T) {
 	list := w.undelivered()
 	if len(list) == 0 {
-		w.h.Delivered(juliet, rapid.Uint64Range(1, 1<<62).Draw(t, "stranger"))
+		w.h.Delivered(juliet, rapid.Uint64Range(1, 1<<62).Draw(t, "another id"))
 		return
 	}
 	n := rapid.IntRange(1, len(list)).Draw(t, "count")

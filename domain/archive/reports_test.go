@@ -48,7 +48,8 @@ func TestReplay(t *testing.T) {
 		chat("juliet@verona.example", "", active()),
 		chat("juliet@verona.example", "", stanza.New("urn:example:unknown", "thing")),
 		chat("nurse@verona.example", "not hers"),
-		chat("juliet@verona.example/gone", "three", stanza.New(nsDelay, "delay", "from", "romeo@verona.example", "stamp", "2020-01-01T00:00:00Z")),
+		chat("juliet@verona.example/gone", "three",
+			stanza.New(nsDelay, "delay", "from", "romeo@verona.example", "stamp", "2020-01-01T00:00:00Z")),
 	} {
 		s.ID = fmt.Sprint(i)
 		h.say(t, "romeo@verona.example/orchard", s)
@@ -104,7 +105,8 @@ func TestReplayStopsWhenToldTo(t *testing.T) {
 // cancelled is a log that heeds contexts.
 type cancelled struct{ store.MessageLog }
 
-func (c cancelled) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID, limit int) ([]store.Message, error) {
+func (c cancelled) Undelivered(ctx context.Context, owner store.AccountID, after store.MessageID,
+	limit int) ([]store.Message, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -166,7 +168,8 @@ func TestReportsAreWrittenInTime(t *testing.T) {
 		synctest.Wait()
 		h.Delivered(juliet, h.receipts[len(h.receipts)-1].ID)
 		require.NoError(t, stop())
-		require.Equal(t, store.DeliveryCursor{Account: juliet, Through: store.MessageID(h.receipts[len(h.receipts)-1].ID)}, h.cursor(t, juliet))
+		require.Equal(t, store.DeliveryCursor{Account: juliet,
+			Through: store.MessageID(h.receipts[len(h.receipts)-1].ID)}, h.cursor(t, juliet))
 	})
 }
 
@@ -218,7 +221,10 @@ func TestFailedReportIsFatal(t *testing.T) {
 func TestReplayWritesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, memory())
-		m := fill(t, h.log, noon, 2, func(int) (string, string) { return "romeo@verona.example/o", "juliet@verona.example" })
+		m := fill(t, h.log, noon, 2, func(int) (string, string) {
+			return "romeo@verona.example/o",
+				"juliet@verona.example"
+		})
 		entered, goOn := make(chan struct{}), make(chan struct{})
 		var accounts []store.AccountID
 		h.log.deliver = func(reports []store.Delivered) error {
@@ -266,7 +272,8 @@ func TestCursorReachesTheEnd(t *testing.T) {
 			w.h.Delivered(juliet, id)
 		}
 		require.NoError(t, w.h.flushReports())
-		require.Equal(t, store.DeliveryCursor{Account: juliet, Through: store.MessageID(ids[n-1])}, w.h.cursor(t, juliet), "%d messages", n)
+		require.Equal(t, store.DeliveryCursor{Account: juliet, Through: store.MessageID(ids[n-1])},
+			w.h.cursor(t, juliet), "%d messages", n)
 	}
 }
 
@@ -284,7 +291,8 @@ func TestMissedMessages(t *testing.T) {
 		}
 	}
 	require.NoError(t, w.h.flushReports())
-	require.Equal(t, store.DeliveryCursor{Account: juliet, Through: store.MessageID(ids[199]), Missed: []store.MessageID{store.MessageID(ids[3]), store.MessageID(ids[7])}},
+	require.Equal(t, store.DeliveryCursor{Account: juliet, Through: store.MessageID(ids[199]),
+		Missed: []store.MessageID{store.MessageID(ids[3]), store.MessageID(ids[7])}},
 		w.h.cursor(t, juliet))
 	w.start()
 	require.Equal(t, []uint64{ids[3], ids[7]}, w.h.replay(t, juliet))
@@ -295,7 +303,10 @@ func TestMissedMessages(t *testing.T) {
 // Reports that nobody takes are bounded, and those that were dropped cost a repetition.
 func TestReportsAreBounded(t *testing.T) {
 	h := newHouse(t, memory())
-	m := fill(t, h.log, noon, 1, func(int) (string, string) { return "romeo@verona.example/o", "juliet@verona.example" })
+	m := fill(t, h.log, noon, 1, func(int) (string, string) {
+		return "romeo@verona.example/o",
+			"juliet@verona.example"
+	})
 	for i := range uint64(maxReports) {
 		h.Delivered(nurse+i%1000, 1)
 	}
@@ -336,7 +347,8 @@ func TestReportsConcurrently(t *testing.T) {
 	wg.Wait()
 	require.NoError(t, stop())
 	require.Empty(t, h.replay(t, juliet))
-	require.Equal(t, store.DeliveryCursor{Account: juliet, Through: store.MessageID(h.receipts[n-1].ID)}, h.cursor(t, juliet))
+	require.Equal(t, store.DeliveryCursor{Account: juliet, Through: store.MessageID(h.receipts[n-1].ID)},
+		h.cursor(t, juliet))
 }
 
 // A log that cannot be read for a moment costs a repetition, and no message.
@@ -353,7 +365,8 @@ func TestReplayWhenTheLogCannotBeRead(t *testing.T) {
 // A damaged message is passed over and holds up no cursor.
 func TestReplayPassesOverDamage(t *testing.T) {
 	h := newHouse(t, memory())
-	m := fill(t, h.log, noon, replayPage+5, func(int) (string, string) { return "romeo@verona.example/o", "juliet@verona.example" })
+	m := fill(t, h.log, noon, replayPage+5,
+		func(int) (string, string) { return "romeo@verona.example/o", "juliet@verona.example" })
 	h.Archive.log = &damagedLog{h.Archive.log, map[store.MessageID]bool{m[0].ID: true, m[50].ID: true}}
 	ids := h.replay(t, juliet)
 	require.Len(t, ids, replayPage+3)

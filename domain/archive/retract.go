@@ -84,7 +84,8 @@ func tombstone(m *store.Message, retraction *stanza.Stanza, by jid.JID, at time.
 	if !by.IsZero() { // XEP-0425 §5
 		retracted = retracted.With(stanza.New(nsModerate, "moderated", "by", by.String()))
 	}
-	left := &stanza.Stanza{Kind: s.Kind, Type: s.Type, ID: s.ID, From: s.From, To: s.To, Payload: []stanza.Element{retracted}}
+	left := &stanza.Stanza{Kind: s.Kind, Type: s.Type, ID: s.ID, From: s.From, To: s.To,
+		Payload: []stanza.Element{retracted}}
 	if origin := s.Child(nsStanzaID, "origin-id"); origin != nil {
 		left.Payload = append(left.Payload, *origin)
 	}

@@ -19,13 +19,15 @@ const StageName = "archive"
 func (a *Archive) Stage() router.Stage {
 	return router.Stage{
 		Name: StageName,
-		Why:  "Everything before it may still change or refuse the stanza; nothing after it runs before the message is durable.",
-		Run:  a.accept,
+		Why: "Everything before it may still change or refuse the stanza; nothing after it runs before the message " +
+			"is durable.",
+		Run: a.accept,
 	}
 }
 
 // notStored is the refusal when something that has to be asked before a message can be stored failed.
-var notStored = &stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError, Text: "The message was not stored. Try again later."}
+var notStored = &stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError,
+	Text: "The message was not stored. Try again later."}
 
 func (a *Archive) accept(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
 	if e.Stanza.Kind != stanza.Message {
@@ -74,7 +76,8 @@ func (a *Archive) enqueue(ctx context.Context, next *entry) bool {
 }
 
 // crowded is the refusal when too much waits to be delivered to the recipient, or in all.
-var crowded = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "Too much waits to be delivered. Try again later."}
+var crowded = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint,
+	Text: "Too much waits to be delivered. Try again later."}
 
 // unanswered logs why a message could not be prepared, and returns the refusal.
 func (a *Archive) unanswered(e *router.Envelope, err error) *stanza.Error {
@@ -124,7 +127,8 @@ func (a *Archive) prepare(ctx context.Context, next *entry) error {
 }
 
 // prepareMessage fills a message that is to be stored. It is not stored when no account of this domain is to keep it.
-func (a *Archive) prepareMessage(ctx context.Context, next *entry, meaning *payload.Meaning, author, other store.Party) error {
+func (a *Archive) prepareMessage(ctx context.Context, next *entry, meaning *payload.Meaning, author,
+	other store.Party) error {
 	e, m := next.envelope, &next.message
 	s := e.Stanza
 	m.Author = author

@@ -104,7 +104,8 @@ func (a *Archive) Stamp(s *stanza.Stanza, by jid.JID, id, seq uint64, archived b
 	buf := make([]byte, blockSize+stanzaIDLength, blockSize+stanzaIDLength+maxNumber)
 	number := strconv.AppendUint(buf, seq, 10)[len(buf):]
 	out := &stamped{stanza: *s, attrs: [3]stanza.Attr{
-		{Local: "by", Value: by.String()}, {Local: "id"}, {Local: "number", Value: unsafe.String(&number[0], len(number))},
+		{Local: "by", Value: by.String()}, {Local: "id"},
+		{Local: "number", Value: unsafe.String(&number[0], len(number))},
 	}}
 	content := make([]stanza.Element, 0, len(s.Payload)+3) // one more place for whoever delivers, such as a delay
 	for i := range s.Payload {

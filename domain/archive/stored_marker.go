@@ -53,7 +53,8 @@ func (a *Archive) markerStanza(ctx context.Context, m *store.Message) (s *stanza
 	for _, id := range ids {
 		s.Payload = append(s.Payload, namedBy(m.Marker.Kind, id))
 	}
-	s.Payload = append(s.Payload, stanza.New(payload.NSMarker, name, "number", strconv.FormatUint(m.Marker.Through, 10)))
+	s.Payload = append(s.Payload, stanza.New(payload.NSMarker, name, "number",
+		strconv.FormatUint(m.Marker.Through, 10)))
 	return s, n.read, nil
 }
 

@@ -21,14 +21,14 @@ const (
 	changeEnabled  = "enabled"
 )
 
-// AllowRegistration counts a registration from that address, if it has any left this hour. It is asked before Register by
-// whoever serves unauthenticated clients.
+// AllowRegistration counts a registration from that address, if it has any left this hour. It is asked before Register
+// by whoever serves unauthenticated clients.
 func (a *Authenticator) AllowRegistration(remote netip.Addr) bool {
 	return a.registered.Take(limit.AddressOf(remote), 1) == 0
 }
 
-// Register makes an account for whoever asks (XEP-0077 §3.1). Names that are reserved, mix scripts or look like another account are refused;
-// Create does not mind them. The error is a Refusal or comes from the store.
+// Register makes an account for whoever asks (XEP-0077 §3.1). Names that are reserved, mix scripts or look like another
+// account are refused; Create does not mind them. The error is a Refusal or comes from the store.
 func (a *Authenticator) Register(ctx context.Context, name, password string) (store.Account, error) {
 	prepared, err := jid.PrepareLocal(name)
 	if err != nil {
@@ -67,8 +67,8 @@ func (a *Authenticator) Create(ctx context.Context, name, password string) (stor
 	return account, nil
 }
 
-// NewAccount prepares an account that is not stored yet, for Create and for imports of many: name and password are checked, and the
-// keys are derived. The error is a Refusal or the context's.
+// NewAccount prepares an account that is not stored yet, for Create and for imports of many: name and password are
+// checked, and the keys are derived. The error is a Refusal or the context's.
 func (a *Authenticator) NewAccount(ctx context.Context, name, password string) (store.Account, error) {
 	prepared, err := jid.PrepareLocal(name)
 	if err != nil {
@@ -92,7 +92,8 @@ func (a *Authenticator) SetPassword(ctx context.Context, name, password string) 
 	if err != nil {
 		return err
 	}
-	return a.change(ctx, changePassword, prepared, func() error { return a.accounts.SetCredentials(ctx, prepared, credentials) })
+	return a.change(ctx, changePassword, prepared,
+		func() error { return a.accounts.SetCredentials(ctx, prepared, credentials) })
 }
 
 // SetDisabled disables or enables an account. Sessions of the account stay; to end them is the caller's.
@@ -109,8 +110,8 @@ func (a *Authenticator) SetDisabled(ctx context.Context, name string, disabled b
 	return a.change(ctx, kind, prepared, func() error { return a.accounts.SetDisabled(ctx, prepared, disabled) })
 }
 
-// Delete removes an account. Its name stays taken for a year, and its identity for ever. Sessions of the account stay; to
-// end them is the caller's. The error is a Refusal or comes from the store.
+// Delete removes an account. Its name stays taken for a year, and its identity for ever. Sessions of the account stay;
+// to end them is the caller's. The error is a Refusal or comes from the store.
 func (a *Authenticator) Delete(ctx context.Context, name string) error {
 	prepared, err := jid.PrepareLocal(name)
 	if err != nil {
@@ -119,7 +120,8 @@ func (a *Authenticator) Delete(ctx context.Context, name string) error {
 	return a.change(ctx, changeDeleted, prepared, func() error { return a.accounts.DeleteAccount(ctx, prepared) })
 }
 
-// change runs a change of an account. The directory forgets it in any case, because after an error it is not known what was stored.
+// change runs a change of an account. The directory forgets it in any case, because after an error it is not known what
+// was stored.
 func (a *Authenticator) change(ctx context.Context, kind, name string, run func() error) error {
 	id, known, unsure := a.directory.Lookup(ctx, name)
 	err := run()
@@ -143,7 +145,8 @@ func (a *Authenticator) change(ctx context.Context, kind, name string, run func(
 
 func (a *Authenticator) changed(ctx context.Context, kind, name string) {
 	a.metrics.changes[kind].Inc()
-	a.log.LogAttrs(ctx, slog.LevelInfo, "account changed", slog.String("event", "auth.account_"+kind), slog.String("account", clip(name)))
+	a.log.LogAttrs(ctx, slog.LevelInfo, "account changed", slog.String("event", "auth.account_"+kind),
+		slog.String("account", clip(name)))
 }
 
 // newCredentials checks a new password and derives its keys, in turn with the logins that do so.

@@ -47,8 +47,9 @@ type Config struct {
 	PlainCacheOff bool `yaml:"plain_cache_off"`
 	// PlainCacheTTL is how long a PLAIN login is remembered.
 	PlainCacheTTL time.Duration `yaml:"plain_cache_ttl" default:"1h" min:"1s"`
-	// Admins are the names, the part before the @, of those who administer the domain by the API. When one is removed from the list, it takes
-	// effect with the next start. A name whose account was deleted is not given to anybody else for a year.
+	// Admins are the names, the part before the @, of those who administer the domain by the API. When one is removed
+	// from the list, it takes effect with the next start. A name whose account was deleted is not given to anybody else
+	// for a year.
 	Admins []string `yaml:"admins"`
 	// ReservedNames are refused to whoever registers an account, beside those that are built in.
 	ReservedNames []string `yaml:"reserved_names"`
@@ -146,16 +147,17 @@ func (a *Authenticator) Directory() *Directory { return a.directory }
 // Connections returns the throttle for accept loops.
 func (a *Authenticator) Connections() *Connections { return a.connections }
 
-// Mechanisms returns the names of the mechanisms to offer on a channel, strongest first (RFC 6120 §6.3.3). It may be empty. The
-// list is shared and must not be changed. All of it must be advertised, or the hash of XEP-0474 will not fit.
+// Mechanisms returns the names of the mechanisms to offer on a channel, strongest first (RFC 6120 §6.3.3). It may be
+// empty. The list is shared and must not be changed. All of it must be advertised, or the hash of XEP-0474 will not
+// fit.
 func (a *Authenticator) Mechanisms(ch *Channel) []string { return a.offer(ch).mechanisms }
 
-// ChannelBindings returns the channel binding types to advertise (XEP-0440), strongest first: none where no mechanism with
-// channel binding is offered. As Mechanisms.
+// ChannelBindings returns the channel binding types to advertise (XEP-0440), strongest first: none where no mechanism
+// with channel binding is offered. As Mechanisms.
 func (a *Authenticator) ChannelBindings(ch *Channel) []string { return a.offer(ch).bindings }
 
-// Verify checks a name and a password that came by another way than SASL, such as HTTP, with the throttles and the audit of a login.
-// The name need not be prepared. It costs as much for unknown names as for wrong passwords.
+// Verify checks a name and a password that came by another way than SASL, such as HTTP, with the throttles and the
+// audit of a login. The name need not be prepared. It costs as much for unknown names as for wrong passwords.
 func (a *Authenticator) Verify(ctx context.Context, ch *Channel, name, password string) (store.Account, *Failure) {
 	e := &Exchange{auth: a, channel: ch, mechanism: &mechanism{name: "password"}, offer: a.offer(ch)}
 	e.setName(name)

@@ -50,7 +50,8 @@ func BenchmarkSCRAM(b *testing.B) {
 	b.Run("both", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			e, challenge, f := s.Begin(context.Background(), plainChannel(), auth.ScramSHA256, []byte("n,,"+benchFirst), true)
+			e, challenge, f := s.Begin(context.Background(), plainChannel(), auth.ScramSHA256, []byte("n,,"+benchFirst),
+				true)
 			if f != nil {
 				b.Fatal(f)
 			}
@@ -76,7 +77,8 @@ func BenchmarkSCRAMOfLibrary(b *testing.B) {
 	}
 	server, err := xdg.SHA256.NewServer(func(string) (xdg.StoredCredentials, error) {
 		return xdg.StoredCredentials{
-			KeyFactors: xdg.KeyFactors{Salt: string(c[0].Salt), Iters: c[0].Iterations}, StoredKey: c[0].StoredKey, ServerKey: c[0].ServerKey,
+			KeyFactors: xdg.KeyFactors{Salt: string(c[0].Salt), Iters: c[0].Iterations}, StoredKey: c[0].StoredKey,
+			ServerKey: c[0].ServerKey,
 		}, nil
 	})
 	if err != nil {
@@ -102,7 +104,10 @@ func BenchmarkPlain(b *testing.B) {
 		off  bool
 	}{{"remembered", false}, {"derived", true}} {
 		b.Run(bm.name, func(b *testing.B) {
-			s := newServer(b, func(c *auth.Config) { c.Log, c.Now, c.PlainCacheOff, c.Iterations = nil, nil, bm.off, 4096 })
+			s := newServer(b, func(c *auth.Config) {
+				c.Log, c.Now, c.PlainCacheOff, c.Iterations = nil, nil, bm.off,
+					4096
+			})
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, f := s.plain(proxied(), "", "juliet", password); f != nil {

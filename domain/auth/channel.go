@@ -67,8 +67,8 @@ func findMechanism(name string) *mechanism {
 	return nil
 }
 
-// The channel binding types that there are. tls-unique is never offered: it is broken before TLS 1.3 without the extended master
-// secret and does not exist since.
+// The channel binding types that there are. tls-unique is never offered: it is broken before TLS 1.3 without the
+// extended master secret and does not exist since.
 const (
 	tlsExporter       = "tls-exporter"         // RFC 9266, on TLS 1.3
 	tlsServerEndPoint = "tls-server-end-point" // RFC 5929 §4, a MUST for servers in XEP-0440

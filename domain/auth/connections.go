@@ -9,7 +9,8 @@ import (
 	"github.com/posthouse-im/posthouse/limit"
 )
 
-// ConnectionConfig bounds connections before anything is known of them. The zero value works; a negative number means without limit.
+// ConnectionConfig bounds connections before anything is known of them. The zero value works; a negative number means
+// without limit.
 type ConnectionConfig struct {
 	// Rate is how many new connections a second an address may open, and Burst how many at once.
 	Rate  int `yaml:"rate" default:"20"`
@@ -54,7 +55,8 @@ type host struct {
 }
 
 func newConnections(c ConnectionConfig, clock func() time.Duration) *Connections {
-	n := &Connections{perAddress: c.PerAddress, unauthenticated: c.Unauthenticated, clock: clock, hosts: make(map[limit.Address]*host)}
+	n := &Connections{perAddress: c.PerAddress, unauthenticated: c.Unauthenticated, clock: clock,
+		hosts: make(map[limit.Address]*host)}
 	if c.Rate > 0 && c.Burst > 0 {
 		n.rate = limit.Per(float64(c.Rate), time.Second, float64(c.Burst))
 	}
@@ -75,7 +77,8 @@ type Admission struct {
 	released      bool // guarded by owner.mu
 }
 
-// Admit asks for a slot for a connection from that address. When ok is false, the connection should be closed without an answer.
+// Admit asks for a slot for a connection from that address. When ok is false, the connection should be closed without
+// an answer.
 func (c *Connections) Admit(ip netip.Addr) (admission *Admission, ok bool) {
 	key, now := limit.AddressOf(ip), c.clock()
 	c.mu.Lock()

@@ -14,8 +14,9 @@ import (
 
 // devices is what is held in memory of the devices that log in with tokens, and what is to be written of their logins.
 //
-// What it knows of a device is dropped by every change that goes through Authenticator.Devices, and by ForgetDevices for those that do
-// not. Logins are written together, by Run, so that a login writes nothing. Any goroutine may call it.
+// What it knows of a device is dropped by every change that goes through Authenticator.Devices, and by ForgetDevices
+// for those that do not. Logins are written together, by Run, so that a login writes nothing. Any goroutine may call
+// it.
 type devices struct {
 	store store.Devices
 	known *cache.Cache[deviceKey, deviceState] // by account
@@ -56,7 +57,8 @@ func newDevices(s store.Devices, size int, now func() time.Time) *devices {
 	return &devices{store: s, known: known, noted: map[deviceKey]store.DeviceLogin{}}
 }
 
-// find returns what is known of a device, or store.ErrNotFound. Devices that do not exist are asked for again each time.
+// find returns what is known of a device, or store.ErrNotFound. Devices that do not exist are asked for again each
+// time.
 func (d *devices) find(ctx context.Context, key deviceKey) (deviceState, error) {
 	if s, ok := d.known.Get(key); ok {
 		return s, nil
@@ -89,8 +91,8 @@ func (d *devices) forgetAll() { d.known.Clear() }
 // errReplayed: the counter is not higher than one that was seen with the same token.
 var errReplayed = errors.New("the counter was seen before")
 
-// note remembers a login with a token, to be written later. count is what the client has counted to, 0 when it does not count. The error is
-// errReplayed or, for a client that counts, the store's.
+// note remembers a login with a token, to be written later. count is what the client has counted to, 0 when it does not
+// count. The error is errReplayed or, for a client that counts, the store's.
 func (d *devices) note(ctx context.Context, key deviceKey, s deviceState, l store.DeviceLogin) error {
 	full, err := d.tryNote(key, s, l)
 	if !full || err != nil {
@@ -129,7 +131,8 @@ func (d *devices) tryNote(key deviceKey, s deviceState, l store.DeviceLogin) (fu
 	return false, nil
 }
 
-// flush writes the logins that were noted. Those that fail to be written wait for the next time, unless newer ones of the same device do.
+// flush writes the logins that were noted. Those that fail to be written wait for the next time, unless newer ones of
+// the same device do.
 func (d *devices) flush(ctx context.Context) error {
 	d.flushing.Lock()
 	defer d.flushing.Unlock()
@@ -165,8 +168,8 @@ func (d *devices) flush(ctx context.Context) error {
 	return err
 }
 
-// Run writes down, once a minute and at the end, which devices have logged in with their tokens, and gives back the memory of
-// what is too old to be used, credentials among it. It returns when ctx is done.
+// Run writes down, once a minute and at the end, which devices have logged in with their tokens, and gives back the
+// memory of what is too old to be used, credentials among it. It returns when ctx is done.
 func (a *Authenticator) Run(ctx context.Context) error {
 	tick := time.NewTicker(noteInterval)
 	defer tick.Stop()
@@ -208,8 +211,8 @@ func (a *Authenticator) ForgetDevices(account store.AccountID) {
 	}
 }
 
-// Devices returns the store of devices, for whoever changes them in this process: what is changed there counts at once. It is nil
-// without TokenConfig.Devices.
+// Devices returns the store of devices, for whoever changes them in this process: what is changed there counts at once.
+// It is nil without TokenConfig.Devices.
 func (a *Authenticator) Devices() store.Devices {
 	if a.devices == nil {
 		return nil
@@ -228,7 +231,8 @@ func (h heardDevices) PutDevice(ctx context.Context, d store.Device, max int) er
 	return h.Devices.PutDevice(ctx, d, max)
 }
 
-func (h heardDevices) ChangeDevice(ctx context.Context, owner store.AccountID, id string, change func(*store.Device) error) error {
+func (h heardDevices) ChangeDevice(ctx context.Context, owner store.AccountID, id string,
+	change func(*store.Device) error) error {
 	defer h.held.forget(owner, id)
 	return h.Devices.ChangeDevice(ctx, owner, id, change)
 }

@@ -17,8 +17,8 @@ import (
 type DirectoryConfig struct {
 	// Accounts is how many names with their account ids are held, some 80 bytes each.
 	Accounts int `yaml:"accounts" default:"200000" min:"1"`
-	// Records is how many whole accounts with their credentials are held, some 500 bytes each: those that log in. They are
-	// not held for long after TTL.
+	// Records is how many whole accounts with their credentials are held, some 500 bytes each: those that log in. They
+	// are not held for long after TTL.
 	Records int `yaml:"records" default:"20000" min:"1"`
 	// Unknown is how many names without an account are held.
 	Unknown int `yaml:"unknown" default:"20000" min:"1"`
@@ -89,7 +89,8 @@ func (d *Directory) Account(ctx context.Context, name string) (store.Account, er
 	return *a, nil
 }
 
-// load asks the store, once for all who ask at the same time, and remembers the answer unless Invalidate was called meanwhile.
+// load asks the store, once for all who ask at the same time, and remembers the answer unless Invalidate was called
+// meanwhile.
 func (d *Directory) load(ctx context.Context, name string) (*store.Account, error) {
 	name = strings.Clone(name) // it may be a part of what somebody sent
 	return d.records.Load(ctx, name, func(ctx context.Context) (*store.Account, time.Duration, error) {
@@ -137,8 +138,8 @@ func compact(a *store.Account, name string) {
 	a.Credentials = credentials
 }
 
-// Invalidate forgets what is known of a name. It is called after every change of the account; answers that were on their
-// way from the store then are not remembered.
+// Invalidate forgets what is known of a name. It is called after every change of the account; answers that were on
+// their way from the store then are not remembered.
 func (d *Directory) Invalidate(name string) {
 	d.known.Invalidate(name)
 	d.unknown.Invalidate(name)

@@ -20,7 +20,8 @@ func newDirectory(t *testing.T, config auth.DirectoryConfig, names ...string) (*
 	t.Helper()
 	m, c := newMemory(), newClock()
 	for _, name := range names {
-		_, err := m.CreateAccount(context.Background(), store.Account{Name: name, Credentials: credentialsOf(t, password)})
+		_, err := m.CreateAccount(context.Background(),
+			store.Account{Name: name, Credentials: credentialsOf(t, password)})
 		require.NoError(t, err)
 	}
 	return auth.NewDirectory(m, config, c.Now), m, c
@@ -219,7 +220,7 @@ func TestCredentialsAreNotHeldForLong(t *testing.T) {
 		require.Nil(t, s.from("192.0.2.1", "juliet", password))
 		known, _, records := auth.DirectorySizes(s.Directory())
 		require.Equal(t, []int{1, 1}, []int{known, records})
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		synctest.Wait()
 		known, _, records = auth.DirectorySizes(s.Directory())
 		require.Equal(t, []int{0, 0}, []int{known, records})

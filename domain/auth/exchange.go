@@ -42,9 +42,11 @@ const (
 )
 
 // Begin starts an authentication with the mechanism of <auth/>. initial is the initial response, decoded (see Decode);
-// hasInitial tells an empty one from none (RFC 6120 §6.4.2). Without a failure, either Done is true and the client gets <success/>
-// with Additional, or it gets the challenge, which may be empty. ch must stay as it is until the exchange has ended.
-func (a *Authenticator) Begin(ctx context.Context, ch *Channel, mechanism string, initial []byte, hasInitial bool) (*Exchange, []byte, *Failure) {
+// hasInitial tells an empty one from none (RFC 6120 §6.4.2). Without a failure, either Done is true and the client gets
+// <success/> with Additional, or it gets the challenge, which may be empty. ch must stay as it is until the exchange
+// has ended.
+func (a *Authenticator) Begin(ctx context.Context, ch *Channel, mechanism string, initial []byte,
+	hasInitial bool) (*Exchange, []byte, *Failure) {
 	e := &Exchange{auth: a, channel: ch, mechanism: findMechanism(mechanism), offer: a.offer(ch)}
 	if r := e.checkMechanism(); r != nil {
 		e.finish(r)
@@ -76,8 +78,8 @@ func (e *Exchange) checkMechanism() *refusal {
 	return refuse(InvalidMechanism, "", reasonMechanism)
 }
 
-// Step takes the client's next message, decoded. With done, the client is authenticated: <success/> with Additional. Otherwise the
-// challenge is to be sent. After a failure the exchange is over and the client may begin another.
+// Step takes the client's next message, decoded. With done, the client is authenticated: <success/> with Additional.
+// Otherwise the challenge is to be sent. After a failure the exchange is over and the client may begin another.
 func (e *Exchange) Step(ctx context.Context, response []byte) (challenge []byte, done bool, f *Failure) {
 	var r *refusal
 	switch {
@@ -141,8 +143,8 @@ func (e *Exchange) checkThrottle() *refusal {
 	return r
 }
 
-// finish counts and logs the end of an authentication, and tells the throttle. Refused tries are not logged one by one while
-// the throttle holds: it said so when it began to.
+// finish counts and logs the end of an authentication, and tells the throttle. Refused tries are not logged one by one
+// while the throttle holds: it said so when it began to.
 func (e *Exchange) finish(r *refusal) {
 	a := e.auth
 	name := "none"
@@ -163,7 +165,8 @@ func (e *Exchange) finish(r *refusal) {
 		slog.Bool("tls", e.channel.Secure),
 	}
 	if r == nil {
-		a.log.LogAttrs(context.Background(), slog.LevelInfo, "login", append(attributes, slog.String("event", "auth.login_ok"))...)
+		a.log.LogAttrs(context.Background(), slog.LevelInfo, "login",
+			append(attributes, slog.String("event", "auth.login_ok"))...)
 		return
 	}
 	a.metrics.failed(r.reason)

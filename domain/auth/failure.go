@@ -32,8 +32,8 @@ const (
 // Failure is a refused authentication, ready to be told to the client.
 type Failure struct {
 	Condition SASLCondition
-	// Text is in English, for people and developers; "" for none. For SCRAM it may be a server-error-value of RFC 5802 §7.
-	// It never tells an unknown user from a wrong password.
+	// Text is in English, for people and developers; "" for none. For SCRAM it may be a server-error-value of RFC 5802
+	// §7. It never tells an unknown user from a wrong password.
 	Text string
 	// Exhausted: the address has used up its tries. The stream should end with policy-violation.
 	Exhausted bool
@@ -47,15 +47,17 @@ func (f *Failure) Error() string {
 	return "authentication failed: " + string(f.Condition) + ": " + f.Text
 }
 
-// reason is why a login failed as the operator sees it, in the log and in metrics. It is finer than what the client is told.
+// reason is why a login failed as the operator sees it, in the log and in metrics. It is finer than what the client is
+// told.
 type reason string
 
 const (
-	reasonMalformed   reason = "malformed"
-	reasonMechanism   reason = "mechanism"
-	reasonAuthzid     reason = "authzid"
-	reasonBinding     reason = "channel-binding"
-	reasonBindingType reason = "channel-binding-type" // no proof was looked at: a client that knows other types, not somebody who guesses
+	reasonMalformed reason = "malformed"
+	reasonMechanism reason = "mechanism"
+	reasonAuthzid   reason = "authzid"
+	reasonBinding   reason = "channel-binding"
+	// no proof was looked at: a client that knows other types, not somebody who guesses
+	reasonBindingType reason = "channel-binding-type"
 	reasonUnknown     reason = "unknown-account"
 	reasonProof       reason = "wrong-proof"
 	reasonDisabled    reason = "disabled"
@@ -69,7 +71,8 @@ const (
 
 // reasons are all of them, for the metric's labels.
 var reasons = []reason{
-	reasonMalformed, reasonMechanism, reasonAuthzid, reasonBinding, reasonBindingType, reasonUnknown, reasonProof, reasonDisabled,
+	reasonMalformed, reasonMechanism, reasonAuthzid, reasonBinding, reasonBindingType, reasonUnknown, reasonProof,
+	reasonDisabled,
 	reasonExpired, reasonReplayed, reasonThrottled, reasonBusy, reasonStore, reasonInterrupted,
 }
 

@@ -57,7 +57,8 @@ func (m *memory) Account(ctx context.Context, name string) (store.Account, error
 func (m *memory) ListAccounts(_ context.Context, after string, limit int) ([]store.Account, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := slices.SortedFunc(maps.Values(m.accounts), func(a, b store.Account) int { return cmp.Compare(a.Name, b.Name) })
+	all := slices.SortedFunc(maps.Values(m.accounts),
+		func(a, b store.Account) int { return cmp.Compare(a.Name, b.Name) })
 	all = slices.DeleteFunc(all, func(a store.Account) bool { return a.Name <= after })
 	return all[:min(limit, len(all))], m.err
 }

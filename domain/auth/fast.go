@@ -28,16 +28,18 @@ type TokenConfig struct {
 	// Cached is how many devices are held in memory, some 150 bytes each.
 	Cached int `yaml:"cached" default:"20000" min:"64"`
 
-	// Devices keeps the devices, and Key, 32 bytes that are kept with the data, makes their tokens. Without both there are no tokens.
+	// Devices keeps the devices, and Key, 32 bytes that are kept with the data, makes their tokens. Without both there
+	// are no tokens.
 	Devices store.Devices `yaml:"-"`
 	Key     []byte        `yaml:"-"`
 	// Changes tells of what others change while somebody logs in; LogIn needs it.
 	Changes store.Changes `yaml:"-"`
 }
 
-// A token is made from the key of the domain, and stored nowhere: HMAC-SHA-256 over the account's identity, the device, the number of
-// the token's generation and the mechanism that it is bound to. What is stored of a device lets nobody log in, and a device
-// that is removed, as all are by a new password, takes its tokens with it: another one of the same name begins at another number.
+// A token is made from the key of the domain, and stored nowhere: HMAC-SHA-256 over the account's identity, the device,
+// the number of the token's generation and the mechanism that it is bound to. What is stored of a device lets nobody
+// log in, and a device that is removed, as all are by a new password, takes its tokens with it: another one of the same
+// name begins at another number.
 
 // Agent is the software that logs in, as it calls itself (XEP-0388 §2.3, <user-agent/>).
 type Agent struct {
@@ -71,8 +73,8 @@ func (a *Authenticator) token(key deviceKey, generation uint64, mechanism string
 	return base64.RawURLEncoding.EncodeToString(h.Sum(b[:0]))
 }
 
-// TokenMechanisms returns the mechanisms to log in with a token by on a channel, the best first: none on a channel that others may
-// listen to. The list is shared and must not be changed.
+// TokenMechanisms returns the mechanisms to log in with a token by on a channel, the best first: none on a channel that
+// others may listen to. The list is shared and must not be changed.
 func (a *Authenticator) TokenMechanisms(ch *Channel) []string {
 	if a.devices == nil || a.config.Tokens.Off || !ch.Secure && !ch.Loopback {
 		return nil
@@ -80,11 +82,13 @@ func (a *Authenticator) TokenMechanisms(ch *Channel) []string {
 	return a.offer(ch).tokens
 }
 
-// IssueToken returns what a device that has just logged in is to log in with the next time; ok is false when it is to go on with what
-// it has. mechanism is the one that the client asks a token for, "" when it asks for none: then it gets one when its own is due
-// (XEP-0484 §3.5). An error is of the store; the login stands.
-func (a *Authenticator) IssueToken(ctx context.Context, x *Exchange, agent Agent, mechanism string) (t LoginToken, ok bool, err error) {
-	if a.devices == nil || a.config.Tokens.Off || agent.ID == "" || len(agent.ID) > MaxDeviceID || !x.Done() || mechanism != "" && findTokenMechanism(mechanism) == nil {
+// IssueToken returns what a device that has just logged in is to log in with the next time; ok is false when it is to
+// go on with what it has. mechanism is the one that the client asks a token for, "" when it asks for none: then it gets
+// one when its own is due (XEP-0484 §3.5). An error is of the store; the login stands.
+func (a *Authenticator) IssueToken(ctx context.Context, x *Exchange, agent Agent, mechanism string) (t LoginToken,
+	ok bool, err error) {
+	if a.devices == nil || a.config.Tokens.Off || agent.ID == "" || len(agent.ID) > MaxDeviceID || !x.Done() ||
+		mechanism != "" && findTokenMechanism(mechanism) == nil {
 		return t, false, nil
 	}
 	key := deviceKey{x.account.ID, agent.ID}
@@ -96,7 +100,8 @@ func (a *Authenticator) IssueToken(ctx context.Context, x *Exchange, agent Agent
 	default:
 		return t, false, a.devices.note(ctx, key, deviceState{}, store.DeviceLogin{Seen: a.now()})
 	}
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, errSuperseded) { // it was signed out, or renewed elsewhere, in this moment
+	// it was signed out, or renewed elsewhere, in this moment
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, errSuperseded) {
 		return t, false, nil
 	}
 	if err != nil {
@@ -109,7 +114,8 @@ func (a *Authenticator) IssueToken(ctx context.Context, x *Exchange, agent Agent
 var errSuperseded = errors.New("the device was changed meanwhile")
 
 // issue makes a token because the client asks for one, and the device when there is none.
-func (a *Authenticator) issue(ctx context.Context, key deviceKey, x *Exchange, agent Agent, mechanism string) (LoginToken, bool, error) {
+func (a *Authenticator) issue(ctx context.Context, key deviceKey, x *Exchange, agent Agent,
+	mechanism string) (LoginToken, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	var made store.Device
@@ -140,8 +146,8 @@ func (a *Authenticator) issue(ctx context.Context, key deviceKey, x *Exchange, a
 	return LoginToken{a.token(key, made.Generation, mechanism), made.LoginExpires}, true, nil
 }
 
-// confirm removes a device that was just made when the account's password was changed, or the account disabled, since the exchange has
-// looked at it: that removed all devices, and this one came too late for it.
+// confirm removes a device that was just made when the account's password was changed, or the account disabled, since
+// the exchange has looked at it: that removed all devices, and this one came too late for it.
 func (a *Authenticator) confirm(ctx context.Context, x *Exchange, key deviceKey) error {
 	now, err := a.accounts.Account(ctx, x.account.Name)
 	if err == nil && now.ID == x.account.ID && !now.Disabled && x.key != nil && hasKey(&now, x.key) {
@@ -150,7 +156,8 @@ func (a *Authenticator) confirm(ctx context.Context, x *Exchange, key deviceKey)
 	return errors.Join(errSuperseded, a.Devices().RemoveDevice(ctx, key.account, key.id))
 }
 
-// renew returns the next token when the one that was used is past half of its life. One that was made and never used is given again.
+// renew returns the next token when the one that was used is past half of its life. One that was made and never used is
+// given again.
 func (a *Authenticator) renew(ctx context.Context, x *Exchange) (t LoginToken, ok bool, err error) {
 	s, due := x.token.state, a.now().Add(a.config.Tokens.Life/2)
 	if x.token.invalidated || due.Before(x.token.expires) {

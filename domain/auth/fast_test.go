@@ -39,7 +39,8 @@ func tokens(t testing.TB, configure ...func(*auth.Config)) (*server, *storetest.
 	return s, d
 }
 
-// ht is the message of the mechanisms for tokens, from draft-schmaus-kitten-sasl-ht-09 §3.1, and what the server answers.
+// ht is the message of the mechanisms for tokens, from draft-schmaus-kitten-sasl-ht-09 §3.1, and what the server
+// answers.
 func ht(name, token string, binding []byte) (message, answer []byte) {
 	mac := func(who string) []byte {
 		m := hmac.New(sha256.New, []byte(token))
@@ -55,7 +56,8 @@ func (s *server) first(t testing.TB, device, mechanism string) string {
 	t.Helper()
 	e, f := s.scram(t, proxied(), auth.ScramSHA256, newSCRAMClient(auth.ScramSHA256))
 	require.Nil(t, f)
-	token, ok, err := s.IssueToken(context.Background(), e, auth.Agent{ID: device, Name: "Phone", Software: "Test"}, mechanism)
+	token, ok, err := s.IssueToken(context.Background(), e, auth.Agent{ID: device, Name: "Phone", Software: "Test"},
+		mechanism)
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.Len(t, token.Text, 43)
@@ -98,7 +100,8 @@ func TestHTVector(t *testing.T) {
 	require.Equal(t, vectorResponder, hex.EncodeToString(answer))
 }
 
-// TestTokenLogin: a token logs in again and again, is not written anywhere, and no login writes anything, or reads anything after the first.
+// TestTokenLogin: a token logs in again and again, is not written anywhere, and no login writes anything, or reads
+// anything after the first.
 func TestTokenLogin(t *testing.T) {
 	s, d := tokens(t)
 	token := s.first(t, phone, auth.HTSHA256None)
@@ -133,7 +136,10 @@ func TestTokenLogin(t *testing.T) {
 
 // TestTokenRefused: whatever is not the token of that account, device and mechanism is told nothing (A50).
 func TestTokenRefused(t *testing.T) {
-	s, _ := tokens(t, func(c *auth.Config) { c.Failures.PerUser, c.Failures.PerAddress, c.Failures.KnownPerUser = -1, -1, -1 })
+	s, _ := tokens(t, func(c *auth.Config) {
+		c.Failures.PerUser, c.Failures.PerAddress, c.Failures.KnownPerUser = -1,
+			-1, -1
+	})
 	_, err := s.Create(context.Background(), "romeo", password)
 	require.NoError(t, err)
 	token, other := s.first(t, phone, auth.HTSHA256None), s.first(t, "tablet", auth.HTSHA256None)
@@ -177,12 +183,14 @@ func TestTokenRefused(t *testing.T) {
 	}
 	_, _, f := s.Begin(context.Background(), proxied(), auth.HTSHA256None, right, true)
 	requireFailure(t, auth.InvalidMechanism, f)
-	_, f = s.BeginToken(context.Background(), &auth.Channel{Remote: remote, Domain: "example.com"}, auth.HTSHA256None, right, auth.TokenUse{Device: phone})
+	_, f = s.BeginToken(context.Background(), &auth.Channel{Remote: remote, Domain: "example.com"}, auth.HTSHA256None,
+		right, auth.TokenUse{Device: phone})
 	requireFailure(t, auth.InvalidMechanism, f, "in the clear")
 	require.Nil(t, try(auth.HTSHA256None, right, phone))
 }
 
-// TestTokenBinding: a token of a mechanism with channel binding is good on the channel that it names, with that mechanism only.
+// TestTokenBinding: a token of a mechanism with channel binding is good on the channel that it names, with that
+// mechanism only.
 func TestTokenBinding(t *testing.T) {
 	s, _ := tokens(t)
 	l := tlsLink(t, tls.VersionTLS13, "ecdsa")
@@ -197,11 +205,13 @@ func TestTokenBinding(t *testing.T) {
 			for about, shown := range map[string][]byte{"right": binding, "none": nil, "another": []byte("x")} {
 				message, _ := ht("juliet", token, shown)
 				_, f := s.BeginToken(context.Background(), l.server, used, message, auth.TokenUse{Device: asked})
-				require.Equal(t, asked == used && string(shown) == string(binding), f == nil, "token for %s, used with %s, binding %s", asked, used, about)
+				require.Equal(t, asked == used && string(shown) == string(binding), f == nil,
+					"token for %s, used with %s, binding %s", asked, used, about)
 			}
 		}
 	}
-	require.Equal(t, []string{auth.HTSHA256Endp, auth.HTSHA256None}, s.TokenMechanisms(tlsLink(t, tls.VersionTLS12, "ecdsa").server))
+	require.Equal(t, []string{auth.HTSHA256Endp, auth.HTSHA256None},
+		s.TokenMechanisms(tlsLink(t, tls.VersionTLS12, "ecdsa").server))
 	require.Equal(t, []string{auth.HTSHA256None}, s.TokenMechanisms(proxied()))
 	require.Empty(t, s.TokenMechanisms(plainChannel()))
 	require.Empty(t, newServer(t).TokenMechanisms(proxied()))
@@ -218,8 +228,8 @@ func TestTokenExpires(t *testing.T) {
 	s.refused(t, auth.CredentialsExpired, token, auth.TokenUse{})
 }
 
-// TestTokenRotation: past half of its life a token brings the next one. The old one is good until the new one is used, and never
-// beyond its own time; the one that was lost on the way is given again.
+// TestTokenRotation: past half of its life a token brings the next one. The old one is good until the new one is used,
+// and never beyond its own time; the one that was lost on the way is given again.
 func TestTokenRotation(t *testing.T) {
 	s, d := tokens(t)
 	one := s.first(t, phone, auth.HTSHA256None)
@@ -256,8 +266,8 @@ func TestTokenRotation(t *testing.T) {
 	require.Nil(t, f)
 }
 
-// TestTokenAskedFor: who asks for a token with the password gets a new one; the one before is good until that is used, and one that was
-// never used and is not the first is no good any more.
+// TestTokenAskedFor: who asks for a token with the password gets a new one; the one before is good until that is used,
+// and one that was never used and is not the first is no good any more.
 func TestTokenAskedFor(t *testing.T) {
 	s, _ := tokens(t)
 	first := s.first(t, phone, auth.HTSHA256None)
@@ -278,14 +288,16 @@ func TestTokenAskedFor(t *testing.T) {
 	// Without an id of a device, or for another mechanism, there is none.
 	e, f := s.plain(proxied(), "", "juliet", password)
 	require.Nil(t, f)
-	for _, row := range []struct{ device, mechanism string }{{"", auth.HTSHA256None}, {phone, auth.Plain}, {strings.Repeat("x", 65), auth.HTSHA256None}} {
+	for _, row := range []struct{ device, mechanism string }{{"", auth.HTSHA256None}, {phone, auth.Plain},
+		{strings.Repeat("x", 65), auth.HTSHA256None}} {
 		_, ok, err := s.IssueToken(context.Background(), e, auth.Agent{ID: row.device}, row.mechanism)
 		require.NoError(t, err)
 		require.False(t, ok)
 	}
 }
 
-// TestTokenCounter: a counter that was seen is refused, in memory, after it was written, and after a restart (XEP-0484 §3.4).
+// TestTokenCounter: a counter that was seen is refused, in memory, after it was written, and after a restart (XEP-0484
+// §3.4).
 func TestTokenCounter(t *testing.T) {
 	s, d := tokens(t)
 	token := s.first(t, phone, auth.HTSHA256None)
@@ -308,9 +320,10 @@ func TestTokenCounter(t *testing.T) {
 	s.refused(t, auth.NotAuthorized, token, use(7))
 	good(8)
 	require.NoError(t, s.Run(stop))
-	restarted, err := auth.New(s.accounts, auth.Config{Iterations: iterations, Now: s.clock.Now, Tokens: auth.TokenConfig{
-		Devices: d, Key: []byte("a key of this test, of 32 bytes "),
-	}})
+	restarted, err := auth.New(s.accounts,
+		auth.Config{Iterations: iterations, Now: s.clock.Now, Tokens: auth.TokenConfig{
+			Devices: d, Key: []byte("a key of this test, of 32 bytes "),
+		}})
 	require.NoError(t, err)
 	s.Authenticator = restarted
 	s.refused(t, auth.NotAuthorized, token, use(8))
@@ -321,17 +334,21 @@ func TestTokenCounter(t *testing.T) {
 	s.refused(t, auth.NotAuthorized, token, use(1))
 }
 
-// TestTokenEnds: sign-out, a new password, disabling and deletion end a token at once, also for good when a device of the same name
-// comes again.
+// TestTokenEnds: sign-out, a new password, disabling and deletion end a token at once, also for good when a device of
+// the same name comes again.
 func TestTokenEnds(t *testing.T) {
 	ctx := context.Background()
 	for name, end := range map[string]func(s *server, d store.Devices) error{
 		"invalidated": func(s *server, _ store.Devices) error { return nil },
 		"removed":     func(_ *server, d store.Devices) error { return d.RemoveDevice(ctx, 1, phone) },
-		"all removed": func(_ *server, d store.Devices) error { _, err := d.RemoveDevices(ctx, 1, "another"); return err },
-		"password":    func(s *server, _ store.Devices) error { return s.SetPassword(ctx, "juliet", password) },
-		"deleted":     func(s *server, _ store.Devices) error { return s.Delete(ctx, "juliet") },
-		"disabled":    func(s *server, _ store.Devices) error { return s.SetDisabled(ctx, "juliet", true) },
+		"all removed": func(_ *server, d store.Devices) error {
+			_,
+				err := d.RemoveDevices(ctx, 1, "another")
+			return err
+		},
+		"password": func(s *server, _ store.Devices) error { return s.SetPassword(ctx, "juliet", password) },
+		"deleted":  func(s *server, _ store.Devices) error { return s.Delete(ctx, "juliet") },
+		"disabled": func(s *server, _ store.Devices) error { return s.SetDisabled(ctx, "juliet", true) },
 		"too many": func(_ *server, d store.Devices) error {
 			return d.PutDevice(ctx, store.Device{Account: 1, ID: "another", Seen: time.Now()}, 1)
 		},
@@ -347,7 +364,8 @@ func TestTokenEnds(t *testing.T) {
 			_, f := s.again(t, token, auth.TokenUse{})
 			require.Nil(t, f)
 			message, _ := ht("juliet", token, nil)
-			e, f := s.BeginToken(ctx, proxied(), auth.HTSHA256None, message, auth.TokenUse{Device: phone, Invalidate: name == "invalidated"})
+			e, f := s.BeginToken(ctx, proxied(), auth.HTSHA256None, message,
+				auth.TokenUse{Device: phone, Invalidate: name == "invalidated"})
 			require.Nil(t, f)
 			require.NoError(t, end(s, s.Devices()))
 			require.Equal(t, name != "invalidated", e.Revoked(ctx), "who has just logged in is told to leave")
@@ -393,7 +411,8 @@ func TestTokenGuessing(t *testing.T) {
 	s.refused(t, auth.TemporaryAuthFailure, "guess", auth.TokenUse{})
 }
 
-// TestTokenStoreDown: when the store fails a token that is not known is not refused for good, and a password still logs in.
+// TestTokenStoreDown: when the store fails a token that is not known is not refused for good, and a password still logs
+// in.
 func TestTokenStoreDown(t *testing.T) {
 	broken := &brokenDevices{}
 	s := newServer(t, func(c *auth.Config) { c.Tokens.Devices, c.Tokens.Key = broken, make([]byte, 32) })
@@ -420,7 +439,10 @@ func (*brokenDevices) ChangeDevice(context.Context, store.AccountID, string, fun
 
 // TestTokenConcurrent: of many who show the same new counter at once one gets in, and the rest is refused.
 func TestTokenConcurrent(t *testing.T) {
-	s, _ := tokens(t, func(c *auth.Config) { c.Failures.PerUser, c.Failures.PerAddress, c.Failures.KnownPerUser = -1, -1, -1 })
+	s, _ := tokens(t, func(c *auth.Config) {
+		c.Failures.PerUser, c.Failures.PerAddress, c.Failures.KnownPerUser = -1,
+			-1, -1
+	})
 	token := s.first(t, phone, auth.HTSHA256None)
 	message, _ := ht("juliet", token, nil)
 	for count := uint64(1); count < 20; count++ {
@@ -428,7 +450,8 @@ func TestTokenConcurrent(t *testing.T) {
 		in := make(chan struct{}, 4)
 		for range cap(in) {
 			all.Go(func() {
-				_, f := s.BeginToken(context.Background(), proxied(), auth.HTSHA256None, message, auth.TokenUse{Device: phone, Count: count})
+				_, f := s.BeginToken(context.Background(), proxied(), auth.HTSHA256None, message,
+					auth.TokenUse{Device: phone, Count: count})
 				if f == nil {
 					in <- struct{}{}
 				}
@@ -441,7 +464,10 @@ func TestTokenConcurrent(t *testing.T) {
 
 // FuzzHT: whatever is said, nobody gets in but with the token, and nothing breaks.
 func FuzzHT(f *testing.F) {
-	s, _ := tokens(f, func(c *auth.Config) { c.Failures.PerUser, c.Failures.PerAddress, c.Failures.KnownPerUser = -1, -1, -1 })
+	s, _ := tokens(f, func(c *auth.Config) {
+		c.Failures.PerUser, c.Failures.PerAddress, c.Failures.KnownPerUser = -1,
+			-1, -1
+	})
 	token := s.first(f, phone, auth.HTSHA256None)
 	right, _ := ht("juliet", token, nil)
 	f.Add(right, phone, uint64(0), false)
@@ -452,7 +478,8 @@ func FuzzHT(f *testing.F) {
 		if string(message) == string(right) {
 			invalidate = false
 		}
-		e, failure := s.BeginToken(context.Background(), proxied(), auth.HTSHA256None, message, auth.TokenUse{Device: device, Count: count, Invalidate: invalidate})
+		e, failure := s.BeginToken(context.Background(), proxied(), auth.HTSHA256None, message,
+			auth.TokenUse{Device: device, Count: count, Invalidate: invalidate})
 		require.Equal(t, failure == nil, e != nil)
 		if failure == nil {
 			name, _, _ := strings.Cut(string(message), "\x00")

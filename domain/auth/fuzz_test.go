@@ -32,13 +32,15 @@ func FuzzSCRAM(f *testing.F) {
 	add("n", "a=romeo@example.com", "juliet", "abc", "", "n,,", "", "", nil, 0)
 	add("n", "", "m=1,juliet", "", ",m=1", "", ",m=1", "x", nil, 1)
 	add("n", "", "ju=2Cliet=3D", "~!", ",", "y,,", ",c=biws", "", []byte{0}, 4)
-	f.Fuzz(func(t *testing.T, flag, authzid, name, nonce, ext, header, finalExt, nonceEnd string, binding []byte, bits byte) {
+	f.Fuzz(func(t *testing.T, flag, authzid, name, nonce, ext, header, finalExt, nonceEnd string, binding []byte,
+		bits byte) {
 		mechanism := auth.ScramSHA256
 		if bits&2 != 0 {
 			mechanism = auth.ScramSHA1
 		}
 		c := newSCRAMClient(mechanism)
-		c.flag, c.authzid, c.name, c.nonce, c.ext, c.header, c.finalExt, c.binding = flag, authzid, name, nonce, ext, header, finalExt, binding
+		c.flag, c.authzid, c.name, c.nonce, c.ext, c.header, c.finalExt, c.binding = flag, authzid, name, nonce, ext,
+			header, finalExt, binding
 		c.bendNonce = func(n string) string { return n + nonceEnd }
 		if bits&1 != 0 {
 			c.bendProof = func(p []byte) []byte { return append([]byte{p[0] ^ 1}, p[1:]...) }

@@ -133,15 +133,18 @@ func tlsLink(t testing.TB, version uint16, kind string) *link {
 	}
 	certificate := selfSigned(t, kind)
 	clientSide, serverSide := net.Pipe()
-	server := tls.Server(serverSide, &tls.Config{Certificates: []tls.Certificate{certificate}, MaxVersion: version, MinVersion: version})
-	client := tls.Client(clientSide, &tls.Config{InsecureSkipVerify: true, MaxVersion: version, MinVersion: tls.VersionTLS12})
+	server := tls.Server(serverSide,
+		&tls.Config{Certificates: []tls.Certificate{certificate}, MaxVersion: version, MinVersion: version})
+	client := tls.Client(clientSide,
+		&tls.Config{InsecureSkipVerify: true, MaxVersion: version, MinVersion: tls.VersionTLS12})
 	done := make(chan error, 1)
 	go func() { done <- server.Handshake() }()
 	require.NoError(t, client.Handshake())
 	require.NoError(t, <-done)
 	state := server.ConnectionState()
 	l := &link{
-		server: &auth.Channel{Secure: true, TLS: &state, LocalCertificate: certificate.Certificate[0], Remote: remote, Domain: "example.com"},
+		server: &auth.Channel{Secure: true, TLS: &state, LocalCertificate: certificate.Certificate[0], Remote: remote,
+			Domain: "example.com"},
 		client: client.ConnectionState(),
 	}
 	tlsLinks.Store(key, l)
@@ -193,7 +196,8 @@ type scramClient struct {
 }
 
 func newSCRAMClient(mechanism string) *scramClient {
-	return &scramClient{hash: scram.HashOf(mechanism), password: password, flag: "n", name: "juliet", nonce: "fyko+d2lbbFgONRv9qkxdawL"}
+	return &scramClient{hash: scram.HashOf(mechanism), password: password, flag: "n", name: "juliet",
+		nonce: "fyko+d2lbbFgONRv9qkxdawL"}
 }
 
 func (c *scramClient) gs2() string { return c.flag + "," + c.authzid + "," }
@@ -234,7 +238,8 @@ func (c *scramClient) finalMessage(t testing.TB, challenge []byte) []byte {
 }
 
 // login runs a whole exchange. A failure of either step is returned.
-func (s *server) scram(t testing.TB, ch *auth.Channel, mechanism string, c *scramClient) (*auth.Exchange, *auth.Failure) {
+func (s *server) scram(t testing.TB, ch *auth.Channel, mechanism string, c *scramClient) (*auth.Exchange,
+	*auth.Failure) {
 	t.Helper()
 	e, challenge, f := s.Begin(context.Background(), ch, mechanism, c.firstMessage(), true)
 	if f != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// The mechanisms that login tokens are used with (draft-schmaus-kitten-sasl-ht-09): the client shows an HMAC, made with the token, and the server
-// another one. "UNIQ" is left out with tls-unique.
+// The mechanisms that login tokens are used with (draft-schmaus-kitten-sasl-ht-09): the client shows an HMAC, made with
+// the token, and the server another one. "UNIQ" is left out with tls-unique.
 const (
 	HTSHA256Expr = "HT-SHA-256-EXPR"
 	HTSHA256Endp = "HT-SHA-256-ENDP"
@@ -55,9 +55,10 @@ type tokenLogin struct {
 	invalidated bool
 }
 
-// BeginToken checks a login with a token, which has one message and so is over when it returns: without a failure, the exchange is Done.
-// What Begin says of its parameters goes for these too.
-func (a *Authenticator) BeginToken(ctx context.Context, ch *Channel, mechanism string, message []byte, use TokenUse) (*Exchange, *Failure) {
+// BeginToken checks a login with a token, which has one message and so is over when it returns: without a failure, the
+// exchange is Done. What Begin says of its parameters goes for these too.
+func (a *Authenticator) BeginToken(ctx context.Context, ch *Channel, mechanism string, message []byte,
+	use TokenUse) (*Exchange, *Failure) {
 	e := &Exchange{auth: a, channel: ch, mechanism: findTokenMechanism(mechanism), offer: a.offer(ch)}
 	r := e.checkTokenMechanism()
 	if r == nil {
@@ -156,8 +157,8 @@ func (a *Authenticator) findDevice(ctx context.Context, key deviceKey) (deviceSt
 	return s, refuse(TemporaryAuthFailure, "", reasonStore)
 }
 
-// matching finds the token that mac was made with: the newest one, the one that was used last, or one of the two before the newest, which are
-// not good any more (current is false). It takes as long when there is no device.
+// matching finds the token that mac was made with: the newest one, the one that was used last, or one of the two before
+// the newest, which are not good any more (current is false). It takes as long when there is no device.
 func (e *Exchange) matching(t *tokenLogin, mac, binding []byte) (text string, current bool) {
 	s := &t.state
 	for i, generation := range [...]uint64{s.generation, s.used, s.generation - 1, s.generation - 2} {
@@ -174,8 +175,8 @@ func (e *Exchange) matching(t *tokenLogin, mac, binding []byte) (text string, cu
 	return "", false
 }
 
-// spend notes the use of a token. The first use of the newest one ends the one before (XEP-0484 §3.5), and is stored before the client
-// hears of it, as is the end of all tokens when the client wants that; other logins are stored later.
+// spend notes the use of a token. The first use of the newest one ends the one before (XEP-0484 §3.5), and is stored
+// before the client hears of it, as is the end of all tokens when the client wants that; other logins are stored later.
 func (a *Authenticator) spend(ctx context.Context, t *tokenLogin, use TokenUse) *refusal {
 	var err error
 	first := t.generation != t.state.used

@@ -10,11 +10,13 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// LogIn checks a name, which may be an address of the domain, and a password as Verify does, and keeps the device that logs in: a known one
-// gets the new name and software, where they are told; one without an ID gets one. The error is a *Failure when the login is refused. A
-// device is not kept whose account was changed, or that was signed out, since the login began: what the change removed must not come back
-// by a login that was on its way. It needs TokenConfig.Devices and Changes.
-func (a *Authenticator) LogIn(ctx context.Context, ch *Channel, name, password string, d store.Device) (store.Account, store.Device, error) {
+// LogIn checks a name, which may be an address of the domain, and a password as Verify does, and keeps the device that
+// logs in: a known one gets the new name and software, where they are told; one without an ID gets one. The error is a
+// *Failure when the login is refused. A device is not kept whose account was changed, or that was signed out, since the
+// login began: what the change removed must not come back by a login that was on its way. It needs TokenConfig.Devices
+// and Changes.
+func (a *Authenticator) LogIn(ctx context.Context, ch *Channel, name, password string, d store.Device) (store.Account,
+	store.Device, error) {
 	name, domain, full := strings.Cut(name, "@")
 	if full && domain != ch.Domain {
 		return store.Account{}, d, &Failure{Condition: NotAuthorized}

@@ -24,15 +24,16 @@ func (o *overtaken) PutDevice(ctx context.Context, d store.Device, max int) erro
 	return err
 }
 
-// TestLogIn: a device is made at its first login and known at the next; one that was overtaken by a change of the account, or by being
-// signed out, is not kept.
+// TestLogIn: a device is made at its first login and known at the next; one that was overtaken by a change of the
+// account, or by being signed out, is not kept.
 func TestLogIn(t *testing.T) {
 	ctx := t.Context()
 	db, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "posthouse.db"), sqlite.Options{Relaxed: true})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	o := &overtaken{Store: db, then: func(context.Context) {}}
-	a, err := auth.New(db, auth.Config{Iterations: iterations, Tokens: auth.TokenConfig{Devices: o, Changes: db, Key: make([]byte, 32)}})
+	a, err := auth.New(db, auth.Config{Iterations: iterations,
+		Tokens: auth.TokenConfig{Devices: o, Changes: db, Key: make([]byte, 32)}})
 	require.NoError(t, err)
 	made, err := a.Create(ctx, "juliet", password)
 	require.NoError(t, err)

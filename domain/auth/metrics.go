@@ -72,7 +72,8 @@ func newMetrics(r prometheus.Registerer, a *Authenticator) (*metrics, error) {
 		gauge("hashes_waiting", "Logins that wait for a processor to check a password on.", func() float64 {
 			return float64(a.hashing.Waiting())
 		}),
-		gauge("directory_names", "Names of accounts held in memory.", func() float64 { return float64(a.directory.known.Size()) }),
+		gauge("directory_names", "Names of accounts held in memory.",
+			func() float64 { return float64(a.directory.known.Size()) }),
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("registering metrics of authentication: %w", err)

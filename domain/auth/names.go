@@ -18,7 +18,8 @@ var reservedNames = words(`
 	registration root sales secretary security server service services staff superuser support sysadmin system
 	webmaster www xmpp`)
 
-// reservedNameSet adds the operator's names to the built-in ones. Names that cannot be prepared cannot be registered anyway.
+// reservedNameSet adds the operator's names to the built-in ones. Names that cannot be prepared cannot be registered
+// anyway.
 func reservedNameSet(more []string) map[string]struct{} {
 	set := make(map[string]struct{}, len(reservedNames)+len(more))
 	for name := range reservedNames {
@@ -32,15 +33,18 @@ func reservedNameSet(more []string) map[string]struct{} {
 	return set
 }
 
-// checkNewName decides whether anybody may register a prepared name. The rule is a small part of UTS 39 that can be explained:
+// checkNewName decides whether anybody may register a prepared name. The rule is a small part of UTS 39 that can be
+// explained:
 //
 //  1. Letters come from one script, or from Latin with those of one East Asian language, which are written together
-//     (UTS 39 §5.2, "highly restrictive"). So "admіn" with a Cyrillic letter is refused, and a name all in Cyrillic is not.
+//     (UTS 39 §5.2, "highly restrictive"). So "admіn" with a Cyrillic letter is refused, and a name all in Cyrillic is
+//     not.
 //  2. Digits come from one set of ten.
 //  3. A name all in Cyrillic or Greek that looks like Latin ("сара" for "capa") is refused when the Latin look-alike is
 //     reserved or has an account already.
 //
-// Look-alikes within one script ("rn" and "m", "l" and "1") are not found. The error is a Refusal or comes from the store.
+// Look-alikes within one script ("rn" and "m", "l" and "1") are not found. The error is a Refusal or comes from the
+// store.
 func (a *Authenticator) checkNewName(ctx context.Context, name string) error {
 	if _, reserved := a.reserved[name]; reserved {
 		return RefusedNameReserved
@@ -127,8 +131,8 @@ func scriptOf(r rune) string {
 	return "Unknown"
 }
 
-// digitValue returns what a decimal digit stands for. Unicode lays the digits of a set out in a row that begins with its zero, and rows that
-// follow each other do so in tens.
+// digitValue returns what a decimal digit stands for. Unicode lays the digits of a set out in a row that begins with
+// its zero, and rows that follow each other do so in tens.
 func digitValue(r rune) int {
 	for _, row := range unicode.Nd.R16 {
 		if rune(row.Lo) <= r && r <= rune(row.Hi) {
@@ -146,10 +150,12 @@ func digitValue(r rune) int {
 // lookalikes are small letters that most typefaces draw like a Latin one (a part of UTS 39's confusables).
 var lookalikes = strings.NewReplacer(
 	// Cyrillic
-	"а", "a", "с", "c", "ԁ", "d", "е", "e", "һ", "h", "і", "i", "ј", "j", "ӏ", "l", "о", "o", "р", "p", "ԛ", "q", "ѕ", "s", "ѵ", "v", "ԝ", "w",
+	"а", "a", "с", "c", "ԁ", "d", "е", "e", "һ", "h", "і", "i", "ј", "j", "ӏ", "l", "о", "o", "р", "p", "ԛ", "q", "ѕ",
+	"s", "ѵ", "v", "ԝ", "w",
 	"х", "x", "у", "y", "г", "r", "п", "n", "к", "k", "м", "m", "т", "t", "в", "b", "н", "h",
 	// Greek
-	"α", "a", "ο", "o", "ν", "v", "ρ", "p", "υ", "u", "ι", "i", "κ", "k", "χ", "x", "γ", "y", "η", "n", "τ", "t", "ω", "w", "σ", "o", "ε", "e",
+	"α", "a", "ο", "o", "ν", "v", "ρ", "p", "υ", "u", "ι", "i", "κ", "k", "χ", "x", "γ", "y", "η", "n", "τ", "t", "ω",
+	"w", "σ", "o", "ε", "e",
 )
 
 // latinLookalike returns the ASCII name that looks like this one, ok false when there is none.

@@ -59,8 +59,8 @@ func isCommon(name, password string) bool {
 	return common
 }
 
-// MakeCredentials derives what SCRAM-SHA-256 and SCRAM-SHA-1 keep of a password (RFC 5802 §3), each with a salt of its own.
-// It is slow by design: twice the iterations of HMAC. It applies no policy; iterations below 1 count as 1.
+// MakeCredentials derives what SCRAM-SHA-256 and SCRAM-SHA-1 keep of a password (RFC 5802 §3), each with a salt of its
+// own. It is slow by design: twice the iterations of HMAC. It applies no policy; iterations below 1 count as 1.
 func MakeCredentials(password string, iterations int) ([]store.Credential, error) {
 	prepared, ok := preparePassword(password)
 	if !ok {
@@ -87,11 +87,12 @@ func derive(h *scram.Hash, password string, salt []byte, iterations int) (store.
 	if err != nil {
 		return store.Credential{}, err
 	}
-	return store.Credential{Hash: h.Name, Salt: salt, Iterations: iterations, StoredKey: keys.Stored, ServerKey: keys.Server}, nil
+	return store.Credential{Hash: h.Name, Salt: salt, Iterations: iterations, StoredKey: keys.Stored,
+		ServerKey: keys.Server}, nil
 }
 
-// commonPasswords are those of eight characters and more that lead the published lists of leaked passwords, and ours. Shorter ones
-// fall to the minimum length.
+// commonPasswords are those of eight characters and more that lead the published lists of leaked passwords, and ours.
+// Shorter ones fall to the minimum length.
 var commonPasswords = words(`
 	12345678 123456789 1234567890 12345678910 87654321 987654321 0987654321 11111111 00000000 88888888 66666666
 	12341234 123123123 12344321 11223344 1q2w3e4r 1q2w3e4r5t 1qaz2wsx q1w2e3r4 qwertyui qwertyuiop qwerty123 qwerty1234

@@ -39,7 +39,8 @@ func TestMakeCredentials(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, [][]byte{first[0].StoredKey, first[0].ServerKey}, salted)
 
-	for _, bad := range []string{"", "a\x00b", "\xff", "tab\there", strings.Repeat("a", 129), strings.Repeat("a", 1<<20)} {
+	for _, bad := range []string{"", "a\x00b", "\xff", "tab\there", strings.Repeat("a", 129),
+		strings.Repeat("a", 1<<20)} {
 		_, err := auth.MakeCredentials(bad, 1)
 		require.ErrorIs(t, err, auth.RefusedPasswordMalformed, "%.20q", bad)
 	}
@@ -95,8 +96,8 @@ func TestPasswordPolicy(t *testing.T) {
 	require.NoError(t, s.SetPassword(context.Background(), "juliet", "password"))
 }
 
-// Abuse row A40: a wrong password costs as much for a name without an account, which is the rounds of PBKDF2: all the rest is a
-// thousandth of it.
+// Abuse row A40: a wrong password costs as much for a name without an account, which is the rounds of PBKDF2: all the
+// rest is a thousandth of it.
 func TestUnknownUserCostsTheSame(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	s := newServer(t, func(c *auth.Config) {
@@ -124,7 +125,8 @@ func TestUnknownUserCostsTheSame(t *testing.T) {
 	}
 }
 
-// Abuse row A46: no more keys are derived at a time than there are processors, a hundred wait, the others are told to come back.
+// Abuse row A46: no more keys are derived at a time than there are processors, a hundred wait, the others are told to
+// come back.
 func TestPasswordChecksAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, func(c *auth.Config) {

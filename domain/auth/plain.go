@@ -34,7 +34,8 @@ func (e *Exchange) plain(ctx context.Context, message []byte) *refusal {
 
 func parsePlain(message []byte) (authzid, name, password string, ok bool) {
 	parts := bytes.Split(message, []byte{0})
-	if len(message) > maxMessage || len(parts) != 3 || len(parts[1]) == 0 || len(parts[2]) == 0 || !utf8.Valid(message) {
+	if len(message) > maxMessage || len(parts) != 3 || len(parts[1]) == 0 || len(parts[2]) == 0 ||
+		!utf8.Valid(message) {
 		return "", "", "", false
 	}
 	for _, part := range parts {
@@ -85,7 +86,8 @@ func (e *Exchange) checkPassword(ctx context.Context, password string) *refusal 
 }
 
 // derives pays for PBKDF2, when it is this login's turn.
-func (e *Exchange) derives(ctx context.Context, hash *scram.Hash, key *store.Credential, password string) (bool, *refusal) {
+func (e *Exchange) derives(ctx context.Context, hash *scram.Hash, key *store.Credential, password string) (bool,
+	*refusal) {
 	err := e.auth.hashing.Enter(ctx)
 	if errors.Is(err, limit.ErrBusy) {
 		return false, refuse(TemporaryAuthFailure, "", reasonBusy)
@@ -120,13 +122,13 @@ func strongest(credentials []store.Credential) (*scram.Hash, *store.Credential) 
 	return nil, nil
 }
 
-// plainMemo remembers passwords that were right lately, so that a client with PLAIN does not cost 100,000 HMACs at every
-// login. What it holds of a password is an HMAC-SHA-256 with a key that is random for each process and never leaves it, over
-// the account's identity, its stored key and the password:
+// plainMemo remembers passwords that were right lately, so that a client with PLAIN does not cost 100,000 HMACs at
+// every login. What it holds of a password is an HMAC-SHA-256 with a key that is random for each process and never
+// leaves it, over the account's identity, its stored key and the password:
 //   - it is of no use without the key, so nothing of it may be written anywhere, and nothing is;
 //   - a changed password or a recreated account has another stored key or identity, and finds nothing;
-//   - whoever reads the process's memory could try passwords at the speed of one HMAC instead of 100,000, for accounts that used
-//     PLAIN within the time to live. They could as well read those passwords when they come in.
+//   - whoever reads the process's memory could try passwords at the speed of one HMAC instead of 100,000, for accounts
+//     that used PLAIN within the time to live. They could as well read those passwords when they come in.
 //
 // A password that is not remembered takes the slow way like every other, so that timing tells only what success tells.
 // The nil memo remembers nothing.

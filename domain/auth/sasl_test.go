@@ -28,10 +28,11 @@ func TestOffers(t *testing.T) {
 		mechanisms []string
 		bindings   []string
 	}{
-		"in the clear":     {plainChannel(), scramOnly, nil},
-		"loopback":         {loopback, scramOnly, nil},
-		"TLS ends before":  {proxied(), withPlain, nil},
-		"TLS 1.3":          {tlsLink(t, tls.VersionTLS13, "ecdsa").server, all, []string{"tls-exporter", "tls-server-end-point"}},
+		"in the clear":    {plainChannel(), scramOnly, nil},
+		"loopback":        {loopback, scramOnly, nil},
+		"TLS ends before": {proxied(), withPlain, nil},
+		"TLS 1.3": {tlsLink(t, tls.VersionTLS13, "ecdsa").server, all,
+			[]string{"tls-exporter", "tls-server-end-point"}},
 		"TLS 1.2":          {tlsLink(t, tls.VersionTLS12, "ecdsa").server, all, []string{"tls-server-end-point"}},
 		"TLS 1.3, Ed25519": {tlsLink(t, tls.VersionTLS13, "ed25519").server, all, []string{"tls-exporter"}},
 		"TLS 1.2, Ed25519": {tlsLink(t, tls.VersionTLS12, "ed25519").server, withPlain, nil},
@@ -211,7 +212,8 @@ func TestDecode(t *testing.T) {
 		require.NotNil(t, data)
 		require.Equal(t, want, string(data), text)
 	}
-	for _, text := range []string{"biw", "bi ws", "bi\nws", "biws\r\n", "b!ws", "AA=", "AB==", "==", "biws=", "-_-_", "\xff"} {
+	for _, text := range []string{"biw", "bi ws", "bi\nws", "biws\r\n", "b!ws", "AA=", "AB==", "==", "biws=", "-_-_",
+		"\xff"} {
 		_, f := auth.Decode(text)
 		requireFailure(t, auth.IncorrectEncoding, f, text)
 	}
@@ -222,9 +224,11 @@ func TestPlainMalformed(t *testing.T) {
 	s := newServer(t)
 	long := strings.Repeat("a", 1025)
 	for _, message := range []string{
-		"", "juliet", "juliet\x00" + password, "\x00juliet\x00" + password + "\x00", "\x00\x00\x00\x00", "\x00\x00", "\x00juliet\x00", "\x00\x00" + password,
+		"", "juliet", "juliet\x00" + password, "\x00juliet\x00" + password + "\x00", "\x00\x00\x00\x00", "\x00\x00",
+		"\x00juliet\x00", "\x00\x00" + password,
 		"\x00juliet\x00\xff", "\xff\x00juliet\x00" + password, "\x00ju\xc3\x00" + password,
-		long + "\x00juliet\x00" + password, "\x00" + long + "\x00" + password, "\x00juliet\x00" + long, strings.Repeat("\x00", 1<<20),
+		long + "\x00juliet\x00" + password, "\x00" + long + "\x00" + password, "\x00juliet\x00" + long,
+		strings.Repeat("\x00", 1<<20),
 	} {
 		_, _, f := s.Begin(context.Background(), proxied(), auth.Plain, []byte(message), true)
 		requireFailure(t, auth.MalformedRequest, f, "%.40q", message)
@@ -233,7 +237,10 @@ func TestPlainMalformed(t *testing.T) {
 
 // Abuse rows A39 and 1 of the advisories: nobody acts as somebody else, with any mechanism, in any spelling.
 func TestAuthzidMatrix(t *testing.T) {
-	s := newServer(t, func(c *auth.Config) { c.Failures.PerAddress, c.Failures.PerUser, c.Failures.KnownPerUser = -1, -1, -1 })
+	s := newServer(t, func(c *auth.Config) {
+		c.Failures.PerAddress, c.Failures.PerUser, c.Failures.KnownPerUser = -1,
+			-1, -1
+	})
 	_, err := s.Create(context.Background(), "romeo", "wherefore art")
 	require.NoError(t, err)
 	l := tlsLink(t, tls.VersionTLS13, "ecdsa")
@@ -322,7 +329,8 @@ func TestUnknownUserIsNotToldApart(t *testing.T) {
 		require.Equal(t, knownFailure, unknownFailure)
 		requireFailure(t, auth.NotAuthorized, knownFailure)
 	}
-	require.Contains(t, s.log.String(), `"mechanism":"SCRAM-SHA-256","account":"nobody","remote":"192.0.2.1","tls":false,"event":"auth.login_failed","reason":"unknown-account"`,
+	require.Contains(t, s.log.String(),
+		`"mechanism":"SCRAM-SHA-256","account":"nobody","remote":"192.0.2.1","tls":false,"event":"auth.login_failed","reason":"unknown-account"`,
 		"the operator is told apart what the client is not")
 }
 
@@ -383,9 +391,11 @@ func TestAccountChangesDuringExchange(t *testing.T) {
 		change func(*server) error
 		want   auth.SASLCondition
 	}{
-		"password": {func(s *server) error { return s.SetPassword(context.Background(), "juliet", "another one") }, auth.NotAuthorized},
-		"deleted":  {func(s *server) error { return s.Delete(context.Background(), "juliet") }, auth.NotAuthorized},
-		"disabled": {func(s *server) error { return s.SetDisabled(context.Background(), "juliet", true) }, auth.AccountDisabled},
+		"password": {func(s *server) error { return s.SetPassword(context.Background(), "juliet", "another one") },
+			auth.NotAuthorized},
+		"deleted": {func(s *server) error { return s.Delete(context.Background(), "juliet") }, auth.NotAuthorized},
+		"disabled": {func(s *server) error { return s.SetDisabled(context.Background(), "juliet", true) },
+			auth.AccountDisabled},
 		"recreated": {func(s *server) error {
 			if err := s.Delete(context.Background(), "juliet"); err != nil {
 				return err
@@ -446,7 +456,8 @@ func TestAudit(t *testing.T) {
 	require.NotNil(t, f)
 	require.NoError(t, s.SetPassword(context.Background(), "juliet", "a new secret word"))
 	log := s.log.String()
-	require.Contains(t, log, `"mechanism":"PLAIN","account":"juliet","remote":"192.0.2.1","tls":true,"event":"auth.login_ok"`)
+	require.Contains(
+		t, log, `"mechanism":"PLAIN","account":"juliet","remote":"192.0.2.1","tls":true,"event":"auth.login_ok"`)
 	require.Contains(t, log, `"event":"auth.login_failed","reason":"wrong-proof"`)
 	require.Contains(t, log, `"event":"auth.account_password","account":"juliet"`)
 	require.NotContains(t, log, password)

@@ -15,10 +15,11 @@ import (
 	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
-// SCRAM is our own, because github.com/xdg-go/scram v1.4.0 cannot do what is asked of a server here: its server-first-message
-// has no place for the attribute of XEP-0474, it takes an empty client nonce, ignores what stands between nonce and proof, knows
-// one channel binding type for a conversation, and fails unknown users at the first step. The tests use its client as the other side.
-// A login costs some 4 µs with either, see BenchmarkSCRAM and BenchmarkSCRAMOfLibrary.
+// SCRAM is our own, because github.com/xdg-go/scram v1.4.0 cannot do what is asked of a server here: its
+// server-first-message has no place for the attribute of XEP-0474, it takes an empty client nonce, ignores what stands
+// between nonce and proof, knows one channel binding type for a conversation, and fails unknown users at the first
+// step. The tests use its client as the other side. A login costs some 4 µs with either, see BenchmarkSCRAM and
+// BenchmarkSCRAMOfLibrary.
 
 // nonceSize is the server's part of the nonce, in random bytes.
 const nonceSize = 18
@@ -69,7 +70,8 @@ func (e *Exchange) scramFirst(ctx context.Context, message []byte) ([]byte, *ref
 	return b[start:len(b):len(b)], nil
 }
 
-// checkBinding checks the gs2-cbind-flag against the mechanism and against what was offered (RFC 5802 §6), and finds the channel's data.
+// checkBinding checks the gs2-cbind-flag against the mechanism and against what was offered (RFC 5802 §6), and finds
+// the channel's data.
 func (e *Exchange) checkBinding(first clientFirst) *refusal {
 	switch {
 	case e.mechanism.plus != (first.flag == 'p'):
@@ -88,8 +90,8 @@ func (e *Exchange) checkBinding(first clientFirst) *refusal {
 	return nil
 }
 
-// credential finds the keys to check against. For a name without an account, or without keys for this hash, they are made
-// up from the name: the same at every try, and no proof fits them.
+// credential finds the keys to check against. For a name without an account, or without keys for this hash, they are
+// made up from the name: the same at every try, and no proof fits them.
 func (e *Exchange) credential(ctx context.Context) (*store.Credential, *refusal) {
 	a, r := e.auth.account(ctx, e.name)
 	if r != nil {
@@ -171,8 +173,8 @@ func hasKey(a *store.Account, key *store.Credential) bool {
 	})
 }
 
-// checkAuthzid decides for every mechanism who may act as whom: everybody as themselves and nobody else. The authorization identity
-// must be absent or the bare address of the account that logs in (RFC 6120 §6.3.8).
+// checkAuthzid decides for every mechanism who may act as whom: everybody as themselves and nobody else. The
+// authorization identity must be absent or the bare address of the account that logs in (RFC 6120 §6.3.8).
 func (e *Exchange) checkAuthzid(authzid string) *refusal {
 	if authzid == "" {
 		return nil
@@ -184,7 +186,8 @@ func (e *Exchange) checkAuthzid(authzid string) *refusal {
 	return nil
 }
 
-// account returns the account of a prepared name, the zero one when there is none, or a refusal when the store cannot tell.
+// account returns the account of a prepared name, the zero one when there is none, or a refusal when the store cannot
+// tell.
 func (a *Authenticator) account(ctx context.Context, name string) (store.Account, *refusal) {
 	found, err := a.directory.Account(ctx, name)
 	switch {

@@ -16,8 +16,8 @@ const (
 // strictBase64 refuses line breaks within the text by decode below, and bits beyond the last byte.
 var strictBase64 = base64.StdEncoding.Strict()
 
-// Decode decodes the text of <auth/>, <challenge/> and <response/>: base64 with padding, without white space (RFC 6120 §6.4.2 and
-// §13.9.1); "=" stands for no bytes, "" is no data at all.
+// Decode decodes the text of <auth/>, <challenge/> and <response/>: base64 with padding, without white space (RFC 6120
+// §6.4.2 and §13.9.1); "=" stands for no bytes, "" is no data at all.
 func Decode(text string) ([]byte, *Failure) {
 	if text == "=" || text == "" {
 		return []byte{}, nil
@@ -48,7 +48,8 @@ type clientFirst struct {
 	bare    string // client-first-message-bare
 }
 
-// parseClientFirst reads strictly by the grammar of RFC 5802 §7. value is the server-error-value for a message that is refused.
+// parseClientFirst reads strictly by the grammar of RFC 5802 §7. value is the server-error-value for a message that is
+// refused.
 func parseClientFirst(message string) (m clientFirst, value string) {
 	if len(message) > maxMessage || !utf8.ValidString(message) || strings.IndexByte(message, 0) >= 0 {
 		return m, "invalid-encoding"
@@ -203,7 +204,8 @@ func isBindingName(s string) bool {
 	return s != "" && len(s) <= 64
 }
 
-// areExtensions reports whether text is a list of optional extensions: letters that RFC 5802 has no use for, with values.
+// areExtensions reports whether text is a list of optional extensions: letters that RFC 5802 has no use for, with
+// values.
 func areExtensions(text string) bool {
 	for field := range strings.SplitSeq(text, ",") {
 		if len(field) < 3 || field[1] != '=' {

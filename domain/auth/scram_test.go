@@ -27,35 +27,56 @@ func TestSCRAMBent(t *testing.T) {
 		want auth.SASLCondition
 		text string
 	}{
-		"wrong password":     {bend: func(c *scramClient) { c.password = "x" }, want: auth.NotAuthorized},
-		"nonce of client":    {bend: func(c *scramClient) { c.bendNonce = func(string) string { return c.nonce } }, want: auth.NotAuthorized},
-		"nonce changed":      {bend: func(c *scramClient) { c.bendNonce = func(n string) string { return n[:len(n)-1] + "!" } }, want: auth.NotAuthorized},
-		"nonce longer":       {bend: func(c *scramClient) { c.bendNonce = func(n string) string { return n + "x" } }, want: auth.NotAuthorized},
-		"no nonce":           {bend: func(c *scramClient) { c.nonce = "" }, want: auth.MalformedRequest},
-		"nonce with space":   {bend: func(c *scramClient) { c.nonce = "a b" }, want: auth.MalformedRequest},
-		"huge nonce":         {bend: func(c *scramClient) { c.nonce = strings.Repeat("a", 513) }, want: auth.MalformedRequest},
-		"mandatory first":    {bend: func(c *scramClient) { c.name = "x,m=y"; c.ext = ",m=1" }, want: auth.MalformedRequest},
+		"wrong password": {bend: func(c *scramClient) { c.password = "x" }, want: auth.NotAuthorized},
+		"nonce of client": {bend: func(c *scramClient) { c.bendNonce = func(string) string { return c.nonce } },
+			want: auth.NotAuthorized},
+		"nonce changed": {bend: func(c *scramClient) {
+			c.bendNonce = func(n string) string {
+				return n[:len(n)-1] +
+					"!"
+			}
+		}, want: auth.NotAuthorized},
+		"nonce longer": {bend: func(c *scramClient) { c.bendNonce = func(n string) string { return n + "x" } },
+			want: auth.NotAuthorized},
+		"no nonce":         {bend: func(c *scramClient) { c.nonce = "" }, want: auth.MalformedRequest},
+		"nonce with space": {bend: func(c *scramClient) { c.nonce = "a b" }, want: auth.MalformedRequest},
+		"huge nonce": {bend: func(c *scramClient) { c.nonce = strings.Repeat("a", 513) },
+			want: auth.MalformedRequest},
+		"mandatory first": {bend: func(c *scramClient) { c.name = "x,m=y"; c.ext = ",m=1" },
+			want: auth.MalformedRequest},
 		"mandatory in final": {bend: func(c *scramClient) { c.finalExt = ",m=1" }, want: auth.NotAuthorized},
 		"reserved extension": {bend: func(c *scramClient) { c.finalExt = ",c=biws" }, want: auth.NotAuthorized},
 		"empty extension":    {bend: func(c *scramClient) { c.finalExt = "," }, want: auth.NotAuthorized},
 		"no proof":           {bend: func(c *scramClient) { c.withoutProof = true }, want: auth.NotAuthorized},
-		"empty proof":        {bend: func(c *scramClient) { c.bendProof = func([]byte) []byte { return nil } }, want: auth.NotAuthorized},
-		"short proof":        {bend: func(c *scramClient) { c.bendProof = func(p []byte) []byte { return p[1:] } }, want: auth.NotAuthorized},
-		"long proof":         {bend: func(c *scramClient) { c.bendProof = func(p []byte) []byte { return append(p, 0) } }, want: auth.NotAuthorized},
-		"header differs":     {bend: func(c *scramClient) { c.header = "y,," }, want: auth.NotAuthorized, text: "channel-bindings-dont-match"},
+		"empty proof": {bend: func(c *scramClient) { c.bendProof = func([]byte) []byte { return nil } },
+			want: auth.NotAuthorized},
+		"short proof": {bend: func(c *scramClient) { c.bendProof = func(p []byte) []byte { return p[1:] } },
+			want: auth.NotAuthorized},
+		"long proof": {bend: func(c *scramClient) { c.bendProof = func(p []byte) []byte { return append(p, 0) } },
+			want: auth.NotAuthorized},
+		"header differs": {bend: func(c *scramClient) { c.header = "y,," }, want: auth.NotAuthorized,
+			text: "channel-bindings-dont-match"},
 		"header with authzid": {
-			bend: func(c *scramClient) { c.header = "n,a=juliet@example.com," }, want: auth.NotAuthorized, text: "channel-bindings-dont-match",
+			bend: func(c *scramClient) { c.header = "n,a=juliet@example.com," }, want: auth.NotAuthorized,
+			text: "channel-bindings-dont-match",
 		},
-		"data without binding": {bend: func(c *scramClient) { c.binding = exporter }, want: auth.NotAuthorized, text: "channel-bindings-dont-match"},
-		"y though offered":     {bend: func(c *scramClient) { c.flag = "y" }, want: auth.NotAuthorized, text: "server-does-support-channel-binding"},
-		"p without plus":       {bend: func(c *scramClient) { c.flag = "p=tls-exporter"; c.binding = exporter }, want: auth.MalformedRequest},
-		"n with plus":          {bend: func(c *scramClient) { c.flag = "n" }, plus: true, want: auth.MalformedRequest},
-		"y with plus":          {bend: func(c *scramClient) { c.flag = "y" }, plus: true, want: auth.MalformedRequest},
-		"tls-unique":           {bend: func(c *scramClient) { c.flag = "p=tls-unique" }, plus: true, want: auth.NotAuthorized, text: "unsupported-channel-binding-type"},
-		"unknown binding":      {bend: func(c *scramClient) { c.flag = "p=x" }, plus: true, want: auth.NotAuthorized, text: "unsupported-channel-binding-type"},
-		"no binding type":      {bend: func(c *scramClient) { c.flag = "p=" }, plus: true, want: auth.MalformedRequest},
-		"other channel":        {bend: func(c *scramClient) { c.flag, c.binding = "p=tls-exporter", other }, plus: true, want: auth.NotAuthorized, text: "channel-bindings-dont-match"},
-		"no binding data":      {bend: func(c *scramClient) { c.flag = "p=tls-exporter" }, plus: true, want: auth.NotAuthorized, text: "channel-bindings-dont-match"},
+		"data without binding": {bend: func(c *scramClient) { c.binding = exporter }, want: auth.NotAuthorized,
+			text: "channel-bindings-dont-match"},
+		"y though offered": {bend: func(c *scramClient) { c.flag = "y" }, want: auth.NotAuthorized,
+			text: "server-does-support-channel-binding"},
+		"p without plus": {bend: func(c *scramClient) { c.flag = "p=tls-exporter"; c.binding = exporter },
+			want: auth.MalformedRequest},
+		"n with plus": {bend: func(c *scramClient) { c.flag = "n" }, plus: true, want: auth.MalformedRequest},
+		"y with plus": {bend: func(c *scramClient) { c.flag = "y" }, plus: true, want: auth.MalformedRequest},
+		"tls-unique": {bend: func(c *scramClient) { c.flag = "p=tls-unique" }, plus: true,
+			want: auth.NotAuthorized, text: "unsupported-channel-binding-type"},
+		"unknown binding": {bend: func(c *scramClient) { c.flag = "p=x" }, plus: true, want: auth.NotAuthorized,
+			text: "unsupported-channel-binding-type"},
+		"no binding type": {bend: func(c *scramClient) { c.flag = "p=" }, plus: true, want: auth.MalformedRequest},
+		"other channel": {bend: func(c *scramClient) { c.flag, c.binding = "p=tls-exporter", other }, plus: true,
+			want: auth.NotAuthorized, text: "channel-bindings-dont-match"},
+		"no binding data": {bend: func(c *scramClient) { c.flag = "p=tls-exporter" }, plus: true,
+			want: auth.NotAuthorized, text: "channel-bindings-dont-match"},
 		"data of other type": {
 			bend: func(c *scramClient) { c.flag, c.binding = "p=tls-server-end-point", exporter }, plus: true,
 			want: auth.NotAuthorized, text: "channel-bindings-dont-match",
@@ -95,7 +116,8 @@ func TestSCRAMBent(t *testing.T) {
 	_, _, f = e.Step(context.Background(), []byte("m=x,c=biws,r=abc,p=aaaa"))
 	requireFailure(t, auth.NotAuthorized, f)
 	require.Equal(t, "extensions-not-supported", f.Text)
-	for _, final := range []string{"", ",", "p=", "c=biws", "c=biws,r=", "c=b!ws,r=a,p=aaaa", "c=biws,r=a,p=!!!!", "r=a,c=biws,p=aaaa", "\xff", strings.Repeat("a", 1<<20)} {
+	for _, final := range []string{"", ",", "p=", "c=biws", "c=biws,r=", "c=b!ws,r=a,p=aaaa", "c=biws,r=a,p=!!!!",
+		"r=a,c=biws,p=aaaa", "\xff", strings.Repeat("a", 1<<20)} {
 		e, _, f := s.Begin(context.Background(), l.server, auth.ScramSHA256, newSCRAMClient("").firstMessage(), true)
 		require.Nil(t, f)
 		_, _, f = e.Step(context.Background(), []byte(final))
@@ -154,7 +176,8 @@ func TestServerNonce(t *testing.T) {
 // Abuse row A43: the hash of XEP-0474 covers what was advertised, so that a client sees when its list was another one.
 func TestDowngradeProtection(t *testing.T) {
 	hashOf := func(s *server, l *link) string {
-		_, challenge, f := s.Begin(context.Background(), l.server, auth.ScramSHA256, newSCRAMClient("").firstMessage(), true)
+		_, challenge, f := s.Begin(context.Background(), l.server, auth.ScramSHA256, newSCRAMClient("").firstMessage(),
+			true)
 		require.Nil(t, f)
 		_, h, found := strings.Cut(string(challenge), ",h=")
 		if !found {
@@ -163,7 +186,9 @@ func TestDowngradeProtection(t *testing.T) {
 		return h
 	}
 	s := newServer(t)
-	sum := sha256.Sum256([]byte("PLAIN\x1eSCRAM-SHA-1\x1eSCRAM-SHA-1-PLUS\x1eSCRAM-SHA-256\x1eSCRAM-SHA-256-PLUS\x1ftls-exporter\x1etls-server-end-point"))
+	sum := sha256.Sum256(
+		[]byte("PLAIN\x1eSCRAM-SHA-1\x1eSCRAM-SHA-1-PLUS\x1eSCRAM-SHA-256\x1eSCRAM-SHA-256-PLUS\x1f" +
+			"tls-exporter\x1etls-server-end-point"))
 	require.Equal(t, base64.StdEncoding.EncodeToString(sum[:]), hashOf(s, tlsLink(t, tls.VersionTLS13, "ecdsa")))
 	sum = sha256.Sum256([]byte("SCRAM-SHA-1\x1eSCRAM-SHA-256"))
 	require.Equal(t, base64.StdEncoding.EncodeToString(sum[:]), hashOf(s, &link{server: plainChannel()}))
@@ -181,6 +206,7 @@ func TestDowngradeProtection(t *testing.T) {
 	// And whoever changes the iteration count.
 	e, challenge, f = s.Begin(context.Background(), plainChannel(), auth.ScramSHA256, c.firstMessage(), true)
 	require.Nil(t, f)
-	_, _, f = e.Step(context.Background(), c.finalMessage(t, []byte(strings.Replace(string(challenge), ",i=512", ",i=1", 1))))
+	_, _, f = e.Step(context.Background(),
+		c.finalMessage(t, []byte(strings.Replace(string(challenge), ",i=512", ",i=1", 1))))
 	requireFailure(t, auth.NotAuthorized, f)
 }

@@ -27,7 +27,8 @@ func TestSCRAMVectors(t *testing.T) {
 		{
 			ScramSHA256, "n=user,r=rOprNGfwEbeRWgbNEkqO",
 			"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
-			"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+			"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0," +
+				"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
 			"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=",
 		},
 	} {
@@ -41,8 +42,9 @@ func TestSCRAMVectors(t *testing.T) {
 		a, err := New(oneAccount{account}, Config{Log: slog.New(slog.DiscardHandler)})
 		require.NoError(t, err)
 		e := &Exchange{
-			auth: a, channel: &Channel{}, mechanism: m, state: awaitFinal, name: "user", claimed: "user", account: account,
-			key: &account.Credentials[0], header: "n,,", nonce: fields[0][2:],
+			auth: a, channel: &Channel{}, mechanism: m, state: awaitFinal, name: "user", claimed: "user",
+			account: account,
+			key:     &account.Credentials[0], header: "n,,", nonce: fields[0][2:],
 			authMessage: []byte(tc.bare + "," + tc.serverFirst),
 		}
 		_, done, f := e.Step(context.Background(), []byte(tc.final))

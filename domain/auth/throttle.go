@@ -30,12 +30,12 @@ type FailureConfig struct {
 
 func perMinute(n int) limit.Rate { return limit.Per(float64(n), time.Minute, float64(n)) }
 
-// failures counts failed logins for each address with each name, and for each address. When either has used up its free ones, further
-// tries are refused unseen for a time that doubles with every failure after that.
+// failures counts failed logins for each address with each name, and for each address. When either has used up its free
+// ones, further tries are refused unseen for a time that doubles with every failure after that.
 //
-// Somebody else cannot lock an owner out: nothing is counted for a name alone, and at an address from which the owner has
-// logged in lately, what others do with other names does not count, and what they do with this name costs seconds, not a quarter of an hour.
-// Known addresses are held in memory only.
+// Somebody else cannot lock an owner out: nothing is counted for a name alone, and at an address from which the owner
+// has logged in lately, what others do with other names does not count, and what they do with this name costs seconds,
+// not a quarter of an hour. Known addresses are held in memory only.
 //
 // When the table is full, an entry that holds nobody up gives way, else the one that would end soonest.
 type failures struct {

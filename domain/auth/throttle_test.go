@@ -118,7 +118,8 @@ func TestOwnerIsNotLockedOut(t *testing.T) {
 	require.Nil(t, s.from("198.51.100.7", "juliet", password))
 	require.Nil(t, s.from("203.0.113.9", "juliet", password), "a new address of hers")
 
-	// Somebody else behind the owner's own address: guessing other names does not count against her, guessing hers costs her seconds.
+	// Somebody else behind the owner's own address: guessing other names does not count against her, guessing hers
+	// costs her seconds.
 	for i := range 200 {
 		s.from("198.51.100.7", fmt.Sprintf("victim%d", i), wrong)
 	}
@@ -193,7 +194,10 @@ func TestThrottleTellsOnce(t *testing.T) {
 }
 
 func TestThrottleCanBeTurnedOff(t *testing.T) {
-	s := quickServer(t, func(c *auth.Config) { c.Failures.PerUser, c.Failures.PerAddress, c.Failures.KnownPerUser = -1, -1, -1 })
+	s := quickServer(t, func(c *auth.Config) {
+		c.Failures.PerUser, c.Failures.PerAddress, c.Failures.KnownPerUser = -1,
+			-1, -1
+	})
 	for range 1000 {
 		requireFailure(t, auth.NotAuthorized, s.from("192.0.2.1", "juliet", wrong))
 	}

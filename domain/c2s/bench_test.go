@@ -73,7 +73,8 @@ func drainMessages(conn net.Conn, n int, window <-chan struct{}) {
 	}
 }
 
-// BenchmarkMessage is one message through the read loop, the chain and the queue of another client, to a link in memory.
+// BenchmarkMessage is one message through the read loop, the chain and the queue of another client, to a link in
+// memory.
 func BenchmarkMessage(b *testing.B) {
 	for _, managed := range []bool{false, true} {
 		b.Run(fmt.Sprintf("managed=%t", managed), func(b *testing.B) {
@@ -91,7 +92,8 @@ func BenchmarkMessage(b *testing.B) {
 				go func() { _, _ = io.Copy(io.Discard, romeo) }()
 				tail = ackRequest
 			}
-			message := []byte("<message to='juliet@localhost/balcony' type='chat' id='ab12'><body>" + strings.Repeat("x", 60) + "</body></message>" + tail)
+			message := []byte("<message to='juliet@localhost/balcony' type='chat' id='ab12'><body>" +
+				strings.Repeat("x", 60) + "</body></message>" + tail)
 			b.ReportAllocs()
 			b.ResetTimer()
 			before := cpu()
@@ -129,7 +131,8 @@ func BenchmarkLogin(b *testing.B) {
 	}
 }
 
-// nowhere is a link over which a client logs in and then is silent: it is there to weigh what is held for an idle client.
+// nowhere is a link over which a client logs in and then is silent: it is there to weigh what is held for an idle
+// client.
 type nowhere struct {
 	link.Conn
 	first  string
@@ -154,7 +157,8 @@ func (n *nowhere) SetReadDeadline(time.Time) error { return nil }
 func (n *nowhere) Close(int) error                 { return nil }
 func (n *nowhere) Abort() error                    { return nil }
 
-// What c2s, the decoder and the session hold for an idle client that has stream management. Its goroutine and link are not counted.
+// What c2s, the decoder and the session hold for an idle client that has stream management. Its goroutine and link are
+// not counted.
 func TestMemoryOfAnIdleClient(t *testing.T) {
 	if raceEnabled {
 		return // the race detector has its own ideas of size
@@ -171,10 +175,12 @@ func TestMemoryOfAnIdleClient(t *testing.T) {
 	text = codec.AppendStanza(append(text, open...), &stanza.Stanza{
 		Kind: stanza.IQ, Type: stanza.TypeSet, ID: "b", Payload: []stanza.Element{stanza.New(nsBind, "bind")},
 	})
-	text = codec.AppendStanza(add(text, stanza.New("urn:xmpp:sm:3", "enable", "resume", "true")), &stanza.Stanza{Kind: stanza.Presence})
+	text = codec.AppendStanza(add(text, stanza.New("urn:xmpp:sm:3", "enable", "resume", "true")),
+		&stanza.Stanza{Kind: stanza.Presence})
 	compact := weigh(t, link.ProtocolCompact, string(text))
 	t.Logf("%d bytes of heap for an idle client of the compact stream", compact)
-	require.LessOrEqual(t, compact, inXML+16, "a compact client is no heavier; 16 bytes for what differs from run to run")
+	require.LessOrEqual(t, compact, inXML+16,
+		"a compact client is no heavier; 16 bytes for what differs from run to run")
 }
 
 // weigh returns what is held for each of many clients that send text and are silent after that.

@@ -11,8 +11,9 @@ import (
 // tagRandom is how many characters of five random bits follow the client's tag in a resource: nobody guesses them.
 const tagRandom = 16
 
-// bindInline binds a resource within the login (XEP-0386 §3.2) and reports whether it did, or has ended the stream. When the account has
-// too many resources the login goes on without one: the client is told by what it does not find in <success/>, and may bind as in RFC 6120.
+// bindInline binds a resource within the login (XEP-0386 §3.2) and reports whether it did, or has ended the stream.
+// When the account has too many resources the login goes on without one: the client is told by what it does not find in
+// <success/>, and may bind as in RFC 6120.
 func (c *conn) bindInline(e *stanza.Element, s *success) bool {
 	resource := rand.Text()[:tagRandom]
 	if tag := e.ChildText(nsBind2, "tag"); tag != "" {
@@ -62,8 +63,8 @@ func (c *conn) bindInline(e *stanza.Element, s *success) bool {
 	return true
 }
 
-// attachCorked is attach for a client that has said more: nothing is written before the next stanza was handled, or something
-// else comes. That stanza waits for nothing but room in the archive's queue.
+// attachCorked is attach for a client that has said more: nothing is written before the next stanza was handled, or
+// something else comes. That stanza waits for nothing but room in the archive's queue.
 func (b *bound) attachCorked(c *conn, first [][]byte) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,8 +89,8 @@ func (c *conn) uncork() {
 	}
 }
 
-// resumeInline resumes a stream within the login (XEP-0198 §9.2) and reports whether it did, or has ended the stream. Otherwise <failed/> is
-// part of the success, and a resource is bound if the client asks for one.
+// resumeInline resumes a stream within the login (XEP-0198 §9.2) and reports whether it did, or has ended the stream.
+// Otherwise <failed/> is part of the success, and a resource is bound if the client asks for one.
 func (c *conn) resumeInline(e *stanza.Element, s *success) bool {
 	b, failure := c.claim(e)
 	if c.phase == phaseClosed {

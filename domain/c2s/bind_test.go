@@ -16,7 +16,8 @@ const nsBind = "urn:ietf:params:xml:ns:xmpp-bind"
 func TestServerMadeResource(t *testing.T) {
 	run(t, nil, func(t *testing.T, e *env) {
 		seen := map[string]bool{}
-		for _, payload := range []string{"<bind xmlns='" + nsBind + "'/>", "<bind xmlns='" + nsBind + "'><resource/></bind>"} {
+		for _, payload := range []string{"<bind xmlns='" + nsBind + "'/>", "<bind xmlns='" + nsBind +
+			"'><resource/></bind>"} {
 			c := e.login("romeo")
 			c.send("<iq type='set' id='b'>" + payload + "</iq>")
 			full := each(c.expect("</iq>"), "<jid>", "</jid>")[0]
@@ -32,11 +33,13 @@ func TestServerMadeResource(t *testing.T) {
 // RFC 6120 §7.7: what cannot be bound is refused, and the client may try again, a few times.
 func TestBindRefused(t *testing.T) {
 	for name, iq := range map[string]string{
-		"forbidden character": "<iq type='set' id='b'><bind xmlns='" + nsBind + "'><resource>a&#x0085;b</resource></bind></iq>",
-		"too long":            "<iq type='set' id='b'><bind xmlns='" + nsBind + "'><resource>" + strings.Repeat("x", 1024) + "</resource></bind></iq>",
-		"no id":               "<iq type='set'><bind xmlns='" + nsBind + "'/></iq>",
-		"two children":        "<iq type='set' id='b'><bind xmlns='" + nsBind + "'/><x xmlns='urn:example:x'/></iq>",
-		"to somebody":         "<iq type='set' id='b' to='mercutio@localhost'><bind xmlns='" + nsBind + "'/></iq>",
+		"forbidden character": "<iq type='set' id='b'><bind xmlns='" + nsBind +
+			"'><resource>a&#x0085;b</resource></bind></iq>",
+		"too long": "<iq type='set' id='b'><bind xmlns='" + nsBind + "'><resource>" + strings.Repeat("x", 1024) +
+			"</resource></bind></iq>",
+		"no id":        "<iq type='set'><bind xmlns='" + nsBind + "'/></iq>",
+		"two children": "<iq type='set' id='b'><bind xmlns='" + nsBind + "'/><x xmlns='urn:example:x'/></iq>",
+		"to somebody":  "<iq type='set' id='b' to='mercutio@localhost'><bind xmlns='" + nsBind + "'/></iq>",
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, nil, func(t *testing.T, e *env) {
@@ -108,7 +111,8 @@ func TestAfterBinding(t *testing.T) {
 func TestRegistration(t *testing.T) {
 	run(t, func(c *c2s.Config) { c.Registration = "open" }, func(t *testing.T, e *env) {
 		register := func(name, password string) string {
-			return "<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>" + name + "</username><password>" + password + "</password></query></iq>"
+			return "<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>" + name +
+				"</username><password>" + password + "</password></query></iq>"
 		}
 		c := e.unauthenticated()
 		c.send("<iq type='get' id='f'><query xmlns='jabber:iq:register'/></iq>")
@@ -154,7 +158,9 @@ func TestChangeOfRegistration(t *testing.T) {
 		id := asleep.enable()
 		asleep.conn.Close()
 		change := func(user, password string) {
-			c.sendf("<iq type='set' id='c' to='localhost'><query xmlns='jabber:iq:register'><username>%s</username><password>%s</password></query></iq>", user, password)
+			c.sendf(
+				"<iq type='set' id='c' to='localhost'><query xmlns='jabber:iq:register'><username>%s</username>"+
+					"<password>%s</password></query></iq>", user, password)
 		}
 		change("juliet", "stolen password")
 		c.expect("type='error'", "<not-allowed ", "</iq>")

@@ -15,8 +15,9 @@ import (
 // bound is a client that has a resource: what waits to be written to it, what it has sent that is not yet stored, and
 // its stream management. It is the session's Outbox. It outlives its connection when the stream can be resumed.
 //
-// The reader of the connection that is attached, the writer, the committer, whoever delivers to it and the sweeper all touch it
-// under mu. Lock order: a user's mutex in session, then mu, then Server.mu. Nothing outside is called under mu.
+// The reader of the connection that is attached, the writer, the committer, whoever delivers to it and the sweeper all
+// touch it under mu. Lock order: a user's mutex in session, then mu, then Server.mu. Nothing outside is called under
+// mu.
 type bound struct {
 	srv     *Server
 	session *session.Session // set by own, before the first attach
@@ -79,7 +80,8 @@ func newBound(srv *Server) *bound {
 	return b
 }
 
-// own tells b whose outbox it is. Until then it may be sent to and even closed, by who got to know it through the manager.
+// own tells b whose outbox it is. Until then it may be sent to and even closed, by who got to know it through the
+// manager.
 func (b *bound) own(s *session.Session) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,14 +90,16 @@ func (b *bound) own(s *session.Session) {
 	b.cond.Broadcast()
 }
 
-// Send queues a packet. It never blocks. When the queue is full, the connection is cut off: a resumable session hibernates and
-// ends when even then more arrives; any other is told <resource-constraint/> and ends, and what it did not get is given back.
+// Send queues a packet. It never blocks. When the queue is full, the connection is cut off: a resumable session
+// hibernates and ends when even then more arrives; any other is told <resource-constraint/> and ends, and what it did
+// not get is given back.
 func (b *bound) Send(p *stream.Packet) {
 	size := p.Stanza.Size()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.returned || b.state == closing && b.at != nil && b.over(burst) {
-		// The session is over, or its close is still being written and the queue is full: what still comes goes back by itself.
+		// The session is over, or its close is still being written and the queue is full: what still comes goes back by
+		// itself.
 		b.srv.spawn(func() { b.giveBack([]*stream.Packet{p}) })
 		return
 	}
@@ -116,14 +120,15 @@ func (b *bound) push(e entry) {
 	b.kick()
 }
 
-// over reports whether the queue is beyond its bound, taken so many times. One single entry is never too much. b.mu is held.
+// over reports whether the queue is beyond its bound, taken so many times. One single entry is never too much. b.mu is
+// held.
 func (b *bound) over(times int) bool {
 	c := &b.srv.config
 	return b.queue.len() > times*c.QueueStanzas || b.bytes > times*c.QueueBytes && b.queue.len() > 1
 }
 
-// burst is how many times its bound a queue may hold while the client is taking things from it, and asleep the same for a
-// session that hibernates, or is about to.
+// burst is how many times its bound a queue may hold while the client is taking things from it, and asleep the same for
+// a session that hibernates, or is about to.
 const (
 	burst  = 4
 	asleep = 2
@@ -143,7 +148,8 @@ func (b *bound) overflow() {
 	case !b.over(burst) && b.srv.now()-b.progress < int64(stallTime):
 		// The client is taking it.
 	case !b.resumable():
-		b.closeLocked(stream.Fail(stream.ResourceConstraint, "Too much waits for this client to read."), endedByOverflow, true)
+		b.closeLocked(stream.Fail(stream.ResourceConstraint, "Too much waits for this client to read."),
+			endedByOverflow, true)
 	case b.over(asleep):
 		b.closeLocked(nil, endedByOverflow, true)
 		b.sever()
@@ -163,9 +169,9 @@ func (b *bound) sever() {
 	b.srv.spawn(b.at.abort)
 }
 
-// WaitRoom returns when less than half of the queue's bound is in use, unacknowledged stanzas included, and fails when ctx ends
-// or the session does. While the session hibernates it waits. It must not be called on the goroutine that reads from this
-// client, which is the one that takes its acknowledgements in.
+// WaitRoom returns when less than half of the queue's bound is in use, unacknowledged stanzas included, and fails when
+// ctx ends or the session does. While the session hibernates it waits. It must not be called on the goroutine that
+// reads from this client, which is the one that takes its acknowledgements in.
 func (b *bound) WaitRoom(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -207,8 +213,8 @@ func (b *bound) shut(e *stream.Error, reason endReason, urgent bool) {
 	}
 }
 
-// shutBy is shut for what one connection has done. It does nothing when the session has moved to another connection meanwhile, or is not
-// yet on this one, and reports that.
+// shutBy is shut for what one connection has done. It does nothing when the session has moved to another connection
+// meanwhile, or is not yet on this one, and reports that.
 func (b *bound) shutBy(c *conn, e *stream.Error, reason endReason) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -250,8 +256,8 @@ func (b *bound) resumable() bool {
 	return b.state == live && b.sm != nil && b.sm.max > 0 && !b.srv.draining.Load()
 }
 
-// attach gives b its first connection, with bytes to be written before anything else. It fails when the session is over, or its client
-// was so quick that it resumes it elsewhere already.
+// attach gives b its first connection, with bytes to be written before anything else. It fails when the session is
+// over, or its client was so quick that it resumes it elsewhere already.
 func (b *bound) attach(c *conn, first ...[]byte) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -372,8 +378,8 @@ func (b *bound) takeAll() []*stream.Packet {
 	return out
 }
 
-// pop drops n entries from the front, and appends to ids those that were stored, for the caller to report as delivered when
-// it has let go of mu. b.mu is held.
+// pop drops n entries from the front, and appends to ids those that were stored, for the caller to report as delivered
+// when it has let go of mu. b.mu is held.
 func (b *bound) pop(n int, ids []uint64) []uint64 {
 	for i := range n {
 		e := b.queue.at(i)

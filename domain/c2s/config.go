@@ -54,8 +54,8 @@ type Config struct {
 
 	// LoginTimeout bounds the time from the first byte to a bound resource. It is absolute: no traffic extends it.
 	LoginTimeout time.Duration `yaml:"login_timeout" default:"30s"`
-	// IdleTimeout ends a bound connection that has not sent a byte for so long, white space included; 0: none.
-	// Dead peers are found by TCP keepalive and by <r/>. A value below ten minutes cuts off well-behaved mobile clients.
+	// IdleTimeout ends a bound connection that has not sent a byte for so long, white space included; 0: none. Dead
+	// peers are found by TCP keepalive and by <r/>. A value below ten minutes cuts off well-behaved mobile clients.
 	IdleTimeout time.Duration `yaml:"idle_timeout" default:"0s"`
 	// KeepAliveMin and KeepAliveMax bound the interval that a client may agree on with the server
 	// (urn:posthouse:stream:1). A client that is silent for more than two intervals is considered dead. They have no

@@ -143,7 +143,8 @@ func (c *conn) late() {
 	c.fail(stream.Fail(stream.ConnectionTimeout, "The login took too long."))
 }
 
-// kick ends the connection from outside the reader, with an error. A bound one gets it from its writer; otherwise the reader says it.
+// kick ends the connection from outside the reader, with an error. A bound one gets it from its writer; otherwise the
+// reader says it.
 func (c *conn) kick(e *stream.Error, reason endReason) {
 	if b := c.holds.Load(); b != nil && b.shutBy(c, e, reason) {
 		return
@@ -169,8 +170,9 @@ func (c *conn) finish() {
 	b.gone(c)
 }
 
-// awaitClose waits for a close that has begun: the client may have closed its half of the link and still read ours.
-// It reports whether the stream footer was written, or is being written by who resumed the session elsewhere: then the link is closed by that.
+// awaitClose waits for a close that has begun: the client may have closed its half of the link and still read ours. It
+// reports whether the stream footer was written, or is being written by who resumed the session elsewhere: then the
+// link is closed by that.
 func (b *bound) awaitClose(c *conn) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -226,7 +228,8 @@ func (c *conn) feed(ctx context.Context, p []byte) {
 	}
 }
 
-// frameEnder is a decoder that wants to know where a frame ends, since an element must not go on in the next one (RFC 7395 §3.3).
+// frameEnder is a decoder that wants to know where a frame ends, since an element must not go on in the next one (RFC
+// 7395 §3.3).
 type frameEnder interface {
 	EndFrame() error
 }

@@ -26,7 +26,9 @@ func TestStuckDelivery(t *testing.T) {
 		c.expect("<a xmlns='urn:xmpp:sm:3' h='2'/>")
 		elapse(time.Second)
 		require.Contains(t, juliet.quiet(), "goes on")
-		c.send("<iq type='get' id='own' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq><iq type='get' id='account' to='juliet@localhost'><ping xmlns='urn:xmpp:ping'/></iq>")
+		c.send(
+			"<iq type='get' id='own' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq><iq type='get' id='account' " +
+				"to='juliet@localhost'><ping xmlns='urn:xmpp:ping'/></iq>")
 		c.expect("type='result' id='own'", "id='account'")
 
 		c.send("<presence to='juliet@localhost/balcony' id='follows'/>")

@@ -300,8 +300,9 @@ func newEnv(t testing.TB, change func(*c2s.Config)) *env {
 	e.t, _ = t.(*testing.T)
 	var err error
 	e.auth, err = auth.New(e.store, auth.Config{
-		Iterations: iterats, PlainWithoutTLS: true, Secret: make([]byte, 32), PasswordMin: 3, AllowCommonPasswords: true,
-		Tokens: auth.TokenConfig{Devices: &storetest.MemoryDevices{}, Key: make([]byte, 32)},
+		Iterations: iterats, PlainWithoutTLS: true, Secret: make([]byte, 32), PasswordMin: 3,
+		AllowCommonPasswords: true,
+		Tokens:               auth.TokenConfig{Devices: &storetest.MemoryDevices{}, Key: make([]byte, 32)},
 	})
 	require.NoError(t, err)
 	var r *router.Router
@@ -309,12 +310,14 @@ func newEnv(t testing.TB, change func(*c2s.Config)) *env {
 		return r.Resolve(ctx, e)
 	}
 	r = router.New(router.Config{Chains: map[router.OriginKind][]router.Stage{
-		router.Client: {{Name: "address", Run: address}, {Name: "resolve", Run: resolve}, {Name: "archive", Run: e.archive.stage}},
+		router.Client: {{Name: "address", Run: address}, {Name: "resolve", Run: resolve},
+			{Name: "archive", Run: e.archive.stage}},
 	}})
 	r.Handle("localhost", e)
 	e.archive.router, e.router, e.unstick = r, r, make(chan struct{})
 	e.config = c2s.Config{
-		Domain: "localhost", Codec: codecs, Auth: e.auth, Sessions: e.sessions, Router: r, Marker: e.done, Returner: e.done,
+		Domain: "localhost", Codec: codecs, Auth: e.auth, Sessions: e.sessions, Router: r, Marker: e.done,
+		Returner:  e.done,
 		RateBytes: -1, RateStanzas: -1,
 	}
 	if change != nil {
@@ -481,7 +484,8 @@ func (e *env) bind(user, resource string) *client {
 }
 
 func (c *client) bind(resource string) {
-	c.sendf("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>%s</resource></bind></iq>", resource)
+	c.sendf("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>%s</resource></bind></iq>",
+		resource)
 	c.expect("<jid>", "</iq>")
 }
 

@@ -77,7 +77,8 @@ func (b *bound) begin(ctx context.Context, c *conn, e *router.Envelope, now int6
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := b.flight.len()
-	if n > 0 && w >= forStored || b.undelivered.Load() > 0 && w >= forDelivered || n >= b.srv.config.MaxInFlight || b.choked() {
+	if n > 0 && w >= forStored || b.undelivered.Load() > 0 && w >= forDelivered || n >= b.srv.config.MaxInFlight ||
+		b.choked() {
 		most := b.srv.config.MaxInFlight / 2 // not one by one
 		if w >= forStored {
 			most = 0

@@ -95,7 +95,8 @@ func TestStreamIDs(t *testing.T) {
 	back, ok := parseStreamID(id.String())
 	require.True(t, ok)
 	require.Equal(t, id, back)
-	for _, bad := range []string{"", "x", id.String() + "A", id.String()[:21], id.String()[:21] + "=", "AAAAAAAAAAAAAAAAAAAAA\n", "AAAAAAAAAAAAAAAAAAAAAB"} {
+	for _, bad := range []string{"", "x", id.String() + "A", id.String()[:21], id.String()[:21] + "=",
+		"AAAAAAAAAAAAAAAAAAAAA\n", "AAAAAAAAAAAAAAAAAAAAAB"} {
 		_, ok := parseStreamID(bad)
 		require.False(t, ok, bad)
 	}

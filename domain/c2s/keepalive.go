@@ -10,8 +10,8 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-// nsStream is our own extension for what concerns a connection and not the session on it: <keepalive/> and <reconnect/>.
-// docs/protocol/compact.md describes it; it holds for every codec.
+// nsStream is our own extension for what concerns a connection and not the session on it: <keepalive/> and
+// <reconnect/>. docs/protocol/compact.md describes it; it holds for every codec.
 const nsStream = "urn:posthouse:stream:1"
 
 // pinger is a decoder of a codec that has pings: it says how many came since it was last asked.
@@ -20,8 +20,8 @@ type pinger interface{ Pings() int }
 // ponger is the codec that goes with it.
 type ponger interface{ AppendPong(dst []byte) []byte }
 
-// answerPing answers a ping, when what kept the connection alive was one. One pong answers all pings that came before it, so that
-// whoever sends many without reading makes us hold nothing.
+// answerPing answers a ping, when what kept the connection alive was one. One pong answers all pings that came before
+// it, so that whoever sends many without reading makes us hold nothing.
 func (c *conn) answerPing() {
 	dec, ok := c.dec.(pinger)
 	if !ok || dec.Pings() == 0 {
@@ -44,9 +44,9 @@ func (c *conn) answerPing() {
 	}
 }
 
-// agreeKeepAlive takes the interval at which the client means to send something, and answers with the one that holds: as near to it
-// as the configuration allows. A connection that is silent for more than two intervals is over. 0 ends the agreement. It belongs to the
-// connection: who resumes a stream agrees again.
+// agreeKeepAlive takes the interval at which the client means to send something, and answers with the one that holds:
+// as near to it as the configuration allows. A connection that is silent for more than two intervals is over. 0 ends
+// the agreement. It belongs to the connection: who resumes a stream agrees again.
 func (c *conn) agreeKeepAlive(e *stanza.Element) {
 	n, err := strconv.ParseUint(e.Attr("seconds"), 10, 31)
 	if err != nil {
@@ -77,8 +77,8 @@ func (c *conn) expectBytes(on bool) {
 	}
 }
 
-// sweepSilent ends bound connections that have not sent anything for too long. One that has broken its agreement is taken for
-// dead: its session hibernates, if it can.
+// sweepSilent ends bound connections that have not sent anything for too long. One that has broken its agreement is
+// taken for dead: its session hibernates, if it can.
 func (s *Server) sweepSilent(now int64) {
 	var idle, dead []*conn
 	s.mu.Lock()
@@ -119,8 +119,8 @@ func (b *bound) lapse(c *conn) bool {
 // reconnectRate is how many clients a second come back after a shutdown, as far as Config.ReconnectSpread allows.
 const reconnectRate = 100
 
-// shutdownNotice is what a client is told when the server stops: why, and after how many seconds to come back. The delays of all
-// clients are spread evenly, so that they do not all come back at once.
+// shutdownNotice is what a client is told when the server stops: why, and after how many seconds to come back. The
+// delays of all clients are spread evenly, so that they do not all come back at once.
 func (s *Server) shutdownNotice(clients int) *stream.Error {
 	spread := min(s.config.ReconnectSpread, time.Duration(clients)*time.Second/reconnectRate)
 	var random [8]byte

@@ -97,9 +97,10 @@ func (e *env) bindCompact(user, resource string) *compactClient {
 	c.expect("success")
 	c.dec.Restart()
 	c.negotiate()
-	c.send(pbstream.Codec{}.AppendStanza(nil, &stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeSet, ID: "b", Payload: []stanza.Element{
-		stanza.New(nsBind, "bind").With(stanza.New(nsBind, "resource").WithText(resource)),
-	}}))
+	c.send(pbstream.Codec{}.AppendStanza(nil,
+		&stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeSet, ID: "b", Payload: []stanza.Element{
+			stanza.New(nsBind, "bind").With(stanza.New(nsBind, "resource").WithText(resource)),
+		}}))
 	require.Equal(c.t, stanza.TypeResult, c.next().Stanza.Type)
 	return c
 }
@@ -125,7 +126,8 @@ func (c *compactClient) pongs() (n int) {
 	}
 }
 
-// A ping is answered, before the login and after it. Many that come at once have one answer or more, and never more than they are.
+// A ping is answered, before the login and after it. Many that come at once have one answer or more, and never more
+// than they are.
 func TestPing(t *testing.T) {
 	ping := pbstream.Codec{}.AppendPing(nil)
 	run(t, nil, func(t *testing.T, e *env) {
@@ -166,7 +168,8 @@ func TestPingsAreNotStanzas(t *testing.T) {
 	})
 }
 
-// The two agree on an interval within bounds; whoever is then silent for two of them has gone. It can be resumed, if it could be.
+// The two agree on an interval within bounds; whoever is then silent for two of them has gone. It can be resumed, if it
+// could be.
 func TestKeepAlive(t *testing.T) {
 	ask := func(seconds string) string { return "<keepalive xmlns='" + nsOurs + "' seconds='" + seconds + "'/>" }
 	run(t, nil, func(t *testing.T, e *env) {
@@ -274,7 +277,8 @@ func TestShutdownNotice(t *testing.T) {
 				go func() { _ = e.server.Drain(context.Background()) }()
 				seen := map[int]int{}
 				for _, c := range clients {
-					after, err := strconv.Atoi(attr(c.expect("<system-shutdown ", "<reconnect xmlns='"+nsOurs+"'", "</stream:error>"), "after"))
+					after, err := strconv.Atoi(attr(c.expect("<system-shutdown ", "<reconnect xmlns='"+nsOurs+"'",
+						"</stream:error>"), "after"))
 					require.NoError(t, err)
 					require.True(t, after >= 1 && after <= test.most, "after %d", after)
 					seen[after]++

@@ -44,11 +44,13 @@ func usualLogin(t testing.TB, s *scram.Client, p *peer) {
 	p.next()
 	p.say(elem(nsSM, "enable", "resume", "true")).send()
 	p.hears(nsSM, "enabled")
-	p.sayStanza(&stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeSet, ID: "c1", Payload: []stanza.Element{elem("urn:xmpp:carbons:2", "enable")}}).send()
+	p.sayStanza(&stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeSet, ID: "c1",
+		Payload: []stanza.Element{elem("urn:xmpp:carbons:2", "enable")}}).send()
 	p.next()
 }
 
-// TestLoginSize: what a whole login takes on the wire, both ways and without TLS. docs/protocol/login.md has the figures.
+// TestLoginSize: what a whole login takes on the wire, both ways and without TLS. docs/protocol/login.md has the
+// figures.
 func TestLoginSize(t *testing.T) {
 	run(t, nil, func(t *testing.T, e *env) {
 		xml := e.peer("")
@@ -85,8 +87,8 @@ func TestLoginSize(t *testing.T) {
 	})
 }
 
-// BenchmarkReturning is a whole login and the end of its stream, both ends together: the client's part is a few HMACs, since it keeps what
-// it has derived from the password.
+// BenchmarkReturning is a whole login and the end of its stream, both ends together: the client's part is a few HMACs,
+// since it keeps what it has derived from the password.
 func BenchmarkReturning(b *testing.B) {
 	e := newEnv(b, nil)
 	defer e.close()

@@ -72,7 +72,8 @@ func (p *peer) sayStanza(s *stanza.Stanza) *peer {
 }
 
 func (p *peer) open(from string) *peer {
-	p.flight = p.codec.AppendOpen(p.flight, stream.Header{To: "localhost", HasTo: true, From: from, Version: "1.0", HasVersion: true})
+	p.flight = p.codec.AppendOpen(p.flight,
+		stream.Header{To: "localhost", HasTo: true, From: from, Version: "1.0", HasVersion: true})
 	return p
 }
 
@@ -160,7 +161,8 @@ func withPassword(user, device string, more ...stanza.Element) stanza.Element {
 func withToken(user, token, device string, more ...stanza.Element) stanza.Element {
 	m := hmac.New(sha256.New, []byte(token))
 	m.Write([]byte("Initiator"))
-	return authenticate(tokenKind, user+"\x00"+string(m.Sum(nil)), device, append([]stanza.Element{elem(nsFAST, "fast")}, more...)...)
+	return authenticate(tokenKind, user+"\x00"+string(m.Sum(nil)), device,
+		append([]stanza.Element{elem(nsFAST, "fast")}, more...)...)
 }
 
 // binding is what a client asks for that wants a resource with everything.
@@ -201,15 +203,17 @@ func (e *env) firstLogin(protocol, device string) (p *peer, address, id, token s
 	return p, address, enabled.Attr("id"), s.Child(nsFAST, "token").Attr("token")
 }
 
-// TestLoginInOneRoundTrip: a returning client says everything at once, and is heard at once; what it has asked for holds.
+// TestLoginInOneRoundTrip: a returning client says everything at once, and is heard at once; what it has asked for
+// holds.
 func TestLoginInOneRoundTrip(t *testing.T) {
 	inBoth(t, func(t *testing.T, e *env, protocol string) {
 		old, before, _, token := e.firstLogin(protocol, deviceID)
 		p := e.peer(protocol)
 		p.open("romeo@localhost").say(withToken("romeo", token, deviceID, binding()))
-		p.sayStanza(&stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, ID: "m1", To: jid.MustParse("juliet@localhost"), Payload: []stanza.Element{
-			elem(stanza.NSClient, "body").WithText("in the same flight"),
-		}}).send()
+		p.sayStanza(&stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, ID: "m1",
+			To: jid.MustParse("juliet@localhost"), Payload: []stanza.Element{
+				elem(stanza.NSClient, "body").WithText("in the same flight"),
+			}}).send()
 		p.opened()
 		if protocol == "" {
 			p.hears(stanza.NSStream, "features")
@@ -277,7 +281,8 @@ func TestResumeInOneRoundTrip(t *testing.T) {
 	})
 }
 
-// TestScramBySASL2: challenge and response, success with the server's signature, without a restart (XEP-0388 §2.4 to §2.6).
+// TestScramBySASL2: challenge and response, success with the server's signature, without a restart (XEP-0388 §2.4 to
+// §2.6).
 func TestScramBySASL2(t *testing.T) {
 	inBoth(t, func(t *testing.T, e *env, protocol string) {
 		p := e.peer(protocol)
@@ -301,9 +306,11 @@ func TestScramBySASL2(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, talk.Valid())
 		p.sayStanza(&stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeSet, ID: "b", Payload: []stanza.Element{
-			elem("urn:ietf:params:xml:ns:xmpp-bind", "bind").With(elem("urn:ietf:params:xml:ns:xmpp-bind", "resource").WithText("phone")),
+			elem("urn:ietf:params:xml:ns:xmpp-bind",
+				"bind").With(elem("urn:ietf:params:xml:ns:xmpp-bind", "resource").WithText("phone")),
 		}}).send()
-		require.Equal(t, "romeo@localhost/phone", p.next().Stanza.Payload[0].ChildText("urn:ietf:params:xml:ns:xmpp-bind", "jid"))
+		require.Equal(t, "romeo@localhost/phone",
+			p.next().Stanza.Payload[0].ChildText("urn:ietf:params:xml:ns:xmpp-bind", "jid"))
 	})
 }
 
@@ -311,18 +318,21 @@ func TestScramBySASL2(t *testing.T) {
 func TestRefusedBySASL2(t *testing.T) {
 	ht := authenticate(tokenKind, "romeo\x00"+strings.Repeat("x", 32), deviceID)
 	raw := func(text string) stanza.Element {
-		return elem(nsSASL2, "authenticate", "mechanism", "PLAIN").With(elem(nsSASL2, "initial-response").WithText(text))
+		return elem(nsSASL2, "authenticate", "mechanism",
+			"PLAIN").With(elem(nsSASL2, "initial-response").WithText(text))
 	}
 	for name, row := range map[string]struct {
 		sent      stanza.Element
 		condition string
 	}{
-		"not base64":         {raw("###"), "incorrect-encoding"},
-		"= is no data":       {raw("="), "incorrect-encoding"},
-		"no NUL":             {authenticate("PLAIN", "romeo", ""), "malformed-request"},
-		"mechanism":          {authenticate("ROT13", "x", ""), "invalid-mechanism"},
-		"not offered":        {authenticate("SCRAM-SHA-256-PLUS", "p=tls-exporter,,n=romeo,r=abcdefgh", ""), "invalid-mechanism"},
-		"authzid":            {authenticate("PLAIN", "juliet@localhost\x00romeo\x00secret of romeo", ""), "invalid-authzid"},
+		"not base64":   {raw("###"), "incorrect-encoding"},
+		"= is no data": {raw("="), "incorrect-encoding"},
+		"no NUL":       {authenticate("PLAIN", "romeo", ""), "malformed-request"},
+		"mechanism":    {authenticate("ROT13", "x", ""), "invalid-mechanism"},
+		"not offered": {authenticate("SCRAM-SHA-256-PLUS", "p=tls-exporter,,n=romeo,r=abcdefgh", ""),
+			"invalid-mechanism"},
+		"authzid": {authenticate("PLAIN", "juliet@localhost\x00romeo\x00secret of romeo", ""),
+			"invalid-authzid"},
 		"password":           {authenticate("PLAIN", "\x00romeo\x00wrong", ""), "not-authorized"},
 		"no such user":       {authenticate("PLAIN", "\x00nobody\x00wrong", ""), "not-authorized"},
 		"id too long":        {withPassword("romeo", strings.Repeat("x", 65)), "malformed-request"},
@@ -331,8 +341,9 @@ func TestRefusedBySASL2(t *testing.T) {
 		"no device":          {withToken("romeo", "guess", ""), "malformed-request"},
 		"count":              {ht.With(elem(nsFAST, "fast", "count", "0")), "malformed-request"},
 		"count no number":    {ht.With(elem(nsFAST, "fast", "count", "-1")), "malformed-request"},
-		"bound token":        {authenticate("HT-SHA-256-EXPR", "romeo\x00"+strings.Repeat("x", 32), deviceID, elem(nsFAST, "fast")), "invalid-mechanism"},
-		"abort":              {elem(nsSASL2, "abort"), "aborted"},
+		"bound token": {authenticate("HT-SHA-256-EXPR", "romeo\x00"+strings.Repeat("x", 32), deviceID,
+			elem(nsFAST, "fast")), "invalid-mechanism"},
+		"abort": {elem(nsSASL2, "abort"), "aborted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBoth(t, func(t *testing.T, e *env, protocol string) {
@@ -349,7 +360,8 @@ func TestRefusedBySASL2(t *testing.T) {
 	}
 }
 
-// TestOutOfTurnBySASL2: nothing else may come while a login is in progress, nor a second login after it (XEP-0388 §2.4, §3.8).
+// TestOutOfTurnBySASL2: nothing else may come while a login is in progress, nor a second login after it (XEP-0388 §2.4,
+// §3.8).
 func TestOutOfTurnBySASL2(t *testing.T) {
 	begin := authenticate("SCRAM-SHA-256", "n,,n=romeo,r=abcdefgh", "")
 	for name, row := range map[string]struct {
@@ -392,7 +404,8 @@ func TestWrongFrom(t *testing.T) {
 	})
 }
 
-// TestRefusedInOneFlight: who says everything at once and is refused sees the features after all, and may go on with a password.
+// TestRefusedInOneFlight: who says everything at once and is refused sees the features after all, and may go on with a
+// password.
 func TestRefusedInOneFlight(t *testing.T) {
 	inBoth(t, func(t *testing.T, e *env, protocol string) {
 		p := e.peer(protocol)
@@ -462,7 +475,8 @@ func TestInvalidate(t *testing.T) {
 	})
 }
 
-// TestTooManyResourcesInline: who has as many resources as it may is logged in without one, and told so by RFC 6120 when it binds.
+// TestTooManyResourcesInline: who has as many resources as it may is logged in without one, and told so by RFC 6120
+// when it binds.
 func TestTooManyResourcesInline(t *testing.T) {
 	inBoth(t, func(t *testing.T, e *env, protocol string) {
 		for range 10 {
@@ -484,7 +498,8 @@ func TestTooManyResourcesInline(t *testing.T) {
 
 // TestTags: what a client calls itself stands in its resource, unless it cannot.
 func TestTags(t *testing.T) {
-	for tag, prefix := range map[string]string{"App": "App~", "": "", "ünï": "ünï~", strings.Repeat("x", 1020): "", "a\u0007b": ""} {
+	for tag, prefix := range map[string]string{"App": "App~", "": "", "ünï": "ünï~", strings.Repeat("x", 1020): "",
+		"a\u0007b": ""} {
 		run(t, nil, func(t *testing.T, e *env) {
 			p := e.peer(link.ProtocolCompact)
 			p.open("").send()
@@ -507,7 +522,8 @@ type signer struct {
 	out bool
 }
 
-func (s *signer) IssueToken(ctx context.Context, x *auth.Exchange, agent auth.Agent, mechanism string) (auth.LoginToken, bool, error) {
+func (s *signer) IssueToken(ctx context.Context, x *auth.Exchange, agent auth.Agent, mechanism string) (auth.LoginToken,
+	bool, error) {
 	t, ok, err := s.Authenticator.IssueToken(ctx, x, agent, mechanism)
 	if s.out && err == nil {
 		err = s.Devices().RemoveDevice(ctx, x.Account().ID, agent.ID)

@@ -89,16 +89,19 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "posthouse_c2s_connections", Help: "Open connections, logged in or not.",
 	})
 	m.returned = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "posthouse_c2s_returned_total", Help: "Packets given back because the session ended before it received them.",
+		Name: "posthouse_c2s_returned_total",
+		Help: "Packets given back because the session ended before it received them.",
 	})
 	m.throttled = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "posthouse_c2s_throttled_total", Help: "Times that a client was read from more slowly because it sent too much.",
+		Name: "posthouse_c2s_throttled_total",
+		Help: "Times that a client was read from more slowly because it sent too much.",
 	})
 	m.writes = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "posthouse_c2s_writes_total", Help: "Writes to clients' links; many stanzas share one.",
 	})
 	m.ack = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "posthouse_c2s_ack_seconds", Help: "Time from the receipt of a message to its durable acceptance or refusal.",
+		Name:    "posthouse_c2s_ack_seconds",
+		Help:    "Time from the receipt of a message to its durable acceptance or refusal.",
 		Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
 	})
 	if reg != nil {

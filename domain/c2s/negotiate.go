@@ -49,7 +49,8 @@ type negotiation struct {
 	tls      bool          // STARTTLS was done
 }
 
-// failure counts a failed try, and ends the stream when there were too many (RFC 6120 §6.4.5, §7.7). It reports whether it did.
+// failure counts a failed try, and ends the stream when there were too many (RFC 6120 §6.4.5, §7.7). It reports whether
+// it did.
 func (c *conn) failure() bool {
 	c.neg.failures++
 	if c.neg.failures <= maxFailures {
@@ -94,14 +95,16 @@ func (c *conn) header(h *stream.Header) {
 
 // answer is the server's stream header. The stream's id cannot be guessed (RFC 6120 §4.7.3).
 func (c *conn) answer(h *stream.Header) stream.Header {
-	out := stream.Header{From: c.srv.config.Domain, ID: newStreamID().String(), Version: "1.0", HasVersion: true, Lang: "en"}
+	out := stream.Header{From: c.srv.config.Domain, ID: newStreamID().String(), Version: "1.0", HasVersion: true,
+		Lang: "en"}
 	if from, err := jid.Parse(h.From); err == nil && h.From != "" {
 		out.To, out.HasTo = from.String(), true
 	}
 	return out
 }
 
-// checkHeader applies RFC 6120 §4.7.1, §4.7.2 and §4.7.5 and, after authentication, §6.4.6: the stream that follows is between the same two.
+// checkHeader applies RFC 6120 §4.7.1, §4.7.2 and §4.7.5 and, after authentication, §6.4.6: the stream that follows is
+// between the same two.
 func (c *conn) checkHeader(h *stream.Header) *stream.Error {
 	if !supported(h) {
 		return stream.Fail(stream.UnsupportedVersion, "This server speaks version 1.0.")
@@ -158,8 +161,8 @@ func (c *conn) channel() auth.Channel {
 	}
 }
 
-// canStartTLS reports whether STARTTLS is on offer: not within TLS, nor on a WebSocket (RFC 7395 §3.9), nor where something else than
-// plain RFC 6120 was agreed on.
+// canStartTLS reports whether STARTTLS is on offer: not within TLS, nor on a WebSocket (RFC 7395 §3.9), nor where
+// something else than plain RFC 6120 was agreed on.
 func (c *conn) canStartTLS() bool {
 	return c.srv.config.TLS != nil && !c.framed && c.link.TLS() == nil && c.link.Protocol() == ""
 }
@@ -289,8 +292,8 @@ func (c *conn) takeAuthenticated(item *stream.Item) {
 	}
 }
 
-// starttls answers <starttls/> (RFC 6120 §5.4.2). Bytes that follow it were not protected and must not get into the protected
-// stream: who sends any, beyond the end of a line, does not get <proceed/> (A9).
+// starttls answers <starttls/> (RFC 6120 §5.4.2). Bytes that follow it were not protected and must not get into the
+// protected stream: who sends any, beyond the end of a line, does not get <proceed/> (A9).
 func (c *conn) starttls() {
 	if !c.canStartTLS() || c.neg.tls {
 		failure := stanza.New(nsTLS, "failure")
@@ -306,8 +309,8 @@ func (c *conn) starttls() {
 	c.startTLS = true
 }
 
-// lineEnds reports whether nothing follows what was read but the end of a line. RFC 6120 §5.3.3 forbids that too, but there are
-// clients that end <starttls/> with one (go-xmpp). It says nothing, and is dropped here.
+// lineEnds reports whether nothing follows what was read but the end of a line. RFC 6120 §5.3.3 forbids that too, but
+// there are clients that end <starttls/> with one (go-xmpp). It says nothing, and is dropped here.
 func (c *conn) lineEnds() bool {
 	if c.dec.Buffered() == 0 {
 		return true
@@ -326,8 +329,8 @@ func (c *conn) unread() bool {
 	return pending || err != nil
 }
 
-// upgrade makes the link a TLS link. It runs outside Receive, on the stack that stays under the connection while it is idle, so what needs more than a
-// little of that is done elsewhere.
+// upgrade makes the link a TLS link. It runs outside Receive, on the stack that stays under the connection while it is
+// idle, so what needs more than a little of that is done elsewhere.
 func (c *conn) upgrade() {
 	u := &tlsUpgrade{c: c}
 	link.Deep(c.link, u.begin)

@@ -21,17 +21,18 @@ func TestStreamHeaders(t *testing.T) {
 		"A25 wrong stream namespace":  {`<stream:stream xmlns='jabber:client' xmlns:stream='http://example.org/' to='localhost' version='1.0'>`, "invalid-namespace"},
 		"A25 wrong content namespace": {`<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' to='localhost' version='1.0'>`, "invalid-namespace"},
 		"A26 wrong prefix":            {`<s:stream xmlns='jabber:client' xmlns:s='http://etherx.jabber.org/streams' to='localhost' version='1.0'>`, "bad-namespace-prefix"},
-		"A27 version 0.9":             {`<stream:stream` + ns + ` to='localhost' version='0.9'>`, "unsupported-version"},
-		"A27 no version":              {`<stream:stream` + ns + ` to='localhost'>`, "unsupported-version"},
-		"A27 not a version":           {`<stream:stream` + ns + ` to='localhost' version='one'>`, "unsupported-version"},
-		"A28 unknown host":            {`<stream:stream` + ns + ` to='example.org' version='1.0'>`, "host-unknown"},
-		"A28 removed host":            {`<stream:stream` + ns + ` to='old.example' version='1.0'>`, "host-gone"},
-		"A29 no to":                   {`<stream:stream` + ns + ` version='1.0'>`, "improper-addressing"},
-		"A29 empty to":                {`<stream:stream` + ns + ` to='' version='1.0'>`, "improper-addressing"},
-		"A29 malformed to":            {`<stream:stream` + ns + ` to='@@' version='1.0'>`, "improper-addressing"},
-		"A29 to is a user":            {`<stream:stream` + ns + ` to='romeo@localhost' version='1.0'>`, "improper-addressing"},
-		"malformed from":              {`<stream:stream` + ns + ` from='@@' to='localhost' version='1.0'>`, "invalid-from"},
-		"not XML":                     {"GET / HTTP/1.1\r\n\r\n", "not-well-formed"},
+		"A27 version 0.9": {`<stream:stream` + ns + ` to='localhost' version='0.9'>`,
+			"unsupported-version"},
+		"A27 no version":    {`<stream:stream` + ns + ` to='localhost'>`, "unsupported-version"},
+		"A27 not a version": {`<stream:stream` + ns + ` to='localhost' version='one'>`, "unsupported-version"},
+		"A28 unknown host":  {`<stream:stream` + ns + ` to='example.org' version='1.0'>`, "host-unknown"},
+		"A28 removed host":  {`<stream:stream` + ns + ` to='old.example' version='1.0'>`, "host-gone"},
+		"A29 no to":         {`<stream:stream` + ns + ` version='1.0'>`, "improper-addressing"},
+		"A29 empty to":      {`<stream:stream` + ns + ` to='' version='1.0'>`, "improper-addressing"},
+		"A29 malformed to":  {`<stream:stream` + ns + ` to='@@' version='1.0'>`, "improper-addressing"},
+		"A29 to is a user":  {`<stream:stream` + ns + ` to='romeo@localhost' version='1.0'>`, "improper-addressing"},
+		"malformed from":    {`<stream:stream` + ns + ` from='@@' to='localhost' version='1.0'>`, "invalid-from"},
+		"not XML":           {"GET / HTTP/1.1\r\n\r\n", "not-well-formed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, func(c *c2s.Config) { c.GoneDomains = []string{"old.example"} }, func(t *testing.T, e *env) {
@@ -148,7 +149,8 @@ func TestFeatures(t *testing.T) {
 		c := e.dial()
 		c.send(header)
 		before := c.expect("<stream:features", "</stream:features>")
-		for _, want := range []string{"<mechanism>PLAIN</mechanism>", "<mechanism>SCRAM-SHA-256</mechanism>", "iq-register",
+		for _, want := range []string{"<mechanism>PLAIN</mechanism>", "<mechanism>SCRAM-SHA-256</mechanism>",
+			"iq-register",
 			"<max-bytes>10000</max-bytes>", "<idle-seconds>3600</idle-seconds>"} {
 			require.Contains(t, before, want)
 		}
@@ -159,7 +161,8 @@ func TestFeatures(t *testing.T) {
 		c.expect("<success", ">")
 		c.send(header)
 		after := c.expect("<stream:features", "</stream:features>")
-		for _, want := range []string{"xmpp-bind", "xmpp-session", "urn:xmpp:sm:3", "rosterver", "pre-approval", "<max-bytes>262144</max-bytes>", "ver='abc'"} {
+		for _, want := range []string{"xmpp-bind", "xmpp-session", "urn:xmpp:sm:3", "rosterver", "pre-approval",
+			"<max-bytes>262144</max-bytes>", "ver='abc'"} {
 			require.Contains(t, after, want)
 		}
 		for _, not := range []string{"mechanism", "iq-register", "urn:xmpp:sasl:2"} {
@@ -175,23 +178,31 @@ func TestTooEarly(t *testing.T) {
 		authenticated   bool
 		sent, condition string
 	}{
-		"A30 unknown element":                 {false, "<x xmlns='urn:example:x'/>", "unsupported-stanza-type"},
-		"A30 unknown element, authenticated":  {true, "<x xmlns='urn:example:x'/>", "unsupported-stanza-type"},
-		"A31 message before authentication":   {false, message, "not-authorized"},
-		"A31 presence before authentication":  {false, "<presence/>", "not-authorized"},
-		"A31 iq before authentication":        {false, "<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>", "not-authorized"},
-		"A31 bind before authentication":      {false, "<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>", "not-authorized"},
-		"A31 registration that is not open":   {false, "<iq type='get' id='1'><query xmlns='jabber:iq:register'/></iq>", "not-authorized"},
-		"A32 message before binding":          {true, message, "not-authorized"},
-		"A32 presence before binding":         {true, "<presence/>", "not-authorized"},
-		"A32 iq before binding":               {true, "<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>", "not-authorized"},
-		"A32 session before binding":          {true, "<iq type='set' id='1'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>", "not-authorized"},
-		"A14 STARTTLS after authentication":   {true, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "policy-violation"},
-		"authentication after authentication": {true, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>=</auth>", "policy-violation"},
-		"A21 too much before authentication":  {false, "<iq id='" + strings.Repeat("a", 10_001) + "'/>", "policy-violation"},
-		"A22 too many before authentication":  {false, "<iq>" + strings.Repeat("<a/>", 40), "policy-violation"},
-		"A24 text between stanzas":            {false, "hello", "bad-format"},
-		"A18 comment":                         {false, "<!-- -->", "restricted-xml"},
+		"A30 unknown element":                {false, "<x xmlns='urn:example:x'/>", "unsupported-stanza-type"},
+		"A30 unknown element, authenticated": {true, "<x xmlns='urn:example:x'/>", "unsupported-stanza-type"},
+		"A31 message before authentication":  {false, message, "not-authorized"},
+		"A31 presence before authentication": {false, "<presence/>", "not-authorized"},
+		"A31 iq before authentication": {false, "<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>",
+			"not-authorized"},
+		"A31 bind before authentication": {false,
+			"<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>", "not-authorized"},
+		"A31 registration that is not open": {false, "<iq type='get' id='1'><query xmlns='jabber:iq:register'/></iq>",
+			"not-authorized"},
+		"A32 message before binding":  {true, message, "not-authorized"},
+		"A32 presence before binding": {true, "<presence/>", "not-authorized"},
+		"A32 iq before binding": {true, "<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>",
+			"not-authorized"},
+		"A32 session before binding": {true,
+			"<iq type='set' id='1'><session xmlns='urn:ietf:params:xml:ns:xmpp-session'/></iq>", "not-authorized"},
+		"A14 STARTTLS after authentication": {true, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+			"policy-violation"},
+		"authentication after authentication": {true,
+			"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>=</auth>", "policy-violation"},
+		"A21 too much before authentication": {false, "<iq id='" + strings.Repeat("a", 10_001) + "'/>",
+			"policy-violation"},
+		"A22 too many before authentication": {false, "<iq>" + strings.Repeat("<a/>", 40), "policy-violation"},
+		"A24 text between stanzas":           {false, "hello", "bad-format"},
+		"A18 comment":                        {false, "<!-- -->", "restricted-xml"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, nil, func(t *testing.T, e *env) {

@@ -120,7 +120,8 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-// A82, P24: a client with stream management that reads and never acknowledges is cut off, hibernates, and loses nothing.
+// A82, P24: a client with stream management that reads and never acknowledges is cut off, hibernates, and loses
+// nothing.
 func TestNeverAcknowledging(t *testing.T) {
 	run(t, nil, func(t *testing.T, e *env) {
 		juliet := e.bind("juliet", "balcony")
@@ -197,7 +198,8 @@ func TestUnreadAnswersStopReading(t *testing.T) {
 		asked := 0
 		for ; asked < 10_000; asked++ {
 			_ = c.conn.SetWriteDeadline(time.Now().Add(time.Second))
-			if _, err := fmt.Fprintf(c.conn, "<iq type='get' id='%d' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>", asked); err != nil {
+			if _, err := fmt.Fprintf(c.conn, "<iq type='get' id='%d' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>",
+				asked); err != nil {
 				break
 			}
 		}
@@ -218,7 +220,8 @@ func (m *capturing) Bind(b session.Binding) (*session.Session, *stanza.Error) {
 	return m.Manager.Bind(b)
 }
 
-// WaitRoom paces who sends many in a row, such as a replay, whatever their number; hibernation makes it wait, the end fails.
+// WaitRoom paces who sends many in a row, such as a replay, whatever their number; hibernation makes it wait, the end
+// fails.
 func TestWaitRoom(t *testing.T) {
 	sessions := &capturing{}
 	change := func(c *c2s.Config) {
@@ -289,7 +292,8 @@ func TestDrain(t *testing.T) {
 		e.archive.release(1)
 		for _, c := range append(bound, unauthenticated) {
 			got := c.fails("system-shutdown")
-			require.Equal(t, c == managed, strings.Contains(got, "<a xmlns='urn:xmpp:sm:3' h='1'/>"), "what was stored is acknowledged")
+			require.Equal(t, c == managed, strings.Contains(got, "<a xmlns='urn:xmpp:sm:3' h='1'/>"),
+				"what was stored is acknowledged")
 		}
 		require.NoError(t, <-drained)
 		require.Less(t, time.Since(start), time.Second)

@@ -25,7 +25,8 @@ type meter struct {
 	bytes, stanzas limit.Bucket
 }
 
-// charge pays for an item and returns how long the client is not to be read from, 0 for not at all. now is the server's.
+// charge pays for an item and returns how long the client is not to be read from, 0 for not at all. now is the
+// server's.
 func (m *meter) charge(r *rates, now int64, size int, kind stream.ItemKind) time.Duration {
 	wait := m.bytes.Spend(r.bytes, time.Duration(now), float64(size))
 	if kind != stream.Keepalive {

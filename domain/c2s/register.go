@@ -10,12 +10,14 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-// registrationOpen reports whether anybody may make themselves an account, on links that are good enough for a password.
+// registrationOpen reports whether anybody may make themselves an account, on links that are good enough for a
+// password.
 func (c *conn) registrationOpen() bool {
 	return c.srv.config.Registration == "open" && c.mayLogIn()
 }
 
-// registerUnauthenticated handles in-band registration before authentication (XEP-0077 §3.1). It reports whether the stanza was such a request.
+// registerUnauthenticated handles in-band registration before authentication (XEP-0077 §3.1). It reports whether the
+// stanza was such a request.
 func (c *conn) registerUnauthenticated(item *stream.Item) bool {
 	s := item.Stanza
 	if !s.IsRequest() || s.CheckIQ() != nil || item.Malformed != nil ||
@@ -51,7 +53,8 @@ func (c *conn) register(query *stanza.Element) *stanza.Error {
 		return stanza.Refuse(stanza.NotAcceptable, "A registration needs a username and a password.")
 	}
 	if !c.srv.config.Auth.AllowRegistration(c.neg.channel.Remote) {
-		return &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "Too many registrations from your address; try again later."}
+		return &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint,
+			Text: "Too many registrations from your address; try again later."}
 	}
 	_, err := c.srv.config.Auth.Register(c.neg.ctx, name, password)
 	return c.srv.refusal(err)
@@ -93,8 +96,8 @@ func registrationForm(name string) stanza.Element {
 	return query.With(stanza.New(nsRegister, "password"))
 }
 
-// registerOwn handles what a logged-in client wants of its account: its registration, a new password (XEP-0077 §3.3), or to
-// leave (§3.2).
+// registerOwn handles what a logged-in client wants of its account: its registration, a new password (XEP-0077 §3.3),
+// or to leave (§3.2).
 func (c *conn) registerOwn(ctx context.Context, s *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
 	name := c.bound.session.JID().Local()
 	query := &s.Payload[0]
@@ -125,8 +128,8 @@ func hasSiblings(query *stanza.Element) bool {
 	return n > 1
 }
 
-// registrationChanged ends the sessions that a change has made void, after it was answered: all of a removed account, and all
-// others after a change of password.
+// registrationChanged ends the sessions that a change has made void, after it was answered: all of a removed account,
+// and all others after a change of password.
 func (c *conn) registrationChanged(query *stanza.Element) {
 	own := c.bound.session
 	if query.Child(nsRegister, "remove") != nil {

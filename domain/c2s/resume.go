@@ -39,7 +39,8 @@ func (b *bound) wake() {
 func (b *bound) expired(now int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.state != live || b.at != nil || b.sm.claimed || now < b.sm.expires || b.flight.len() > 0 { // so that h is exact
+	// so that h is exact
+	if b.state != live || b.at != nil || b.sm.claimed || now < b.sm.expires || b.flight.len() > 0 {
 		return false
 	}
 	b.state, b.reason = closing, endedByExpiry
@@ -64,8 +65,8 @@ func (c *conn) resume(ctx context.Context, e *stanza.Element) {
 	}
 }
 
-// claim finds the session that <resume/> asks for, and reserves it. Without one, failure is the answer, or the stream was ended. A device
-// cannot resume the stream of another one, which would outlive its own sign-out.
+// claim finds the session that <resume/> asks for, and reserves it. Without one, failure is the answer, or the stream
+// was ended. A device cannot resume the stream of another one, which would outlive its own sign-out.
 func (c *conn) claim(e *stanza.Element) (claimed *bound, failure stanza.Element) {
 	id, okID := parseStreamID(e.Attr("previd"))
 	h, okH := parseH(e)
@@ -104,7 +105,8 @@ func (c *conn) refuseResume(answer stanza.Element) {
 	c.send(c.codec.AppendElement(nil, &answer))
 }
 
-// claim reserves the session for one of those who want to resume it, takes it from its old connection and drops what h acknowledges.
+// claim reserves the session for one of those who want to resume it, takes it from its old connection and drops what h
+// acknowledges.
 func (b *bound) claim(h uint32) (ok bool, failure *stream.Error) {
 	var buf [32]uint64
 	b.mu.Lock()
@@ -132,8 +134,8 @@ func (b *bound) claim(h uint32) (ok bool, failure *stream.Error) {
 	return true, nil
 }
 
-// takeOver attaches a claimed session to c, when all that its old connection has sent is handled, so that h is exact. first makes
-// what is written before anything else.
+// takeOver attaches a claimed session to c, when all that its old connection has sent is handled, so that h is exact.
+// first makes what is written before anything else.
 func (b *bound) takeOver(ctx context.Context, c *conn, first func(resumed stanza.Element) [][]byte) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -16,10 +16,13 @@ import (
 type Auth interface {
 	Mechanisms(ch *auth.Channel) []string
 	ChannelBindings(ch *auth.Channel) []string
-	Begin(ctx context.Context, ch *auth.Channel, mechanism string, initial []byte, hasInitial bool) (*auth.Exchange, []byte, *auth.Failure)
+	Begin(ctx context.Context, ch *auth.Channel, mechanism string, initial []byte, hasInitial bool) (*auth.Exchange,
+		[]byte, *auth.Failure)
 	TokenMechanisms(ch *auth.Channel) []string
-	BeginToken(ctx context.Context, ch *auth.Channel, mechanism string, message []byte, use auth.TokenUse) (*auth.Exchange, *auth.Failure)
-	IssueToken(ctx context.Context, x *auth.Exchange, agent auth.Agent, mechanism string) (t auth.LoginToken, ok bool, err error)
+	BeginToken(ctx context.Context, ch *auth.Channel, mechanism string, message []byte,
+		use auth.TokenUse) (*auth.Exchange, *auth.Failure)
+	IssueToken(ctx context.Context, x *auth.Exchange, agent auth.Agent, mechanism string) (t auth.LoginToken, ok bool,
+		err error)
 	AllowRegistration(remote netip.Addr) bool
 	Register(ctx context.Context, name, password string) (store.Account, error)
 	SetPassword(ctx context.Context, name, password string) error

@@ -98,7 +98,8 @@ func (c *conn) authenticate(e *stanza.Element) {
 	}
 }
 
-// readWishes reads the children of <authenticate/>. initial is nil without an <initial-response/>. What is not known is not asked for.
+// readWishes reads the children of <authenticate/>. initial is nil without an <initial-response/>. What is not known is
+// not asked for.
 func readWishes(e *stanza.Element) (w *wishes, initial []byte, f *auth.Failure) {
 	w = &wishes{bind: e.Child(nsBind2, "bind"), resume: e.Child(nsSM, "resume")}
 	malformed := func(text string) (*wishes, []byte, *auth.Failure) {
@@ -106,7 +107,8 @@ func readWishes(e *stanza.Element) (w *wishes, initial []byte, f *auth.Failure) 
 	}
 	if agent := e.Child(nsSASL2, "user-agent"); agent != nil {
 		w.agent = auth.Agent{
-			ID: strings.Clone(agent.Attr("id")), Name: agent.ChildText(nsSASL2, "device"), Software: agent.ChildText(nsSASL2, "software"),
+			ID: strings.Clone(agent.Attr("id")), Name: agent.ChildText(nsSASL2, "device"),
+			Software: agent.ChildText(nsSASL2, "software"),
 		}
 		if len(w.agent.ID) > auth.MaxDeviceID {
 			return malformed("The id of the user agent is too long.")
@@ -135,7 +137,8 @@ func readWishes(e *stanza.Element) (w *wishes, initial []byte, f *auth.Failure) 
 
 func isTrue(s string) bool { return s == "true" || s == "1" }
 
-// decode2 decodes SASL data. Unlike in the older SASL, no data is an element that is not there, and "=" has no meaning (XEP-0388 §2.2).
+// decode2 decodes SASL data. Unlike in the older SASL, no data is an element that is not there, and "=" has no meaning
+// (XEP-0388 §2.2).
 func decode2(e *stanza.Element) ([]byte, *auth.Failure) {
 	text := e.Text()
 	if text == "=" {
@@ -176,7 +179,8 @@ func (c *conn) refuseLogin2(f *auth.Failure, tried bool) {
 	c.tellRefusal(e, f, tried)
 }
 
-// loggedIn2 tells of success, together with what became of the client's wishes. The stream goes on without a restart (XEP-0388 §2.6.1).
+// loggedIn2 tells of success, together with what became of the client's wishes. The stream goes on without a restart
+// (XEP-0388 §2.6.1).
 func (c *conn) loggedIn2(w *wishes) {
 	x := w.exchange
 	bare, ok := c.address(x)
@@ -185,7 +189,8 @@ func (c *conn) loggedIn2(w *wishes) {
 		return
 	}
 	if from := c.neg.from; !from.IsZero() && from != bare { // §2.3
-		c.refuseLogin2(&auth.Failure{Condition: auth.InvalidAuthzid, Text: "The stream was opened for somebody else."}, true)
+		c.refuseLogin2(&auth.Failure{Condition: auth.InvalidAuthzid, Text: "The stream was opened for somebody else."},
+			true)
 		return
 	}
 	c.identify(x, bare)
@@ -201,7 +206,8 @@ func (c *conn) loggedIn2(w *wishes) {
 	case ok:
 		s.token = stanza.New(nsFAST, "token", "expiry", token.Expires.UTC().Format(time.RFC3339), "token", token.Text)
 	}
-	if w.resume != nil && c.resumeInline(w.resume, &s) || w.bind != nil && c.phase == phaseAuthenticated && c.bindInline(w.bind, &s) {
+	if w.resume != nil && c.resumeInline(w.resume, &s) || w.bind != nil && c.phase == phaseAuthenticated &&
+		c.bindInline(w.bind, &s) {
 		if x.Revoked(c.srv.background) { // in this very moment: whoever did it may not have found the session yet
 			c.fail(stream.Fail(stream.NotAuthorized, "The device was signed out."))
 		}
@@ -245,8 +251,9 @@ func (c *conn) opening(elements ...stanza.Element) [][]byte {
 	return bufs
 }
 
-// holdOpen reports whether the answer to the client's header may wait for what the client has sent together with it. In the compact stream,
-// a client that sends <authenticate/> at once knows the features, and is spared them (docs/protocol/login.md).
+// holdOpen reports whether the answer to the client's header may wait for what the client has sent together with it. In
+// the compact stream, a client that sends <authenticate/> at once knows the features, and is spared them
+// (docs/protocol/login.md).
 func (c *conn) holdOpen() bool {
 	return c.phase == phaseUnauthenticated && c.link.Protocol() == link.ProtocolCompact && c.dec.Buffered() > 0
 }

@@ -48,12 +48,14 @@ func TestLoginRefused(t *testing.T) {
 		"A37 empty data":            {auth("PLAIN", "="), "malformed-request"},
 		"A38 unknown mechanism":     {auth("ROT13", "="), "invalid-mechanism"},
 		"A38 none":                  {"<auth xmlns='" + nsSASL + "'>=</auth>", "invalid-mechanism"},
-		"A38 not offered here":      {auth("SCRAM-SHA-256-PLUS", b64("p=tls-exporter,,n=romeo,r=abcdefgh")), "invalid-mechanism"},
-		"A39 authzid":               {auth("PLAIN", b64("juliet@localhost\x00romeo\x00secret of romeo")), "invalid-authzid"},
-		"A40 wrong password":        {auth("PLAIN", b64("\x00romeo\x00wrong")), "not-authorized"},
-		"A40 unknown user":          {auth("PLAIN", b64("\x00nobody\x00wrong")), "not-authorized"},
-		"response without auth":     {"<response xmlns='" + nsSASL + "'>=</response>", "malformed-request"},
-		"abort":                     {"<abort xmlns='" + nsSASL + "'/>", "aborted"},
+		"A38 not offered here": {auth("SCRAM-SHA-256-PLUS", b64("p=tls-exporter,,n=romeo,r=abcdefgh")),
+			"invalid-mechanism"},
+		"A39 authzid": {auth("PLAIN", b64("juliet@localhost\x00romeo\x00secret of romeo")),
+			"invalid-authzid"},
+		"A40 wrong password":    {auth("PLAIN", b64("\x00romeo\x00wrong")), "not-authorized"},
+		"A40 unknown user":      {auth("PLAIN", b64("\x00nobody\x00wrong")), "not-authorized"},
+		"response without auth": {"<response xmlns='" + nsSASL + "'>=</response>", "malformed-request"},
+		"abort":                 {"<abort xmlns='" + nsSASL + "'/>", "aborted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, nil, func(t *testing.T, e *env) {
@@ -86,7 +88,8 @@ func TestTooManyTries(t *testing.T) {
 			c.send("<auth xmlns='" + nsSASL + "' mechanism='ROT13'>=</auth>")
 			c.expect("</failure>")
 		}
-		c.send("<auth xmlns='" + nsSASL + "' mechanism='PLAIN'>" + plain("romeo") + "</auth>" + "<auth xmlns='" + nsSASL + "' mechanism='ROT13'>=</auth>")
+		c.send("<auth xmlns='" + nsSASL + "' mechanism='PLAIN'>" + plain("romeo") + "</auth>" + "<auth xmlns='" +
+			nsSASL + "' mechanism='ROT13'>=</auth>")
 		require.NotContains(t, c.expect("</stream:error>"), "<failure")
 	})
 	run(t, nil, func(t *testing.T, e *env) {
@@ -142,7 +145,8 @@ func TestSCRAM(t *testing.T) {
 func TestAuthAgain(t *testing.T) {
 	run(t, nil, func(t *testing.T, e *env) {
 		c := e.unauthenticated()
-		c.send("<auth xmlns='" + nsSASL + "' mechanism='SCRAM-SHA-256'>" + base64.StdEncoding.EncodeToString([]byte("n,,n=romeo,r=abcdefgh")) + "</auth>")
+		c.send("<auth xmlns='" + nsSASL + "' mechanism='SCRAM-SHA-256'>" +
+			base64.StdEncoding.EncodeToString([]byte("n,,n=romeo,r=abcdefgh")) + "</auth>")
 		c.expect("</challenge>")
 		c.send("<abort xmlns='" + nsSASL + "'/>")
 		c.expect("<aborted/>")
@@ -157,7 +161,8 @@ func TestPipelinedNegotiation(t *testing.T) {
 	run(t, nil, func(t *testing.T, e *env) {
 		c := e.dial()
 		c.send(header + "<auth xmlns='" + nsSASL + "' mechanism='PLAIN'>" + plain("romeo") + "</auth>" + header +
-			"<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>phone</resource></bind></iq>" +
+			"<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>phone</resource>" +
+			"</bind></iq>" +
 			"<message to='juliet@localhost'><body>at once</body></message>")
 		c.expect("</stream:features>", "<success", "</stream:features>", "<jid>romeo@localhost/phone</jid>")
 		synctest.Wait()
@@ -184,7 +189,8 @@ func (e *env) dialFrom(addr string) *client {
 func certificate(t testing.TB) *tls.Config {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(1000 * time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"},
+		NotAfter: time.Now().Add(1000 * time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}

@@ -57,8 +57,8 @@ func New(c Config) (*Server, error) {
 // now is the monotonic time in nanoseconds since the server was made, never 0.
 func (s *Server) now() int64 { return int64(time.Since(s.epoch)) + 1 }
 
-// Run is the sweeper: once a second it asks clients for acknowledgements that are due, ends sessions that nobody has resumed
-// and connections that are silent for longer than is configured or was agreed. It returns when ctx is done.
+// Run is the sweeper: once a second it asks clients for acknowledgements that are due, ends sessions that nobody has
+// resumed and connections that are silent for longer than is configured or was agreed. It returns when ctx is done.
 func (s *Server) Run(ctx context.Context) {
 	tick := time.NewTicker(sweepTime)
 	defer tick.Stop()
@@ -111,8 +111,8 @@ func (s *Server) sweep() {
 }
 
 // Serve runs one connection on the caller's goroutine until it has ended, and closes the link. ctx is given to
-// everything that is called for the connection; when it is done, waiting for others ends, but a parked connection only ends by Drain
-// or when the link is closed.
+// everything that is called for the connection; when it is done, waiting for others ends, but a parked connection only
+// ends by Drain or when the link is closed.
 func (s *Server) Serve(ctx context.Context, l link.Conn) {
 	var c *conn
 	link.Deep(l, func() {
@@ -129,8 +129,8 @@ func (s *Server) Serve(ctx context.Context, l link.Conn) {
 }
 
 // Drain ends everything: new connections are refused, every client is told <system-shutdown/> over Config.DrainTime,
-// hibernating sessions end, and what was not delivered is given back. It returns when all is over; when ctx is done before
-// that, the remaining connections are cut, waited for and ctx's error returned.
+// hibernating sessions end, and what was not delivered is given back. It returns when all is over; when ctx is done
+// before that, the remaining connections are cut, waited for and ctx's error returned.
 func (s *Server) Drain(ctx context.Context) error {
 	s.draining.Store(true)
 	conns, sleeping := s.everyone()
@@ -205,7 +205,10 @@ func (s *Server) Disconnect(account uint64, but *session.Session, e *stream.Erro
 
 // DisconnectDevice ends the sessions of one device of an account, and returns how many there were.
 func (s *Server) DisconnectDevice(account uint64, device string, e *stream.Error) int {
-	return s.disconnect(e, func(b *bound) bool { return b.session.Account() == account && b.session.Device() == device })
+	return s.disconnect(e, func(b *bound) bool {
+		return b.session.Account() == account &&
+			b.session.Device() == device
+	})
 }
 
 func (s *Server) disconnect(e *stream.Error, which func(b *bound) bool) (n int) {
@@ -272,7 +275,8 @@ func (s *Server) register(b *bound) {
 	s.streams[b.sm.id] = b
 }
 
-// stream finds what a client wants to resume: its own session, or what is remembered of it. foreign: it is another account's.
+// stream finds what a client wants to resume: its own session, or what is remembered of it. foreign: it is another
+// account's.
 func (s *Server) stream(id streamID, account uint64) (b *bound, past *endedStream, foreign bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -343,7 +347,8 @@ func (s *Server) panicked(where string, v any) {
 	if p, ok := v.(*link.PanicError); ok { // it happened on a stack that the link lent
 		v, buf = p.Value, p.Stack
 	}
-	s.config.Log.Error("a panic ended a client's session", "where", where, "panic", fmt.Sprintf("%.200v", v), "stack", string(buf))
+	s.config.Log.Error("a panic ended a client's session", "where", where, "panic", fmt.Sprintf("%.200v", v), "stack",
+		string(buf))
 }
 
 // connList is a doubly linked list of connections: it costs each of them two words.

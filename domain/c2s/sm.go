@@ -90,8 +90,8 @@ func (c *conn) enable(ctx context.Context, e *stanza.Element) {
 		c.failLocked(stream.Fail(stream.PolicyViolation, "Stream management is enabled already."))
 		return
 	}
-	// What came before <enable/> is not counted, so it must be done with, and answered: a client that gets the answers after
-	// <enabled/> has to count them, and xmpp.js 0.14 miscounts those that follow at once.
+	// What came before <enable/> is not counted, so it must be done with, and answered: a client that gets the answers
+	// after <enabled/> has to count them, and xmpp.js 0.14 miscounts those that follow at once.
 	err := b.wait(ctx, func() bool {
 		return b.flight.len() == 0 && b.queue.len() == 0 || b.state != live || b.at != c || b.broken
 	})
@@ -144,8 +144,8 @@ func (b *bound) asked(c *conn) {
 	b.asks = append(b.asks, ask{at: at, count: 1})
 }
 
-// acknowledged is called for <a/>: the client has taken h stanzas since stream management was enabled. What an old connection still
-// says after the stream was resumed elsewhere does not count.
+// acknowledged is called for <a/>: the client has taken h stanzas since stream management was enabled. What an old
+// connection still says after the stream was resumed elsewhere does not count.
 func (b *bound) acknowledged(c *conn, h uint32) *stream.Error {
 	var buf [32]uint64
 	b.mu.Lock()
@@ -174,7 +174,8 @@ func (b *bound) newlyAcked(h uint32) (int, *stream.Error) {
 	// §6: more was acknowledged than was sent.
 	app := stanza.New(nsSM, "handled-count-too-high",
 		"h", strconv.FormatUint(uint64(h), 10), "send-count", strconv.FormatUint(uint64(b.sm.acked+uint32(out)), 10))
-	return 0, &stream.Error{Condition: stream.UndefinedCondition, Text: "More was acknowledged than was sent.", App: &app}
+	return 0, &stream.Error{Condition: stream.UndefinedCondition, Text: "More was acknowledged than was sent.",
+		App: &app}
 }
 
 // take drops n acknowledged entries. b.mu is held.
@@ -207,7 +208,8 @@ func (b *bound) askDue(n int) bool {
 	return true
 }
 
-// look is the sweeper's: it sees that what was written is acknowledged in time. It returns false when nothing is left to see to.
+// look is the sweeper's: it sees that what was written is acknowledged in time. It returns false when nothing is left
+// to see to.
 func (b *bound) look(now int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -149,8 +149,8 @@ func (a *archive) finished() (bodies []string) {
 	return bodies
 }
 
-// P12: whatever happens to the connections, each message arrives once and in order, in both directions, as long as the session
-// can be resumed; and when it cannot, each message for the client was read by it or given back.
+// P12: whatever happens to the connections, each message arrives once and in order, in both directions, as long as the
+// session can be resumed; and when it cannot, each message for the client was read by it or given back.
 func TestStreamManagementModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rapid.Check(struct{ *testing.T }{t}, func(rt *rapid.T) { // not a *testing.T, whose deadline is of another clock
@@ -163,7 +163,8 @@ func TestStreamManagementModel(t *testing.T) {
 			rt.Repeat(map[string]func(*rapid.T){
 				"deliver": func(rt *rapid.T) {
 					for range rapid.IntRange(1, 15).Draw(rt, "n") {
-						if !e.sessions.Send(jidOf("juliet@localhost/balcony"), packet(fmt.Sprint(m.sent+1), uint64(m.sent+1))) {
+						if !e.sessions.Send(jidOf("juliet@localhost/balcony"),
+							packet(fmt.Sprint(m.sent+1), uint64(m.sent+1))) {
 							return // the session has ended: nobody is there
 						}
 						m.sent++

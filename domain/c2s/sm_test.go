@@ -54,7 +54,8 @@ func TestAcknowledgement(t *testing.T) {
 		require.Empty(t, each(c.quiet(), "<a ", "/>"))
 		e.archive.release(1)
 		synctest.Wait()
-		require.Equal(t, []string{"xmlns='urn:xmpp:sm:3' h='2'", "xmlns='urn:xmpp:sm:3' h='2'", "xmlns='urn:xmpp:sm:3' h='2'"}, each(c.quiet(), "<a ", "/>"))
+		require.Equal(t, []string{"xmlns='urn:xmpp:sm:3' h='2'", "xmlns='urn:xmpp:sm:3' h='2'",
+			"xmlns='urn:xmpp:sm:3' h='2'"}, each(c.quiet(), "<a ", "/>"))
 		c.send("<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq><presence/>" + ackRequest)
 		c.expect("h='4'")
 	})
@@ -112,7 +113,8 @@ func TestAcknowledgedTooMuch(t *testing.T) {
 		c = e.login("juliet") // the session is still there for who counts right
 		require.Contains(t, c.resume(id, 0), "<resumed")
 	})
-	for _, bad := range []string{"<a xmlns='urn:xmpp:sm:3'/>", "<a xmlns='urn:xmpp:sm:3' h='-1'/>", "<a xmlns='urn:xmpp:sm:3' h='4294967296'/>", "<a xmlns='urn:xmpp:sm:3' h='x'/>"} {
+	for _, bad := range []string{"<a xmlns='urn:xmpp:sm:3'/>", "<a xmlns='urn:xmpp:sm:3' h='-1'/>",
+		"<a xmlns='urn:xmpp:sm:3' h='4294967296'/>", "<a xmlns='urn:xmpp:sm:3' h='x'/>"} {
 		run(t, nil, func(t *testing.T, e *env) {
 			c := e.bind("juliet", "balcony")
 			c.enable()
@@ -122,7 +124,8 @@ func TestAcknowledgedTooMuch(t *testing.T) {
 	}
 }
 
-// A79: what is unknown, over or somebody else's is one and the same, but for the audit and what is remembered for its owner.
+// A79: what is unknown, over or somebody else's is one and the same, but for the audit and what is remembered for its
+// owner.
 func TestResumeRefused(t *testing.T) {
 	log := &strings.Builder{}
 	run(t, logTo(log), func(t *testing.T, e *env) {
@@ -194,7 +197,8 @@ func TestResumeRace(t *testing.T) {
 				}
 			}
 			require.GreaterOrEqual(t, won, 1)
-			if held { // all asked before the first was answered; without that, a later one may resume over an earlier one
+			// all asked before the first was answered; without that, a later one may resume over an earlier one
+			if held {
 				require.Equal(t, 1, won)
 			}
 			require.Equal(t, 1, e.sessionCount())

@@ -17,7 +17,8 @@ import (
 
 // A59: nobody speaks for somebody else, and everybody's own address is stamped.
 func TestFrom(t *testing.T) {
-	for _, from := range []string{"juliet@localhost", "juliet@localhost/balcony", "romeo@localhost/other", "localhost", "romeo@example.org"} {
+	for _, from := range []string{"juliet@localhost", "juliet@localhost/balcony", "romeo@localhost/other", "localhost",
+		"romeo@example.org"} {
 		for _, kind := range []string{
 			"<message from='%s' to='juliet@localhost/balcony'><body>forged</body></message>",
 			"<presence from='%s' to='juliet@localhost'/>",
@@ -35,7 +36,8 @@ func TestFrom(t *testing.T) {
 	run(t, nil, func(t *testing.T, e *env) {
 		juliet := e.bind("juliet", "balcony")
 		c := e.bind("romeo", "phone")
-		for _, from := range []string{"", " from='romeo@localhost'", " from='romeo@localhost/phone'", " from='ROMEO@Localhost'"} {
+		for _, from := range []string{"", " from='romeo@localhost'", " from='romeo@localhost/phone'",
+			" from='ROMEO@Localhost'"} {
 			c.send("<message" + from + " to='juliet@localhost/balcony'><body>mine</body></message>")
 			require.Equal(t, "romeo@localhost/phone", attr(juliet.expect("<message", ">"), "from"))
 		}
@@ -45,18 +47,23 @@ func TestFrom(t *testing.T) {
 // A malformed stanza is refused and the stream lives; what is malformed and must not be answered is only counted.
 func TestMalformedStanzas(t *testing.T) {
 	for name, row := range map[string]struct{ sent, condition string }{
-		"A55 address":            {"<message to='@@' id='1'><body>x</body></message>", "jid-malformed"},
-		"A60 iq without id":      {"<iq type='get'><ping xmlns='urn:xmpp:ping'/></iq>", "bad-request"},
-		"A60 iq without type":    {"<iq id='1'><ping xmlns='urn:xmpp:ping'/></iq>", "bad-request"},
-		"A60 iq of type foo":     {"<iq type='foo' id='1'><ping xmlns='urn:xmpp:ping'/></iq>", "bad-request"},
-		"A60 iq of two":          {"<iq type='get' id='1'><a xmlns='urn:example:a'/><b xmlns='urn:example:b'/></iq>", "bad-request"},
+		"A55 address":         {"<message to='@@' id='1'><body>x</body></message>", "jid-malformed"},
+		"A60 iq without id":   {"<iq type='get'><ping xmlns='urn:xmpp:ping'/></iq>", "bad-request"},
+		"A60 iq without type": {"<iq id='1'><ping xmlns='urn:xmpp:ping'/></iq>", "bad-request"},
+		"A60 iq of type foo":  {"<iq type='foo' id='1'><ping xmlns='urn:xmpp:ping'/></iq>", "bad-request"},
+		"A60 iq of two": {"<iq type='get' id='1'><a xmlns='urn:example:a'/><b xmlns='urn:example:b'/></iq>",
+			"bad-request"},
 		"A60 empty iq":           {"<iq type='set' id='1'/>", "bad-request"},
 		"error is not answered":  {"<message type='error' to='@@' id='1'/>", ""},
 		"result is not answered": {"<iq type='result'/>", ""},
-		"refused by the chain":   {"<message to='juliet@localhost' id='1'><body>refuse me</body></message>", "not-acceptable"},
-		"nobody there":           {"<message to='juliet@localhost/nowhere' id='1'><body>x</body></message>", "service-unavailable"},
-		"a panic in the chain":   {"<message to='juliet@localhost' id='1'><body>panic</body></message>", "internal-server-error"},
-		"no way to that domain":  {"<message to='juliet@example.org' id='1'><body>x</body></message>", "remote-server-not-found"},
+		"refused by the chain": {"<message to='juliet@localhost' id='1'><body>refuse me</body></message>",
+			"not-acceptable"},
+		"nobody there": {"<message to='juliet@localhost/nowhere' id='1'><body>x</body></message>",
+			"service-unavailable"},
+		"a panic in the chain": {"<message to='juliet@localhost' id='1'><body>panic</body></message>",
+			"internal-server-error"},
+		"no way to that domain": {"<message to='juliet@example.org' id='1'><body>x</body></message>",
+			"remote-server-not-found"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, nil, func(t *testing.T, e *env) {
@@ -121,7 +128,8 @@ func TestInFlightIsBounded(t *testing.T) {
 	})
 }
 
-// Who sends too much is read more slowly: it takes the time that the rate allows, and nothing is lost (A81: <r/> counts too).
+// Who sends too much is read more slowly: it takes the time that the rate allows, and nothing is lost (A81: <r/> counts
+// too).
 func TestRateIsKept(t *testing.T) {
 	limits := func(c *c2s.Config) {
 		c.RateStanzas, c.BurstStanzas, c.RateBytes, c.BurstBytes = 20, 100, 20_000, 256<<10
@@ -153,7 +161,8 @@ func TestRateIsKept(t *testing.T) {
 		c.send(strings.Repeat(strings.Repeat(" ", 32<<10)+"<presence/>", 14))
 		c.send("<iq type='get' id='end'><ping xmlns='urn:xmpp:ping'/></iq>")
 		c.expect("id='end'")
-		require.InDelta(t, 9800*time.Millisecond, time.Since(start), float64(time.Second)) // (14·32 KiB-256 KiB)/20,000: white space counts (A23)
+		// (14·32 KiB-256 KiB)/20,000: white space counts (A23)
+		require.InDelta(t, 9800*time.Millisecond, time.Since(start), float64(time.Second))
 	})
 }
 
@@ -223,12 +232,18 @@ func TestConfirmations(t *testing.T) {
 		c.send("<iq type='set' id='e' to='romeo@localhost'><enable xmlns='urn:posthouse:confirm:1'/></iq>")
 		require.NotContains(t, c.expect("type='result' id='e'"), "confirmed")
 		c.message("juliet@localhost/balcony", "refuse me")
-		c.send("<message to='juliet@localhost' type='chat'><active xmlns='http://jabber.org/protocol/chatstates'/></message>") // not stored
+		// not stored
+		c.send(
+			"<message to='juliet@localhost' type='chat'><active xmlns='http://jabber.org/protocol/chatstates'/>" +
+				"</message>")
 		c.message("Juliet@localhost/balcony", "stored")
 		got := c.expect("<confirmed", "</message>")
-		require.Equal(t, []string{"romeo@localhost", "romeo@localhost/phone", "headline", "m-stored", "s2", "juliet@localhost", "2", "2026-01-02T03:04:05.006Z", ""},
-			[]string{attr(got[strings.LastIndex(got, "<message"):], "from"), attr(got[strings.LastIndex(got, "<message"):], "to"),
-				attr(got[strings.LastIndex(got, "<message"):], "type"), attr(got[strings.LastIndex(got, "<confirmed"):], "id"), attr(got, "stanza-id"),
+		require.Equal(t, []string{"romeo@localhost", "romeo@localhost/phone", "headline", "m-stored", "s2",
+			"juliet@localhost", "2", "2026-01-02T03:04:05.006Z", ""},
+			[]string{attr(got[strings.LastIndex(got, "<message"):], "from"),
+				attr(got[strings.LastIndex(got, "<message"):], "to"),
+				attr(got[strings.LastIndex(got, "<message"):], "type"),
+				attr(got[strings.LastIndex(got, "<confirmed"):], "id"), attr(got, "stanza-id"),
 				attr(got, "conversation"), attr(got, "number"), attr(got, "stamp"), attr(got, "duplicate")})
 		c.send("<message id='n'><body>to myself</body></message>")
 		require.Equal(t, "romeo@localhost", attr(c.expect("<confirmed", ">"), "conversation"))
@@ -304,7 +319,8 @@ func logTo(log *strings.Builder) func(*c2s.Config) {
 
 func packet(body string, id uint64) *stream.Packet {
 	return &stream.Packet{ArchiveID: id, Stanza: &stanza.Stanza{
-		Kind: stanza.Message, Type: stanza.TypeChat, From: jidOf("romeo@localhost/phone"), To: jidOf("juliet@localhost/balcony"),
+		Kind: stanza.Message, Type: stanza.TypeChat, From: jidOf("romeo@localhost/phone"),
+		To:      jidOf("juliet@localhost/balcony"),
 		Payload: []stanza.Element{stanza.New(stanza.NSClient, "body").WithText(body)},
 	}}
 }

@@ -157,11 +157,13 @@ func (c *frameClient) login(user, resource string) {
 	require.Contains(c.t, c.next(), "<success")
 	require.GreaterOrEqual(c.t, c.limit, 256<<10)
 	c.begin()
-	c.send("<iq xmlns='jabber:client' type='set' id='b'><bind xmlns='" + nsBind + "'><resource>" + resource + "</resource></bind></iq>")
+	c.send("<iq xmlns='jabber:client' type='set' id='b'><bind xmlns='" + nsBind + "'><resource>" + resource +
+		"</resource></bind></iq>")
 	require.Contains(c.t, c.next(), "<jid>")
 }
 
-// RFC 7395: one element in each message, features in their own, <open/> again instead of a stream restart, and <close/> at the end.
+// RFC 7395: one element in each message, features in their own, <open/> again instead of a stream restart, and <close/>
+// at the end.
 func TestWebSocket(t *testing.T) {
 	run(t, nil, func(t *testing.T, e *env) {
 		c := e.frames()
@@ -171,7 +173,8 @@ func TestWebSocket(t *testing.T) {
 		require.Contains(t, open, nsFraming)
 		require.Equal(t, "localhost", attr(open, "from"))
 		features := c.next()
-		require.True(t, strings.HasPrefix(features, "<stream:features xmlns:stream='http://etherx.jabber.org/streams'"), features)
+		require.True(t, strings.HasPrefix(features, "<stream:features xmlns:stream='http://etherx.jabber.org/streams'"),
+			features)
 		require.NotContains(t, features, "starttls")
 		require.Equal(t, 10_000, c.limit)
 		c.send("<auth xmlns='" + nsSASL + "' mechanism='PLAIN'>" + plain("romeo") + "</auth>")
@@ -186,7 +189,8 @@ func TestWebSocket(t *testing.T) {
 		juliet.message("romeo@localhost", "one")
 		juliet.message("romeo@localhost", "two")
 		one, two := c.next(), c.next()
-		require.True(t, strings.HasPrefix(one, "<message xmlns='jabber:client'") && strings.HasSuffix(one, "</message>"), one)
+		require.True(t, strings.HasPrefix(one, "<message xmlns='jabber:client'") &&
+			strings.HasSuffix(one, "</message>"), one)
 		require.Contains(t, one, "<body>one</body>")
 		require.Contains(t, two, "<body>two</body>")
 
@@ -230,7 +234,8 @@ func TestWebSocketMessages(t *testing.T) {
 						require.Contains(t, m, "features") // that is how a stream begins
 						return
 					}
-					require.True(t, strings.HasPrefix(m, "<stream:error xmlns:stream='http://etherx.jabber.org/streams'"), m)
+					require.True(t, strings.HasPrefix(m,
+						"<stream:error xmlns:stream='http://etherx.jabber.org/streams'"), m)
 					require.Equal(t, "<close xmlns='"+nsFraming+"'/>", c.next())
 					require.Empty(t, c.next())
 					require.Equal(t, 1008, c.code)

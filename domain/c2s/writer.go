@@ -73,8 +73,8 @@ func (b *bound) kick() {
 // maxTurns is how many writes a writer does for one session before it takes the next.
 const maxTurns = 64
 
-// writeTurns does at most so many writes, and reports whether there may be more to write. Its connection's reader does not end before there is not.
-// pool is whose writer it is, nil when a reader writes.
+// writeTurns does at most so many writes, and reports whether there may be more to write. Its connection's reader does
+// not end before there is not. pool is whose writer it is, nil when a reader writes.
 func (b *bound) writeTurns(pool *writerPool, most int) bool {
 	w := writers.Get().(*writer)
 	w.pool = pool

@@ -5,11 +5,12 @@ import (
 	"sync"
 )
 
-// writerPool has few goroutines write to many clients, in the order in which the clients have got something to be written: what comes while a client
-// waits for its turn is in the same write, and a stack that has grown to what writing needs is used again.
+// writerPool has few goroutines write to many clients, in the order in which the clients have got something to be
+// written: what comes while a client waits for its turn is in the same write, and a stack that has grown to what
+// writing needs is used again.
 //
-// A writer that has to wait for a client to read (MustWait) is not counted as long as it does, and another one takes its place, so that no client
-// waits for another to read.
+// A writer that has to wait for a client to read (MustWait) is not counted as long as it does, and another one takes
+// its place, so that no client waits for another to read.
 //
 // The sessions that wait are bounded by the number of sessions: each is there at most once (bound.flushing).
 type writerPool struct {
@@ -23,7 +24,8 @@ type writerPool struct {
 	ended   bool
 }
 
-// spread is how many sessions may wait for each writer at work before there is another one: a write takes some 15 µs, and waking a writer as much.
+// spread is how many sessions may wait for each writer at work before there is another one: a write takes some 15 µs,
+// and waking a writer as much.
 const spread = 4
 
 func newWriterPool() *writerPool {

@@ -33,7 +33,8 @@ const (
 // Inbox is what an account sees of the stores: *inbox.View.
 type Inbox interface {
 	Sync(ctx context.Context, o inbox.Owner, cursor string, limit int) (inbox.Page, error)
-	Conversations(ctx context.Context, o inbox.Owner, from inbox.Position, limit int) (list []inbox.Conversation, next inbox.Position, err error)
+	Conversations(ctx context.Context, o inbox.Owner, from inbox.Position, limit int) (list []inbox.Conversation,
+		next inbox.Position, err error)
 }
 
 // Archive is what is needed of the archive: *archive.Archive.
@@ -52,7 +53,8 @@ type Accounts interface {
 	Lookup(ctx context.Context, name string) (account store.AccountID, ok bool, err error)
 }
 
-// Config configures Conversations. Domain to Accounts are required; the rest may be zero. The fields with a yaml name are the operator's.
+// Config configures Conversations. Domain to Accounts are required; the rest may be zero. The fields with a yaml name
+// are the operator's.
 type Config struct {
 	// Domain is the domain of the accounts.
 	Domain   jid.JID          `yaml:"-"`
@@ -83,8 +85,10 @@ type Conversations struct{ config Config }
 
 // New returns what answers.
 func New(c Config) (*Conversations, error) {
-	if c.Domain.IsZero() || c.Sessions == nil || c.Inbox == nil || c.Archive == nil || c.Settings == nil || c.Profiles == nil || c.Accounts == nil {
-		return nil, errors.New("conversation: Domain, Sessions, Inbox, Archive, Settings, Profiles and Accounts are required")
+	if c.Domain.IsZero() || c.Sessions == nil || c.Inbox == nil || c.Archive == nil || c.Settings == nil ||
+		c.Profiles == nil || c.Accounts == nil {
+		return nil, errors.New(
+			"conversation: Domain, Sessions, Inbox, Archive, Settings, Profiles and Accounts are required")
 	}
 	defaults.Fill(&c)
 	c.MaxName = min(c.MaxName, maxName)
@@ -93,7 +97,8 @@ func New(c Config) (*Conversations, error) {
 
 // Handlers returns who answers here, all of them to the requester's own account only.
 func (c *Conversations) Handlers() []service.Handler {
-	own := func(kind, space, local string, handle func(context.Context, inbox.Owner, *stanza.Stanza) ([]stanza.Element, *stanza.Error)) service.Handler {
+	own := func(kind, space, local string,
+		handle func(context.Context, inbox.Owner, *stanza.Stanza) ([]stanza.Element, *stanza.Error)) service.Handler {
 		return service.Handler{
 			At: service.AtAccount, Type: kind, Space: space, Local: local, From: service.Self,
 			Handle: func(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
@@ -115,8 +120,10 @@ func (c *Conversations) Handlers() []service.Handler {
 // Refusals.
 var (
 	notYours = stanza.Refuse(stanza.Forbidden, "Conversations are open to their owner only.")
-	tooMany  = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "Too many queries. Try again later."}
-	broken   = &stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError, Text: "The server cannot answer this now."}
+	tooMany  = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint,
+		Text: "Too many queries. Try again later."}
+	broken = &stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError,
+		Text: "The server cannot answer this now."}
 	noCursor = stanza.Refuse(stanza.BadRequest, "The cursor is not one of this account's.")
 )
 
@@ -145,7 +152,8 @@ func (c *Conversations) push(o inbox.Owner, by jid.JID, change stanza.Element) {
 				continue
 			}
 			u.Send(s, &stream.Packet{Stanza: &stanza.Stanza{
-				Kind: stanza.Message, Type: stanza.TypeHeadline, From: o.JID, To: s.JID(), Payload: []stanza.Element{change},
+				Kind: stanza.Message, Type: stanza.TypeHeadline, From: o.JID, To: s.JID(),
+				Payload: []stanza.Element{change},
 			}})
 		}
 	})

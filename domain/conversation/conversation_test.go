@@ -43,11 +43,14 @@ func (s *stage) Sync(_ context.Context, o inbox.Owner, cursor string, limit int)
 
 type view struct{ *stage }
 
-func (v view) Conversations(_ context.Context, _ inbox.Owner, from inbox.Position, limit int) ([]inbox.Conversation, inbox.Position, error) {
+func (v view) Conversations(_ context.Context, _ inbox.Owner, from inbox.Position, limit int) ([]inbox.Conversation,
+	inbox.Position, error) {
 	v.asked = append(v.asked, int(from.Before), int(from.Chosen), limit)
 	return []inbox.Conversation{
-		{Conversation: store.Conversation{Kind: store.Direct, With: store.Party{JID: jid.MustParse("juliet@verona.example")}, Last: 7, LastSeq: 3}},
-		{Conversation: store.Conversation{Kind: store.Room, Room: jid.MustParse("hall@rooms.example")}, Settings: store.ConversationSettings{Pinned: true}},
+		{Conversation: store.Conversation{Kind: store.Direct,
+			With: store.Party{JID: jid.MustParse("juliet@verona.example")}, Last: 7, LastSeq: 3}},
+		{Conversation: store.Conversation{Kind: store.Room, Room: jid.MustParse("hall@rooms.example")},
+			Settings: store.ConversationSettings{Pinned: true}},
 	}, v.next, v.err
 }
 
@@ -70,15 +73,18 @@ func (s *stage) ConversationSettings(context.Context, store.AccountID, []string)
 	return s.settings, s.err
 }
 
-func (s *stage) ChosenConversationSettings(context.Context, store.AccountID, uint64, int) ([]store.ConversationSettings, error) {
+func (s *stage) ChosenConversationSettings(context.Context, store.AccountID, uint64, int) ([]store.ConversationSettings,
+	error) {
 	return s.settings, s.err
 }
 
-func (s *stage) ChangedConversationSettings(context.Context, store.AccountID, uint64, int) ([]store.ConversationSettings, uint64, error) {
+func (s *stage) ChangedConversationSettings(context.Context, store.AccountID, uint64,
+	int) ([]store.ConversationSettings, uint64, error) {
 	return s.settings, 0, s.err
 }
 
-func (s *stage) SetConversationSettings(_ context.Context, _ store.AccountID, c store.ConversationSettings, max int) (store.ConversationSettings, error) {
+func (s *stage) SetConversationSettings(_ context.Context, _ store.AccountID, c store.ConversationSettings,
+	max int) (store.ConversationSettings, error) {
 	if len(s.settings) >= max {
 		return c, store.ErrLimit
 	}
@@ -114,7 +120,8 @@ func newStage(t *testing.T) *stage {
 	s := &stage{allowed: 1000, profiles: map[store.AccountID]store.Profile{romeo: {Account: romeo, Username: "romeo"}}}
 	var err error
 	s.Conversations, err = New(Config{
-		Domain: jid.MustParse("verona.example"), Sessions: session.New(session.Config{}), Inbox: view{s}, Archive: s, Settings: s, Profiles: s, Accounts: s,
+		Domain: jid.MustParse("verona.example"), Sessions: session.New(session.Config{}), Inbox: view{s}, Archive: s,
+		Settings: s, Profiles: s, Accounts: s,
 		Changed: func(account uint64) { s.changed = append(s.changed, account) }, MaxSettings: 3, PageBytes: 1000,
 	})
 	require.NoError(t, err)
@@ -129,7 +136,8 @@ func (s *stage) ask(t *testing.T, kind, payload string) (answer, condition strin
 
 func (s *stage) askAs(t *testing.T, account uint64, kind, payload string) (answer, condition string) {
 	t.Helper()
-	iq, err := xmlstream.Unmarshal([]byte("<iq xmlns='jabber:client' id='1' type='" + kind + "' from='romeo@verona.example/orchard'>" + payload + "</iq>"))
+	iq, err := xmlstream.Unmarshal([]byte("<iq xmlns='jabber:client' id='1' type='" + kind +
+		"' from='romeo@verona.example/orchard'>" + payload + "</iq>"))
 	require.NoError(t, err)
 	iq.To = iq.From.Bare()
 	hub, err := service.New(service.Config{Domain: jid.MustParse("verona.example")})
@@ -144,7 +152,9 @@ func (s *stage) askAs(t *testing.T, account uint64, kind, payload string) (answe
 		return "", condition
 	}
 	text := string(xmlstream.Marshal(nil, iq.Reply(result...)))
-	return strings.TrimPrefix(text, "<iq xmlns='jabber:client' from='romeo@verona.example' to='romeo@verona.example/orchard' type='result' id='1'>"), ""
+	return strings.TrimPrefix(text,
+		"<iq xmlns='jabber:client' from='romeo@verona.example' to='romeo@verona.example/orchard' type='result' "+
+			"id='1'>"), ""
 }
 
 func TestSyncRefusals(t *testing.T) {
@@ -154,7 +164,8 @@ func TestSyncRefusals(t *testing.T) {
 		err           error
 	}{
 		{"<sync xmlns='urn:posthouse:sync:1' cursor='x'/>", "bad-request", fmt.Errorf("sync: %w", inbox.ErrCursor)},
-		{"<sync xmlns='urn:posthouse:sync:1' cursor='x'/>", "item-not-found start-over", fmt.Errorf("sync: %w", inbox.ErrStartOver)},
+		{"<sync xmlns='urn:posthouse:sync:1' cursor='x'/>", "item-not-found start-over",
+			fmt.Errorf("sync: %w", inbox.ErrStartOver)},
 		{"<sync xmlns='urn:posthouse:sync:1' cursor='x'/>", "internal-server-error", errors.New("disk")},
 		{"<sync xmlns='urn:posthouse:sync:1' cursor='" + strings.Repeat("x", 1025) + "'/>", "bad-request", nil},
 		{"<sync xmlns='urn:posthouse:sync:1' max='0'/>", "bad-request", nil},
@@ -206,10 +217,12 @@ func TestSyncAnswer(t *testing.T) {
 					With: store.Party{JID: juliet}, Last: 9, LastSeq: 42, Unread: 1,
 					Own: store.ReadMarkers{Read: 41, Delivered: 42}, Peer: store.ReadMarkers{Read: 7, Delivered: 8},
 				},
-				Settings: store.ConversationSettings{Pinned: true, MutedUntil: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)},
+				Settings: store.ConversationSettings{Pinned: true,
+					MutedUntil: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)},
 			}},
 			Roster: []store.RosterItem{
-				{JID: juliet, Name: "J", To: true, From: true, Groups: []string{"G"}}, {JID: juliet, PendingOut: true, Approved: true}, {JID: juliet, From: true}, {JID: juliet, To: true},
+				{JID: juliet, Name: "J", To: true, From: true, Groups: []string{"G"}},
+				{JID: juliet, PendingOut: true, Approved: true}, {JID: juliet, From: true}, {JID: juliet, To: true},
 			},
 			Removed:  []jid.JID{juliet},
 			Profiles: []store.Profile{{Username: "juliet", Name: "Juliet", Title: "Daughter"}},
@@ -217,18 +230,21 @@ func TestSyncAnswer(t *testing.T) {
 	}
 	answer, refused := s.ask(t, "get", "<sync xmlns='urn:posthouse:sync:1' cursor=''/>")
 	require.Empty(t, refused)
-	require.Equal(t, `<sync xmlns='urn:posthouse:sync:1' cursor='c' more='true' first='true'><forwarded xmlns='urn:xmpp:forward:0'/>`+
-		`<conversation with='juliet@verona.example' number='42' read='41' delivered='42' peer-read='7' peer-delivered='8' unread='1' last='id-9' muted-until='9999-12-31T23:59:59Z' pinned='true'/>`+
-		`<roster all='true'><item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='both' name='J'><group>G</group></item>`+
-		`<item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='none' ask='subscribe' approved='true'/>`+
-		`<item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='from'/><item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='to'/>`+
-		`<item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='remove'/></roster>`+
-		`<profile xmlns='urn:posthouse:profile:1' jid='juliet@verona.example' name='Juliet' title='Daughter'/></sync></iq>`, answer)
+	require.Equal(
+		t,
+		`<sync xmlns='urn:posthouse:sync:1' cursor='c' more='true' first='true'><forwarded xmlns='urn:xmpp:forward:0'/>`+
+			`<conversation with='juliet@verona.example' number='42' read='41' delivered='42' peer-read='7' peer-delivered='8' unread='1' last='id-9' muted-until='9999-12-31T23:59:59Z' pinned='true'/>`+
+			`<roster all='true'><item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='both' name='J'><group>G</group></item>`+
+			`<item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='none' ask='subscribe' approved='true'/>`+
+			`<item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='from'/><item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='to'/>`+
+			`<item xmlns='jabber:iq:roster' jid='juliet@verona.example' subscription='remove'/></roster>`+
+			`<profile xmlns='urn:posthouse:profile:1' jid='juliet@verona.example' name='Juliet' title='Daughter'/></sync></iq>`, answer)
 }
 
 func TestList(t *testing.T) {
 	s := newStage(t)
-	const list = "<conversation with='juliet@verona.example' number='3' last='id-7'/><conversation with='hall@rooms.example' kind='room' pinned='true'/></conversations></iq>"
+	const list = "<conversation with='juliet@verona.example' number='3' last='id-7'/><conversation " +
+		"with='hall@rooms.example' kind='room' pinned='true'/></conversations></iq>"
 	for _, c := range []struct {
 		next          inbox.Position
 		attrs, answer string
@@ -244,7 +260,8 @@ func TestList(t *testing.T) {
 		require.Equal(t, "<conversations xmlns='urn:posthouse:conversations:1'"+c.answer+">"+list, answer)
 		require.Equal(t, c.asked, s.asked)
 	}
-	for payload, want := range map[string]string{"before='nonsense'": "item-not-found", "before='.x'": "item-not-found", "max='x'": "bad-request"} {
+	for payload, want := range map[string]string{"before='nonsense'": "item-not-found", "before='.x'": "item-not-found",
+		"max='x'": "bad-request"} {
 		_, refused := s.ask(t, "get", "<conversations xmlns='urn:posthouse:conversations:1' "+payload+"/>")
 		require.Equal(t, want, refused, payload)
 	}
@@ -257,17 +274,21 @@ func TestSettings(t *testing.T) {
 	s := newStage(t)
 	set := func(attrs string) string {
 		answer, refused := s.ask(t, "set", "<settings xmlns='urn:posthouse:conversations:1' "+attrs+"/>")
-		return strings.TrimSuffix(strings.TrimPrefix(answer, "<settings xmlns='urn:posthouse:conversations:1' "), "/></iq>") + refused
+		return strings.TrimSuffix(strings.TrimPrefix(answer, "<settings xmlns='urn:posthouse:conversations:1' "),
+			"/></iq>") + refused
 	}
 	for attrs, want := range map[string]string{
 		"": "jid-malformed", "with='juliet@verona.example/x'": "jid-malformed", "with='@'": "jid-malformed",
-		"with='a@b' pinned='yes'": "bad-request", "with='a@b' muted-until='tomorrow'": "bad-request", "with='a@b' muted-until='0001-01-01T00:00:00Z'": "bad-request",
-		"with='a@b' muted-until='2026-01-01T00:00:00,5Z'": "bad-request", "with='a@b' muted-until='10000-01-01T00:00:00Z'": "bad-request",
+		"with='a@b' pinned='yes'": "bad-request", "with='a@b' muted-until='tomorrow'": "bad-request",
+		"with='a@b' muted-until='0001-01-01T00:00:00Z'":   "bad-request",
+		"with='a@b' muted-until='2026-01-01T00:00:00,5Z'": "bad-request",
+		"with='a@b' muted-until='10000-01-01T00:00:00Z'":  "bad-request",
 	} {
 		require.Equal(t, want, set(attrs), attrs)
 	}
 	require.Empty(t, s.changed)
-	require.Equal(t, "with='a@b' muted-until='2026-01-01T00:00:00.500Z' pinned='true'", set("with='A@B' muted-until='2026-01-01T02:00:00.5009+02:00' pinned='1'"))
+	require.Equal(t, "with='a@b' muted-until='2026-01-01T00:00:00.500Z' pinned='true'",
+		set("with='A@B' muted-until='2026-01-01T02:00:00.5009+02:00' pinned='1'"))
 	require.Equal(t, "with='a@b'", set("with='a@b' pinned='false'"))
 	require.Equal(t, "with='room.example'", set("with='room.example'"))
 	require.Equal(t, "resource-constraint", set("with='c@b'"))
@@ -282,11 +303,13 @@ func TestProfile(t *testing.T) {
 	s := newStage(t)
 	ask := func(kind, attrs string) string {
 		answer, refused := s.ask(t, kind, "<profile xmlns='urn:posthouse:profile:1' "+attrs+"/>")
-		return strings.TrimSuffix(strings.TrimPrefix(answer, "<profile xmlns='urn:posthouse:profile:1' "), "/></iq>") + refused
+		return strings.TrimSuffix(strings.TrimPrefix(answer, "<profile xmlns='urn:posthouse:profile:1' "), "/></iq>") +
+			refused
 	}
 	require.Equal(t, "jid='romeo@verona.example'", ask("get", ""))
 	for attrs, want := range map[string]string{
-		"jid='nobody@verona.example'": "item-not-found", "jid='romeo@mantua.example'": "item-not-found", "jid='verona.example'": "item-not-found", "jid='@'": "jid-malformed",
+		"jid='nobody@verona.example'": "item-not-found", "jid='romeo@mantua.example'": "item-not-found",
+		"jid='verona.example'": "item-not-found", "jid='@'": "jid-malformed",
 	} {
 		require.Equal(t, want, ask("get", attrs), attrs)
 	}
@@ -294,7 +317,8 @@ func TestProfile(t *testing.T) {
 	require.Equal(t, "not-acceptable", ask("set", "title='"+strings.Repeat("ä", 65)+"'"))
 	require.Equal(t, "jid='romeo@verona.example' name='Ro meo' title='"+strings.Repeat("x", 128)+"'",
 		ask("set", "name=' Ro &#10; &#x202E;me&#xFEFF;o&#x85; ' title='"+strings.Repeat("x", 128)+"'"))
-	require.Equal(t, "jid='romeo@verona.example' name='Ro meo' title='"+strings.Repeat("x", 128)+"'", ask("get", "jid='romeo@verona.example/any'"))
+	require.Equal(t, "jid='romeo@verona.example' name='Ro meo' title='"+strings.Repeat("x", 128)+"'",
+		ask("get", "jid='romeo@verona.example/any'"))
 	require.Equal(t, "jid='romeo@verona.example' title='T'", ask("set", "title='T'"), "what is not said is empty")
 	require.Equal(t, []uint64{romeo, romeo}, s.changed)
 	s.err = errors.New("disk")
@@ -317,7 +341,8 @@ func TestPushes(t *testing.T) {
 	s := newStage(t)
 	bind := func(account uint64, bare, resource string) (*session.Session, *outbox) {
 		o := &outbox{}
-		bound, refusal := s.config.Sessions.Bind(session.Binding{Account: account, Bare: jid.MustParse(bare), Resource: resource, Outbox: o})
+		bound, refusal := s.config.Sessions.Bind(session.Binding{Account: account, Bare: jid.MustParse(bare),
+			Resource: resource, Outbox: o})
 		require.Nil(t, refusal)
 		return bound, o
 	}
@@ -337,7 +362,8 @@ func TestPushes(t *testing.T) {
 	require.Len(t, home.sent, 2)
 	for i, local := range []string{"settings", "profile"} {
 		m := home.sent[i].Stanza
-		require.Equal(t, "headline romeo@verona.example romeo@verona.example/home "+local, m.Type+" "+m.From.String()+" "+m.To.String()+" "+m.Payload[0].Local)
+		require.Equal(t, "headline romeo@verona.example romeo@verona.example/home "+local, m.Type+" "+m.From.String()+
+			" "+m.To.String()+" "+m.Payload[0].Local)
 	}
 	require.True(t, s.config.Sessions.SetSynced(told, false))
 	s.ask(t, "set", "<profile xmlns='urn:posthouse:profile:1' name='R2'/>")
@@ -347,7 +373,8 @@ func TestPushes(t *testing.T) {
 }
 
 func FuzzParseStamp(f *testing.F) {
-	for _, seed := range []string{"9999-12-31T23:59:59Z", "2026-01-01T00:00:00.123456789+14:00", "", "x", "2026-01-01T00:00:00,5Z"} {
+	for _, seed := range []string{"9999-12-31T23:59:59Z", "2026-01-01T00:00:00.123456789+14:00", "", "x",
+		"2026-01-01T00:00:00,5Z"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

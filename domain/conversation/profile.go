@@ -15,7 +15,8 @@ import (
 var noProfile = stanza.Refuse(stanza.ItemNotFound, "There is no such account.")
 
 // profile answers what an account of the domain shows of itself: the requester's own, or that of the jid named.
-func (c *Conversations) profile(ctx context.Context, o inbox.Owner, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+func (c *Conversations) profile(ctx context.Context, o inbox.Owner, iq *stanza.Stanza) ([]stanza.Element,
+	*stanza.Error) {
 	account := o.Account
 	if text := iq.Child(nsProfile, "profile").Attr("jid"); text != "" {
 		j, err := jid.Parse(text)
@@ -45,7 +46,8 @@ func (c *Conversations) profile(ctx context.Context, o inbox.Owner, iq *stanza.S
 }
 
 // setProfile replaces what the account shows of itself.
-func (c *Conversations) setProfile(ctx context.Context, o inbox.Owner, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+func (c *Conversations) setProfile(ctx context.Context, o inbox.Owner, iq *stanza.Stanza) ([]stanza.Element,
+	*stanza.Error) {
 	request := iq.Child(nsProfile, "profile")
 	p := store.Profile{Account: o.Account, Name: clean(request.Attr("name")), Title: clean(request.Attr("title"))}
 	if len(p.Name) > c.config.MaxName || len(p.Title) > c.config.MaxName {
@@ -75,7 +77,8 @@ func clean(text string) string {
 		switch {
 		case unicode.IsSpace(r):
 			return ' '
-		case unicode.IsControl(r) || r >= '\u202A' && r <= '\u202E' || r >= '\u2066' && r <= '\u2069' || r == '\u200E' || r == '\u200F' || r == '\uFEFF':
+		case unicode.IsControl(r) || r >= '\u202A' && r <= '\u202E' || r >= '\u2066' && r <= '\u2069' ||
+			r == '\u200E' || r == '\u200F' || r == '\uFEFF':
 			return -1 // Unicode TR 36 §2.5: marks that change the direction of what follows
 		}
 		return r

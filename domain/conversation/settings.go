@@ -13,7 +13,8 @@ import (
 )
 
 // setSettings replaces what the account has chosen for a conversation. What is not said is as it is by default.
-func (c *Conversations) setSettings(ctx context.Context, o inbox.Owner, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+func (c *Conversations) setSettings(ctx context.Context, o inbox.Owner, iq *stanza.Stanza) ([]stanza.Element,
+	*stanza.Error) {
 	s, refusal := parseSettings(iq.Child(nsConversations, "settings"))
 	if refusal != nil {
 		return nil, refusal
@@ -24,7 +25,8 @@ func (c *Conversations) setSettings(ctx context.Context, o inbox.Owner, iq *stan
 	stored, err := c.config.Settings.SetConversationSettings(ctx, o.Account, s, c.config.MaxSettings)
 	switch {
 	case errors.Is(err, store.ErrLimit):
-		return nil, stanza.Refuse(stanza.ResourceConstraint, "There are settings for as many conversations as there may be.")
+		return nil, stanza.Refuse(stanza.ResourceConstraint,
+			"There are settings for as many conversations as there may be.")
 	case errors.Is(err, store.ErrNotFound):
 		return nil, notYours // the account was just deleted
 	case err != nil:

@@ -54,7 +54,8 @@ func (c *Conversations) sync(ctx context.Context, o inbox.Owner, iq *stanza.Stan
 
 // page reads a page that fits into one stanza. Where a page ends is up to the inbox, so one that is too large is read
 // again, shorter.
-func (c *Conversations) page(ctx context.Context, o inbox.Owner, cursor string, limit int) (page inbox.Page, err error) {
+func (c *Conversations) page(ctx context.Context, o inbox.Owner, cursor string, limit int) (page inbox.Page,
+	err error) {
 	for {
 		page, err = c.config.Inbox.Sync(ctx, o, cursor, limit)
 		if err != nil {

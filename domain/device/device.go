@@ -79,10 +79,11 @@ func New(c Config) (*Keeper, error) {
 	}
 	defaults.Fill(&c)
 	k := &Keeper{
-		config:  c,
-		log:     c.Log,
-		budget:  limit.NewTable[store.AccountID](limit.Per(c.Rate, time.Second, c.Burst), 0, c.Now),
-		removed: prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_device_removed_total", Help: "Devices that were signed out by request."}),
+		config: c,
+		log:    c.Log,
+		budget: limit.NewTable[store.AccountID](limit.Per(c.Rate, time.Second, c.Burst), 0, c.Now),
+		removed: prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_device_removed_total",
+			Help: "Devices that were signed out by request."}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "posthouse_device_refused_total", Help: "Requests about devices and tokens that came too often.",
 		}),
@@ -96,10 +97,14 @@ func New(c Config) (*Keeper, error) {
 // Handlers answers an account's own clients; what others ask is answered as a request that nobody understands.
 func (k *Keeper) Handlers() []service.Handler {
 	return []service.Handler{
-		{At: service.AtAccount, Type: stanza.TypeGet, Space: NSToken, Local: "token", From: service.Self, Handle: k.limited(k.token)},
-		{At: service.AtAccount, Type: stanza.TypeGet, Space: NSDevice, Local: "devices", From: service.Self, Handle: k.limited(k.list)},
-		{At: service.AtAccount, Type: stanza.TypeSet, Space: NSDevice, Local: "remove", From: service.Self, Handle: k.limited(k.remove)},
-		{At: service.AtAccount, Type: stanza.TypeSet, Space: NSDevice, Local: "remove-others", From: service.Self, Handle: k.limited(k.removeOthers)},
+		{At: service.AtAccount, Type: stanza.TypeGet, Space: NSToken, Local: "token", From: service.Self,
+			Handle: k.limited(k.token)},
+		{At: service.AtAccount, Type: stanza.TypeGet, Space: NSDevice, Local: "devices", From: service.Self,
+			Handle: k.limited(k.list)},
+		{At: service.AtAccount, Type: stanza.TypeSet, Space: NSDevice, Local: "remove", From: service.Self,
+			Handle: k.limited(k.remove)},
+		{At: service.AtAccount, Type: stanza.TypeSet, Space: NSDevice, Local: "remove-others", From: service.Self,
+			Handle: k.limited(k.removeOthers)},
 	}
 }
 
@@ -142,7 +147,8 @@ func of(resource, device string) string {
 
 // token answers with new tokens for the API (docs/tokens.md).
 func (k *Keeper) token(ctx context.Context, r request) ([]stanza.Element, *stanza.Error) {
-	if r.from.Hidden() { // another system acts: what it may do is said by its own key, and it is not to become somebody else
+	// another system acts: what it may do is said by its own key, and it is not to become somebody else
+	if r.from.Hidden() {
 		return nil, stanza.Refuse(stanza.NotAllowed, "Tokens are for the account's own devices.")
 	}
 	account, err := k.config.Accounts.Account(ctx, r.iq.From.Local())
@@ -170,11 +176,14 @@ func (k *Keeper) token(ctx context.Context, r request) ([]stanza.Element, *stanz
 	}
 	r.from.SetDevice(device.ID)
 	return []stanza.Element{stanza.New(NSToken, "token",
-		"access", pair.Access, "expires", stanza.FormatSeconds(pair.Expires),
-		"refresh", pair.Refresh, "refresh-expires", stanza.FormatSeconds(pair.RefreshExpires), "device", pair.Device)}, nil
+			"access", pair.Access, "expires", stanza.FormatSeconds(pair.Expires),
+			"refresh", pair.Refresh, "refresh-expires", stanza.FormatSeconds(pair.RefreshExpires), "device",
+			pair.Device)},
+		nil
 }
 
-// make makes the device that a session belongs to, when it is not in the store, and takes it away again when the session is overtaken.
+// make makes the device that a session belongs to, when it is not in the store, and takes it away again when the
+// session is overtaken.
 func (k *Keeper) make(ctx context.Context, r request, d store.Device) error {
 	now := k.config.Now()
 	d.Created, d.Seen, d.Name = now, now, strings.ToValidUTF8(clip(r.iq.From.Resource(), maxName), "")
@@ -191,7 +200,8 @@ func (k *Keeper) make(ctx context.Context, r request, d store.Device) error {
 	return err
 }
 
-// overtaken returns token.ErrRevoked when the device was signed out, or the account changed, since the session began: then the session is about to end.
+// overtaken returns token.ErrRevoked when the device was signed out, or the account changed, since the session began:
+// then the session is about to end.
 func (k *Keeper) overtaken(ctx context.Context, r request, device string) error {
 	changed, err := k.config.Changes.LastChange(ctx, r.account, device)
 	if err == nil && !changed.IsZero() && !changed.Before(r.from.Bound()) {

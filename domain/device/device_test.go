@@ -66,13 +66,15 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	require.NoError(t, err)
 	clock := func() time.Time { return w.now }
 	w.tokens, err = token.New(t.Context(), token.Config{
-		Domain: jid.MustParse("montague.lit"), Secret: make([]byte, 32), Keys: w.db, Services: w.db, Devices: w.db, Accounts: w.db, Now: clock,
+		Domain: jid.MustParse("montague.lit"), Secret: make([]byte, 32), Keys: w.db, Services: w.db, Devices: w.db,
+		Accounts: w.db, Now: clock,
 	})
 	require.NoError(t, err)
 	w.sessions = session.New(session.Config{Now: clock})
 	c := Config{
-		Devices: w.db, Accounts: w.db, Changes: w.db, Tokens: w.tokens, Sessions: w.sessions, Now: clock, MaxDevices: 3, Burst: 100,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Devices: w.db, Accounts: w.db, Changes: w.db, Tokens: w.tokens, Sessions: w.sessions, Now: clock, MaxDevices: 3,
+		Burst: 100,
+		Log:   slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	for _, f := range change {
 		f(&c)
@@ -94,7 +96,8 @@ func (w *world) open() *sqlite.Store {
 func (w *world) bind(resource, device string, hidden *session.Hidden) {
 	b := &box{}
 	s, refusal := w.sessions.Bind(session.Binding{
-		Account: uint64(w.account), Bare: jid.MustParse("romeo@montague.lit"), Resource: resource, Outbox: b, Device: device, Hidden: hidden,
+		Account: uint64(w.account), Bare: jid.MustParse("romeo@montague.lit"), Resource: resource, Outbox: b,
+		Device: device, Hidden: hidden,
 	})
 	require.Nil(w.t, refusal)
 	w.boxes[resource], w.all[resource] = b, s
@@ -180,7 +183,8 @@ func TestToken(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestTokenMakesDevice: a client that named no device gets one by its resource, the same the next time, and its session belongs to it.
+// TestTokenMakesDevice: a client that named no device gets one by its resource, the same the next time, and its session
+// belongs to it.
 func TestTokenMakesDevice(t *testing.T) {
 	w := newWorld(t)
 	w.bind("Gajim.X", "", nil)
@@ -296,8 +300,8 @@ func TestSignOutOthers(t *testing.T) {
 	w.token("plain")
 }
 
-// TestPasswordChangedMeanwhile: a session that began with the old password gets no tokens, though it has not been ended yet and had no device that
-// the change could remove. Another process may have changed it.
+// TestPasswordChangedMeanwhile: a session that began with the old password gets no tokens, though it has not been ended
+// yet and had no device that the change could remove. Another process may have changed it.
 func TestPasswordChangedMeanwhile(t *testing.T) {
 	for name, change := range map[string]func(*sqlite.Store) error{
 		"password": func(db *sqlite.Store) error { return db.SetCredentials(context.Background(), "romeo", nil) },
@@ -321,8 +325,8 @@ func TestPasswordChangedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestLaterDevice: a session whose device was signed out by another process, and has come back by a new login, gets none of the new one's tokens in its
-// last moment.
+// TestLaterDevice: a session whose device was signed out by another process, and has come back by a new login, gets
+// none of the new one's tokens in its last moment.
 func TestLaterDevice(t *testing.T) {
 	w := newWorld(t)
 	w.known("phone")
@@ -339,7 +343,8 @@ func TestLaterDevice(t *testing.T) {
 	w.token("new")
 }
 
-// TestOtherSystems: a session through which another system acts gets no tokens of the person; it may list and sign out devices.
+// TestOtherSystems: a session through which another system acts gets no tokens of the person; it may list and sign out
+// devices.
 func TestOtherSystems(t *testing.T) {
 	w := newWorld(t)
 	w.known("phone")
@@ -348,7 +353,8 @@ func TestOtherSystems(t *testing.T) {
 	_, refusal := w.ask("api", "get", askToken)
 	require.Equal(t, "not-allowed", refusal)
 	require.Equal(t, []string{
-		"device id=phone name=My phone software=Test created=2026-03-01T12:00:00Z seen=2026-03-01T12:00:00Z current=true",
+		"device id=phone name=My phone software=Test created=2026-03-01T12:00:00Z seen=2026-03-01T12:00:00Z " +
+			"current=true",
 		"session resource=balcony device=phone since=2026-03-01T12:00:00Z",
 	}, w.list("api"))
 	_, refusal = w.ask("api", "set", "<remove xmlns='urn:posthouse:device:1' id='phone'/>")

@@ -51,11 +51,13 @@ func (k *Keeper) list(ctx context.Context, r request) ([]stanza.Element, *stanza
 				e.Attrs = append(e.Attrs, a)
 			}
 		}
-		e.Attrs = append(e.Attrs, stanza.Attr{Local: "created", Value: stanza.FormatSeconds(d.Created)}, stanza.Attr{Local: "seen", Value: stanza.FormatSeconds(d.Seen)})
+		e.Attrs = append(e.Attrs, stanza.Attr{Local: "created", Value: stanza.FormatSeconds(d.Created)},
+			stanza.Attr{Local: "seen", Value: stanza.FormatSeconds(d.Seen)})
 		answer = answer.With(mark(e, d.ID == here))
 	}
 	for _, s := range k.sessions(r) {
-		e := stanza.New(NSDevice, "session", "resource", s.JID().Resource(), "device", s.device, "since", stanza.FormatSeconds(s.Bound()))
+		e := stanza.New(NSDevice, "session", "resource", s.JID().Resource(), "device", s.device, "since",
+			stanza.FormatSeconds(s.Bound()))
 		answer = answer.With(mark(e, s.Session == r.from))
 	}
 	return []stanza.Element{answer}, nil
@@ -69,7 +71,8 @@ func mark(e stanza.Element, here bool) stanza.Element {
 	return e
 }
 
-// remove signs one device out: its tokens are dead and its sessions end. When it is the one that asks, it gets the answer first.
+// remove signs one device out: its tokens are dead and its sessions end. When it is the one that asks, it gets the
+// answer first.
 func (k *Keeper) remove(ctx context.Context, r request) ([]stanza.Element, *stanza.Error) {
 	id := r.iq.Payload[0].Attr("id")
 	if id == "" {
@@ -127,11 +130,13 @@ func (k *Keeper) removeOthers(ctx context.Context, r request) ([]stanza.Element,
 	return nil, nil
 }
 
-// note leaves a trace of the signing out of a device that was not in the store, so that a session of it cannot make it there in its last moment.
+// note leaves a trace of the signing out of a device that was not in the store, so that a session of it cannot make it
+// there in its last moment.
 func (k *Keeper) note(ctx context.Context, r request, id string) error {
 	now := k.config.Now()
 	const all = 1 << 30 // no other device is removed
-	if err := k.config.Devices.PutDevice(ctx, store.Device{Account: r.account, ID: id, Created: now, Seen: now}, all); err != nil {
+	if err := k.config.Devices.PutDevice(ctx, store.Device{Account: r.account, ID: id, Created: now, Seen: now},
+		all); err != nil {
 		return err
 	}
 	err := k.config.Devices.RemoveDevice(ctx, r.account, id)
@@ -151,7 +156,8 @@ func (k *Keeper) end(ctx context.Context, r request, gone []string, concerned []
 		s.End(ended())
 	}
 	for _, id := range gone {
-		k.log.Info("a device was signed out", "event", "device.removed", "account", r.iq.From.Bare().String(), "device", id, "by", r.from.Actor())
+		k.log.Info("a device was signed out", "event", "device.removed", "account", r.iq.From.Bare().String(), "device",
+			id, "by", r.from.Actor())
 	}
 	k.removed.Add(float64(len(gone)))
 }

@@ -73,7 +73,8 @@ func New(c Config) (*Ingress, error) {
 	x := &Ingress{config: c, now: c.Now, log: c.Log, callers: map[string]*proxy{}}
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "posthouse_ingress_callers", Help: "Callers of the public layer that have a session in the domain now.",
+			Name: "posthouse_ingress_callers",
+			Help: "Callers of the public layer that have a session in the domain now.",
 		}, func() float64 { return float64(x.count()) }))
 	}
 	return x, nil
@@ -117,7 +118,8 @@ func (x *Ingress) sweep(unused time.Duration) {
 }
 
 // overloaded is the answer to one caller too many.
-var overloaded = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint, Text: "Too many callers. Try again later."}
+var overloaded = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint,
+	Text: "Too many callers. Try again later."}
 
 // enter returns the caller's session, which is made when there is none. leave must be called afterwards.
 func (x *Ingress) enter(c uplink.Caller) (p *proxy, err error) {
@@ -142,13 +144,15 @@ func (x *Ingress) enter(c uplink.Caller) (p *proxy, err error) {
 	p = &proxy{asked: map[string]chan answer{}}
 	var refusal *stanza.Error
 	p.session, refusal = x.config.Sessions.Bind(session.Binding{
-		Account: c.Account, Bare: c.Bare, Resource: full.Resource(), Outbox: p, Device: c.Device, Hidden: &session.Hidden{Admin: c.Admin, Actor: c.Actor},
+		Account: c.Account, Bare: c.Bare, Resource: full.Resource(), Outbox: p, Device: c.Device,
+		Hidden: &session.Hidden{Admin: c.Admin, Actor: c.Actor},
 	})
 	if refusal != nil {
 		return nil, refusal
 	}
 	p.origin = router.Origin{
-		Kind: router.API, Account: c.Account, Address: p.session.JID(), Session: p.session, Admin: p.session.Admin(), Actor: c.Actor,
+		Kind: router.API, Account: c.Account, Address: p.session.JID(), Session: p.session, Admin: p.session.Admin(),
+		Actor: c.Actor,
 	}
 	p.users = 1
 	x.callers[full.String()] = p
@@ -197,7 +201,8 @@ func (x *Ingress) receipt(r router.Receipt) (uplink.Receipt, error) {
 	case r.Err != nil:
 		return uplink.Receipt{}, r.Err
 	case r.ID != 0:
-		return uplink.Receipt{StanzaID: x.config.StanzaID(r.ID), Number: r.Seq, Time: r.Time, Duplicate: r.Duplicate}, nil
+		return uplink.Receipt{StanzaID: x.config.StanzaID(r.ID), Number: r.Seq, Time: r.Time, Duplicate: r.Duplicate},
+			nil
 	}
 	return uplink.Receipt{}, nil
 }

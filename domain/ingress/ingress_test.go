@@ -57,14 +57,17 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 	h := &house{sessions: session.New(session.Config{MaxResources: 1})}
 	h.stage = func(*router.Envelope) (router.Verdict, *stanza.Error) { return router.Continue, nil }
 	h.route = func(*stanza.Stanza) *stanza.Error { return nil }
-	resolve := router.Stage{Name: "resolve", Run: func(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
-		e.Stanza.From = e.Origin.Sender(e.Stanza.From)
-		return h.router.Resolve(ctx, e)
-	}}
-	test := router.Stage{Name: "test", Run: func(_ context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) { return h.stage(e) }}
+	resolve := router.Stage{Name: "resolve",
+		Run: func(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
+			e.Stanza.From = e.Origin.Sender(e.Stanza.From)
+			return h.router.Resolve(ctx, e)
+		}}
+	test := router.Stage{Name: "test",
+		Run: func(_ context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) { return h.stage(e) }}
 	h.router = router.New(router.Config{Chains: map[router.OriginKind][]router.Stage{router.API: {resolve, test}}})
 	h.router.Handle(domain.Domain(), h)
-	c := Config{Domain: domain, Sessions: h.sessions, Router: h.router, StanzaID: func(uint64) string { return "public" }}
+	c := Config{Domain: domain, Sessions: h.sessions, Router: h.router,
+		StanzaID: func(uint64) string { return "public" }}
 	for _, f := range change {
 		f(&c)
 	}
@@ -80,7 +83,8 @@ func message(to jid.JID) *stanza.Stanza {
 }
 
 func request(id string) *stanza.Stanza {
-	return &stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeGet, ID: id, To: domain, Payload: []stanza.Element{stanza.New("urn:test", "query")}}
+	return &stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeGet, ID: id, To: domain,
+		Payload: []stanza.Element{stanza.New("urn:test", "query")}}
 }
 
 // TestSend: the receipt is that of the chain, and refusals come back as errors.
@@ -128,7 +132,8 @@ func requireRefusal(t *testing.T, err error, condition stanza.Condition) {
 func TestOrigin(t *testing.T) {
 	h := newHouse(t)
 	for _, c := range []uplink.Caller{
-		{Account: 1, Bare: romeo}, {Account: 1, Bare: romeo, Admin: true}, {Bare: domain}, {Bare: domain, Admin: true, Actor: "key:crm", Device: "key/1"},
+		{Account: 1, Bare: romeo}, {Account: 1, Bare: romeo, Admin: true}, {Bare: domain},
+		{Bare: domain, Admin: true, Actor: "key:crm", Device: "key/1"},
 	} {
 		h.stage = func(e *router.Envelope) (router.Verdict, *stanza.Error) {
 			require.Equal(t, router.API, e.Origin.Kind)
@@ -181,7 +186,8 @@ func TestAsk(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestHidden: a caller's session is nobody's: it takes no place of a resource, is not live, not shown, and gets no messages.
+// TestHidden: a caller's session is nobody's: it takes no place of a resource, is not live, not shown, and gets no
+// messages.
 func TestHidden(t *testing.T) {
 	h := newHouse(t)
 	caller := uplink.Caller{Account: 1, Bare: romeo, Device: "phone"}

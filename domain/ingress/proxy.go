@@ -13,8 +13,8 @@ import (
 	"github.com/posthouse-im/posthouse/wire/uplink"
 )
 
-// proxy stands in the domain for a caller: it is the outbox of a hidden session, and takes answers to requests. Everything else
-// that it is sent, such as roster pushes, is dropped: the caller reads what has changed from the store.
+// proxy stands in the domain for a caller: it is the outbox of a hidden session, and takes answers to requests.
+// Everything else that it is sent, such as roster pushes, is dropped: the caller reads what has changed from the store.
 type proxy struct {
 	// Fixed after enter.
 	session *session.Session
@@ -35,14 +35,16 @@ type answer struct {
 	err     error
 }
 
-// errClosed says that the domain ended the session, such as when the account was deleted: it is not known what became of the request.
+// errClosed says that the domain ended the session, such as when the account was deleted: it is not known what became
+// of the request.
 var errClosed = fmt.Errorf("the domain ended the caller's session: %w", context.Canceled)
 
 // fits reports whether it can be used for the caller. Under Ingress.mu.
 func (p *proxy) fits(c uplink.Caller) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.closed && p.session.Account() == c.Account && p.session.Admin() == c.Admin && (c.Actor == "" || p.session.Actor() == c.Actor)
+	return !p.closed && p.session.Account() == c.Account && p.session.Admin() == c.Admin &&
+		(c.Actor == "" || p.session.Actor() == c.Actor)
 }
 
 func (p *proxy) expect(id string) (<-chan answer, bool) {

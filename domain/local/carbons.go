@@ -21,8 +21,9 @@ var noCopy = stanza.New(payload.NSHints, "no-copy")
 func (d *Domain) Carbons() router.Delivery {
 	return router.Delivery{
 		Name: "carbons",
-		Why:  "in the order of the author's account: a copy carries the stanza-id of the author's archive, and these rise at each device",
-		Run:  d.carbons,
+		Why: "in the order of the author's account: a copy carries the stanza-id of the author's archive, and these " +
+			"rise at each device",
+		Run: d.carbons,
 	}
 }
 
@@ -60,7 +61,8 @@ func (d *Domain) carbons(_ context.Context, e *router.Envelope) {
 func (d *Domain) sendReceived(u *session.User, p *stream.Packet, addressed *session.Session) {
 	var wrapper *stanza.Element
 	for other := range u.All {
-		if !u.Carbons(other) || other == addressed || addressed == nil && u.IsLive(other) || other.JID() == p.Stanza.From {
+		if !u.Carbons(other) || other == addressed || addressed == nil && u.IsLive(other) ||
+			other.JID() == p.Stanza.From {
 			continue
 		}
 		if wrapper == nil {
@@ -77,7 +79,8 @@ func (d *Domain) sendReceived(u *session.User, p *stream.Packet, addressed *sess
 func carbon(to *session.Session, s *stanza.Stanza, wrapper *stanza.Element, id uint64) *stream.Packet {
 	return &stream.Packet{
 		Stanza: &stanza.Stanza{
-			Kind: stanza.Message, Type: s.Type, ID: s.ID, From: to.JID().Bare(), To: to.JID(), Payload: []stanza.Element{*wrapper},
+			Kind: stanza.Message, Type: s.Type, ID: s.ID, From: to.JID().Bare(), To: to.JID(),
+			Payload: []stanza.Element{*wrapper},
 		},
 		ArchiveID: id,
 		Role:      stream.Carbon,
@@ -94,7 +97,8 @@ func wrap(name string, s *stanza.Stanza) *stanza.Element {
 func (d *Domain) carbonsHandlers() []service.Handler {
 	set := func(local string, on bool) service.Handler {
 		return service.Handler{
-			At: service.AtDomain | service.AtAccount, Type: stanza.TypeSet, Space: nsCarbons, Local: local, From: service.Self,
+			At: service.AtDomain | service.AtAccount, Type: stanza.TypeSet, Space: nsCarbons, Local: local,
+			From: service.Self,
 			Handle: func(_ context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
 				s := d.sessions.Lookup(r.From)
 				if s == nil || !d.ours(r.From) || !d.sessions.SetCarbons(s, on) {

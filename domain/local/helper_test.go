@@ -197,7 +197,8 @@ type world struct {
 
 func newWorld(t testing.TB, change ...func(*Config)) *world {
 	w := &world{t: t, sessions: session.New(session.Config{}), friends: &friends{sees: map[string]bool{}},
-		log: &log{delivered: map[uint64]bool{}}, away: &box{}, boxes: map[string]*box{}, sess: map[string]*session.Session{}}
+		log: &log{delivered: map[uint64]bool{}}, away: &box{}, boxes: map[string]*box{},
+		sess: map[string]*session.Session{}}
 	c := Config{
 		Domain: jid.MustParse("capulet.lit"), Sessions: w.sessions, Contacts: w.friends, Offline: w.log,
 		Accounts: people{"juliet": 1, "romeo": 2, "nurse": 3},
@@ -207,16 +208,18 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 		f(&c)
 	}
 	var err error
-	w.services, err = service.New(service.Config{Domain: c.Domain, Accounts: c.Accounts, Contacts: c.Contacts, Available: w.sessions.Available})
+	w.services, err = service.New(service.Config{Domain: c.Domain, Accounts: c.Accounts, Contacts: c.Contacts,
+		Available: w.sessions.Available})
 	require.NoError(t, err)
 	c.Services = w.services
 	d, err := New(c)
 	require.NoError(t, err)
 	require.NoError(t, w.services.Serve(d.Handlers(), w.services.Basics()))
 	w.domain = d
-	resolve := router.Stage{Name: "resolve", Run: func(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
-		return w.router.Resolve(ctx, e)
-	}}
+	resolve := router.Stage{Name: "resolve",
+		Run: func(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
+			return w.router.Resolve(ctx, e)
+		}}
 	w.router = router.New(router.Config{
 		Chains: map[router.OriginKind][]router.Stage{router.Client: {d.Address(), d.Strip(), d.Presence(), resolve}},
 		Author: []router.Delivery{d.Carbons()},
@@ -257,7 +260,8 @@ func (w *world) connect(full string) *session.Session {
 	j := jid.MustParse(full)
 	id := w.domain.accounts.(people)[j.Local()]
 	b := &box{}
-	s, refusal := w.sessions.Bind(session.Binding{Account: uint64(id), Bare: j.Bare(), Resource: j.Resource(), Outbox: b})
+	s, refusal := w.sessions.Bind(session.Binding{Account: uint64(id), Bare: j.Bare(), Resource: j.Resource(),
+		Outbox: b})
 	require.Nil(w.t, refusal)
 	w.boxes[full], w.sess[full] = b, s
 	return s
@@ -280,7 +284,8 @@ func (w *world) say(full, text string) *stanza.Error { return w.sayStored(full, 
 func (w *world) sayStored(full, text string, id uint64) *stanza.Error {
 	w.t.Helper()
 	done := false
-	e := &router.Envelope{Stanza: parse(w.t, text), Origin: originOf(w.sess[full]), Delivered: func(*router.Envelope) { done = true }}
+	e := &router.Envelope{Stanza: parse(w.t, text), Origin: originOf(w.sess[full]),
+		Delivered: func(*router.Envelope) { done = true }}
 	e.Receipt.ID = id
 	w.router.Accept(context.Background(), e)
 	require.True(w.t, done)

@@ -32,16 +32,24 @@ func TestIQToServerAndAccount(t *testing.T) {
 			"<service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
 	}
 	// A61: nobody understands it, wherever it is sent.
-	for _, to := range []string{"capulet.lit", "juliet@capulet.lit", "romeo@capulet.lit", "nobody@capulet.lit", "nobody@capulet.lit/x", "capulet.lit/x"} {
-		require.Equal(t, unavailable(to), w.ask(phone, "<iq type='get' id='1' to='"+to+"'><query xmlns='urn:example:unknown'/></iq>"))
+	for _, to := range []string{"capulet.lit", "juliet@capulet.lit", "romeo@capulet.lit", "nobody@capulet.lit",
+		"nobody@capulet.lit/x", "capulet.lit/x"} {
+		require.Equal(t, unavailable(to),
+			w.ask(phone, "<iq type='get' id='1' to='"+to+"'><query xmlns='urn:example:unknown'/></iq>"))
 	}
 	// Known, but not of this type, not for this target.
-	require.Equal(t, unavailable("capulet.lit"), w.ask(phone, "<iq type='set' id='1' to='capulet.lit'><ping xmlns='urn:xmpp:ping'/></iq>"))
-	require.Equal(t, unavailable("romeo@capulet.lit"), w.ask(phone, "<iq type='get' id='1' to='romeo@capulet.lit'><ping xmlns='urn:xmpp:ping'/></iq>"))
-	require.Equal(t, unavailable("romeo@capulet.lit"), w.ask(phone, "<iq type='set' id='1' to='romeo@capulet.lit'><enable xmlns='urn:xmpp:carbons:2'/></iq>"))
+	require.Equal(t, unavailable("capulet.lit"),
+		w.ask(phone, "<iq type='set' id='1' to='capulet.lit'><ping xmlns='urn:xmpp:ping'/></iq>"))
+	require.Equal(t, unavailable("romeo@capulet.lit"),
+		w.ask(phone, "<iq type='get' id='1' to='romeo@capulet.lit'><ping xmlns='urn:xmpp:ping'/></iq>"))
+	require.Equal(t, unavailable("romeo@capulet.lit"),
+		w.ask(phone, "<iq type='set' id='1' to='romeo@capulet.lit'><enable xmlns='urn:xmpp:carbons:2'/></iq>"))
 	// From another domain.
-	require.Equal(t, stanza.BadRequest, condition(w.route("<iq type='get' id='1' from='a@montague.lit/x' to='capulet.lit'/>", 0)))
-	require.Nil(t, w.route("<iq type='get' id='1' from='a@montague.lit/x' to='capulet.lit'><ping xmlns='urn:xmpp:ping'/></iq>", 0))
+	require.Equal(t, stanza.BadRequest,
+		condition(w.route("<iq type='get' id='1' from='a@montague.lit/x' to='capulet.lit'/>", 0)))
+	require.Nil(
+		t, w.route("<iq type='get' id='1' from='a@montague.lit/x' to='capulet.lit'><ping xmlns='urn:xmpp:ping'/></iq>",
+			0))
 	require.Equal(t, []string{"<iq from='capulet.lit' to='a@montague.lit/x' type='result' id='1'/>"}, w.away.texts())
 }
 
@@ -62,8 +70,10 @@ func TestIQAnswerComesFirst(t *testing.T) {
 		},
 	}}))
 	w.say(phone, "<iq type='get' id='1' to='capulet.lit'><query xmlns='urn:example'/></iq>")
-	w.got(phone, "<iq from='capulet.lit' to='"+phone+"' type='result' id='1'><answer xmlns='urn:example'/></iq>", "<message to='"+phone+"'/>")
-	require.Contains(t, w.ask(phone, "<iq type='set' id='1' to='capulet.lit'><query xmlns='urn:example'/></iq>"), "<forbidden")
+	w.got(phone, "<iq from='capulet.lit' to='"+phone+"' type='result' id='1'><answer xmlns='urn:example'/></iq>",
+		"<message to='"+phone+"'/>")
+	require.Contains(t, w.ask(phone, "<iq type='set' id='1' to='capulet.lit'><query xmlns='urn:example'/></iq>"),
+		"<forbidden")
 }
 
 // activity is a store.LastActivity of one account.
@@ -78,7 +88,8 @@ func (a activity) LastActivity(_ context.Context, owner store.AccountID) (int64,
 
 func (a activity) SetLastActivity(context.Context, store.AccountID, int64, string) error { return nil }
 
-// TestLastActivityAndPrivacy is XEP-0012, and with disco A104: who is not subscribed learns nothing, not even that the account exists.
+// TestLastActivityAndPrivacy is XEP-0012, and with disco A104: who is not subscribed learns nothing, not even that the
+// account exists.
 func TestLastActivityAndPrivacy(t *testing.T) {
 	w := newWorld(t, func(c *Config) {
 		c.Now = func() time.Time { return time.Unix(1903, 0) }
@@ -93,19 +104,23 @@ func TestLastActivityAndPrivacy(t *testing.T) {
 	for _, payload := range []string{last, info} {
 		missing := get("nobody@capulet.lit", payload)
 		require.Contains(t, missing, "service-unavailable")
-		require.Equal(t, missing, get("juliet@capulet.lit", payload), "an account without a subscription learns nothing of one that is away")
+		require.Equal(t, missing, get("juliet@capulet.lit", payload),
+			"an account without a subscription learns nothing of one that is away")
 		require.Equal(t, missing, get("nurse@capulet.lit", payload))
 	}
 	w.appear(phone, 0)
 	for _, payload := range []string{last, info} {
-		require.Equal(t, get("nobody@capulet.lit", payload), get("juliet@capulet.lit", payload), "nor of one that is there")
+		require.Equal(t, get("nobody@capulet.lit", payload), get("juliet@capulet.lit", payload),
+			"nor of one that is there")
 	}
 	w.friends.sees["1 romeo@capulet.lit"] = true
 	w.friends.sees["3 romeo@capulet.lit"] = true
 	require.Contains(t, get("juliet@capulet.lit", last), "seconds='0'/>")
 	require.Contains(t, get("juliet@capulet.lit", info), "<identity category='account' type='registered'/>")
 	w.sessions.Unbind(w.sess[phone])
-	require.Contains(t, get("juliet@capulet.lit", last), "<query xmlns='jabber:iq:last' seconds='903'>Heading home</query>")
+	require.Contains(t, get("juliet@capulet.lit", last),
+		"<query xmlns='jabber:iq:last' seconds='903'>Heading home</query>")
 	require.Contains(t, get("nurse@capulet.lit", last), "service-unavailable", "she was never there")
-	require.Contains(t, w.ask(romeo, "<iq type='get' id='1'><query xmlns='jabber:iq:last'/></iq>"), "seconds='0'", "about oneself")
+	require.Contains(t, w.ask(romeo, "<iq type='get' id='1'><query xmlns='jabber:iq:last'/></iq>"), "seconds='0'",
+		"about oneself")
 }

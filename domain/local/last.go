@@ -22,7 +22,8 @@ func (d *Domain) lastHandlers() []service.Handler {
 				return lastAnswer(int64(d.config.Now().Sub(d.started).Seconds()), ""), nil
 			},
 		},
-		{At: service.AtAccount, Type: stanza.TypeGet, Space: nsLast, Local: "query", From: service.Subscriber, Handle: d.lastOfAccount},
+		{At: service.AtAccount, Type: stanza.TypeGet, Space: nsLast, Local: "query", From: service.Subscriber,
+			Handle: d.lastOfAccount},
 	}
 }
 

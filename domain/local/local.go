@@ -73,11 +73,11 @@ type Config struct {
 
 	// Offline keeps messages for accounts without a device; nil refuses them with <service-unavailable/>.
 	Offline Offline `yaml:"-"`
-	// Stamp returns a copy of a stored message that tells the owner of the archive by its number in the conversation and, when it is in
-	// that archive, its identity there (XEP-0359); nil leaves messages as they are.
+	// Stamp returns a copy of a stored message that tells the owner of the archive by its number in the conversation
+	// and, when it is in that archive, its identity there (XEP-0359); nil leaves messages as they are.
 	Stamp func(s *stanza.Stanza, by jid.JID, id, seq uint64, archived bool) *stanza.Stanza `yaml:"-"`
-	// Known reports whether a message that is about to be refused was stored before, and then fills the envelope's receipt with the first
-	// answer; nil knows none.
+	// Known reports whether a message that is about to be refused was stored before, and then fills the envelope's
+	// receipt with the first answer; nil knows none.
 	Known func(ctx context.Context, e *router.Envelope) bool `yaml:"-"`
 	// Activity answers when an account was last online (XEP-0012); nil answers only for those that are online.
 	Activity store.LastActivity `yaml:"-"`
@@ -91,9 +91,9 @@ type Config struct {
 	// OpenRequests delivers IQ requests to a resource also when its account shares no presence with the sender. The
 	// default follows RFC 6121 §8.5.3.1: they are answered as if the resource did not exist.
 	OpenRequests bool `yaml:"open_requests"`
-	// PresenceRate and PresenceBurst limit how often a session may change its broadcast presence: so many a second, and so
-	// many at once. Beyond them it is refused with <policy-violation/>, and a session that goes on
-	// regardless, 200 times, is ended.
+	// PresenceRate and PresenceBurst limit how often a session may change its broadcast presence: so many a second, and
+	// so many at once. Beyond them it is refused with <policy-violation/>, and a session that goes on regardless, 200
+	// times, is ended.
 	PresenceRate  float64 `yaml:"presence_rate" default:"0.5" min:"0"`
 	PresenceBurst int     `yaml:"presence_burst" default:"20" min:"1"`
 	// Replays is how many accounts' waiting messages are read at once. Others wait their turn.
@@ -176,8 +176,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "posthouse_local_stanzas_total", Help: "Stanzas to addresses of this domain, by what was done with them.",
 	}, []string{"action"})
 	m := &metrics{
-		replays: prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_local_replayed_total", Help: "Waiting messages that were replayed."}),
-		failed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_local_replay_failures_total", Help: "Replays that ended because the archive could not be read."}),
+		replays: prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_local_replayed_total",
+			Help: "Waiting messages that were replayed."}),
+		failed: prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_local_replay_failures_total",
+			Help: "Replays that ended because the archive could not be read."}),
 	}
 	for a := range m.actions {
 		m.actions[a] = actions.WithLabelValues(Action(a).label())

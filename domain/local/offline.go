@@ -34,8 +34,8 @@ func (d *Domain) barrier(account jid.JID) {
 	lock.Unlock() //nolint:staticcheck // an empty critical section is the point
 }
 
-// predecessorTime bounds the wait for the connection that a session replaced: a dead one takes its write timeout to end,
-// and a repetition is better than a wait that people notice.
+// predecessorTime bounds the wait for the connection that a session replaced: a dead one takes its write timeout to
+// end, and a repetition is better than a wait that people notice.
 const predecessorTime = 2 * time.Second
 
 // startReplay brings what waited to a session, on a goroutine of its own: it waits for room in the session's queue,

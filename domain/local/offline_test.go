@@ -20,7 +20,11 @@ import (
 
 // store puts a message to juliet into the log, as the archive does before it is routed.
 func (w *world) store(id uint64, to string) *stream.Packet {
-	p := packet(parse(w.t, fmt.Sprintf("<message from='romeo@montague.lit/x' to='%s' type='chat' id='%d'><body>hi</body></message>", to, id)), id)
+	p := packet(
+		parse(
+			w.t, fmt.Sprintf(
+				"<message from='romeo@montague.lit/x' to='%s' type='chat' id='%d'><body>hi</body></message>", to, id)),
+		id)
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()
 	w.log.stored = append(w.log.stored, p)
@@ -58,7 +62,8 @@ func TestReplayOnBecomingLive(t *testing.T) {
 	require.Empty(t, w.log.takeKept())
 }
 
-// TestHistoryDuringAReplay: a client asks for history as soon as it is there, and must not see the end of a page before the page.
+// TestHistoryDuringAReplay: a client asks for history as soon as it is there, and must not see the end of a page before
+// the page.
 func TestHistoryDuringAReplay(t *testing.T) {
 	w := newWorld(t)
 	w.appear(laptop, -1)
@@ -67,7 +72,8 @@ func TestHistoryDuringAReplay(t *testing.T) {
 	s.Broadcasting.Lock()
 	c := w.sessions.SetPresence(s, parse(t, "<presence/>"), 0)
 	s.Broadcasting.Unlock()
-	page := packet(parse(t, "<message from='juliet@capulet.lit' to='"+phone+"' type='chat'><result xmlns='urn:xmpp:mam:2'/></message>"), 0)
+	page := packet(parse(t, "<message from='juliet@capulet.lit' to='"+phone+
+		"' type='chat'><result xmlns='urn:xmpp:mam:2'/></message>"), 0)
 	page.Role = stream.History
 	require.Nil(t, w.domain.Route(context.Background(), page))
 	require.Len(t, w.boxes[phone].take(), 1)
@@ -170,12 +176,14 @@ func TestReturnOfEverythingElse(t *testing.T) {
 	w.appear(laptop, 0)
 	w.domain.Return(context.Background(), s, []*stream.Packet{
 		packet(parse(t, "<iq type='get' id='q' from='romeo@montague.lit/x' to='"+phone+"'><q xmlns='x'/></iq>"), 0),
-		packet(parse(t, "<iq type='set' id='push1' from='juliet@capulet.lit' to='"+phone+"'><query xmlns='jabber:iq:roster'/></iq>"), 0),
+		packet(parse(t, "<iq type='set' id='push1' from='juliet@capulet.lit' to='"+phone+
+			"'><query xmlns='jabber:iq:roster'/></iq>"), 0),
 		packet(parse(t, "<iq type='result' id='r' from='romeo@montague.lit/x' to='"+phone+"'/>"), 0),
 		packet(parse(t, "<presence from='romeo@montague.lit/x' to='"+phone+"'/>"), 0),
 		packet(parse(t, "<message from='romeo@montague.lit/x' to='"+phone+"' type='chat'><body/></message>"), 0),
 	})
-	require.Equal(t, []string{"<iq from='" + phone + "' to='romeo@montague.lit/x' type='error' id='q'><error type='cancel'>" +
+	require.Equal(t, []string{"<iq from='" + phone +
+		"' to='romeo@montague.lit/x' type='error' id='q'><error type='cancel'>" +
 		"<service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"}, w.away.texts())
 	require.Empty(t, w.boxes[laptop].take())
 	require.Empty(t, w.log.takeKept())
@@ -379,8 +387,8 @@ func modelOfReplay(t *testing.T, rnd *rand.Rand, devices []string) {
 			seen[id]++
 		}
 		if len(devices) == 1 {
-			// Nothing is made good for others, and nothing is addressed to a resource, which takes it ahead of what waits.
-			// Set aside what an earlier stream replayed and acknowledged before the committer came to route it.
+			// Nothing is made good for others, and nothing is addressed to a resource, which takes it ahead of what
+			// waits. Set aside what an earlier stream replayed and acknowledged before the committer came to route it.
 			d.got = slices.DeleteFunc(d.got, func(id uint64) bool { return seen[id] > 1 })
 			require.True(t, slices.IsSorted(d.got), "out of order on stream %d: %v", d.stream, d.got)
 		}

@@ -48,7 +48,8 @@ func TestLeftAfterAcceptance(t *testing.T) {
 		if tc.another {
 			w.appear(laptop, 0)
 		}
-		e := w.resolved("<message from='romeo@montague.lit/x' to='"+phone+"' type='"+tc.kind+"'><body>hi</body></message>", tc.id)
+		e := w.resolved("<message from='romeo@montague.lit/x' to='"+phone+"' type='"+tc.kind+
+			"'><body>hi</body></message>", tc.id)
 		w.sessions.Unbind(s)
 		require.Nil(t, w.domain.Deliver(t.Context(), e), tc)
 		if tc.another {
@@ -61,15 +62,16 @@ func TestLeftAfterAcceptance(t *testing.T) {
 // TestForThePerson: a receipt, a marker and an invitation to a resource that is gone are for the account; other normal
 // messages are for the resource.
 func TestForThePerson(t *testing.T) {
+	const room = "<x xmlns='http://jabber.org/protocol/muc#user'"
 	for payload, want := range map[string]stanza.Condition{
-		"<received xmlns='urn:xmpp:receipts' id='1'/>":                                           "",
-		"<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>":                                    "",
-		"<x xmlns='jabber:x:conference' jid='room@montague.lit'/>":                               "",
-		"<x xmlns='http://jabber.org/protocol/muc#user'><invite from='romeo@montague.lit'/></x>": "",
-		"<x xmlns='http://jabber.org/protocol/muc#user'/>":                                       stanza.ServiceUnavailable,
-		"<request xmlns='urn:xmpp:receipts'/>":                                                   stanza.ServiceUnavailable,
-		"<markable xmlns='urn:xmpp:chat-markers:0'/>":                                            stanza.ServiceUnavailable,
-		"<body>hi</body>": stanza.ServiceUnavailable,
+		"<received xmlns='urn:xmpp:receipts' id='1'/>":             "",
+		"<displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>":      "",
+		"<x xmlns='jabber:x:conference' jid='room@montague.lit'/>": "",
+		room + "><invite from='romeo@montague.lit'/></x>":          "",
+		room + "/>":                                   stanza.ServiceUnavailable,
+		"<request xmlns='urn:xmpp:receipts'/>":        stanza.ServiceUnavailable,
+		"<markable xmlns='urn:xmpp:chat-markers:0'/>": stanza.ServiceUnavailable,
+		"<body>hi</body>":                             stanza.ServiceUnavailable,
 		"<body>hi</body><displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>": "",
 		"<active xmlns='http://jabber.org/protocol/chatstates'/>":            stanza.ServiceUnavailable,
 	} {
@@ -96,7 +98,8 @@ func TestKnownIsNotRefused(t *testing.T) {
 			return e.Stanza.ID == "known"
 		}
 	})
-	e := &router.Envelope{Stanza: parse(t, "<message id='known' to='nobody@capulet.lit' type='chat'/>"), Origin: &router.Origin{Kind: router.Client}}
+	e := &router.Envelope{Stanza: parse(t, "<message id='known' to='nobody@capulet.lit' type='chat'/>"),
+		Origin: &router.Origin{Kind: router.Client}}
 	verdict, refusal := w.domain.Resolve(t.Context(), e)
 	require.Nil(t, refusal)
 	require.Equal(t, router.Finish, verdict)
@@ -125,8 +128,10 @@ func TestDeliveryLooksNothingUp(t *testing.T) {
 	w.appear(phone, 0)
 	carbonsOn(w, phone)
 	var all []*router.Envelope
-	for _, to := range []string{"juliet@capulet.lit", phone, "juliet@capulet.lit/gone", "romeo@capulet.lit", "romeo@capulet.lit/gone"} {
-		all = append(all, w.resolved("<message from='nurse@capulet.lit/x' to='"+to+"' type='chat'><body>hi</body></message>", uint64(len(all)+1)))
+	for _, to := range []string{"juliet@capulet.lit", phone, "juliet@capulet.lit/gone", "romeo@capulet.lit",
+		"romeo@capulet.lit/gone"} {
+		all = append(all, w.resolved("<message from='nurse@capulet.lit/x' to='"+to+
+			"' type='chat'><body>hi</body></message>", uint64(len(all)+1)))
 	}
 	w.domain.accounts = silent{t}
 	for _, e := range all {
@@ -161,9 +166,12 @@ func TestDeliveryElsewhere(t *testing.T) {
 		to, kind string
 		sent     int
 	}{
-		{"juliet@capulet.lit", "chat", 1}, {"juliet@capulet.lit/far", "chat", 1}, {"juliet@capulet.lit/gone", "chat", 1},
+		{"juliet@capulet.lit", "chat", 1}, {"juliet@capulet.lit/far", "chat", 1},
+		{"juliet@capulet.lit/gone", "chat", 1},
 	} {
-		require.Nil(t, w.domain.Deliver(t.Context(), w.resolved("<message from='romeo@montague.lit/x' to='"+tc.to+"' type='"+tc.kind+"'><body>hi</body></message>", 7)))
+		require.Nil(t, w.domain.Deliver(t.Context(),
+			w.resolved("<message from='romeo@montague.lit/x' to='"+tc.to+"' type='"+tc.kind+
+				"'><body>hi</body></message>", 7)))
 		require.Len(t, far.sent, tc.sent, tc)
 		require.Empty(t, w.log.takeKept(), tc)
 		far.sent = nil

@@ -26,8 +26,8 @@ func (d *Domain) Route(ctx context.Context, p *stream.Packet) *stanza.Error {
 	}
 }
 
-// message delivers a message of the server itself. Deciding and delivering are one step under the lock of the account, so that no
-// session comes or goes in between.
+// message delivers a message of the server itself. Deciding and delivering are one step under the lock of the account,
+// so that no session comes or goes in between.
 func (d *Domain) message(ctx context.Context, p *stream.Packet) *stanza.Error {
 	s := p.Stanza
 	form := formOf(s.To)
@@ -36,8 +36,10 @@ func (d *Domain) message(ctx context.Context, p *stream.Packet) *stanza.Error {
 	}
 	p = d.cleaned(p)
 	action := Keep
-	if !d.sessions.Visit(s.To, func(u *session.User) { action = d.deliver(u, p, form) }) || action == Keep || action == Drop {
-		// Sessions of a deleted account may be there for another moment, so that there is one does not prove the account.
+	if !d.sessions.Visit(s.To, func(u *session.User) { action = d.deliver(u, p, form) }) || action == Keep ||
+		action == Drop {
+		// Sessions of a deleted account may be there for another moment, so that there is one does not prove the
+		// account.
 		return d.messageAbsent(ctx, p, form)
 	}
 	return d.outcome(action)
@@ -51,7 +53,8 @@ func (d *Domain) deliver(u *session.User, p *stream.Packet, form Form) Action {
 	return action
 }
 
-// whoIsThere returns the session that a message is addressed to, nil when it is not there or none is addressed, and the state of the address.
+// whoIsThere returns the session that a message is addressed to, nil when it is not there or none is addressed, and the
+// state of the address.
 func (d *Domain) whoIsThere(u *session.User, s *stanza.Stanza, form Form) (addressed *session.Session, state State) {
 	if form == ToFull {
 		addressed = u.Match(s.To.Resource())
@@ -235,7 +238,8 @@ func (d *Domain) mayAsk(ctx context.Context, s *stanza.Stanza) bool {
 	if s.Type == stanza.TypeSet && s.ChildNS(nsRoster) != nil {
 		return false
 	}
-	if d.config.OpenRequests || s.From.Bare() == s.To.Bare() || s.From == d.config.Domain || d.config.Services.Has(s.From.DomainJID()) {
+	if d.config.OpenRequests || s.From.Bare() == s.To.Bare() || s.From == d.config.Domain ||
+		d.config.Services.Has(s.From.DomainJID()) {
 		return true
 	}
 	if d.sessions.DirectedTo(s.To, s.From) {

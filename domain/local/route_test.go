@@ -38,12 +38,14 @@ func TestMessageDelivery(t *testing.T) {
 		{"error to the account", "error", "juliet@capulet.lit", 0, none, ""},
 		{"chat to a resource", "chat", phone, 1, "phone=1 laptop=0 tablet=0 watch=0", ""},
 		{"to a resource of negative priority", "chat", tablet, 1, "phone=0 laptop=0 tablet=1 watch=0", ""},
-		{"to a resource without presence", "chat", "juliet@capulet.lit/watch", 1, "phone=0 laptop=0 tablet=0 watch=1", ""},
+		{"to a resource without presence", "chat", "juliet@capulet.lit/watch", 1, "phone=0 laptop=0 tablet=0 watch=1",
+			""},
 		{"groupchat to a resource", "groupchat", phone, 0, "phone=1 laptop=0 tablet=0 watch=0", ""},
 		{"error to a resource", "error", phone, 0, "phone=1 laptop=0 tablet=0 watch=0", ""},
 		{"chat to a resource that left", "chat", "juliet@capulet.lit/gone", 1, all, ""},
 		{"normal to a resource that left", "", "juliet@capulet.lit/gone", 1, none, stanza.ServiceUnavailable},
-		{"groupchat to a resource that left", "groupchat", "juliet@capulet.lit/gone", 0, none, stanza.ServiceUnavailable},
+		{"groupchat to a resource that left", "groupchat", "juliet@capulet.lit/gone", 0, none,
+			stanza.ServiceUnavailable},
 		{"error to a resource that left", "error", "juliet@capulet.lit/gone", 0, none, ""},
 		{"to nobody", "chat", "nobody@capulet.lit", 0, none, stanza.ServiceUnavailable},
 		{"headline to nobody", "headline", "nobody@capulet.lit", 0, none, ""},
@@ -61,7 +63,8 @@ func TestMessageDelivery(t *testing.T) {
 			if tc.kind != "" {
 				kind = " type='" + tc.kind + "'"
 			}
-			refusal := w.route("<message from='romeo@montague.lit/x' to='"+tc.to+"'"+kind+"><body>hi</body></message>", tc.stored)
+			refusal := w.route("<message from='romeo@montague.lit/x' to='"+tc.to+"'"+kind+"><body>hi</body></message>",
+				tc.stored)
 			require.Equal(t, tc.refusal, condition(refusal))
 			require.Equal(t, tc.want, w.count(phone, laptop, tablet, "juliet@capulet.lit/watch"))
 			require.Empty(t, w.log.takeKept())
@@ -95,7 +98,8 @@ func TestMessageToWhoIsAway(t *testing.T) {
 				case "only connected":
 					w.connect(laptop)
 				}
-				refusal := w.route("<message from='romeo@montague.lit/x' to='"+tc.to+"' type='"+tc.kind+"'><body>hi</body></message>", tc.stored)
+				refusal := w.route("<message from='romeo@montague.lit/x' to='"+tc.to+"' type='"+tc.kind+
+					"'><body>hi</body></message>", tc.stored)
 				require.Equal(t, tc.refusal, condition(refusal))
 				require.Equal(t, tc.kept, len(w.log.takeKept()) == 1)
 				for _, b := range w.boxes {
@@ -116,9 +120,15 @@ func TestMessageWithoutAnArchive(t *testing.T) {
 
 func TestMessageWhileTheStoreIsBroken(t *testing.T) {
 	w := newWorld(t)
-	require.Equal(t, stanza.InternalServerError, condition(w.route("<message from='a@montague.lit/x' to='broken@capulet.lit'><body/></message>", 0)))
-	require.Equal(t, stanza.InternalServerError, condition(w.route("<iq type='get' id='1' from='a@montague.lit/x' to='broken@capulet.lit'><query xmlns='jabber:iq:last'/></iq>", 0)))
-	require.Equal(t, stanza.InternalServerError, condition(w.route("<presence type='subscribe' from='a@montague.lit/x' to='broken@capulet.lit'/>", 0)))
+	require.Equal(t, stanza.InternalServerError,
+		condition(w.route("<message from='a@montague.lit/x' to='broken@capulet.lit'><body/></message>", 0)))
+	require.Equal(t, stanza.InternalServerError,
+		condition(
+			w.route(
+				"<iq type='get' id='1' from='a@montague.lit/x' to='broken@capulet.lit'><query "+
+					"xmlns='jabber:iq:last'/></iq>", 0)))
+	require.Equal(t, stanza.InternalServerError,
+		condition(w.route("<presence type='subscribe' from='a@montague.lit/x' to='broken@capulet.lit'/>", 0)))
 }
 
 func TestPresenceDelivery(t *testing.T) {
@@ -138,10 +148,13 @@ func TestPresenceDelivery(t *testing.T) {
 		{"", "capulet.lit", "phone=0 tablet=0 laptop=0", ""},
 		{"error", phone, "phone=1 tablet=0 laptop=0", ""},
 		{"error", "juliet@capulet.lit", "phone=0 tablet=0 laptop=0", ""},
-		{"subscribe", "juliet@capulet.lit", "phone=0 tablet=0 laptop=0", "receive 1 subscribe from paris@montague.lit/x"},
+		{"subscribe", "juliet@capulet.lit", "phone=0 tablet=0 laptop=0",
+			"receive 1 subscribe from paris@montague.lit/x"},
 		{"subscribed", phone, "phone=0 tablet=0 laptop=0", "receive 1 subscribed from paris@montague.lit/x"},
-		{"unsubscribe", "juliet@capulet.lit/gone", "phone=0 tablet=0 laptop=0", "receive 1 unsubscribe from paris@montague.lit/x"},
-		{"unsubscribed", "romeo@capulet.lit", "phone=0 tablet=0 laptop=0", "receive 2 unsubscribed from paris@montague.lit/x"},
+		{"unsubscribe", "juliet@capulet.lit/gone", "phone=0 tablet=0 laptop=0",
+			"receive 1 unsubscribe from paris@montague.lit/x"},
+		{"unsubscribed", "romeo@capulet.lit", "phone=0 tablet=0 laptop=0",
+			"receive 2 unsubscribed from paris@montague.lit/x"},
 		{"subscribe", "nobody@capulet.lit", "phone=0 tablet=0 laptop=0", ""},
 		{"probe", "juliet@capulet.lit", "phone=0 tablet=0 laptop=0", "receive 1 probe from paris@montague.lit/x"},
 		{"probe", "romeo@capulet.lit", "phone=0 tablet=0 laptop=0", "receive 2 probe from paris@montague.lit/x"},
@@ -161,7 +174,9 @@ func TestPresenceDelivery(t *testing.T) {
 		require.Empty(t, w.away.take())
 	}
 	require.Nil(t, w.route("<presence type='probe' id='p' from='paris@montague.lit/x' to='nobody@capulet.lit'/>", 0))
-	require.Equal(t, []string{"<presence from='nobody@capulet.lit' to='paris@montague.lit' type='unsubscribed' id='p'/>"}, w.away.texts(),
+	require.Equal(
+		t, []string{"<presence from='nobody@capulet.lit' to='paris@montague.lit' type='unsubscribed' id='p'/>"},
+		w.away.texts(),
 		"as an account answers that shares nothing")
 }
 
@@ -173,9 +188,12 @@ func TestIQToResource(t *testing.T) {
 		return w.route("<iq type='set' id='1' from='"+from+"' to='"+to+"'>"+payload+"</iq>", 0)
 	}
 	const question = "<query xmlns='urn:example'/>"
-	require.Equal(t, stanza.ServiceUnavailable, condition(request("romeo@montague.lit/x", phone, question)), "not subscribed")
-	require.Equal(t, stanza.ServiceUnavailable, condition(request("romeo@montague.lit/x", "juliet@capulet.lit/gone", question)), "the same answer")
-	require.Equal(t, stanza.ServiceUnavailable, condition(request("romeo@montague.lit/x", "nobody@capulet.lit/gone", question)), "the same answer")
+	require.Equal(t, stanza.ServiceUnavailable, condition(request("romeo@montague.lit/x", phone, question)),
+		"not subscribed")
+	require.Equal(t, stanza.ServiceUnavailable,
+		condition(request("romeo@montague.lit/x", "juliet@capulet.lit/gone", question)), "the same answer")
+	require.Equal(t, stanza.ServiceUnavailable,
+		condition(request("romeo@montague.lit/x", "nobody@capulet.lit/gone", question)), "the same answer")
 	require.Nil(t, request(laptop, phone, question), "her own device")
 	require.Len(t, w.boxes[phone].take(), 1)
 	w.friends.sees["1 romeo@montague.lit"] = true
@@ -203,7 +221,8 @@ func TestForgedRosterPush(t *testing.T) {
 	w.appear(laptop, 1)
 	w.appear(romeo, 0)
 	w.friends.sees["1 romeo@capulet.lit"] = true
-	const push = "<iq type='set' id='1' to='" + phone + "'><query xmlns='jabber:iq:roster'><item jid='evil@montague.lit' subscription='both'/></query></iq>"
+	const push = "<iq type='set' id='1' to='" + phone +
+		"'><query xmlns='jabber:iq:roster'><item jid='evil@montague.lit' subscription='both'/></query></iq>"
 	for _, who := range []string{romeo, laptop} {
 		w.boxes[who].take()
 		w.say(who, push)
@@ -211,19 +230,22 @@ func TestForgedRosterPush(t *testing.T) {
 		w.got(phone)
 	}
 	require.Equal(t, stanza.ServiceUnavailable, condition(w.route(
-		"<iq type='set' id='1' from='stranger@montague.lit/x' to='juliet@capulet.lit'><query xmlns='jabber:iq:roster'><item jid='evil@montague.lit'/></query></iq>", 0)))
+		"<iq type='set' id='1' from='tybalt@montague.lit/x' to='juliet@capulet.lit'><query "+
+			"xmlns='jabber:iq:roster'><item jid='evil@montague.lit'/></query></iq>", 0)))
 }
 
 func TestErrorsAreNeverAnswered(t *testing.T) { // A62, A63
 	w := newWorld(t)
 	w.appear(romeo, 0)
 	for _, text := range []string{
-		"<message type='error' to='nobody@capulet.lit'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>",
+		"<message type='error' to='nobody@capulet.lit'><error type='cancel'><gone " +
+			"xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>",
 		"<message type='error' to='juliet@capulet.lit/gone'/>",
 		"<iq type='result' id='1' to='juliet@capulet.lit/gone'/>",
 		"<iq type='result' id='1' to='capulet.lit'/>",
 		"<iq type='result' id='1'/>",
-		"<iq type='error' id='1' to='nobody@capulet.lit'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>",
+		"<iq type='error' id='1' to='nobody@capulet.lit'><error type='cancel'><gone " +
+			"xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>",
 		"<presence type='error' to='nobody@capulet.lit'/>",
 		"<presence type='error' to='nobody@capulet.lit/x'/>",
 		"<presence type='error'/>",
@@ -237,8 +259,10 @@ func TestErrorsAreNeverAnswered(t *testing.T) { // A62, A63
 
 func TestRouteOfAnUnknownType(t *testing.T) {
 	w := newWorld(t)
-	require.Equal(t, stanza.ServiceUnavailable, condition(w.route("<presence type='dancing' from='a@montague.lit/x' to='juliet@capulet.lit'/>", 0)))
-	require.Equal(t, stanza.ServiceUnavailable, condition(w.route("<iq type='dancing' id='1' from='a@montague.lit/x' to='juliet@capulet.lit'/>", 0)))
+	require.Equal(t, stanza.ServiceUnavailable,
+		condition(w.route("<presence type='dancing' from='a@montague.lit/x' to='juliet@capulet.lit'/>", 0)))
+	require.Equal(t, stanza.ServiceUnavailable,
+		condition(w.route("<iq type='dancing' id='1' from='a@montague.lit/x' to='juliet@capulet.lit'/>", 0)))
 }
 
 func TestNewChecksItsConfig(t *testing.T) {
@@ -274,8 +298,10 @@ func BenchmarkRoute(b *testing.B) {
 		b.Fatal(refusal)
 	}
 	w.domain.replays.Wait()
-	p := &stream.Packet{ArchiveID: 9, Stanza: parse(b, "<message from='romeo@montague.lit/x' to='juliet@capulet.lit' type='chat' id='a'>"+
-		"<body>Wherefore art thou</body><active xmlns='http://jabber.org/protocol/chatstates'/><stanza-id xmlns='urn:xmpp:sid:0' id='x' by='juliet@capulet.lit'/></message>")}
+	p := &stream.Packet{ArchiveID: 9,
+		Stanza: parse(b, "<message from='romeo@montague.lit/x' to='juliet@capulet.lit' type='chat' id='a'>"+
+			"<body>Wherefore art thou</body><active xmlns='http://jabber.org/protocol/chatstates'/><stanza-id "+
+			"xmlns='urn:xmpp:sid:0' id='x' by='juliet@capulet.lit'/></message>")}
 	ctx := context.Background()
 	b.ReportAllocs()
 	for b.Loop() {

@@ -61,17 +61,19 @@ const (
 	Deliver                        // to the resource addressed
 	DeliverLive                    // to every live session
 	DeliverAvailable               // to every available session, whatever its priority
-	DeliverRequest                 // to the resource addressed, when its account shares presence with the sender; otherwise as Refuse
-	Keep                           // it waits in the archive for a session that becomes live
-	Answer                         // the IQ table answers for the domain or the account
-	Subscriptions                  // the account's subscriptions decide (RFC 6121 §3, §4.3)
-	Deny                           // the sender gets presence of type unsubscribed, as from an account that shares nothing
+	// to the resource addressed, when its account shares presence with the sender; otherwise as Refuse
+	DeliverRequest
+	Keep          // it waits in the archive for a session that becomes live
+	Answer        // the IQ table answers for the domain or the account
+	Subscriptions // the account's subscriptions decide (RFC 6121 §3, §4.3)
+	Deny          // the sender gets presence of type unsubscribed, as from an account that shares nothing
 	actionCount
 )
 
 func (a Action) String() string {
 	return [...]string{
-		"undecided", "ignore", "service-unavailable", "deliver to it", "deliver to all live", "deliver to all available",
+		"undecided", "ignore", "service-unavailable", "deliver to it", "deliver to all live",
+		"deliver to all available",
 		"deliver to it unless not subscribed", "keep", "answer", "subscriptions", "unsubscribed",
 	}[a]
 }
@@ -79,7 +81,8 @@ func (a Action) String() string {
 // label is the action as a metric's label value.
 func (a Action) label() string {
 	return [...]string{
-		"undecided", "drop", "refuse", "deliver", "deliver_live", "deliver_available", "deliver_request", "keep", "answer",
+		"undecided", "drop", "refuse", "deliver", "deliver_live", "deliver_available", "deliver_request", "keep",
+		"answer",
 		"subscriptions", "deny",
 	}[a]
 }
@@ -124,12 +127,14 @@ var rules = []rule{
 	// To the domain.
 	{stanza.Message, "normal chat groupchat headline", ToDomain, anyState, Either, Refuse, "RFC 6120 §10.5.1"},
 	{stanza.Message, "error", ToDomain, anyState, Either, Drop, "RFC 6120 §8.3.1"},
-	{stanza.Presence, "available unavailable subscribe subscribed unsubscribe unsubscribed probe error", ToDomain, anyState, Either, Drop, "RFC 6120 §10.5.1"},
+	{stanza.Presence, "available unavailable subscribe subscribed unsubscribe unsubscribed probe error", ToDomain,
+		anyState, Either, Drop, "RFC 6120 §10.5.1"},
 	{stanza.IQ, "get set", ToDomain, anyState, Either, Answer, "RFC 6120 §10.5.1"},
 	{stanza.IQ, "result error", ToDomain, anyState, Either, Drop, "RFC 6120 §8.2.3"},
 	{stanza.Message, "normal chat groupchat headline", ToDomainResource, anyState, Either, Refuse, "RFC 6120 §10.5.2"},
 	{stanza.Message, "error", ToDomainResource, anyState, Either, Drop, "RFC 6120 §8.3.1"},
-	{stanza.Presence, "available unavailable subscribe subscribed unsubscribe unsubscribed probe error", ToDomainResource, anyState, Either, Drop, "RFC 6120 §10.5.2"},
+	{stanza.Presence, "available unavailable subscribe subscribed unsubscribe unsubscribed probe error",
+		ToDomainResource, anyState, Either, Drop, "RFC 6120 §10.5.2"},
 	{stanza.IQ, "get set", ToDomainResource, anyState, Either, Refuse, "RFC 6120 §10.5.2"},
 	{stanza.IQ, "result error", ToDomainResource, anyState, Either, Drop, "RFC 6120 §8.2.3"},
 
@@ -159,9 +164,11 @@ var rules = []rule{
 	{stanza.Presence, "available unavailable", ToFull, match, Either, Deliver, "§8.5.3.1"},
 	{stanza.Presence, "available unavailable", ToFull, noMatch, Either, Drop, "§8.5.3.2.2"},
 	{stanza.Presence, "subscribe subscribed unsubscribe unsubscribed", ToBare, noAccount, Either, Drop, "§8.5.1"},
-	{stanza.Presence, "subscribe subscribed unsubscribe unsubscribed", ToBare, exists, Either, Subscriptions, "§8.5.2.1.2, §3"},
+	{stanza.Presence, "subscribe subscribed unsubscribe unsubscribed", ToBare, exists, Either, Subscriptions,
+		"§8.5.2.1.2, §3"},
 	{stanza.Presence, "subscribe subscribed unsubscribe unsubscribed", ToFull, noAccount, Either, Drop, "§8.5.1"},
-	{stanza.Presence, "subscribe subscribed unsubscribe unsubscribed", ToFull, someone, Either, Subscriptions, "§8.5.3.1, §3"},
+	{stanza.Presence, "subscribe subscribed unsubscribe unsubscribed", ToFull, someone, Either, Subscriptions,
+		"§8.5.3.1, §3"},
 	{stanza.Presence, "probe", ToBare, noAccount, Either, Deny, "§8.5.1, §4.3.2"},
 	{stanza.Presence, "probe", ToBare, exists, Either, Subscriptions, "§4.3.2"},
 	{stanza.Presence, "probe", ToFull, noAccount, Either, Deny, "§8.5.1, §4.3.2"},
@@ -181,9 +188,10 @@ var rules = []rule{
 
 // types numbers the values of the type attribute of each kind.
 var types = [stanza.IQ + 1][]string{
-	stanza.Message:  {"normal", "chat", "groupchat", "headline", "error"},
-	stanza.Presence: {"available", "unavailable", "subscribe", "subscribed", "unsubscribe", "unsubscribed", "probe", "error"},
-	stanza.IQ:       {"get", "set", "result", "error"},
+	stanza.Message: {"normal", "chat", "groupchat", "headline", "error"},
+	stanza.Presence: {"available", "unavailable", "subscribe", "subscribed", "unsubscribe", "unsubscribed", "probe",
+		"error"},
+	stanza.IQ: {"get", "set", "result", "error"},
 }
 
 const maxTypes = 8
@@ -217,7 +225,8 @@ func compile(rules []rule) (t decisionTable) {
 		r.each(func(kind stanza.Kind, typ int, state State, stored int) {
 			cell := &t[kind][typ][r.form][state][stored]
 			if *cell != Undecided {
-				panic(fmt.Sprintf("local: two delivery rules for %v %s to %v, %v", kind, types[kind][typ], r.form, state))
+				panic(fmt.Sprintf("local: two delivery rules for %v %s to %v, %v", kind, types[kind][typ], r.form,
+					state))
 			}
 			*cell = r.action
 		})
@@ -260,8 +269,9 @@ func decide(kind stanza.Kind, typ int, form Form, state State, stored bool) Acti
 	return decisions[kind][typ][form][state][i]
 }
 
-// decideAccepted is decide for a message that was accepted, and cannot be refused any more: the resource that it is addressed to has left since, or it is one
-// that concerns the account. Then a normal message is treated like chat, and nothing happens with others (note 3).
+// decideAccepted is decide for a message that was accepted, and cannot be refused any more: the resource that it is
+// addressed to has left since, or it is one that concerns the account. Then a normal message is treated like chat, and
+// nothing happens with others (note 3).
 func decideAccepted(s *stanza.Stanza, form Form, state State, stored bool) Action {
 	action := decide(s.Kind, typeOf(s), form, state, stored)
 	if action != Refuse {

@@ -36,7 +36,8 @@ func TestTableIsComplete(t *testing.T) {
 						if form == ToBare && state == Match {
 							continue // a bare address names no resource
 						}
-						require.NotEqual(t, Undecided, decide(kind, typ, form, state, stored), "%v %s %v %v", kind, name, form, state)
+						require.NotEqual(t, Undecided, decide(kind, typ, form, state, stored), "%v %s %v %v", kind,
+							name, form, state)
 					}
 				}
 			}
@@ -93,13 +94,15 @@ func TestNobodyLearnsWhoExists(t *testing.T) {
 		}
 		for typ, name := range types[stanza.Message] {
 			if form == ToFull && name != "chat" {
-				require.Equal(t, decide(stanza.Message, typ, form, NoAccount, false), decide(stanza.Message, typ, form, Absent, false), name)
+				require.Equal(t, decide(stanza.Message, typ, form, NoAccount, false),
+					decide(stanza.Message, typ, form, Absent, false), name)
 			}
 		}
 	}
 	for typ := range types[stanza.IQ] {
 		for _, form := range []Form{ToBare, ToFull} {
-			require.Equal(t, decide(stanza.IQ, typ, form, NoAccount, false), decide(stanza.IQ, typ, form, Absent, false))
+			require.Equal(t, decide(stanza.IQ, typ, form, NoAccount, false),
+				decide(stanza.IQ, typ, form, Absent, false))
 		}
 	}
 }
@@ -115,7 +118,8 @@ func TestOverlappingRulesPanic(t *testing.T) {
 
 func TestFormOf(t *testing.T) {
 	for text, want := range map[string]Form{
-		"capulet.lit": ToDomain, "capulet.lit/x": ToDomainResource, "juliet@capulet.lit": ToBare, "juliet@capulet.lit/x": ToFull,
+		"capulet.lit": ToDomain, "capulet.lit/x": ToDomainResource, "juliet@capulet.lit": ToBare,
+		"juliet@capulet.lit/x": ToFull,
 	} {
 		require.Equal(t, want, formOf(jid.MustParse(text)), text)
 	}

@@ -16,11 +16,13 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-func TestAddressStampsTheSender(t *testing.T) { // A59: c2s ends a stream that claims another's address; here it cannot matter
+// A59: c2s ends a stream that claims another's address; here it cannot matter
+func TestAddressStampsTheSender(t *testing.T) {
 	w := newWorld(t)
 	w.appear(romeo, 0)
 	w.appear(phone, 0)
-	require.Nil(t, w.say(romeo, "<message from='pope@vatican.lit' to='"+phone+"' type='chat'><body>hi</body></message>"))
+	require.Nil(t, w.say(romeo, "<message from='pope@vatican.lit' to='"+phone+
+		"' type='chat'><body>hi</body></message>"))
 	w.got(phone, "<message from='"+romeo+"' to='"+phone+"' type='chat'><body>hi</body></message>")
 }
 
@@ -86,9 +88,12 @@ func FuzzAddress(f *testing.F) {
 		w := &Domain{domain: "capulet.lit"}
 		for kind := stanza.Message; kind <= stanza.IQ; kind++ {
 			s := &stanza.Stanza{Kind: kind, Type: typ, ID: id, Payload: []stanza.Element{
-				stanza.New(stanza.NSClient, "priority").WithText(priority), stanza.New(nsDelay, "delay", "stamp", stamp),
+				stanza.New(stanza.NSClient, "priority").WithText(priority),
+				stanza.New(nsDelay, "delay", "stamp", stamp),
 			}}
-			_, refusal := w.address(t.Context(), &router.Envelope{Stanza: s, Origin: &router.Origin{Kind: router.Client, Account: 1, Address: jid.MustParse(phone)}})
+			_, refusal := w.address(t.Context(),
+				&router.Envelope{Stanza: s, Origin: &router.Origin{Kind: router.Client, Account: 1,
+					Address: jid.MustParse(phone)}})
 			if refusal != nil {
 				continue
 			}
@@ -117,12 +122,14 @@ func TestStrip(t *testing.T) {
 		"<occupant-id xmlns='urn:xmpp:occupant-id:0' id='x'/>",
 		"<x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='owner' role='moderator'/></x>",
 		"<x xmlns='http://jabber.org/protocol/muc#user'><invite from='a@montague.lit'/></x>",
-		"<addresses xmlns='http://jabber.org/protocol/address'><address type='ofrom' jid='pope@vatican.lit'/></addresses>",
+		"<addresses xmlns='http://jabber.org/protocol/address'><address type='ofrom' " +
+			"jid='pope@vatican.lit'/></addresses>",
 		"<receipt xmlns='urn:posthouse:receipt:1' seq='1'/>",
 		"<request xmlns='urn:posthouse:receipt:1'/>",
 		"<position xmlns='urn:posthouse:position:1' number='1'/>",
 		"<retracted xmlns='urn:xmpp:message-retract:1' id='1'/>",
-		"<retract xmlns='urn:xmpp:message-retract:1' id='1'><moderated xmlns='urn:xmpp:message-moderate:1' by='capulet.lit'/></retract>",
+		"<retract xmlns='urn:xmpp:message-retract:1' id='1'><moderated xmlns='urn:xmpp:message-moderate:1' " +
+			"by='capulet.lit'/></retract>",
 		"<moderated xmlns='urn:xmpp:message-moderate:1' by='capulet.lit'/>",
 	}
 	kept := []string{
@@ -135,7 +142,8 @@ func TestStrip(t *testing.T) {
 		"<delay xmlns='urn:xmpp:delay' from='" + romeo + "' stamp='2002-09-10T23:08:25Z'/>",
 		"<delay xmlns='urn:xmpp:delay' from='montague.lit' stamp='2002-09-10T23:08:25Z'/>",
 		"<x xmlns='jabber:x:conference' jid='room@muc.capulet.lit'/>",
-		"<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><occupant-id xmlns='urn:xmpp:occupant-id:0' id='x'/></message></forwarded>",
+		"<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><occupant-id " +
+			"xmlns='urn:xmpp:occupant-id:0' id='x'/></message></forwarded>",
 		"<code xmlns='urn:posthouse:content:1' language='go'/>",
 		"<retract xmlns='urn:xmpp:message-retract:1' id='1'/>",
 	}
@@ -149,7 +157,8 @@ func TestStrip(t *testing.T) {
 		return got
 	}
 	want := send(kept)
-	require.Equal(t, "<message from='"+romeo+"' to='"+phone+"' type='chat'>"+strings.Join(kept, "")+"</message>", want[0], "nothing of this is forged")
+	require.Equal(t, "<message from='"+romeo+"' to='"+phone+"' type='chat'>"+strings.Join(kept, "")+"</message>",
+		want[0], "nothing of this is forged")
 	for _, one := range forged {
 		for _, count := range []int{1, 2, 100} {
 			many := make([]string, count)
@@ -179,7 +188,8 @@ func TestStripKeepsWhatClientsSayToRooms(t *testing.T) {
 	const private = "<x xmlns='http://jabber.org/protocol/muc#user'/>"
 	const forged = "<x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='owner'/></x>"
 	require.Nil(t, w.say(romeo, "<message to='room@montague.lit'>"+invite+private+forged+"</message>"))
-	require.Equal(t, []string{"<message from='" + romeo + "' to='room@montague.lit'>" + invite + private + "</message>"}, w.away.texts())
+	require.Equal(t, []string{"<message from='" + romeo + "' to='room@montague.lit'>" + invite + private +
+		"</message>"}, w.away.texts())
 }
 
 func TestCarbonsFromAnotherDomainAreDropped(t *testing.T) { // row 35 of the advisories
@@ -205,15 +215,18 @@ func TestPresenceStage(t *testing.T) {
 		"announce " + phone + " unavailable initial=false",
 	}, w.friends.take())
 
-	require.Nil(t, w.say(phone, "<presence to='room@montague.lit/j'><x xmlns='http://jabber.org/protocol/muc'/></presence>"))
+	require.Nil(
+		t, w.say(phone, "<presence to='room@montague.lit/j'><x xmlns='http://jabber.org/protocol/muc'/></presence>"))
 	require.Nil(t, w.say(phone, "<presence to='juliet@capulet.lit'/>"), "to herself: nothing to remember")
 	require.Equal(t, []jid.JID{jid.MustParse("room@montague.lit/j")}, w.sessions.TakeDirected(w.sess[phone]))
-	require.Equal(t, []string{"<presence from='" + phone + "' to='room@montague.lit/j'><x xmlns='http://jabber.org/protocol/muc'/></presence>"}, w.away.texts())
+	require.Equal(t, []string{"<presence from='" + phone +
+		"' to='room@montague.lit/j'><x xmlns='http://jabber.org/protocol/muc'/></presence>"}, w.away.texts())
 	require.Nil(t, w.say(phone, "<presence to='room@montague.lit/j'/>"))
 	require.Nil(t, w.say(phone, "<presence to='room@montague.lit/j' type='unavailable'/>"))
 	require.Empty(t, w.sessions.TakeDirected(w.sess[phone]))
 
-	e := &router.Envelope{Stanza: parse(t, "<presence/>"), Origin: &router.Origin{Kind: router.Client, Account: 1, Address: jid.MustParse(phone)}}
+	e := &router.Envelope{Stanza: parse(t, "<presence/>"),
+		Origin: &router.Origin{Kind: router.Client, Account: 1, Address: jid.MustParse(phone)}}
 	w.router.Accept(t.Context(), e)
 	require.Equal(t, stanza.NotAllowed, condition(e.Receipt.Err), "an uplink has no presence")
 }
@@ -253,7 +266,7 @@ func TestPresenceFlap(t *testing.T) { // A68
 		require.Equal(t, 20, announced)
 		require.Equal(t, 280, refused)
 		require.Equal(t, 80, ended, "after 200 refusals the stream is ended")
-		time.Sleep(11 * time.Minute)
+		<-time.After(11 * time.Minute)
 		require.Nil(t, w.say(phone, "<presence/>"), "time heals")
 		synctest.Wait()
 		w.sessions.Unbind(w.sess[phone])
@@ -272,7 +285,8 @@ func TestCarbonsOfSentMessages(t *testing.T) {
 	w := newWorld(t, func(c *Config) {
 		c.Stamp = func(s *stanza.Stanza, by jid.JID, id, _ uint64, _ bool) *stanza.Stanza {
 			out := s.Copy()
-			out.Payload = append(out.Payload, stanza.New(payload.NSStanzaID, "stanza-id", "by", by.String(), "id", fmt.Sprint(id)))
+			out.Payload = append(out.Payload,
+				stanza.New(payload.NSStanzaID, "stanza-id", "by", by.String(), "id", fmt.Sprint(id)))
 			return out
 		}
 	})
@@ -281,11 +295,14 @@ func TestCarbonsOfSentMessages(t *testing.T) {
 	w.appear(tablet, 0)
 	w.connect("juliet@capulet.lit/watch")
 	carbonsOn(w, phone, laptop, "juliet@capulet.lit/watch")
-	require.Nil(t, w.sayStored(phone, "<message to='romeo@montague.lit' type='chat' id='m'><body>hi</body></message>", 8))
+	require.Nil(t, w.sayStored(phone, "<message to='romeo@montague.lit' type='chat' id='m'><body>hi</body></message>",
+		8))
 	require.Len(t, w.away.take(), 1)
 	want := func(to string) string {
-		return "<message from='juliet@capulet.lit' to='" + to + "' type='chat' id='m'><sent xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'>" +
-			"<message xmlns='jabber:client' from='" + phone + "' to='romeo@montague.lit' type='chat' id='m'><body>hi</body>" +
+		return "<message from='juliet@capulet.lit' to='" + to +
+			"' type='chat' id='m'><sent xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'>" +
+			"<message xmlns='jabber:client' from='" + phone +
+			"' to='romeo@montague.lit' type='chat' id='m'><body>hi</body>" +
 			"<stanza-id xmlns='urn:xmpp:sid:0' by='juliet@capulet.lit' id='8'/></message></forwarded></sent></message>"
 	}
 	p := w.boxes[laptop].take()
@@ -299,7 +316,8 @@ func TestCarbonsOfSentMessages(t *testing.T) {
 
 	require.Nil(t, w.say(laptop, "<iq type='set' id='c' to='capulet.lit'><disable xmlns='urn:xmpp:carbons:2'/></iq>"))
 	require.Nil(t, w.say(laptop, "<iq type='set' id='c'><disable xmlns='urn:xmpp:carbons:2'/></iq>"))
-	w.got(laptop, "<iq from='capulet.lit' to='"+laptop+"' type='result' id='c'/>", "<iq from='juliet@capulet.lit' to='"+laptop+"' type='result' id='c'/>")
+	w.got(laptop, "<iq from='capulet.lit' to='"+laptop+"' type='result' id='c'/>", "<iq from='juliet@capulet.lit' to='"+
+		laptop+"' type='result' id='c'/>")
 	require.Nil(t, w.say(phone, "<message to='romeo@montague.lit' type='chat'><body>hi</body></message>"))
 	w.got(laptop)
 }
@@ -360,16 +378,21 @@ func TestCarbonsOfReceivedMessages(t *testing.T) {
 	w.appear(tablet, -1)
 	carbonsOn(w, phone, laptop, tablet)
 	all := func() string { return w.count(phone, laptop, tablet) }
-	require.Nil(t, w.route("<message from='romeo@montague.lit/x' to='juliet@capulet.lit' type='chat'><body/></message>", 3))
+	require.Nil(t, w.route("<message from='romeo@montague.lit/x' to='juliet@capulet.lit' type='chat'><body/></message>",
+		3))
 	require.Len(t, w.boxes[phone].take(), 1)
 	require.Len(t, w.boxes[laptop].take(), 1)
 	p := w.boxes[tablet].take()
 	require.Len(t, p, 1, "it has a negative priority, and wants carbons")
 	require.Equal(t, stream.Carbon, p[0].Role)
 	require.Equal(t, uint64(3), p[0].ArchiveID)
-	require.Equal(t, "<message from='juliet@capulet.lit' to='"+tablet+"' type='chat'><received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'>"+
-		"<message xmlns='jabber:client' from='romeo@montague.lit/x' to='juliet@capulet.lit' type='chat'><body/></message></forwarded></received></message>", show(p[0].Stanza))
-	require.Equal(t, show(parse(t, "<message from='romeo@montague.lit/x' to='juliet@capulet.lit' type='chat'><body/></message>")), show(original(p[0]).Stanza))
+	require.Equal(t, "<message from='juliet@capulet.lit' to='"+tablet+
+		"' type='chat'><received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'>"+
+		"<message xmlns='jabber:client' from='romeo@montague.lit/x' to='juliet@capulet.lit' "+
+		"type='chat'><body/></message></forwarded></received></message>", show(p[0].Stanza))
+	require.Equal(t, show(parse(t,
+		"<message from='romeo@montague.lit/x' to='juliet@capulet.lit' type='chat'><body/></message>")),
+		show(original(p[0]).Stanza))
 
 	require.Nil(t, w.route("<message from='romeo@montague.lit/x' to='"+phone+"' type='chat'><body/></message>", 4))
 	require.Equal(t, "phone=1 laptop=1 tablet=1", all())
@@ -382,14 +405,16 @@ func TestCarbonsOfReceivedMessages(t *testing.T) {
 func TestCarbonsOnlyForOwnSessions(t *testing.T) {
 	w := newWorld(t)
 	require.Equal(t, stanza.NotAllowed, condition(w.route(
-		"<iq type='set' id='c' from='eve@montague.lit/x' to='capulet.lit'><enable xmlns='urn:xmpp:carbons:2'/></iq>", 0)))
+		"<iq type='set' id='c' from='eve@montague.lit/x' to='capulet.lit'><enable xmlns='urn:xmpp:carbons:2'/></iq>",
+		0)))
 }
 
 func TestUnwrapOfNonsense(t *testing.T) {
 	for _, text := range []string{
 		"<message><received xmlns='urn:xmpp:carbons:2'/></message>",
 		"<message><received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'/></received></message>",
-		"<message><received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' to='@'/></forwarded></received></message>",
+		"<message><received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'><message " +
+			"xmlns='jabber:client' to='@'/></forwarded></received></message>",
 	} {
 		p := packet(parse(t, text), 1)
 		p.Role = stream.Carbon

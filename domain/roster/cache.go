@@ -34,7 +34,8 @@ func newRoster(items []store.RosterItem, version uint64) *roster {
 
 // find returns the item of a contact, or nil. It must not be changed.
 func (r *roster) find(contact jid.JID) *store.RosterItem {
-	i, ok := slices.BinarySearchFunc(r.items, contact, func(a store.RosterItem, b jid.JID) int { return jid.Compare(a.JID, b) })
+	i, ok := slices.BinarySearchFunc(r.items, contact,
+		func(a store.RosterItem, b jid.JID) int { return jid.Compare(a.JID, b) })
 	if !ok {
 		return nil
 	}

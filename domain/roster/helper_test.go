@@ -58,7 +58,8 @@ func (m *memory) Roster(_ context.Context, owner store.AccountID) ([]store.Roste
 	return slices.Collect(maps.Values(k.items)), k.version, m.fail
 }
 
-func (m *memory) RosterChanges(_ context.Context, owner store.AccountID, since uint64) ([]store.RosterItem, []jid.JID, uint64, bool, error) {
+func (m *memory) RosterChanges(_ context.Context, owner store.AccountID, since uint64) ([]store.RosterItem, []jid.JID,
+	uint64, bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	k := m.of(owner)
@@ -78,7 +79,8 @@ func (m *memory) RosterChanges(_ context.Context, owner store.AccountID, since u
 	return items, removed, k.version, !m.forgets, m.fail
 }
 
-func (m *memory) ChangeRosterItem(_ context.Context, owner store.AccountID, contact jid.JID, max int, change func(*store.RosterItem) error) (store.RosterItem, uint64, error) {
+func (m *memory) ChangeRosterItem(_ context.Context, owner store.AccountID, contact jid.JID, max int,
+	change func(*store.RosterItem) error) (store.RosterItem, uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	k := m.of(owner)
@@ -172,7 +174,8 @@ type world struct {
 func newWorld(t testing.TB, change ...func(*Config)) *world {
 	w := &world{t: t, store: &memory{}, away: &box{}, boxes: map[string]*box{}, sess: map[string]*session.Session{},
 		accounts: map[string]uint64{"juliet": 1, "romeo": 2, "nurse": 3}}
-	w.sessions = session.New(session.Config{Departed: func(ctx context.Context, s *session.Session, last *stanza.Stanza) {
+	w.sessions = session.New(session.Config{Departed: func(ctx context.Context, s *session.Session,
+		last *stanza.Stanza) {
 		w.contacts.Departed(ctx, s, last)
 	}})
 	c := Config{Domain: jid.MustParse("capulet.lit"), Sessions: w.sessions, Store: w.store, Forward: w.forward}
@@ -206,7 +209,8 @@ func (w *world) connect(full string) *session.Session {
 	w.t.Helper()
 	j := jid.MustParse(full)
 	b := &box{}
-	s, refusal := w.sessions.Bind(session.Binding{Account: w.accounts[j.Local()], Bare: j.Bare(), Resource: j.Resource(), Outbox: b})
+	s, refusal := w.sessions.Bind(session.Binding{Account: w.accounts[j.Local()], Bare: j.Bare(),
+		Resource: j.Resource(), Outbox: b})
 	require.Nil(w.t, refusal)
 	w.boxes[full], w.sess[full] = b, s
 	return s
@@ -307,17 +311,19 @@ func (w *world) texts(full string) []string {
 // push is a roster push as got shows it.
 func push(full string, version int, item string) string {
 	bare, _, _ := strings.Cut(full, "/")
-	return fmt.Sprintf("<iq from='%s' to='%s' type='set'><query xmlns='jabber:iq:roster' ver='%d'>%s</query></iq>", bare, full, version, item)
+	return fmt.Sprintf("<iq from='%s' to='%s' type='set'><query xmlns='jabber:iq:roster' ver='%d'>%s</query></iq>",
+		bare, full, version, item)
 }
 
 // give puts an item into an account's roster behind everybody's back.
 func (w *world) give(account store.AccountID, contact string, change func(*store.RosterItem)) {
 	it := store.RosterItem{JID: jid.MustParse(contact), Listed: true}
 	change(&it)
-	_, _, err := w.store.ChangeRosterItem(context.Background(), account, it.JID, 1<<30, func(i *store.RosterItem) error {
-		*i = it
-		return nil
-	})
+	_, _, err := w.store.ChangeRosterItem(context.Background(), account, it.JID, 1<<30,
+		func(i *store.RosterItem) error {
+			*i = it
+			return nil
+		})
 	require.NoError(w.t, err)
 	w.contacts.Forget(uint64(account))
 }

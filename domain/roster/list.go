@@ -12,15 +12,18 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// maxDelta is how many changes are told one by one to a device that knows an older version; beyond it, it gets the whole roster.
+// maxDelta is how many changes are told one by one to a device that knows an older version; beyond it, it gets the
+// whole roster.
 const maxDelta = 100
 
-// Handlers answers for the roster (RFC 6121 §2), to its owner alone: a request to another account is answered as one that
-// nobody understands.
+// Handlers answers for the roster (RFC 6121 §2), to its owner alone: a request to another account is answered as one
+// that nobody understands.
 func (k *Contacts) Handlers() []service.Handler {
 	return []service.Handler{
-		{At: service.AtAccount, Type: stanza.TypeGet, Space: stanza.NSRoster, Local: "query", From: service.Self, Handle: k.get},
-		{At: service.AtAccount, Type: stanza.TypeSet, Space: stanza.NSRoster, Local: "query", From: service.Self, Handle: k.set},
+		{At: service.AtAccount, Type: stanza.TypeGet, Space: stanza.NSRoster, Local: "query", From: service.Self,
+			Handle: k.get},
+		{At: service.AtAccount, Type: stanza.TypeSet, Space: stanza.NSRoster, Local: "query", From: service.Self,
+			Handle: k.set},
 	}
 }
 
@@ -92,7 +95,8 @@ func parseVersion(query *stanza.Element) (version uint64, ok bool) {
 }
 
 // changes returns what changed since a version, and the version now; ok is false when the store cannot tell.
-func (k *Contacts) changes(ctx context.Context, o owner, since uint64) (changes []stanza.Element, version uint64, ok bool, err error) {
+func (k *Contacts) changes(ctx context.Context, o owner, since uint64) (changes []stanza.Element, version uint64,
+	ok bool, err error) {
 	items, removed, version, ok, err := k.store.RosterChanges(ctx, store.AccountID(o.id), since)
 	if err != nil || !ok {
 		return nil, 0, false, err
@@ -114,7 +118,8 @@ func (k *Contacts) set(ctx context.Context, req *service.Request) ([]stanza.Elem
 		return nil, k.removeContact(ctx, o, wanted.JID)
 	}
 	_, refusal = k.change(ctx, o, wanted.JID, k.config.MaxItems, func(it *store.RosterItem) error {
-		it.Name, it.Groups, it.Listed = wanted.Name, wanted.Groups, true // the subscription is not the device's to set (§2.1.2.5)
+		// the subscription is not the device's to set (§2.1.2.5)
+		it.Name, it.Groups, it.Listed = wanted.Name, wanted.Groups, true
 		return nil
 	})
 	return nil, refusal

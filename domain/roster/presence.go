@@ -149,7 +149,8 @@ func (k *Contacts) welcome(ctx context.Context, s *session.Session, o owner, r *
 
 // probe asks for the presence of a contact (RFC 6121 §4.3): an account of this domain is looked at directly, by the
 // rules of §4.3.2; others are asked by a stanza.
-func (k *Contacts) probe(ctx context.Context, s *session.Session, contact jid.JID, found []*stream.Packet) []*stream.Packet {
+func (k *Contacts) probe(ctx context.Context, s *session.Session, contact jid.JID,
+	found []*stream.Packet) []*stream.Packet {
 	if !k.ours(contact) {
 		k.metrics.probes.Inc()
 		k.config.Forward(ctx, &stream.Packet{Stanza: &stanza.Stanza{
@@ -226,7 +227,8 @@ func (k *Contacts) showUnavailable(ctx context.Context, o owner, contact jid.JID
 
 // show sends the contact presence for each available session. It goes by the router: the contact's roster has just
 // been changed, and presence is delivered whatever it says.
-func (k *Contacts) show(ctx context.Context, o owner, contact jid.JID, what func(*session.Session, *stanza.Stanza) *stanza.Stanza) {
+func (k *Contacts) show(ctx context.Context, o owner, contact jid.JID,
+	what func(*session.Session, *stanza.Stanza) *stanza.Stanza) {
 	var found []*stanza.Stanza
 	k.sessions.Visit(o.bare, func(u *session.User) {
 		for s := range u.All {
@@ -241,14 +243,16 @@ func (k *Contacts) show(ctx context.Context, o owner, contact jid.JID, what func
 	}
 }
 
-// noteActivity records that the account went offline, with the status text that its last device sent when it left (XEP-0012 §4).
+// noteActivity records that the account went offline, with the status text that its last device sent when it left
+// (XEP-0012 §4).
 func (k *Contacts) noteActivity(ctx context.Context, o owner, last *stanza.Stanza) {
 	if k.config.Activity == nil {
 		return
 	}
 	online := false
 	k.sessions.Visit(o.bare, func(u *session.User) {
-		online = slices.ContainsFunc(slices.Collect(u.All), func(s *session.Session) bool { return u.Presence(s) != nil })
+		online = slices.ContainsFunc(slices.Collect(u.All),
+			func(s *session.Session) bool { return u.Presence(s) != nil })
 	})
 	if online {
 		return

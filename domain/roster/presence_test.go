@@ -22,12 +22,15 @@ func TestSubscribing(t *testing.T) {
 	w.appear(balcony)
 	w.connect(chamber) // not available
 
-	require.Nil(t, w.say(orchard, "<presence type='subscribe' to='"+balcony+"' id='s1'><status>O speak again</status></presence>"))
+	require.Nil(t, w.say(orchard, "<presence type='subscribe' to='"+balcony+
+		"' id='s1'><status>O speak again</status></presence>"))
 	w.got(orchard, push(orchard, 1, "<item jid='juliet@capulet.lit' subscription='none' ask='subscribe'/>"))
-	const request = "<presence from='romeo@capulet.lit' to='juliet@capulet.lit' type='subscribe' id='s1'><status>O speak again</status></presence>"
+	const request = "<presence from='romeo@capulet.lit' to='juliet@capulet.lit' type='subscribe' id='s1'><status>O " +
+		"speak again</status></presence>"
 	w.got(balcony, request)
 	w.got(chamber)
-	require.Equal(t, query(""), w.iq(balcony, "get", query("")), "a request without a subscription is not a contact (§3.1.3)")
+	require.Equal(t, query(""), w.iq(balcony, "get", query("")),
+		"a request without a subscription is not a contact (§3.1.3)")
 
 	require.Nil(t, w.say(orchard, "<presence type='subscribe' to='juliet@capulet.lit'/>"))
 	w.got(balcony) // known already
@@ -75,7 +78,8 @@ func TestPreApproval(t *testing.T) { // RFC 6121 §3.4
 	require.Nil(t, w.say(balcony, "<presence type='subscribed' to='romeo@montague.lit'/>"))
 	w.got(balcony, push(balcony, 1, "<item jid='romeo@montague.lit' subscription='none' approved='true'/>"))
 	require.Empty(t, w.texts("away"), "it is not sent")
-	w.contacts.Receive(context.Background(), 1, parse(t, "<presence type='subscribe' from='romeo@montague.lit' to='juliet@capulet.lit'/>"))
+	w.contacts.Receive(context.Background(), 1,
+		parse(t, "<presence type='subscribe' from='romeo@montague.lit' to='juliet@capulet.lit'/>"))
 	w.got(balcony, push(balcony, 2, "<item jid='romeo@montague.lit' subscription='from' approved='true'/>"))
 	require.Equal(t, []string{
 		"<presence from='juliet@capulet.lit' to='romeo@montague.lit' type='subscribed'/>",
@@ -93,7 +97,8 @@ func TestPreApproval(t *testing.T) { // RFC 6121 §3.4
 			*it = parseState(before)
 			it.JID, it.Approved = at, true
 		})
-		w.contacts.Receive(context.Background(), 1, parse(t, "<presence type='subscribe' from='x@montague.lit' to='juliet@capulet.lit'/>"))
+		w.contacts.Receive(context.Background(), 1,
+			parse(t, "<presence type='subscribe' from='x@montague.lit' to='juliet@capulet.lit'/>"))
 		require.Equal(t, after, describe(w.item(1, "x@montague.lit")))
 	}
 }
@@ -102,13 +107,15 @@ func TestDecliningARequest(t *testing.T) {
 	w := newWorld(t)
 	w.appear(balcony)
 	ask := func(kind string) {
-		w.contacts.Receive(context.Background(), 1, parse(t, "<presence type='"+kind+"' from='paris@montague.lit' to='juliet@capulet.lit'/>"))
+		w.contacts.Receive(context.Background(), 1,
+			parse(t, "<presence type='"+kind+"' from='paris@montague.lit' to='juliet@capulet.lit'/>"))
 	}
 	ask("subscribe")
 	require.NotNil(t, w.item(1, "paris@montague.lit"))
 	require.Nil(t, w.say(balcony, "<presence type='unsubscribed' to='paris@montague.lit'/>"))
 	require.Nil(t, w.item(1, "paris@montague.lit"), "nothing is left of it")
-	require.Equal(t, []string{"<presence from='juliet@capulet.lit' to='paris@montague.lit' type='unsubscribed'/>"}, w.texts("away"))
+	require.Equal(t, []string{"<presence from='juliet@capulet.lit' to='paris@montague.lit' type='unsubscribed'/>"},
+		w.texts("away"))
 	ask("subscribe")
 	w.hush()
 	ask("unsubscribe")
@@ -117,7 +124,8 @@ func TestDecliningARequest(t *testing.T) {
 	ask("subscribe")
 	require.Equal(t, "", w.iq(balcony, "set", query("<item jid='paris@montague.lit' name='Count'/>")))
 	require.Equal(t, "none/i", describe(w.item(1, "paris@montague.lit")))
-	require.Equal(t, "item-not-found", w.iq(balcony, "set", query("<item jid='x@montague.lit' subscription='remove'/>")))
+	require.Equal(t, "item-not-found",
+		w.iq(balcony, "set", query("<item jid='x@montague.lit' subscription='remove'/>")))
 }
 
 func TestSubscriptionSpam(t *testing.T) { // A67
@@ -142,16 +150,19 @@ func TestSubscriptionSpam(t *testing.T) { // A67
 
 	w.hush()
 	for i := range 10 {
-		w.contacts.Receive(context.Background(), 1, parse(t, fmt.Sprintf("<presence type='subscribe' from='spam%d@montague.lit' to='juliet@capulet.lit'/>", i)))
+		w.contacts.Receive(context.Background(), 1,
+			parse(t, fmt.Sprintf("<presence type='subscribe' from='spam%d@montague.lit' to='juliet@capulet.lit'/>", i)))
 	}
 	require.Len(t, w.texts(balcony), 4, "the queue of requests is bounded")
-	huge := "<presence type='subscribe' from='nurse@capulet.lit' to='juliet@capulet.lit' id='" + strings.Repeat("i", 5000) + "'><status>" + strings.Repeat("x", 100_000) + "</status></presence>"
+	huge := "<presence type='subscribe' from='nurse@capulet.lit' to='juliet@capulet.lit' id='" +
+		strings.Repeat("i", 5000) + "'><status>" + strings.Repeat("x", 100_000) + "</status></presence>"
 	w2 := newWorld(t)
 	w2.contacts.Receive(context.Background(), 1, parse(t, huge))
 	require.Less(t, len(w2.item(1, "nurse@capulet.lit").Request), maxRequest)
 	w2.connect(balcony)
 	require.Nil(t, w2.say(balcony, "<presence/>"))
-	require.Contains(t, w2.texts(balcony), "<presence from='nurse@capulet.lit' to='juliet@capulet.lit' type='subscribe'/>")
+	require.Contains(t, w2.texts(balcony),
+		"<presence from='nurse@capulet.lit' to='juliet@capulet.lit' type='subscribe'/>")
 }
 
 // TestPresenceLife follows RFC 6121 §4: initial presence, probes, change, directed presence, unavailability.
@@ -194,7 +205,8 @@ func TestPresenceLife(t *testing.T) {
 	end := func(to string) string {
 		return "<presence from='" + balcony + "' to='" + to + "' type='unavailable'><status>night</status></presence>"
 	}
-	require.Equal(t, []string{end("benvolio@montague.lit"), end("tybalt@montague.lit"), end("room@muc.montague.lit/j")}, w.texts("away"),
+	require.Equal(t, []string{end("benvolio@montague.lit"), end("tybalt@montague.lit"), end("room@muc.montague.lit/j")},
+		w.texts("away"),
 		"each once (§4.6.3)")
 	w.got(orchard, end("romeo@capulet.lit"))
 	w.got(chamber, end("juliet@capulet.lit"))
@@ -205,7 +217,8 @@ func TestPresenceLife(t *testing.T) {
 	require.Nil(t, w.say(balcony, "<presence to='room@muc.montague.lit/j'/>"))
 	w.hush()
 	w.sessions.Unbind(w.sess[balcony])
-	require.Equal(t, []string{"<presence from='" + balcony + "' to='room@muc.montague.lit/j' type='unavailable'/>"}, w.texts("away"))
+	require.Equal(t, []string{"<presence from='" + balcony + "' to='room@muc.montague.lit/j' type='unavailable'/>"},
+		w.texts("away"))
 	w.got(orchard)
 
 	w.sessions.Unbind(w.sess[chamber]) // without a goodbye (§4.5.1)
@@ -233,24 +246,31 @@ func TestProbes(t *testing.T) { // RFC 6121 §4.3.2; A69
 	}
 	denied := []string{"<presence from='juliet@capulet.lit' to='tybalt@montague.lit' type='unsubscribed'/>"}
 	require.Equal(t, denied, probe("tybalt@montague.lit/x", "juliet@capulet.lit"))
-	require.Equal(t, []string{"<presence from='juliet@capulet.lit' to='benvolio@montague.lit/x' type='unavailable'/>"}, probe("benvolio@montague.lit/x", "juliet@capulet.lit"))
+	require.Equal(t, []string{"<presence from='juliet@capulet.lit' to='benvolio@montague.lit/x' type='unavailable'/>"},
+		probe("benvolio@montague.lit/x", "juliet@capulet.lit"))
 	w.appear(balcony)
 	w.appear(chamber)
 	w.connect("juliet@capulet.lit/watch")
-	require.Equal(t, denied, probe("tybalt@montague.lit/x", "juliet@capulet.lit"), "the same whether she is there or not")
+	require.Equal(t, denied, probe("tybalt@montague.lit/x", "juliet@capulet.lit"),
+		"the same whether she is there or not")
 	require.Equal(t, denied, probe("tybalt@montague.lit/x", balcony))
-	require.Equal(t, []string{"<presence from='" + balcony + "' to='benvolio@montague.lit/x'/>", "<presence from='" + chamber + "' to='benvolio@montague.lit/x'/>"},
+	require.Equal(t, []string{"<presence from='" + balcony + "' to='benvolio@montague.lit/x'/>", "<presence from='" +
+		chamber + "' to='benvolio@montague.lit/x'/>"},
 		probe("benvolio@montague.lit/x", "juliet@capulet.lit"))
-	require.Equal(t, []string{"<presence from='" + chamber + "' to='benvolio@montague.lit/x'/>"}, probe("benvolio@montague.lit/x", chamber))
+	require.Equal(t, []string{"<presence from='" + chamber + "' to='benvolio@montague.lit/x'/>"},
+		probe("benvolio@montague.lit/x", chamber))
 
 	// A local account without a subscription gets no stanza at all, and one whose roster is wrong has it put right.
 	w.appear(orchard)
-	w.contacts.Receive(context.Background(), 1, parse(t, "<presence type='probe' from='"+orchard+"' to='juliet@capulet.lit'/>"))
+	w.contacts.Receive(context.Background(), 1,
+		parse(t, "<presence type='probe' from='"+orchard+"' to='juliet@capulet.lit'/>"))
 	w.got(orchard)
 	w.give(2, "juliet@capulet.lit", func(it *store.RosterItem) { it.To = true })
-	w.contacts.Receive(context.Background(), 1, parse(t, "<presence type='probe' from='"+orchard+"' to='juliet@capulet.lit'/>"))
+	w.contacts.Receive(context.Background(), 1,
+		parse(t, "<presence type='probe' from='"+orchard+"' to='juliet@capulet.lit'/>"))
 	require.Equal(t, "none/-", describe(w.item(2, "juliet@capulet.lit")))
-	w.contacts.Receive(context.Background(), 1, parse(t, "<presence type='probe' from='"+chamber+"' to='juliet@capulet.lit'/>"))
+	w.contacts.Receive(context.Background(), 1,
+		parse(t, "<presence type='probe' from='"+chamber+"' to='juliet@capulet.lit'/>"))
 	require.Len(t, w.texts(chamber), 2, "one's own account")
 }
 
@@ -258,7 +278,8 @@ func TestSubscriptionsToOneself(t *testing.T) {
 	w := newWorld(t)
 	w.appear(balcony)
 	require.Nil(t, w.say(balcony, "<presence type='subscribe' to='juliet@capulet.lit'/>"))
-	w.contacts.Receive(context.Background(), 1, parse(t, "<presence type='subscribe' from='"+chamber+"' to='juliet@capulet.lit'/>"))
+	w.contacts.Receive(context.Background(), 1,
+		parse(t, "<presence type='subscribe' from='"+chamber+"' to='juliet@capulet.lit'/>"))
 	w.got(balcony)
 	require.Nil(t, w.item(1, "juliet@capulet.lit"))
 }
@@ -312,7 +333,8 @@ func TestManyAtOnce(t *testing.T) {
 			for round := range 40 {
 				other := names[(i+1+round%5)%len(names)] + "@capulet.lit"
 				for _, text := range []string{
-					"<presence type='subscribe' to='" + other + "'/>", "<presence type='subscribed' to='" + other + "'/>",
+					"<presence type='subscribe' to='" + other + "'/>", "<presence type='subscribed' to='" + other +
+						"'/>",
 					"<presence/>", "<presence type='unavailable'/>", "<presence/>",
 				} {
 					if refusal := w.say(full, text); refusal != nil {
@@ -334,7 +356,8 @@ func TestManyAtOnce(t *testing.T) {
 	for _, a := range names {
 		for _, b := range names {
 			if a != b {
-				require.Equal(t, "both/-", describe(w.item(store.AccountID(w.accounts[a]), b+"@capulet.lit")), "%s %s", a, b)
+				require.Equal(t, "both/-", describe(w.item(store.AccountID(w.accounts[a]), b+"@capulet.lit")), "%s %s",
+					a, b)
 			}
 		}
 	}

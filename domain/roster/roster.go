@@ -87,7 +87,8 @@ func New(c Config) (*Contacts, error) {
 	k := &Contacts{
 		config: c, sessions: c.Sessions, store: c.Store, log: c.Log,
 		known: newCache(c.CacheItems),
-		asked: limit.NewTable[uint64](limit.Per(float64(c.RequestsPerDay), 24*time.Hour, float64(c.RequestsPerDay)), 0, c.Now),
+		asked: limit.NewTable[uint64](limit.Per(float64(c.RequestsPerDay), 24*time.Hour, float64(c.RequestsPerDay)), 0,
+			c.Now),
 	}
 	k.metrics = newMetrics(c.Metrics, k.known.Size)
 	return k, nil
@@ -111,14 +112,16 @@ func (k *Contacts) load(ctx context.Context, account uint64) (*roster, error) {
 	})
 }
 
-// change changes the item of a contact in the store and pushes it, when it is listed, to the devices that are interested
-// (RFC 6121 §2.1.6). It returns the item as it was. change may be called more than once; of its error, only a refusal is
-// told as it is.
-func (k *Contacts) change(ctx context.Context, o owner, contact jid.JID, limit int, change func(*store.RosterItem) error) (before store.RosterItem, refusal *stanza.Error) {
-	item, version, err := k.store.ChangeRosterItem(ctx, store.AccountID(o.id), contact, limit, func(it *store.RosterItem) error {
-		before = *it
-		return change(it)
-	})
+// change changes the item of a contact in the store and pushes it, when it is listed, to the devices that are
+// interested (RFC 6121 §2.1.6). It returns the item as it was. change may be called more than once; of its error, only
+// a refusal is told as it is.
+func (k *Contacts) change(ctx context.Context, o owner, contact jid.JID, limit int,
+	change func(*store.RosterItem) error) (before store.RosterItem, refusal *stanza.Error) {
+	item, version, err := k.store.ChangeRosterItem(ctx, store.AccountID(o.id), contact, limit,
+		func(it *store.RosterItem) error {
+			before = *it
+			return change(it)
+		})
 	switch {
 	case errors.Is(err, store.ErrLimit):
 		return before, stanza.Refuse(stanza.ResourceConstraint, "The roster has as many contacts as it may have.")
@@ -147,7 +150,8 @@ func (k *Contacts) changed(o owner) {
 	}
 }
 
-// broken is the answer when the store does not answer; what was cached is forgotten, since it is not known what was stored.
+// broken is the answer when the store does not answer; what was cached is forgotten, since it is not known what was
+// stored.
 func (k *Contacts) broken(o owner, err error) *stanza.Error {
 	k.known.Invalidate(o.id)
 	k.log.Warn("a roster could not be read or written", "account", o.id, "err", err)
@@ -155,7 +159,8 @@ func (k *Contacts) broken(o owner, err error) *stanza.Error {
 }
 
 // push tells each interested session of the account that was told of all up to the version since what has changed from
-// then to a version. One that lacks more is told of all that it lacks; one that was told of this version is not told again.
+// then to a version. One that lacks more is told of all that it lacks; one that was told of this version is not told
+// again.
 func (k *Contacts) push(ctx context.Context, o owner, since, version uint64, changes []stanza.Element) {
 	behind := version
 	k.sessions.Visit(o.bare, func(u *session.User) {
@@ -280,9 +285,10 @@ func newMetrics(reg prometheus.Registerer, cached func() int) *metrics {
 		}, []string{"direction", "type"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.reads, m.pushes, m.probes, m.broadcasts, m.subscriptions, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "posthouse_roster_cached_items", Help: "Contacts held in memory.",
-		}, func() float64 { return float64(cached()) }))
+		reg.MustRegister(m.reads, m.pushes, m.probes, m.broadcasts, m.subscriptions,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "posthouse_roster_cached_items", Help: "Contacts held in memory.",
+			}, func() float64 { return float64(cached()) }))
 	}
 	return m
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// appendixA is RFC 6121 Appendix A, written down from there for this test alone: for each stanza and each state, whether
-// the server routes (outbound) or delivers (inbound) it, and the new state, "=" for none. A state is two parts: the
-// subscription, and who waits ("o" for pending out, "i" for pending in).
+// appendixA is RFC 6121 Appendix A, written down from there for this test alone: for each stanza and each state,
+// whether the server routes (outbound) or delivers (inbound) it, and the new state, "=" for none. A state is two parts:
+// the subscription, and who waits ("o" for pending out, "i" for pending in).
 const appendixA = `
 out subscribe     none/-: yes none/o   none/o: yes =       none/i: yes none/oi  none/oi: yes =      to/-: yes =       to/i: yes =       from/-: yes from/o  from/o: yes =        both/-: yes =
 out unsubscribe   none/-: yes =        none/o: yes none/-  none/i: yes =        none/oi: yes none/i to/-: yes none/-  to/i: yes none/i  from/-: yes =       from/o: yes from/-   both/-: yes from/-
@@ -30,7 +30,8 @@ func describe(it *store.RosterItem) string {
 	if it == nil {
 		return "none/-"
 	}
-	out := map[[2]bool]string{{false, false}: "none", {true, false}: "to", {false, true}: "from", {true, true}: "both"}[[2]bool{it.To, it.From}] + "/"
+	out := map[[2]bool]string{{false, false}: "none", {true, false}: "to", {false, true}: "from",
+		{true, true}: "both"}[[2]bool{it.To, it.From}] + "/"
 	if it.PendingOut {
 		out += "o"
 	}
@@ -76,9 +77,12 @@ func TestAppendixA(t *testing.T) {
 				w.appear("juliet@capulet.lit/balcony")
 				versionBefore := w.store.of(1).version
 				if direction == "out" {
-					require.Nil(t, w.say("juliet@capulet.lit/balcony", "<presence type='"+kind+"' to='benvolio@montague.lit/x' id='p'/>"))
+					require.Nil(t, w.say("juliet@capulet.lit/balcony", "<presence type='"+kind+
+						"' to='benvolio@montague.lit/x' id='p'/>"))
 				} else {
-					w.contacts.Receive(context.Background(), 1, parse(t, "<presence type='"+kind+"' from='benvolio@montague.lit/x' to='juliet@capulet.lit' id='p'/>"))
+					w.contacts.Receive(context.Background(), 1,
+						parse(t, "<presence type='"+kind+
+							"' from='benvolio@montague.lit/x' to='juliet@capulet.lit' id='p'/>"))
 				}
 				require.Equal(t, after, describe(w.item(1, "benvolio@montague.lit")))
 
@@ -86,7 +90,8 @@ func TestAppendixA(t *testing.T) {
 				var away []string
 				for _, text := range w.texts("away") {
 					if strings.Contains(text, "type='"+kind+"'") && direction == "out" {
-						require.Equal(t, "<presence from='juliet@capulet.lit' to='benvolio@montague.lit' type='"+kind+"' id='p'/>", text)
+						require.Equal(t, "<presence from='juliet@capulet.lit' to='benvolio@montague.lit' type='"+kind+
+							"' id='p'/>", text)
 						routed = true
 					} else {
 						away = append(away, text)
@@ -98,7 +103,8 @@ func TestAppendixA(t *testing.T) {
 					case strings.Contains(text, "jabber:iq:roster"):
 						pushes++
 					case strings.Contains(text, "type='"+kind+"'"):
-						require.Equal(t, "<presence from='benvolio@montague.lit' to='juliet@capulet.lit' type='"+kind+"' id='p'/>", text)
+						require.Equal(t, "<presence from='benvolio@montague.lit' to='juliet@capulet.lit' type='"+kind+
+							"' id='p'/>", text)
 						delivered = true
 					default:
 						t.Error("unexpected ", text)
@@ -107,15 +113,19 @@ func TestAppendixA(t *testing.T) {
 				require.Equal(t, pass, routed || delivered)
 				require.Equal(t, direction == "out" && pass, routed)
 
-				// Notes to the tables: who is subscribed already is told so again; whose subscription ends sees the account go;
-				// who is approved sees it come.
+				// Notes to the tables: who is subscribed already is told so again; whose subscription ends sees the
+				// account go; who is approved sees it come.
 				var want []string
-				const gone, here = "<presence from='juliet@capulet.lit/balcony' to='benvolio@montague.lit' type='unavailable'/>", "<presence from='juliet@capulet.lit/balcony' to='benvolio@montague.lit'/>"
+				const gone,
+					here = "<presence from='juliet@capulet.lit/balcony' to='benvolio@montague.lit' " +
+					"type='unavailable'/>", "<presence from='juliet@capulet.lit/balcony' to='benvolio@montague.lit'/>"
 				from := strings.HasPrefix(before, "from") || before == "both/-"
 				switch direction + " " + kind {
 				case "in subscribe":
 					if from {
-						want = append(want, "<presence from='juliet@capulet.lit' to='benvolio@montague.lit' type='subscribed'/>", here)
+						want = append(
+							want, "<presence from='juliet@capulet.lit' to='benvolio@montague.lit' type='subscribed'/>",
+							here)
 					}
 				case "in unsubscribe":
 					if from {
@@ -132,7 +142,8 @@ func TestAppendixA(t *testing.T) {
 				}
 				require.Equal(t, want, away)
 
-				changed := after != before || kind == "subscribed" && direction == "out" && !pass && !from // noted in advance
+				// noted in advance
+				changed := after != before || kind == "subscribed" && direction == "out" && !pass && !from
 				switch {
 				case direction == "in" && kind == "subscribe" && before == "none/-":
 					require.Zero(t, pushes, "a request without a subscription is not in the roster")

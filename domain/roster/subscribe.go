@@ -44,7 +44,8 @@ func (k *Contacts) Subscribe(ctx context.Context, s *session.Session, p *stanza.
 }
 
 // applyOutbound changes the roster by a stanza that its owner sends. before is the item as it was.
-func (k *Contacts) applyOutbound(ctx context.Context, o owner, contact jid.JID, kind int) (before store.RosterItem, done step, refusal *stanza.Error) {
+func (k *Contacts) applyOutbound(ctx context.Context, o owner, contact jid.JID, kind int) (before store.RosterItem,
+	done step, refusal *stanza.Error) {
 	before, refusal = k.change(ctx, o, contact, k.config.MaxItems, func(it *store.RosterItem) error {
 		done = outbound[kind][stateOf(it)]
 		done.next.set(it)
@@ -98,7 +99,8 @@ func (k *Contacts) Receive(ctx context.Context, account uint64, p *stanza.Stanza
 }
 
 // applyInbound changes the roster by a stanza that its owner is sent. ok is false when nothing may happen.
-func (k *Contacts) applyInbound(ctx context.Context, o owner, in *stanza.Stanza, kind int) (before store.RosterItem, done step, ok bool) {
+func (k *Contacts) applyInbound(ctx context.Context, o owner, in *stanza.Stanza, kind int) (before store.RosterItem,
+	done step, ok bool) {
 	before, refusal := k.change(ctx, o, in.From, k.config.MaxRequests, func(it *store.RosterItem) error {
 		state, waited := stateOf(it), it.PendingIn
 		done = inbound[kind][state]
@@ -145,5 +147,6 @@ func (k *Contacts) deliver(o owner, p *stanza.Stanza, request bool) {
 
 // forward sends subscription presence of the account's own.
 func (k *Contacts) forward(ctx context.Context, o owner, to jid.JID, kind string) {
-	k.config.Forward(ctx, &stream.Packet{Stanza: &stanza.Stanza{Kind: stanza.Presence, Type: kind, From: o.bare, To: to}})
+	k.config.Forward(ctx, &stream.Packet{Stanza: &stanza.Stanza{Kind: stanza.Presence, Type: kind, From: o.bare,
+		To: to}})
 }

@@ -77,8 +77,9 @@ func New(c Config) *Router {
 	}
 	bounds := deliveryBounds{jobs: c.KeyMessages, bytes: c.KeyBytes, total: int64(c.Bytes)}
 	waits := prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name:    "posthouse_router_delivery_wait_seconds",
-		Help:    "Time from the commit of a message until its delivery to an account began, measured for one account in 32.",
+		Name: "posthouse_router_delivery_wait_seconds",
+		Help: "Time from the commit of a message until its delivery to an account began, measured for one " +
+			"account in 32.",
 		Buckets: prometheus.ExponentialBuckets(10e-6, 4, 12),
 	})
 	r.delivery = newDelivery(bounds, waits, r.do)

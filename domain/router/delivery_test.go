@@ -28,7 +28,8 @@ func open(t testing.TB, b deliveryBounds, do func(context.Context, *job)) *deliv
 		require.Zero(t, d.depth())
 		require.Zero(t, d.bytes.Load())
 		for i := range d.shards {
-			require.LessOrEqual(t, len(d.shards[i].queues), keepQueues, "keys without work are forgotten, but for a few")
+			require.LessOrEqual(t, len(d.shards[i].queues), keepQueues,
+				"keys without work are forgotten, but for a few")
 		}
 	})
 	return d

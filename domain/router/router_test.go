@@ -74,7 +74,10 @@ func newHouse(t *testing.T) *house {
 	h.deliver = func(e *Envelope) *stanza.Error { h.note("deliver %s", e.Stanza.ID); return nil }
 	h.check = func(*Envelope) *stanza.Error { return nil }
 	stages := []Stage{
-		{Name: "resolve", Run: func(ctx context.Context, e *Envelope) (Verdict, *stanza.Error) { return h.Router.Resolve(ctx, e) }},
+		{Name: "resolve", Run: func(ctx context.Context, e *Envelope) (Verdict,
+			*stanza.Error) {
+			return h.Router.Resolve(ctx, e)
+		}},
 		Policy(Rule{Name: "check", Check: func(_ context.Context, e *Envelope) *stanza.Error { return h.check(e) }}),
 		{Name: "archive", Run: func(ctx context.Context, e *Envelope) (Verdict, *stanza.Error) {
 			if e.Stanza.Kind != stanza.Message {
@@ -95,7 +98,8 @@ func newHouse(t *testing.T) *house {
 			{Name: "note", Run: func(_ context.Context, e *Envelope) { h.note("note %s", e.Stanza.ID) }},
 			{Name: "deliver", Run: func(ctx context.Context, e *Envelope) { h.Router.Deliver(ctx, e) }},
 		},
-		Author:  []Delivery{{Name: "copy", Run: func(_ context.Context, e *Envelope) { h.note("copy %s", e.Stanza.ID) }}},
+		Author: []Delivery{{Name: "copy",
+			Run: func(_ context.Context, e *Envelope) { h.note("copy %s", e.Stanza.ID) }}},
 		Metrics: h.metrics,
 	})
 	h.Handle("a.example", h)
@@ -161,7 +165,8 @@ func TestStoredAndDelivered(t *testing.T) {
 		<-time.After(3 * stuckAfter) // of the bubble's clock
 		did, _ = h.notes()
 		require.Equal(t, "stored m", did[0])
-		require.ElementsMatch(t, []string{"note m", "copy m"}, did[1:], "the author's devices do not wait for the recipient's")
+		require.ElementsMatch(t, []string{"note m", "copy m"}, did[1:],
+			"the author's devices do not wait for the recipient's")
 		close(stuck)
 		synctest.Wait()
 		did, _ = h.notes()
@@ -217,7 +222,10 @@ func TestRefusals(t *testing.T) {
 			want stanza.Condition
 		}{
 			{"by the route", func() {
-				h.resolve = func(*Envelope) (Verdict, *stanza.Error) { return Finish, stanza.Refuse(stanza.ServiceUnavailable, "") }
+				h.resolve = func(*Envelope) (Verdict, *stanza.Error) {
+					return Finish,
+						stanza.Refuse(stanza.ServiceUnavailable, "")
+				}
 			}, stanza.ServiceUnavailable},
 			{"by a rule", func() {
 				h.resolve = resolve
@@ -332,7 +340,8 @@ func TestOrderAcrossAuthors(t *testing.T) {
 	}
 	h := newHouse(t)
 	h.deliver = func(e *Envelope) *stanza.Error { arrive(2, e.Receipt.ID); return nil }
-	h.Router.author = []Delivery{{Name: "copy", Run: func(_ context.Context, e *Envelope) { arrive(e.Origin.Account, e.Receipt.ID) }}}
+	h.Router.author = []Delivery{{Name: "copy",
+		Run: func(_ context.Context, e *Envelope) { arrive(e.Origin.Account, e.Receipt.ID) }}}
 	var all, delivered sync.WaitGroup
 	delivered.Add(authors * each)
 	queue := make(chan *Envelope, 100)
@@ -340,7 +349,8 @@ func TestOrderAcrossAuthors(t *testing.T) {
 		all.Go(func() {
 			for range each {
 				e := &Envelope{
-					Stanza: &stanza.Stanza{Kind: stanza.Message, From: romeo, To: juliet}, Origin: &Origin{Kind: Client, Account: 10 + author},
+					Stanza: &stanza.Stanza{Kind: stanza.Message, From: romeo, To: juliet},
+					Origin: &Origin{Kind: Client, Account: 10 + author},
 					Target: Target{Kind: AnAccount, Account: 2}, Delivered: func(*Envelope) { delivered.Done() },
 				}
 				e.next, e.route = len(h.chains[Client]), h

@@ -20,9 +20,9 @@ func (h *Hub) Caps() stanza.Element {
 	return stanza.New(nsCaps, "c", "hash", "sha-1", "node", capsNode, "ver", h.ver)
 }
 
-// capsVersion returns the verification string of XEP-0115 §5.1 over the children of a disco#info answer. All that is sorted is
-// sorted by its parts, byte by byte, before anything is put between them. SHA-1 is what the specification demands to be
-// understood; nothing here relies on its strength.
+// capsVersion returns the verification string of XEP-0115 §5.1 over the children of a disco#info answer. All that is
+// sorted is sorted by its parts, byte by byte, before anything is put between them. SHA-1 is what the specification
+// demands to be understood; nothing here relies on its strength.
 func capsVersion(info []stanza.Element) string {
 	var identities [][]string // category, type, language, name
 	var features []string

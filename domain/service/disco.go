@@ -15,8 +15,8 @@ const (
 	nsForm       = payload.NSForms
 )
 
-// discovery is what every service answers (XEP-0030). Who is not subscribed to an account's presence gets what a missing account
-// answers (§8).
+// discovery is what every service answers (XEP-0030). Who is not subscribed to an account's presence gets what a
+// missing account answers (§8).
 var discovery = [...]Handler{
 	{Type: stanza.TypeGet, Space: nsDiscoInfo, Local: "query", Handle: answerInfo},
 	{Type: stanza.TypeGet, Space: nsDiscoItems, Local: "query", Handle: answerItems},
@@ -65,7 +65,8 @@ func answerItems(ctx context.Context, r *Request) ([]stanza.Element, *stanza.Err
 	}
 	list := make([]stanza.Element, len(items))
 	for i := range items {
-		list[i] = element(nsDiscoItems, "item", "jid", items[i].JID.String(), "name", items[i].Name, "node", items[i].Node)
+		list[i] = element(nsDiscoItems, "item", "jid", items[i].JID.String(), "name", items[i].Name, "node",
+			items[i].Node)
 	}
 	return query(nsDiscoItems, "", list), nil
 }
@@ -114,7 +115,8 @@ func info(identities []Identity, features []string, forms []stanza.Element) (lis
 
 // contactForm returns the addresses of those who run the domain (XEP-0157 §3, XEP-0128).
 func contactForm(contact map[string][]string) (form stanza.Element, ok bool) {
-	form = stanza.New(nsForm, "x", "type", "result").With(field("FORM_TYPE", "hidden", "http://jabber.org/network/serverinfo"))
+	form = stanza.New(nsForm, "x", "type",
+		"result").With(field("FORM_TYPE", "hidden", "http://jabber.org/network/serverinfo"))
 	for _, name := range slices.Sorted(maps.Keys(contact)) {
 		form = form.With(field(name, "list-multi", contact[name]...))
 	}

@@ -43,7 +43,8 @@ func (r *Request) Payload() *stanza.Element { return &r.IQ.Payload[0] }
 // Self reports whether the requester addresses its own account, which takes no look-up.
 func (r *Request) Self() bool { return r.service == r.hub.accounts && r.From.Bare() == r.IQ.To }
 
-// Target returns the identity of the account addressed, 0 when there is none. The refusal says that it could not be looked up.
+// Target returns the identity of the account addressed, 0 when there is none. The refusal says that it could not be
+// looked up.
 func (r *Request) Target(ctx context.Context) (uint64, *stanza.Error) {
 	if r.Self() {
 		return r.Account, nil

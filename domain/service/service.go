@@ -67,7 +67,8 @@ type At uint8
 const (
 	// AtDomain: the domain itself.
 	AtDomain At = 1 << iota
-	// AtAccount: the bare address of an account, or no address, which is the requester's own account (RFC 6120 §10.3.3).
+	// AtAccount: the bare address of an account, or no address, which is the requester's own account (RFC 6120
+	// §10.3.3).
 	AtAccount
 )
 
@@ -79,8 +80,8 @@ type Handler struct {
 	Type string
 	// Space and Local name the payload element.
 	Space, Local string
-	// From is what the requester must be to the account addressed, at least; others get the answer of an account that does not
-	// exist. It makes no difference where no account is addressed.
+	// From is what the requester must be to the account addressed, at least; others get the answer of an account that
+	// does not exist. It makes no difference where no account is addressed.
 	From Relation
 	// Feature is announced in service discovery (XEP-0030 §3); "" announces Space, "-" nothing.
 	Feature string
@@ -89,8 +90,8 @@ type Handler struct {
 	Handle    Handle
 }
 
-// Handle answers a request with the payload of the result, or a refusal. It runs on the requester's goroutine and may take as long
-// as the requester can be made to wait.
+// Handle answers a request with the payload of the result, or a refusal. It runs on the requester's goroutine and may
+// take as long as the requester can be made to wait.
 type Handle func(ctx context.Context, r *Request) ([]stanza.Element, *stanza.Error)
 
 // Identity says what a service is (XEP-0030 §3.1). Lang and Name may be "".
@@ -117,7 +118,8 @@ type Service struct {
 	Handlers []Handler
 }
 
-// Hub answers requests. Serve and Add come before the first one; after that, all methods may be called from any goroutine.
+// Hub answers requests. Serve and Add come before the first one; after that, all methods may be called from any
+// goroutine.
 type Hub struct {
 	config   Config
 	log      *slog.Logger
@@ -151,8 +153,8 @@ func New(c Config) (*Hub, error) {
 	return &Hub{config: c, log: c.Log, others: map[jid.JID]*service{}}, nil
 }
 
-// Serve sets who answers which request to the domain and to its accounts. It is called once. It fails when two handlers claim the
-// same request.
+// Serve sets who answers which request to the domain and to its accounts. It is called once. It fails when two handlers
+// claim the same request.
 func (h *Hub) Serve(lists ...[]Handler) error {
 	all := slices.Concat(lists...)
 	domain := Service{
@@ -197,14 +199,15 @@ func at(where At, all []Handler) (list []Handler) {
 	return list
 }
 
-// Add adds a service with an address of its own, which the domain shows as an item. It fails when two handlers claim the same
-// request, or the address is taken.
+// Add adds a service with an address of its own, which the domain shows as an item. It fails when two handlers claim
+// the same request, or the address is taken.
 func (h *Hub) Add(s Service) error {
 	made, err := h.make(s)
 	switch {
 	case err != nil:
 		return err
-	case s.Address.IsZero() || s.Address != s.Address.Bare() || s.Address.Domain() == h.config.Domain.Domain() || h.others[s.Address] != nil:
+	case s.Address.IsZero() || s.Address != s.Address.Bare() || s.Address.Domain() == h.config.Domain.Domain() ||
+		h.others[s.Address] != nil:
 		return fmt.Errorf("service: %q is not free for a service", s.Address)
 	case len(s.Identities) == 0:
 		return fmt.Errorf("service: %s has no identity", s.Address)
@@ -256,15 +259,15 @@ func (r *Handler) feature() []string {
 	return []string{r.Feature}
 }
 
-// unavailable is the answer when nobody understands a request (RFC 6120 §8.4), or the account does not exist, or it does not show
-// itself to the requester.
+// unavailable is the answer when nobody understands a request (RFC 6120 §8.4), or the account does not exist, or it
+// does not show itself to the requester.
 var unavailable = stanza.Refuse(stanza.ServiceUnavailable, "")
 
 // broken is the answer when the store does not answer.
 var broken = stanza.Refuse(stanza.InternalServerError, "")
 
-// Answer answers a request to the domain, to the bare address of an account or to a service. account is the requester's identity,
-// 0 when it is none of this domain.
+// Answer answers a request to the domain, to the bare address of an account or to a service. account is the requester's
+// identity, 0 when it is none of this domain.
 func (h *Hub) Answer(ctx context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
 	if refusal := iq.CheckIQ(); refusal != nil {
 		return nil, refusal

@@ -52,7 +52,8 @@ func newFixture(t *testing.T, change ...func(*Config)) *fixture {
 		Domain: jid.MustParse("capulet.lit"), Accounts: p, Contacts: p,
 		Available: func(account jid.JID) (list []jid.JID) {
 			if account.Local() == "juliet" {
-				list = append(list, jid.MustParse("juliet@capulet.lit/laptop"), jid.MustParse("juliet@capulet.lit/phone"))
+				list = append(list, jid.MustParse("juliet@capulet.lit/laptop"),
+					jid.MustParse("juliet@capulet.lit/phone"))
 			}
 			return list
 		},
@@ -74,7 +75,8 @@ const (
 // ask returns the answer as XML, or the condition of the refusal.
 func (f *fixture) ask(from, to, kind, payload string) string {
 	f.t.Helper()
-	s, err := xmlstream.Unmarshal([]byte("<iq xmlns='jabber:client' type='" + kind + "' id='1' from='" + from + "' to='" + to + "'>" + payload + "</iq>"))
+	s, err := xmlstream.Unmarshal([]byte("<iq xmlns='jabber:client' type='" + kind + "' id='1' from='" + from +
+		"' to='" + to + "'>" + payload + "</iq>"))
 	require.NoError(f.t, err)
 	account := map[string]uint64{juliet: 1, romeo: 2}[from]
 	result, refusal := f.Answer(f.t.Context(), account, s)
@@ -103,15 +105,18 @@ func TestAnswer(t *testing.T) {
 			require.Nil(t, refusal)
 			target, refusal := r.Target(ctx)
 			require.Nil(t, refusal)
-			got = append(got, name+" "+r.From.String()+" "+string(rune('0'+r.Account))+string(rune('0'+target))+" "+string(rune('0'+relation)))
+			got = append(got, name+" "+r.From.String()+" "+string(rune('0'+r.Account))+string(rune('0'+target))+" "+
+				string(rune('0'+relation)))
 			return nil, nil
 		}
 	}
 	require.NoError(t, f.Serve([]Handler{
 		{At: AtDomain, Type: stanza.TypeGet, Space: "urn:example", Local: "a", Handle: handle("domain")},
 		{At: AtAccount, Space: "urn:example", Local: "a", Handle: handle("everybody")},
-		{At: AtAccount, Type: stanza.TypeGet, Space: "urn:example", Local: "b", From: Subscriber, Handle: handle("subscribers")},
-		{At: AtAccount | AtDomain, Type: stanza.TypeSet, Space: "urn:example", Local: "b", From: Self, Handle: handle("self")},
+		{At: AtAccount, Type: stanza.TypeGet, Space: "urn:example", Local: "b", From: Subscriber,
+			Handle: handle("subscribers")},
+		{At: AtAccount | AtDomain, Type: stanza.TypeSet, Space: "urn:example", Local: "b", From: Self,
+			Handle: handle("self")},
 	}))
 	f.people.sees["1 romeo@capulet.lit"] = true
 	const a, b = "<a xmlns='urn:example'/>", "<b xmlns='urn:example'/>"
@@ -133,8 +138,10 @@ func TestAnswer(t *testing.T) {
 	}
 	for _, test := range [][4]string{
 		{romeo, "capulet.lit", "set", a}, {romeo, "capulet.lit", "get", b}, {romeo, "juliet@capulet.lit", "set", b},
-		{juliet, "romeo@capulet.lit", "get", b}, {juliet, "nobody@capulet.lit", "get", b}, {abroad, "juliet@capulet.lit", "get", b},
-		{romeo, "capulet.lit", "get", "<c xmlns='urn:example'/>"}, {romeo, "capulet.lit", "get", "<a xmlns='urn:example:other'/>"},
+		{juliet, "romeo@capulet.lit", "get", b}, {juliet, "nobody@capulet.lit", "get", b},
+		{abroad, "juliet@capulet.lit", "get", b},
+		{romeo, "capulet.lit", "get", "<c xmlns='urn:example'/>"},
+		{romeo, "capulet.lit", "get", "<a xmlns='urn:example:other'/>"},
 		{romeo, "verona.lit", "get", a}, {romeo, "capulet.lit/x", "get", a}, {romeo, "juliet@capulet.lit/x", "get", a},
 		{"juliet@capulet.lit/gone", "juliet@capulet.lit", "get", a}, // it has left meanwhile
 	} {
@@ -150,11 +157,12 @@ func TestRelationIsLookedUpOnce(t *testing.T) {
 	f := newFixture(t)
 	require.NoError(t, f.Serve([]Handler{
 		{At: AtAccount | AtDomain, Type: stanza.TypeGet, Space: "urn:example", Local: "a", Handle: nothing},
-		{At: AtAccount, Type: stanza.TypeGet, Space: "urn:example", Local: "b", From: Subscriber, Handle: func(ctx context.Context, r *Request) ([]stanza.Element, *stanza.Error) {
-			_, _ = r.Relation(ctx)
-			_, _ = r.Target(ctx)
-			return nil, nil
-		}},
+		{At: AtAccount, Type: stanza.TypeGet, Space: "urn:example", Local: "b", From: Subscriber,
+			Handle: func(ctx context.Context, r *Request) ([]stanza.Element, *stanza.Error) {
+				_, _ = r.Relation(ctx)
+				_, _ = r.Target(ctx)
+				return nil, nil
+			}},
 	}))
 	f.people.sees["1 romeo@capulet.lit"] = true
 	for payload, want := range map[string]map[string]int{
@@ -221,8 +229,10 @@ func TestBasics(t *testing.T) {
 		require.NoError(t, f.Serve(f.Basics()))
 		require.Empty(t, f.ask(romeo, "capulet.lit", "get", "<ping xmlns='urn:xmpp:ping'/>"))
 		require.Empty(t, f.ask(romeo, "romeo@capulet.lit", "get", "<ping xmlns='urn:xmpp:ping'/>"))
-		require.Equal(t, "service-unavailable", f.ask(romeo, "juliet@capulet.lit", "get", "<ping xmlns='urn:xmpp:ping'/>"))
-		require.Equal(t, "<query xmlns='jabber:iq:version'><name>Posthouse</name><version>"+test.want+"</version></query>",
+		require.Equal(t, "service-unavailable",
+			f.ask(romeo, "juliet@capulet.lit", "get", "<ping xmlns='urn:xmpp:ping'/>"))
+		require.Equal(t, "<query xmlns='jabber:iq:version'><name>Posthouse</name><version>"+test.want+
+			"</version></query>",
 			f.ask(romeo, "capulet.lit", "get", "<query xmlns='jabber:iq:version'/>"))
 		require.Equal(t, "<time xmlns='urn:xmpp:time'><tzo>-06:00</tzo><utc>2006-12-19T23:58:35Z</utc></time>",
 			f.ask(romeo, "capulet.lit", "get", "<time xmlns='urn:xmpp:time'/>"))
@@ -242,7 +252,8 @@ func TestHiddenAccounts(t *testing.T) {
 		}
 	}
 	f.people.sees["1 romeo@capulet.lit"] = true
-	require.Contains(t, f.ask(romeo, "juliet@capulet.lit", "get", discoInfo), "<identity category='account' type='registered'/>")
+	require.Contains(t, f.ask(romeo, "juliet@capulet.lit", "get", discoInfo),
+		"<identity category='account' type='registered'/>")
 	const resources = "<query xmlns='http://jabber.org/protocol/disco#items'>" +
 		"<item jid='juliet@capulet.lit/laptop'/><item jid='juliet@capulet.lit/phone'/></query>"
 	require.Equal(t, resources, f.ask(romeo, "juliet@capulet.lit", "get", discoItems))
@@ -255,13 +266,16 @@ func TestDiscovery(t *testing.T) {
 	f := newFixture(t, func(c *Config) {
 		c.Features, c.AccountFeatures = []string{"urn:example:domain"}, []string{"urn:example:account"}
 		c.Contact = map[string][]string{
-			"abuse-addresses": {"mailto:abuse@capulet.lit"}, "admin-addresses": {"xmpp:nurse@capulet.lit", "mailto:nurse@capulet.lit"},
+			"abuse-addresses": {"mailto:abuse@capulet.lit"},
+			"admin-addresses": {"xmpp:nurse@capulet.lit", "mailto:nurse@capulet.lit"},
 		}
 	})
 	require.NoError(t, f.Serve([]Handler{
 		{At: AtDomain | AtAccount, Type: "get", Space: "urn:example:both", Local: "a", Handle: nothing},
-		{At: AtAccount, Type: "get", Space: "urn:example:named", Local: "a", Feature: "urn:example:name", Handle: nothing},
-		{At: AtAccount, Type: "get", Space: "urn:example:sought", Local: "a", Announced: AtDomain | AtAccount, Handle: nothing},
+		{At: AtAccount, Type: "get", Space: "urn:example:named", Local: "a", Feature: "urn:example:name",
+			Handle: nothing},
+		{At: AtAccount, Type: "get", Space: "urn:example:sought", Local: "a", Announced: AtDomain | AtAccount,
+			Handle: nothing},
 		{At: AtDomain | AtAccount, Type: "get", Space: "urn:example:silent", Local: "a", Feature: "-", Handle: nothing},
 	}))
 	features := func(to string) (list []string) {
@@ -273,7 +287,8 @@ func TestDiscovery(t *testing.T) {
 	}
 	both := []string{nsDiscoInfo, nsDiscoItems, "urn:example:both", "urn:example:sought"}
 	require.ElementsMatch(t, append([]string{nsCaps, "urn:example:domain"}, both...), features("capulet.lit"))
-	require.ElementsMatch(t, append([]string{"urn:example:account", "urn:example:name"}, both...), features("juliet@capulet.lit"))
+	require.ElementsMatch(t, append([]string{"urn:example:account", "urn:example:name"}, both...),
+		features("juliet@capulet.lit"))
 
 	domain := f.ask(juliet, "capulet.lit", "get", discoInfo)
 	for _, want := range []string{
@@ -285,14 +300,16 @@ func TestDiscovery(t *testing.T) {
 	}
 	for _, to := range []string{"capulet.lit", "juliet@capulet.lit"} {
 		for _, q := range []string{discoInfo, discoItems} {
-			require.Equal(t, "item-not-found", f.ask(juliet, to, "get", strings.Replace(q, "/>", " node='nonsense'/>", 1)))
+			require.Equal(t, "item-not-found",
+				f.ask(juliet, to, "get", strings.Replace(q, "/>", " node='nonsense'/>", 1)))
 			require.Equal(t, "service-unavailable", f.ask(juliet, to, "set", q))
 		}
 	}
 	caps := f.Caps()
 	require.Equal(t, "sha-1", caps.Attr("hash"))
 	node := " node='" + caps.Attr("node") + "#" + caps.Attr("ver") + "'"
-	require.Equal(t, strings.Replace(domain, "info'>", "info'"+node+">", 1), f.ask(juliet, "capulet.lit", "get", strings.Replace(discoInfo, "/>", node+"/>", 1)),
+	require.Equal(t, strings.Replace(domain, "info'>", "info'"+node+">", 1),
+		f.ask(juliet, "capulet.lit", "get", strings.Replace(discoInfo, "/>", node+"/>", 1)),
 		"the answer that the hash is over")
 }
 
@@ -301,13 +318,15 @@ func TestOtherServices(t *testing.T) {
 	f := newFixture(t)
 	require.NoError(t, f.Serve(f.Basics()))
 	rooms := Service{
-		Address: jid.MustParse("rooms.capulet.lit"), Identities: []Identity{{Category: "conference", Type: "text", Lang: "en", Name: "Rooms"}},
-		Features: []string{"http://jabber.org/protocol/muc"},
+		Address:    jid.MustParse("rooms.capulet.lit"),
+		Identities: []Identity{{Category: "conference", Type: "text", Lang: "en", Name: "Rooms"}},
+		Features:   []string{"http://jabber.org/protocol/muc"},
 		Items: func(_ context.Context, r *Request) ([]Item, *stanza.Error) {
 			if r.Account == 0 {
 				return nil, stanza.Refuse(stanza.Forbidden, "")
 			}
-			return []Item{{JID: jid.MustParse("garden@rooms.capulet.lit"), Name: "Garden"}, {JID: jid.MustParse("rooms.capulet.lit"), Node: "n"}}, nil
+			return []Item{{JID: jid.MustParse("garden@rooms.capulet.lit"), Name: "Garden"},
+				{JID: jid.MustParse("rooms.capulet.lit"), Node: "n"}}, nil
 		},
 		Handlers: []Handler{Ping(0), {Type: "set", Space: "urn:example", Local: "x", From: Self, Handle: nothing}},
 	}
@@ -318,24 +337,38 @@ func TestOtherServices(t *testing.T) {
 		Handlers: []Handler{{Type: "get", Space: nsDiscoInfo, Local: "query", Handle: nothing}},
 	}
 	require.NoError(t, f.Add(upload))
-	require.Equal(t, "<query xmlns='http://jabber.org/protocol/disco#items'><item jid='files.capulet.lit'/><item jid='rooms.capulet.lit' name='Rooms'/></query>",
+	require.Equal(
+		t,
+		"<query xmlns='http://jabber.org/protocol/disco#items'><item jid='files.capulet.lit'/><item "+
+			"jid='rooms.capulet.lit' name='Rooms'/></query>",
 		f.ask(romeo, "capulet.lit", "get", discoItems))
-	require.Equal(t, "<query xmlns='http://jabber.org/protocol/disco#info'><identity category='conference' type='text' name='Rooms' xml:lang='en'/>"+
-		"<feature var='http://jabber.org/protocol/disco#info'/><feature var='http://jabber.org/protocol/disco#items'/>"+
-		"<feature var='http://jabber.org/protocol/muc'/><feature var='urn:example'/><feature var='urn:xmpp:ping'/></query>",
+	require.Equal(
+		t,
+		"<query xmlns='http://jabber.org/protocol/disco#info'><identity category='conference' type='text' "+
+			"name='Rooms' xml:lang='en'/>"+
+			"<feature var='http://jabber.org/protocol/disco#info'/><feature "+
+			"var='http://jabber.org/protocol/disco#items'/>"+
+			"<feature var='http://jabber.org/protocol/muc'/><feature var='urn:example'/><feature "+
+			"var='urn:xmpp:ping'/></query>",
 		f.ask(abroad, "rooms.capulet.lit", "get", discoInfo))
-	require.Equal(t, "<query xmlns='http://jabber.org/protocol/disco#items'><item jid='garden@rooms.capulet.lit' name='Garden'/><item jid='rooms.capulet.lit' node='n'/></query>",
+	require.Equal(
+		t,
+		"<query xmlns='http://jabber.org/protocol/disco#items'><item jid='garden@rooms.capulet.lit' "+
+			"name='Garden'/><item jid='rooms.capulet.lit' node='n'/></query>",
 		f.ask(romeo, "rooms.capulet.lit", "get", discoItems))
 	require.Equal(t, "forbidden", f.ask(abroad, "rooms.capulet.lit", "get", discoItems))
 	require.Empty(t, f.ask(abroad, "rooms.capulet.lit", "get", "<ping xmlns='urn:xmpp:ping'/>"))
 	require.Empty(t, f.ask(abroad, "rooms.capulet.lit", "set", "<x xmlns='urn:example'/>"))
-	require.Equal(t, "service-unavailable", f.ask(romeo, "rooms.capulet.lit", "get", "<query xmlns='jabber:iq:version'/>"))
+	require.Equal(t, "service-unavailable",
+		f.ask(romeo, "rooms.capulet.lit", "get", "<query xmlns='jabber:iq:version'/>"))
 	require.Equal(t, "service-unavailable", f.ask(romeo, "garden@rooms.capulet.lit", "get", discoInfo))
 	require.Empty(t, f.ask(romeo, "files.capulet.lit", "get", discoInfo), "it answers discovery itself")
 
 	for _, bad := range []Service{
-		{Identities: rooms.Identities}, {Address: jid.MustParse("a@capulet.lit"), Identities: rooms.Identities}, {Address: jid.MustParse("x.capulet.lit/y"), Identities: rooms.Identities},
-		{Address: jid.MustParse("capulet.lit"), Identities: rooms.Identities}, {Address: jid.MustParse("x.capulet.lit")},
+		{Identities: rooms.Identities}, {Address: jid.MustParse("a@capulet.lit"), Identities: rooms.Identities},
+		{Address: jid.MustParse("x.capulet.lit/y"), Identities: rooms.Identities},
+		{Address: jid.MustParse("capulet.lit"), Identities: rooms.Identities},
+		{Address: jid.MustParse("x.capulet.lit")},
 		{Address: jid.MustParse("x.capulet.lit"), Identities: rooms.Identities, Handlers: []Handler{Ping(0), Ping(0)}},
 	} {
 		require.Error(t, f.Add(bad), "%v", bad.Address)
@@ -350,7 +383,8 @@ func TestCapsExamples(t *testing.T) {
 		stanza.New(nsDiscoInfo, "feature", "var", nsDiscoItems),
 		stanza.New(nsDiscoInfo, "feature", "var", nsCaps),
 	}
-	simple := append([]stanza.Element{stanza.New(nsDiscoInfo, "identity", "category", "client", "type", "pc", "name", "Exodus 0.9.1")}, features...)
+	simple := append([]stanza.Element{stanza.New(nsDiscoInfo, "identity", "category", "client", "type", "pc", "name",
+		"Exodus 0.9.1")}, features...)
 	require.Equal(t, "QgayPKawpkPSDYmwT/WM94uAlu0=", capsVersion(simple))
 
 	form := stanza.New(nsForm, "x", "type", "result").With(
@@ -358,12 +392,13 @@ func TestCapsExamples(t *testing.T) {
 		field("ip_version", "text-multi", "ipv6", "ipv4"), field("os_version", "text-single", "10.5.1"),
 		field("software", "text-single", "Psi"), field("software_version", "text-single", "0.11"),
 	)
-	complex := append(info([]Identity{{"client", "pc", "en", "Psi 0.11"}, {"client", "pc", "el", "Ψ 0.11"}}, nil, []stanza.Element{form}), features...)
+	complex := append(info([]Identity{{"client", "pc", "en", "Psi 0.11"}, {"client", "pc", "el", "Ψ 0.11"}}, nil,
+		[]stanza.Element{form}), features...)
 	require.Equal(t, "q07IKJEyjvHSyhy//CH0CxmKi8w=", capsVersion(complex))
 }
 
-// What is sorted are the parts, and not the parts with what is put behind them: "<" and "/" sort after other characters that names
-// have (XEP-0115 §5.1).
+// What is sorted are the parts, and not the parts with what is put behind them: "<" and "/" sort after other characters
+// that names have (XEP-0115 §5.1).
 func TestCapsSortsParts(t *testing.T) {
 	hash := func(text string) string {
 		sum := sha1.Sum([]byte(text))
@@ -379,14 +414,17 @@ func TestCapsSortsParts(t *testing.T) {
 		forms      []stanza.Element
 		want       string
 	}{
-		{name: "features", features: []string{"urn:xmpp:mam:2#extended", "urn:xmpp:mam:2"}, want: "urn:xmpp:mam:2<urn:xmpp:mam:2#extended<"},
+		{name: "features", features: []string{"urn:xmpp:mam:2#extended", "urn:xmpp:mam:2"},
+			want: "urn:xmpp:mam:2<urn:xmpp:mam:2#extended<"},
 		{
-			name:       "identities",
-			identities: []Identity{{"a", "b+c", "", ""}, {"a", "b", "", ""}, {"a+", "b", "", ""}, {"a", "b", "en", "y"}, {"a", "b", "de", "z"}},
-			want:       "a/b//<a/b/de/z<a/b/en/y<a/b+c//<a+/b//<",
+			name: "identities",
+			identities: []Identity{{"a", "b+c", "", ""}, {"a", "b", "", ""}, {"a+", "b", "", ""}, {"a", "b", "en", "y"},
+				{"a", "b", "de", "z"}},
+			want: "a/b//<a/b/de/z<a/b/en/y<a/b+c//<a+/b//<",
 		},
 		{name: "values", forms: []stanza.Element{form("t", field("f", "text-multi", "v#w", "v"))}, want: "t<f<v<v#w<"},
-		{name: "fields", forms: []stanza.Element{form("t", field("f#g", "text-single", "1"), field("f", "text-single", "2"))}, want: "t<f<2<f#g<1<"},
+		{name: "fields", forms: []stanza.Element{form("t", field("f#g", "text-single", "1"),
+			field("f", "text-single", "2"))}, want: "t<f<2<f#g<1<"},
 		{name: "forms", forms: []stanza.Element{form("t#u"), form("t")}, want: "t<t#u<"},
 	} {
 		require.Equal(t, hash(test.want), capsVersion(info(test.identities, test.features, test.forms)), test.name)

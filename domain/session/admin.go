@@ -107,12 +107,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_session_" + name, Help: help})
 	}
 	m := &metrics{
-		sessions:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "posthouse_session_bound", Help: "Sessions that are bound now."}),
+		sessions: prometheus.NewGauge(prometheus.GaugeOpts{Name: "posthouse_session_bound",
+			Help: "Sessions that are bound now."}),
 		boundTotal:    counter("bound_total", "Sessions that were bound."),
 		refusedTotal:  counter("refused_total", "Bindings refused because the account had too many."),
 		replacedTotal: counter("replaced_total", "Sessions ended because a newer one took their address."),
 		replaysTotal:  counter("replays_total", "Replays of waiting messages that were begun."),
-		overflowTotal: counter("held_overflow_total", "Sessions ended because too many messages came in during a replay."),
+		overflowTotal: counter("held_overflow_total",
+			"Sessions ended because too many messages came in during a replay."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.sessions, m.boundTotal, m.refusedTotal, m.replacedTotal, m.replaysTotal, m.overflowTotal)

@@ -103,8 +103,8 @@ func (u *User) Redeliver(s *Session, p *stream.Packet) {
 	s.queue(p)
 }
 
-// queue sends a packet, or holds it aside while a replay runs: messages only, and not the results of a history query, which
-// belong before the IQ that ends the page.
+// queue sends a packet, or holds it aside while a replay runs: messages only, and not the results of a history query,
+// which belong before the IQ that ends the page.
 func (s *Session) queue(p *stream.Packet) {
 	if x := s.extra; x != nil && x.replay != nil && p.Stanza.Kind == stanza.Message && p.Role != stream.History {
 		x.replay.hold(p)
@@ -113,7 +113,8 @@ func (s *Session) queue(p *stream.Packet) {
 	s.outbox.Send(p)
 }
 
-// SendLive gives a packet to every session that is available with a priority that is not negative, and returns how many there were.
+// SendLive gives a packet to every session that is available with a priority that is not negative, and returns how many
+// there were.
 func (u *User) SendLive(p *stream.Packet) (n int) {
 	// A stored message that is addressed to a resource which has left is remembered one by one: its address does not
 	// tell later to whom it went.
@@ -219,8 +220,8 @@ func (s *Session) newSpan() {
 	s.first, s.last = 0, 0
 }
 
-// Send gives a packet to the resource of a full address and reports whether it is there, available or merely connected. A hidden one
-// takes answers only.
+// Send gives a packet to the resource of a full address and reports whether it is there, available or merely connected.
+// A hidden one takes answers only.
 func (m *Manager) Send(to jid.JID, p *stream.Packet) bool {
 	sent := false
 	m.Visit(to, func(u *User) {

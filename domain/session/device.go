@@ -6,15 +6,16 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
-// Device returns the device that the session belongs to, as in store.Device.ID; "" when it named none. It must not be called in the
-// callback of Visit: User.Device is for that.
+// Device returns the device that the session belongs to, as in store.Device.ID; "" when it named none. It must not be
+// called in the callback of Visit: User.Device is for that.
 func (s *Session) Device() string {
 	s.user.mu.Lock()
 	defer s.user.mu.Unlock()
 	return s.device()
 }
 
-// SetDevice says which device the session belongs to from now on, when it has named none, and reports whether it is that one now.
+// SetDevice says which device the session belongs to from now on, when it has named none, and reports whether it is
+// that one now.
 func (s *Session) SetDevice(id string) bool {
 	s.user.mu.Lock()
 	defer s.user.mu.Unlock()
@@ -36,7 +37,8 @@ func (s *Session) End(e *stream.Error) { s.outbox.Close(e) }
 // Device returns the device that a session of the user belongs to, as Session.Device does.
 func (u *User) Device(s *Session) string { return s.device() }
 
-// Replaced reports whether it took the place of another session with the same address, so that AwaitPredecessor may have to wait.
+// Replaced reports whether it took the place of another session with the same address, so that AwaitPredecessor may
+// have to wait.
 func (s *Session) Replaced() bool { return s.before != nil }
 
 // device is guarded by user.mu, as extra is.
@@ -47,8 +49,8 @@ func (s *Session) device() string {
 	return s.extra.device
 }
 
-// Supersede ends the earlier sessions of the device that s belongs to, with <conflict/>, and returns how many there were: a device that
-// binds anew has lost them (XEP-0386 §3.2).
+// Supersede ends the earlier sessions of the device that s belongs to, with <conflict/>, and returns how many there
+// were: a device that binds anew has lost them (XEP-0386 §3.2).
 func (m *Manager) Supersede(s *Session) int {
 	u := s.user
 	var earlier []*Session

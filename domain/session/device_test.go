@@ -35,5 +35,6 @@ func TestSupersede(t *testing.T) {
 	for info := range m.Sessions {
 		devices[info.JID.Resource()] = info.Device
 	}
-	require.Equal(t, map[string]string{"a": "", "b": "phone", "c": "tablet", "d": "phone", "e": "phone", "f": ""}, devices)
+	require.Equal(t, map[string]string{"a": "", "b": "phone", "c": "tablet", "d": "phone", "e": "phone", "f": ""},
+		devices)
 }

@@ -27,8 +27,9 @@ type Config struct {
 	// <resource-constraint/>, and stored messages are replayed to the next one.
 	MaxHeld int `yaml:"max_held" default:"1000" min:"1"`
 
-	// Departed is told of a session that ended while others believed it available: last is its last presence, nil when it
-	// was unavailable and had only sent directed presence. s.Broadcasting is held. It runs on the goroutine of Unbind or Bind.
+	// Departed is told of a session that ended while others believed it available: last is its last presence, nil when
+	// it was unavailable and had only sent directed presence. s.Broadcasting is held. It runs on the goroutine of
+	// Unbind or Bind.
 	Departed func(ctx context.Context, s *Session, last *stanza.Stanza) `yaml:"-"`
 	// Directory and Peers know the other nodes of the domain; nil means Alone.
 	Directory Directory `yaml:"-"`
@@ -90,12 +91,13 @@ func (m *Manager) shard(bare string) *shard {
 // limitReached is the answer to one resource too many (RFC 6120 §7.6.2.1, XEP-0205 §4).
 var limitReached = func() *stanza.Error {
 	app := stanza.New("urn:xmpp:errors", "resource-limit-exceeded")
-	return &stanza.Error{Condition: stanza.ResourceConstraint, App: &app, Text: "This account has as many connections as it may have."}
+	return &stanza.Error{Condition: stanza.ResourceConstraint, App: &app,
+		Text: "This account has as many connections as it may have."}
 }()
 
-// Bind makes a session. An older one with the same address is ended with <conflict/> (RFC 6120 §7.7.2.2, the newest wins);
-// too many resources are refused with resource-constraint, unless one of them has no connection and can go. The session gets nothing but what is addressed to its full
-// address until it sends presence.
+// Bind makes a session. An older one with the same address is ended with <conflict/> (RFC 6120 §7.7.2.2, the newest
+// wins); too many resources are refused with resource-constraint, unless one of them has no connection and can go. The
+// session gets nothing but what is addressed to its full address until it sends presence.
 func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
 	resource := b.Resource
 	if resource == "" {
@@ -105,7 +107,8 @@ func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
 	if err != nil {
 		return nil, stanza.Refuse(stanza.BadRequest, "The resource is not valid.")
 	}
-	s := &Session{address: address, account: b.Account, outbox: b.Outbox, bind: m.binds.Add(1), bound: m.config.Now().UnixMilli(), hidden: b.Hidden}
+	s := &Session{address: address, account: b.Account, outbox: b.Outbox, bind: m.binds.Add(1),
+		bound: m.config.Now().UnixMilli(), hidden: b.Hidden}
 	if b.Device != "" {
 		s.extra = &extra{device: b.Device}
 	}
@@ -206,8 +209,9 @@ func (u *User) detached() *Session {
 	return nil
 }
 
-// Unbind ends a session: its contacts are told that it is unavailable, and nothing is delivered to it any more.
-// For a session that was replaced it only lets the new one know that the old connection is over; otherwise it does nothing the second time.
+// Unbind ends a session: its contacts are told that it is unavailable, and nothing is delivered to it any more. For a
+// session that was replaced it only lets the new one know that the old connection is over; otherwise it does nothing
+// the second time.
 func (m *Manager) Unbind(s *Session) {
 	bare := s.user.bare.String()
 	sh := m.shard(bare)
@@ -236,7 +240,8 @@ func (m *Manager) Unbind(s *Session) {
 	m.depart(d)
 }
 
-// remove takes s from its user. The caller holds the lock of the user, and removes it from the table when it was the last.
+// remove takes s from its user. The caller holds the lock of the user, and removes it from the table when it was the
+// last.
 func (u *User) remove(s *Session) departure {
 	for i, have := range u.sessions {
 		if have == s {

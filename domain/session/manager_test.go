@@ -29,7 +29,8 @@ func TestBindMakesUnguessableResources(t *testing.T) {
 }
 
 func TestBindRefusesAnInvalidResource(t *testing.T) {
-	_, refusal := New(Config{}).Bind(Binding{Account: 1, Bare: juliet, Resource: strings.Repeat("x", 1024), Outbox: &outbox{}})
+	_, refusal := New(Config{}).Bind(Binding{Account: 1, Bare: juliet, Resource: strings.Repeat("x", 1024),
+		Outbox: &outbox{}})
 	require.NotNil(t, refusal)
 	require.Equal(t, stanza.BadRequest, refusal.Condition)
 }
@@ -173,7 +174,8 @@ func TestKickAndSessions(t *testing.T) {
 	}
 	require.Len(t, infos, 3)
 	require.Equal(t, Info{
-		JID: phone.JID(), Account: 1, Bound: time.Unix(1000, 0).UTC(), Available: true, Priority: 7, Interested: true, Carbons: true,
+		JID: phone.JID(), Account: 1, Bound: time.Unix(1000, 0).UTC(), Available: true, Priority: 7, Interested: true,
+		Carbons: true,
 	}, infos["juliet@capulet.lit/phone"])
 	for range m.Sessions {
 		break
@@ -206,7 +208,8 @@ func TestMetrics(t *testing.T) {
 	}
 	require.Equal(t, map[string]float64{
 		"posthouse_session_bound": 1, "posthouse_session_bound_total": 3, "posthouse_session_refused_total": 1,
-		"posthouse_session_replaced_total": 1, "posthouse_session_replays_total": 0, "posthouse_session_held_overflow_total": 0,
+		"posthouse_session_replaced_total": 1, "posthouse_session_replays_total": 0,
+		"posthouse_session_held_overflow_total": 0,
 	}, got)
 }
 
@@ -255,7 +258,8 @@ func TestIdleSessionMemory(t *testing.T) {
 	}
 }
 
-// TestComingAndGoing has many goroutines bind, unbind and deliver, for the race detector and for the table: nothing stays behind.
+// TestComingAndGoing has many goroutines bind, unbind and deliver, for the race detector and for the table: nothing
+// stays behind.
 func TestComingAndGoing(t *testing.T) {
 	var mu sync.Mutex
 	available := map[*Session]bool{}
@@ -273,7 +277,8 @@ func TestComingAndGoing(t *testing.T) {
 		go func() {
 			defer wg.Done()
 			for i := range 300 {
-				s, refusal := m.Bind(Binding{Account: 1, Bare: juliet, Resource: fmt.Sprint("r", (g+i)%5), Outbox: &outbox{}})
+				s, refusal := m.Bind(Binding{Account: 1, Bare: juliet, Resource: fmt.Sprint("r", (g+i)%5),
+					Outbox: &outbox{}})
 				if refusal != nil {
 					t.Error(refusal)
 					return

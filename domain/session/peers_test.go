@@ -49,7 +49,8 @@ func TestAnnounced(t *testing.T) {
 	appear(m, first, 5)
 	require.True(t, m.SetCarbons(first, true))
 	m.SetInterested(first, 0)
-	require.Equal(t, Entry{Account: 1, Resource: "phone", Bind: 1, Priority: 5, Available: true, Carbons: true, Interested: true}, f.entries["phone"])
+	require.Equal(t, Entry{Account: 1, Resource: "phone", Bind: 1, Priority: 5, Available: true, Carbons: true,
+		Interested: true}, f.entries["phone"])
 	live := f.entries["phone"]
 	require.True(t, live.Live())
 	vanish(m, first)
@@ -75,7 +76,8 @@ func TestElsewhere(t *testing.T) {
 	frame := Frame{Account: 1, Packet: &stream.Packet{}}
 	require.False(t, m.Elsewhere(t.Context(), frame, live))
 	f.elsewhere = []Entry{
-		{Node: Node{ID: 2}, Available: true}, {Node: Node{ID: 3}, Available: true, Priority: -1}, {Node: Node{ID: 2}, Available: true}, {Node: Node{ID: 9}, Available: true},
+		{Node: Node{ID: 2}, Available: true}, {Node: Node{ID: 3}, Available: true, Priority: -1},
+		{Node: Node{ID: 2}, Available: true}, {Node: Node{ID: 9}, Available: true},
 	}
 	require.True(t, m.Elsewhere(t.Context(), frame, live))
 	require.Equal(t, map[uint32]int{2: 1}, f.sent, "once for each node that is alive and has who wants it")

@@ -80,7 +80,8 @@ func (m *Manager) SetCarbons(s *Session, on bool) bool {
 	return !s.gone
 }
 
-// SetInterested marks the session as one that gets roster pushes (RFC 6121 §2.2), and that was told of all up to a version.
+// SetInterested marks the session as one that gets roster pushes (RFC 6121 §2.2), and that was told of all up to a
+// version.
 func (m *Manager) SetInterested(s *Session, roster uint64) {
 	s.user.mu.Lock()
 	defer s.user.mu.Unlock()
@@ -88,8 +89,8 @@ func (m *Manager) SetInterested(s *Session, roster uint64) {
 	m.announce(s)
 }
 
-// SetSynced says whether the session is told of what other sessions of the account change of conversations and the profile, and
-// reports false when the session has ended.
+// SetSynced says whether the session is told of what other sessions of the account change of conversations and the
+// profile, and reports false when the session has ended.
 func (m *Manager) SetSynced(s *Session, on bool) bool {
 	s.user.mu.Lock()
 	defer s.user.mu.Unlock()
@@ -119,7 +120,8 @@ func (m *Manager) Direct(s *Session, to jid.JID, available bool) bool {
 	return true
 }
 
-// TakeDirected returns the addresses that got directed presence, and forgets them. It works for a session that has ended.
+// TakeDirected returns the addresses that got directed presence, and forgets them. It works for a session that has
+// ended.
 func (m *Manager) TakeDirected(s *Session) []jid.JID {
 	s.user.mu.Lock()
 	defer s.user.mu.Unlock()

@@ -89,8 +89,8 @@ func (r *Replay) Yield(ctx context.Context, p *stream.Packet, copied bool) bool 
 }
 
 // releaseBefore sends what was held aside and is older than a message that is about to be sent. That is only so when
-// the session went and came back while an earlier replay ran: what came before it went is held, what came in between was
-// kept. Under the user's lock.
+// the session went and came back while an earlier replay ran: what came before it went is held, what came in between
+// was kept. Under the user's lock.
 func (r *Replay) releaseBefore(id uint64) {
 	n := 0
 	for i, p := range r.held {
@@ -155,7 +155,8 @@ func (r *Replay) Finish(ctx context.Context) (left []*stream.Packet, next *Repla
 			break
 		}
 		u.mu.Unlock()
-		_ = r.s.outbox.WaitRoom(ctx) // it fails when the session ends, which the loop sees, or the owner, which leaves it to the outbox's policy
+		// it fails when the session ends, which the loop sees, or the owner, which leaves it to the outbox's policy
+		_ = r.s.outbox.WaitRoom(ctx)
 	}
 	left, r.held = r.held, nil
 	r.s.extra.replay = nil
@@ -172,7 +173,8 @@ func (r *Replay) Finish(ctx context.Context) (left []*stream.Packet, next *Repla
 	failed := r.s.failed && !r.s.gone
 	u.mu.Unlock()
 	if failed {
-		r.s.outbox.Close(stream.Fail(stream.ResourceConstraint, "Messages came in faster than they could be delivered."))
+		r.s.outbox.Close(stream.Fail(stream.ResourceConstraint,
+			"Messages came in faster than they could be delivered."))
 	}
 	return left, next
 }

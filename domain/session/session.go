@@ -24,11 +24,11 @@ type Outbox interface {
 	Send(p *stream.Packet)
 	// Close ends the stream with the given error after what is queued was written; nil for an orderly close.
 	Close(e *stream.Error)
-	// WaitRoom returns when the queue is well below its bound, so that many packets in a row, a replay, do not overflow it. It fails when
-	// ctx ends or the session has ended.
+	// WaitRoom returns when the queue is well below its bound, so that many packets in a row, a replay, do not overflow
+	// it. It fails when ctx ends or the session has ended.
 	WaitRoom(ctx context.Context) error
-	// Detached reports whether there is no connection now, and the session waits for its client to resume it (XEP-0198 §5). It is
-	// called under the lock of the user, as Send is.
+	// Detached reports whether there is no connection now, and the session waits for its client to resume it (XEP-0198
+	// §5). It is called under the lock of the user, as Send is.
 	Detached() bool
 }
 
@@ -46,8 +46,9 @@ type Binding struct {
 	Hidden *Hidden
 }
 
-// Hidden is a session without a stream, for which another system acts. It gets answers to its own requests and nothing else: it does not
-// count against the limit of resources, is never live, matches no address of a message and is not shown.
+// Hidden is a session without a stream, for which another system acts. It gets answers to its own requests and nothing
+// else: it does not count against the limit of resources, is never live, matches no address of a message and is not
+// shown.
 type Hidden struct {
 	// Admin: it may do what only administrators may.
 	Admin bool
@@ -104,8 +105,8 @@ type span struct {
 }
 
 const (
-	// maxSpans bounds extra.past. What is forgotten may be delivered to the same stream twice after a session went offline
-	// and back that often while messages waited for its acknowledgement; it is never lost.
+	// maxSpans bounds extra.past. What is forgotten may be delivered to the same stream twice after a session went
+	// offline and back that often while messages waited for its acknowledgement; it is never lost.
 	maxSpans = 8
 	// maxSeen bounds extra.seen, with the same consequence.
 	maxSeen = 4096
@@ -128,8 +129,8 @@ func (s *Session) Actor() string {
 	return s.address.Bare().String()
 }
 
-// AwaitPredecessor waits until the connection of the session that this one replaced has ended, and has so reported everything that
-// it delivered: what waits for the account is only known then. It waits for ctx at most.
+// AwaitPredecessor waits until the connection of the session that this one replaced has ended, and has so reported
+// everything that it delivered: what waits for the account is only known then. It waits for ctx at most.
 func (s *Session) AwaitPredecessor(ctx context.Context) {
 	if s.before == nil {
 		return

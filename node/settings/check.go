@@ -12,8 +12,8 @@ import (
 	"github.com/posthouse-im/posthouse/defaults"
 )
 
-// checkBounds compares every value that somebody set with its enum, min and max tags. What nobody set is the default of the
-// package that reads it, where zero may stand for a number of its own.
+// checkBounds compares every value that somebody set with its enum, min and max tags. What nobody set is the default of
+// the package that reads it, where zero may stand for a number of its own.
 func (l *loader) checkBounds() {
 	l.root.each(func(f *leaf) {
 		if _, set := l.origins[f.path]; !set {
@@ -33,7 +33,8 @@ func (l *loader) checkBounds() {
 			text := format(v)
 			switch {
 			case f.enum != nil && !slices.Contains(f.enum, text):
-				l.fail(l.origin(f.path), f.path, fmt.Sprintf("%q is not a value that it takes", clip(text)), f.expectation())
+				l.fail(l.origin(f.path), f.path, fmt.Sprintf("%q is not a value that it takes", clip(text)),
+					f.expectation())
 			case f.min != "" && below(v, f.min):
 				l.fail(l.origin(f.path), f.path, text+" is too small", f.expectation())
 			case f.max != "" && above(v, f.max):
@@ -140,7 +141,8 @@ func (l *loader) checkSecrets() {
 func (l *loader) checkMode(file string, at Origin, path string) {
 	info, err := os.Stat(file)
 	if err != nil {
-		l.fail(at, path, fmt.Sprintf("the file %s cannot be used: %s", file, reason(err)), "check the path and the permissions")
+		l.fail(at, path, fmt.Sprintf("the file %s cannot be used: %s", file, reason(err)),
+			"check the path and the permissions")
 		return
 	}
 	if loose := Loose(info); loose != "" {
@@ -148,8 +150,8 @@ func (l *loader) checkMode(file string, at Origin, path string) {
 	}
 }
 
-// Loose says in what way a file is open to others, "" when its owner alone (and a reading group) can open it.
-// A group may read, as packagers give keys to a group of their own; others may do nothing, and nobody but the owner may write.
+// Loose says in what way a file is open to others, "" when its owner alone (and a reading group) can open it. A group
+// may read, as packagers give keys to a group of their own; others may do nothing, and nobody but the owner may write.
 func Loose(info fs.FileInfo) string {
 	mode := info.Mode().Perm()
 	switch {

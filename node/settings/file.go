@@ -33,7 +33,8 @@ func (l *loader) readFile() {
 	if l.src.Content == nil {
 		content, err := readLimited(l.src.File)
 		if err != nil {
-			l.fail(at, "", "the file cannot be read: "+reason(err), "check the path and the permissions, or leave --config out to use defaults")
+			l.fail(at, "", "the file cannot be read: "+reason(err),
+				"check the path and the permissions, or leave --config out to use defaults")
 			return
 		}
 		l.src.Content = content
@@ -143,7 +144,8 @@ func (l *loader) readPair(g *group, pair *ast.MappingValueNode, depth int) {
 	at := l.place(pair.Key)
 	key, ok := pair.Key.(*ast.StringNode)
 	if !ok {
-		l.fail(at, g.path, "this key is not a plain name", "use the names of docs/configuration.md; anchors and merges are not supported")
+		l.fail(at, g.path, "this key is not a plain name",
+			"use the names of docs/configuration.md; anchors and merges are not supported")
 		return
 	}
 	if sub := g.groups[key.Value]; sub != nil {

@@ -16,7 +16,8 @@ import (
 // maxMap bounds the entries of one map.
 const maxMap = 1000
 
-// setMapText sets a map from the text of a flag or a variable, which is YAML: {a: b, c: [d, e]}. The empty text is the empty map.
+// setMapText sets a map from the text of a flag or a variable, which is YAML: {a: b, c: [d, e]}. The empty text is the
+// empty map.
 func setMapText(v reflect.Value, text string) error {
 	if len(text) > maxFile {
 		return errors.New("it is too long")

@@ -80,5 +80,6 @@ func (l *loader) excerpt(at Origin) string {
 	if len(line) > 200 || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' }) {
 		return ""
 	}
-	return fmt.Sprintf("%6d | %s\n       | %s^", at.Line, line, strings.Repeat(" ", min(max(at.Column-1, 0), len(line))))
+	return fmt.Sprintf("%6d | %s\n       | %s^", at.Line, line,
+		strings.Repeat(" ", min(max(at.Column-1, 0), len(line))))
 }

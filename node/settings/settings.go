@@ -60,7 +60,8 @@ type Assignment struct {
 func ParseAssignment(text string) (Assignment, error) {
 	path, value, ok := strings.Cut(text, "=")
 	if !ok || path == "" {
-		return Assignment{}, fmt.Errorf("--set %s: write it as --set path=value, such as --set log.level=debug", clip(text))
+		return Assignment{}, fmt.Errorf("--set %s: write it as --set path=value, such as --set log.level=debug",
+			clip(text))
 	}
 	return Assignment{Flag: "--set", Path: path, Value: value}, nil
 }
@@ -92,8 +93,8 @@ type Setting struct {
 	Path, Variable string
 	// Type in words for people: "duration", "list of addresses".
 	Type string
-	// Default and Value are in the form of an environment variable; the value of a secret is "(hidden)" when it is set. "(built in)" stands
-	// for a number that the package chooses, and that the setting's description tells.
+	// Default and Value are in the form of an environment variable; the value of a secret is "(hidden)" when it is set.
+	// "(built in)" stands for a number that the package chooses, and that the setting's description tells.
 	Default, Value string
 	// Enum lists the values allowed, nil for any.
 	Enum []string

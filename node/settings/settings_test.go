@@ -166,30 +166,45 @@ func TestRefused(t *testing.T) {
 		what   string
 		remedy string
 	}{
-		{"unknown key at the top", file("data: x\ndatta: x\n"), "node.yaml:2:1", "datta: there is no such setting", "did you mean data?"},
-		{"unknown key below", file("archive:\n  batchsize: 3\n"), "node.yaml:2:3", "archive.batchsize: there is no such", "did you mean batch_size?"},
-		{"key of another group", file("batch_size: 3\n"), "node.yaml:1:1", "there is no such", "did you mean archive.batch_size?"},
-		{"key that resembles nothing", file("listen:\n  gopher: x\n"), "node.yaml:2:3", "no such", "known in listen: xmpp, http"},
-		{"text for a number", file("archive:\n  batch_size: many\n"), "node.yaml:2:15", "this is a text, where a whole number belongs", "from 1 to 4096"},
-		{"quoted number", file("archive: {batch_size: \"64\"}\n"), "node.yaml:1:23", "this is a text", "without quotes"},
-		{"number for a text", file("data: 5\n"), "node.yaml:1:7", "this is a number, where a text belongs", "in quotes"},
-		{"bool for a text", file("data: true\n"), "node.yaml:1:7", "this is a true or false, where a text", "in quotes"},
+		{"unknown key at the top", file("data: x\ndatta: x\n"), "node.yaml:2:1", "datta: there is no such setting",
+			"did you mean data?"},
+		{"unknown key below", file("archive:\n  batchsize: 3\n"), "node.yaml:2:3",
+			"archive.batchsize: there is no such", "did you mean batch_size?"},
+		{"key of another group", file("batch_size: 3\n"), "node.yaml:1:1", "there is no such",
+			"did you mean archive.batch_size?"},
+		{"key that resembles nothing", file("listen:\n  gopher: x\n"), "node.yaml:2:3", "no such",
+			"known in listen: xmpp, http"},
+		{"text for a number", file("archive:\n  batch_size: many\n"), "node.yaml:2:15",
+			"this is a text, where a whole number belongs", "from 1 to 4096"},
+		{"quoted number", file("archive: {batch_size: \"64\"}\n"), "node.yaml:1:23", "this is a text",
+			"without quotes"},
+		{"number for a text", file("data: 5\n"), "node.yaml:1:7", "this is a number, where a text belongs",
+			"in quotes"},
+		{"bool for a text", file("data: true\n"), "node.yaml:1:7", "this is a true or false, where a text",
+			"in quotes"},
 		{"text for a bool", file("archive: {sync: yes}\n"), "node.yaml:1:17", "this is a text", "true or false"},
-		{"fraction for a whole number", file("archive: {batch_size: 1.5}\n"), "node.yaml:1:23", "not a whole number", "from 1 to 4096"},
+		{"fraction for a whole number", file("archive: {batch_size: 1.5}\n"), "node.yaml:1:23", "not a whole number",
+			"from 1 to 4096"},
 		{"too large for its type", file("small: 256\n"), "node.yaml:1:8", "out of range", "whole number"},
 		{"negative", file("small: -1\n"), "node.yaml:1:8", "not a whole number", "whole number"},
 		{"not a number", file("weight: .nan\n"), "node.yaml:1:9", "not a number", "number"},
-		{"duration without a unit", file("archive: {max_wait: 30}\n"), "node.yaml:1:21", "where a duration belongs", "with its unit"},
-		{"negative duration", file("archive: {max_wait: -3s}\n"), "node.yaml:1:21", "-3s is too small", "from 0s to 1s"},
-		{"duration over its bound", file("archive: {max_wait: 2s}\n"), "node.yaml:1:21", "2s is too large", "from 0s to 1s"},
+		{"duration without a unit", file("archive: {max_wait: 30}\n"), "node.yaml:1:21", "where a duration belongs",
+			"with its unit"},
+		{"negative duration", file("archive: {max_wait: -3s}\n"), "node.yaml:1:21", "-3s is too small",
+			"from 0s to 1s"},
+		{"duration over its bound", file("archive: {max_wait: 2s}\n"), "node.yaml:1:21", "2s is too large",
+			"from 0s to 1s"},
 		{"fraction over its bound", file("weight: 10.5\n"), "node.yaml:1:9", "10.5 is too large", "0.5 to 10"},
 		{"fraction under its bound", file("weight: 0.25\n"), "node.yaml:1:9", "0.25 is too small", "0.5 to 10"},
-		{"number under its bound", file("archive: {batch_size: 0}\n"), "node.yaml:1:23", "0 is too small", "from 1 to 4096"},
+		{"number under its bound", file("archive: {batch_size: 0}\n"), "node.yaml:1:23", "0 is too small",
+			"from 1 to 4096"},
 		{"value outside the enum", file("mode: ajar\n"), "node.yaml:1:7", `"ajar" is not a value`, "closed, open"},
-		{"bad prefix", file("listen: {xmpp: {proxy_from: [10.0.0.0/8, nowhere]}}\n"), "node.yaml:1:42", `"nowhere" cannot be used`, "list of prefix"},
+		{"bad prefix", file("listen: {xmpp: {proxy_from: [10.0.0.0/8, nowhere]}}\n"), "node.yaml:1:42",
+			`"nowhere" cannot be used`, "list of prefix"},
 		{"list for a value", file("data: [a, b]\n"), "node.yaml:1:7", "this is a list, not a text", "give a text"},
 		{"group for a value", file("data:\n  x: y\n"), "node.yaml:2:", "this is a group, not a text", "give a text"},
-		{"value for a group", file("archive: 5\n"), "node.yaml:1:10", "a group of settings, not a single value", "batch_size, max_wait, sync"},
+		{"value for a group", file("archive: 5\n"), "node.yaml:1:10", "a group of settings, not a single value",
+			"batch_size, max_wait, sync"},
 		{"missing value", file("data:\nmode: open\n"), "node.yaml:1:", "the value is missing", "remove the line"},
 		{"list at the top", file("- data\n"), "node.yaml:1:1", "must be a list of settings", "data, mode"},
 		{"same key twice", file("data: a\nmode: open\ndata: b\n"), "node.yaml:3:1", "already defined", "keep one"},
@@ -197,19 +212,30 @@ func TestRefused(t *testing.T) {
 		{"two documents", file("data: a\n---\ndata: b\n"), "node.yaml:3:", "more than one document", "keep one"},
 		{"alias", file("data: &a x\nkey: *a\n"), "node.yaml:1:7", "not supported", "give a text"},
 		{"merge key", file("archive:\n  <<: {sync: true}\n"), "node.yaml:2:3", "not a plain name", "not supported"},
-		{"not text", settings.Sources{File: "node.yaml", Content: []byte{0xff, 0xfe, 0x00}}, "node.yaml", "not UTF-8", "UTF-8"},
+		{"not text", settings.Sources{File: "node.yaml", Content: []byte{0xff, 0xfe, 0x00}}, "node.yaml", "not UTF-8",
+			"UTF-8"},
 		{"too large a file", file(strings.Repeat("#", 2<<20)), "node.yaml", "larger than 1 MiB", "check"},
-		{"no such file", settings.Sources{File: "/no/such.yaml"}, "/no/such.yaml", "no such file or directory", "check the path"},
-		{"rule of the struct", file("archive:\n  batch_size: 13\n"), "node.yaml:2:15", "archive.batch_size: thirteen", "use 12"},
-		{"hidden setting", file("hidden: {batch_size: 5}\n"), "node.yaml:1:10", "no such setting", "archive.batch_size"},
-		{"unknown variable", env("POSTHOUSE_DATTA=x"), "POSTHOUSE_DATTA", "no setting has this", "did you mean POSTHOUSE_DATA?"},
-		{"strange variable", env("POSTHOUSE_ZZZZZZZZZZZZZZZZ=x"), "POSTHOUSE_ZZZZZZZZZZZZZZZZ", "no setting has this", "unset it"},
-		{"bad variable", env("POSTHOUSE_SMALL=x"), "POSTHOUSE_SMALL", `small: "x" cannot be used: it is not a whole number`, "whole number"},
+		{"no such file", settings.Sources{File: "/no/such.yaml"}, "/no/such.yaml", "no such file or directory",
+			"check the path"},
+		{"rule of the struct", file("archive:\n  batch_size: 13\n"), "node.yaml:2:15", "archive.batch_size: thirteen",
+			"use 12"},
+		{"hidden setting", file("hidden: {batch_size: 5}\n"), "node.yaml:1:10", "no such setting",
+			"archive.batch_size"},
+		{"unknown variable", env("POSTHOUSE_DATTA=x"), "POSTHOUSE_DATTA", "no setting has this",
+			"did you mean POSTHOUSE_DATA?"},
+		{"strange variable", env("POSTHOUSE_ZZZZZZZZZZZZZZZZ=x"), "POSTHOUSE_ZZZZZZZZZZZZZZZZ", "no setting has this",
+			"unset it"},
+		{"bad variable", env("POSTHOUSE_SMALL=x"), "POSTHOUSE_SMALL",
+			`small: "x" cannot be used: it is not a whole number`, "whole number"},
 		{"NUL in a variable", env("POSTHOUSE_DATA=a\x00b"), "POSTHOUSE_DATA", "NUL", "text"},
-		{"text for a map", file("contact: x\n"), "node.yaml:1:10", "not of the form {name: value}", "map of names to lists of text"},
-		{"map in a map", file("contact: {a: {b: c}}\n"), "node.yaml:1:10", "the value of a: it is a group", "map of names"},
-		{"bad map in a variable", env("POSTHOUSE_CONTACT=[a]"), "POSTHOUSE_CONTACT", "not of the form {name: value}", "map of names"},
-		{"unknown flag path", set("archive.batch", "1"), "--set", "archive.batch: there is no such", "did you mean archive.batch_size?"},
+		{"text for a map", file("contact: x\n"), "node.yaml:1:10", "not of the form {name: value}",
+			"map of names to lists of text"},
+		{"map in a map", file("contact: {a: {b: c}}\n"), "node.yaml:1:10", "the value of a: it is a group",
+			"map of names"},
+		{"bad map in a variable", env("POSTHOUSE_CONTACT=[a]"), "POSTHOUSE_CONTACT", "not of the form {name: value}",
+			"map of names"},
+		{"unknown flag path", set("archive.batch", "1"), "--set", "archive.batch: there is no such",
+			"did you mean archive.batch_size?"},
 		{"group as flag path", set("listen.xmpp", "1"), "--set", "no such setting", "such as listen.xmpp.address"},
 		{"bad flag value", set("archive.sync", "1"), "--set", "neither true nor false", "true or false"},
 	}
@@ -249,7 +275,8 @@ func TestSecretFiles(t *testing.T) {
 	for _, test := range []struct {
 		mode os.FileMode
 		what string
-	}{{0o600, ""}, {0o400, ""}, {0o640, ""}, {0o644, "read by everyone"}, {0o660, "written by others"}, {0o602, "written by others"}} {
+	}{{0o600, ""}, {0o400, ""}, {0o640, ""}, {0o644, "read by everyone"}, {0o660, "written by others"},
+		{0o602, "written by others"}} {
 		require.NoError(t, os.Chmod(key, test.mode))
 		_, _, problems := load(t, src)
 		if test.what == "" {
@@ -292,7 +319,8 @@ func TestSecretValues(t *testing.T) {
 
 func TestMaps(t *testing.T) {
 	want := map[string][]string{"abuse-addresses": {"mailto:a@example.org", "xmpp:a@example.org"}, "admin": {"b"}}
-	r, loaded, problems := load(t, file("contact:\n  abuse-addresses: [\"mailto:a@example.org\", xmpp:a@example.org]\n  admin: b\n"))
+	r, loaded, problems := load(t,
+		file("contact:\n  abuse-addresses: [\"mailto:a@example.org\", xmpp:a@example.org]\n  admin: b\n"))
 	require.Empty(t, problems)
 	require.Equal(t, want, r.Contact)
 	text := loaded.Settings()[len(loaded.Settings())-1].Value
@@ -335,7 +363,8 @@ func TestSettingsListing(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{"data", "mode", "listen.xmpp.address", "listen.xmpp.proxy_from", "listen.http.address",
-		"listen.http.proxy_from", "hidden.max_wait", "archive.batch_size", "archive.max_wait", "archive.sync", "weight", "small", "key", "contact"}, paths)
+		"listen.http.proxy_from", "hidden.max_wait", "archive.batch_size", "archive.max_wait", "archive.sync", "weight",
+		"small", "key", "contact"}, paths)
 }
 
 // TestUnfitStructs: structs that cannot be settings are a defect, not a user's mistake.
@@ -368,7 +397,8 @@ func TestUnfitStructs(t *testing.T) {
 func FuzzConfig(f *testing.F) {
 	for _, seed := range []string{
 		"", "data: x\n", "archive: {batch_size: 1, max_wait: 5ms}\n", "listen:\n  xmpp:\n    address: [a, b]\n",
-		"data: |\n  x\n", "? a\n: b\n", "&a *a", "<<: *x", "!!int 5", "- - - -", "{a: {b: {c", "data: \"\\u0000\"\n", "%YAML 1.2\n---\n",
+		"data: |\n  x\n", "? a\n: b\n", "&a *a", "<<: *x", "!!int 5", "- - - -", "{a: {b: {c", "data: \"\\u0000\"\n",
+		"%YAML 1.2\n---\n",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -377,7 +407,8 @@ func FuzzConfig(f *testing.F) {
 		// An input that never ends would otherwise look like a fuzzer that finds nothing.
 		stuck := time.AfterFunc(3*time.Second, func() { panic(fmt.Sprintf("stuck on %q", content)) })
 		defer stuck.Stop()
-		loaded, problems := settings.Load(&r, settings.Sources{File: "fuzz.yaml", Content: content, Prefix: "POSTHOUSE_"})
+		loaded, problems := settings.Load(&r,
+			settings.Sources{File: "fuzz.yaml", Content: content, Prefix: "POSTHOUSE_"})
 		for _, p := range problems {
 			if p.At.Name != "fuzz.yaml" || p.What == "" || p.Remedy == "" {
 				t.Fatalf("problem without place or remedy: %+v", p)

@@ -10,8 +10,8 @@ import (
 	"github.com/posthouse-im/posthouse/defaults"
 )
 
-// setText sets a value from the form that environment variables, flags and default tags have. Maps are written as in YAML:
-// {a: b, c: [d, e]}. v is not changed on error.
+// setText sets a value from the form that environment variables, flags and default tags have. Maps are written as in
+// YAML: {a: b, c: [d, e]}. v is not changed on error.
 func setText(v reflect.Value, text string) error {
 	if v.Kind() == reflect.Map {
 		return setMapText(v, text)

@@ -16,8 +16,8 @@ const nsAdmin = "urn:posthouse:admin:1"
 
 var adminScopes = []token.Scope{token.ScopeAdmin}
 
-// administer sends a request of an administrator to the domain and returns the one element of the result, or an empty one. The peer's
-// address goes with it, for the audit log.
+// administer sends a request of an administrator to the domain and returns the one element of the result, or an empty
+// one. The peer's address goes with it, for the audit log.
 func (a *API) administer(ctx context.Context, kind string, e stanza.Element) (stanza.Element, error) {
 	if kind == stanza.TypeSet {
 		e.Attrs = append(e.Attrs, stanza.Attr{Local: "remote", Value: requestFrom(ctx).client.Addr().String()})
@@ -69,7 +69,8 @@ type Users struct {
 }
 
 func (a *API) user(u *store.Account) User {
-	return User{Name: u.Name, JID: u.Name + "@" + a.config.Domain.String(), Created: u.Created.UTC(), Disabled: u.Disabled}
+	return User{Name: u.Name, JID: u.Name + "@" + a.config.Domain.String(), Created: u.Created.UTC(),
+		Disabled: u.Disabled}
 }
 
 func (a *API) listUsers(ctx context.Context, in *struct {
@@ -160,7 +161,8 @@ func sessionsIn(e stanza.Element) Sessions {
 	out := Sessions{Sessions: []Session{}}
 	for s := range e.Elements {
 		bound, _ := time.Parse(time.RFC3339, s.Attr("bound")) // the domain wrote it
-		out.Sessions = append(out.Sessions, Session{s.Attr("jid"), s.Attr("device"), bound, s.Attr("available") == "true"})
+		out.Sessions = append(out.Sessions,
+			Session{s.Attr("jid"), s.Attr("device"), bound, s.Attr("available") == "true"})
 	}
 	return out
 }
@@ -189,7 +191,8 @@ func (a *API) kickUser(ctx context.Context, in *struct {
 
 // mySessions are the caller's own.
 func (a *API) mySessions(ctx context.Context, _ *none) (*body[Sessions], error) {
-	result, err := a.config.Uplink.Ask(ctx, a.caller(ctx, false), requestFrom(ctx).JID, stanza.TypeGet, stanza.New(nsAdmin, "sessions"))
+	result, err := a.config.Uplink.Ask(ctx, a.caller(ctx, false), requestFrom(ctx).JID, stanza.TypeGet,
+		stanza.New(nsAdmin, "sessions"))
 	if err != nil || len(result) == 0 {
 		return nil, err
 	}
@@ -228,7 +231,8 @@ func (a *API) listKeys(ctx context.Context, _ *none) (*body[Keys], error) {
 	}
 	out := Keys{Keys: make([]Key, 0, len(found))}
 	for _, k := range found {
-		out.Keys = append(out.Keys, Key{k.ID, k.Name, k.Scopes, k.Created.UTC(), at(k.Expires), at(k.Used), at(k.Revoked)})
+		out.Keys = append(out.Keys, Key{k.ID, k.Name, k.Scopes, k.Created.UTC(), at(k.Expires), at(k.Used),
+			at(k.Revoked)})
 	}
 	return answer(out)
 }
@@ -298,7 +302,8 @@ func (a *API) auditLog(ctx context.Context, in *struct {
 	}
 	out := AuditLog{Entries: make([]AuditEntry, 0, len(found))}
 	for _, e := range found {
-		out.Entries = append(out.Entries, AuditEntry{e.Number, e.At.UTC(), e.Actor, e.Action, e.Target, e.Detail, e.Remote, e.Hash})
+		out.Entries = append(out.Entries,
+			AuditEntry{e.Number, e.At.UTC(), e.Actor, e.Action, e.Target, e.Detail, e.Remote, e.Hash})
 	}
 	if n := len(found); n == in.Limit && found[n-1].Number > 1 {
 		out.Next = found[n-1].Number
@@ -323,5 +328,6 @@ func (a *API) status(ctx context.Context, _ *none) (*body[Status], error) {
 	}
 	started, _ := time.Parse(time.RFC3339, e.Attr("started")) // the domain wrote it
 	sessions, _ := strconv.Atoi(e.Attr("sessions"))
-	return answer(Status{e.Attr("version"), e.Attr("state"), e.Attr("durability"), started, seconds(a.now(), started), sessions})
+	return answer(Status{e.Attr("version"), e.Attr("state"), e.Attr("durability"), started, seconds(a.now(), started),
+		sessions})
 }

@@ -32,10 +32,12 @@ import (
 // Inbox is what an account sees of the store: *inbox.View.
 type Inbox interface {
 	Sync(ctx context.Context, o inbox.Owner, cursor string, limit int) (inbox.Page, error)
-	Conversations(ctx context.Context, o inbox.Owner, from inbox.Position, limit int) (list []inbox.Conversation, next inbox.Position, err error)
+	Conversations(ctx context.Context, o inbox.Owner, from inbox.Position, limit int) (list []inbox.Conversation,
+		next inbox.Position, err error)
 	Conversation(ctx context.Context, o inbox.Owner, with jid.JID) (inbox.Conversation, error)
 	Message(ctx context.Context, o inbox.Owner, id store.MessageID) (store.Message, store.ConversationKey, error)
-	History(ctx context.Context, o inbox.Owner, with jid.JID, q inbox.HistoryQuery) (c inbox.Conversation, found []store.Message, more bool, err error)
+	History(ctx context.Context, o inbox.Owner, with jid.JID, q inbox.HistoryQuery) (c inbox.Conversation,
+		found []store.Message, more bool, err error)
 }
 
 // Tokens checks and renews what callers show: *token.Service.
@@ -83,13 +85,14 @@ type Config struct {
 	// StanzaID and ParseStanzaID translate between the log's identities and public ones.
 	StanzaID      func(id uint64) string                 `yaml:"-"`
 	ParseStanzaID func(text string) (id uint64, ok bool) `yaml:"-"`
-	// Client returns who sent a request; nil takes the peer of the connection. Origin reports whether the web page that made
-	// it may; nil allows none.
+	// Client returns who sent a request; nil takes the peer of the connection. Origin reports whether the web page that
+	// made it may; nil allows none.
 	Client func(r *http.Request) netip.AddrPort `yaml:"-"`
 	Origin func(h http.Header) bool             `yaml:"-"`
 	// Secure reports whether a request came over TLS, which need not end here; nil looks at the connection.
 	Secure func(r *http.Request) bool `yaml:"-"`
-	// Authenticated is told of every request with a good token, for the throttle of unauthenticated connections; nil tells nobody.
+	// Authenticated is told of every request with a good token, for the throttle of unauthenticated connections; nil
+	// tells nobody.
 	Authenticated func(r *http.Request) `yaml:"-"`
 	// Version of the software, for the document.
 	Version string `yaml:"-"`
@@ -100,7 +103,8 @@ type Config struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time `yaml:"-" default:"now"`
 
-	// Rate and Burst limit the requests of one token or key: so many a second, and so many at once; a negative rate: no limit.
+	// Rate and Burst limit the requests of one token or key: so many a second, and so many at once; a negative rate: no
+	// limit.
 	Rate  float64 `yaml:"rate" default:"20"`
 	Burst int     `yaml:"burst" default:"60" min:"1"`
 	// AddressRate and AddressBurst limit those of one address, with or without a token.
@@ -116,8 +120,10 @@ type Config struct {
 }
 
 func (c *Config) complete() error {
-	if c.Domain.IsZero() || c.Uplink == nil || c.Inbox == nil || c.Tokens == nil || c.Login == nil || c.Accounts == nil ||
-		c.Rosters == nil || c.Profiles == nil || c.Devices == nil || c.Keys == nil || c.Audit == nil || c.People == nil || c.Preferences == nil ||
+	if c.Domain.IsZero() || c.Uplink == nil || c.Inbox == nil || c.Tokens == nil || c.Login == nil ||
+		c.Accounts == nil ||
+		c.Rosters == nil || c.Profiles == nil || c.Devices == nil || c.Keys == nil || c.Audit == nil ||
+		c.People == nil || c.Preferences == nil ||
 		c.StanzaID == nil || c.ParseStanzaID == nil {
 		return errors.New("api: a required part is missing")
 	}
@@ -164,7 +170,8 @@ func New(c Config) (*API, error) {
 		return nil, err
 	}
 	a := &API{
-		config: c, log: c.Logger, now: c.Now, mux: http.NewServeMux(), metrics: newMetrics(c.Metrics), waiting: map[store.AccountID]int{}, stopping: make(chan struct{}),
+		config: c, log: c.Logger, now: c.Now, mux: http.NewServeMux(), metrics: newMetrics(c.Metrics),
+		waiting: map[store.AccountID]int{}, stopping: make(chan struct{}),
 		byToken:   limiter[caller](&c, c.Rate, c.Burst),
 		byAddress: limiter[limit.Address](&c, c.AddressRate, c.AddressBurst),
 		byLogin:   limiter[limit.Address](&c, c.LoginRate, c.LoginBurst),
@@ -183,7 +190,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "posthouse_api_requests_total", Help: "Requests to the HTTP API, by operation and class of status.",
 		}, []string{"operation", "status"}),
-		waiting: prometheus.NewGauge(prometheus.GaugeOpts{Name: "posthouse_api_waiting", Help: "Requests that wait for news now."}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{Name: "posthouse_api_waiting",
+			Help: "Requests that wait for news now."}),
 	}
 	if reg != nil {
 		reg.MustRegister(m.requests, m.waiting)

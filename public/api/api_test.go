@@ -36,14 +36,16 @@ type stub struct {
 	send  func() (calls.Receipt, error)
 	sync  func(cursor string) (inbox.Page, error)
 	watch chan struct{}
-	// list and next are what Conversations and Conversation answer with, from which of them was asked for, sent what was sent.
+	// list and next are what Conversations and Conversation answer with, from which of them was asked for, sent what
+	// was sent.
 	list []inbox.Conversation
 	next inbox.Position
 	from inbox.Position
 	sent []*stanza.Stanza
 }
 
-func (s *stub) Conversations(_ context.Context, _ inbox.Owner, from inbox.Position, _ int) ([]inbox.Conversation, inbox.Position, error) {
+func (s *stub) Conversations(_ context.Context, _ inbox.Owner, from inbox.Position, _ int) ([]inbox.Conversation,
+	inbox.Position, error) {
 	s.from = from
 	return s.list, s.next, nil
 }
@@ -81,7 +83,8 @@ type profiles = store.Profiles
 
 // romeo is a person's token.
 func romeo() (*token.Principal, error) {
-	return &token.Principal{Account: 1, JID: jid.MustParse("romeo@montague.lit"), Device: "phone", Scopes: []token.Scope{token.ScopeUser}}, nil
+	return &token.Principal{Account: 1, JID: jid.MustParse("romeo@montague.lit"), Device: "phone",
+		Scopes: []token.Scope{token.ScopeUser}}, nil
 }
 
 func newAPI(t *testing.T, s *stub, change ...func(*Config)) *API {
@@ -91,10 +94,12 @@ func newAPI(t *testing.T, s *stub, change ...func(*Config)) *API {
 	c := Config{
 		Domain: jid.MustParse("montague.lit"), Uplink: up, Inbox: s, Tokens: s,
 		Accounts: struct{ inbox.Accounts }{}, Rosters: struct{ store.Rosters }{}, Profiles: noProfiles{},
-		Devices: struct{ store.Devices }{}, Keys: struct{ store.ServiceKeys }{}, Audit: struct{ store.Audit }{}, People: struct{ store.AccountReader }{},
-		Preferences: struct{ store.ArchivePreferenceReader }{},
-		Login:       func(context.Context, Login) (token.Pair, error) { return token.Pair{}, ErrLogin },
-		StanzaID:    func(id uint64) string { return fmt.Sprint(id) }, ParseStanzaID: func(string) (uint64, bool) { return 1, true },
+		Devices: struct{ store.Devices }{}, Keys: struct{ store.ServiceKeys }{}, Audit: struct{ store.Audit }{},
+		People:        struct{ store.AccountReader }{},
+		Preferences:   struct{ store.ArchivePreferenceReader }{},
+		Login:         func(context.Context, Login) (token.Pair, error) { return token.Pair{}, ErrLogin },
+		StanzaID:      func(id uint64) string { return fmt.Sprint(id) },
+		ParseStanzaID: func(string) (uint64, bool) { return 1, true },
 	}
 	for _, f := range change {
 		f(&c)
@@ -189,7 +194,8 @@ func TestPanic(t *testing.T) {
 	require.Equal(t, CodeInternal, codeOf(t, w))
 }
 
-// TestWait: who waits for news gets it when there is some, an empty page when the time is over, and is let go when the node stops; and only so many wait.
+// TestWait: who waits for news gets it when there is some, an empty page when the time is over, and is let go when the
+// node stops; and only so many wait.
 func TestWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		news := false
@@ -231,20 +237,25 @@ func TestWait(t *testing.T) {
 
 // some are a conversation of two, a room and a conversation without messages.
 func some() []inbox.Conversation {
-	last := &store.Message{ID: 9, Conversation: 1, Seq: 3, Author: store.Party{JID: jid.MustParse("juliet@montague.lit"), Account: 2}, Stanza: []byte("<message xmlns='jabber:client' id='a'/>")}
+	last := &store.Message{ID: 9, Conversation: 1, Seq: 3,
+		Author: store.Party{JID: jid.MustParse("juliet@montague.lit"), Account: 2},
+		Stanza: []byte("<message xmlns='jabber:client' id='a'/>")}
 	said := *last
 	said.Conversation, said.ID = 2, 10
 	return []inbox.Conversation{
 		{
 			Conversation: store.Conversation{
-				ID: 1, Kind: store.Direct, With: last.Author, Last: 9, LastSeq: 3, Own: store.ReadMarkers{Delivered: 2, Read: 1}, Peer: store.ReadMarkers{Delivered: 1},
+				ID: 1, Kind: store.Direct, With: last.Author, Last: 9, LastSeq: 3,
+				Own: store.ReadMarkers{Delivered: 2, Read: 1}, Peer: store.ReadMarkers{Delivered: 1},
 			},
 			LastMessage: last,
 		},
-		{Conversation: store.Conversation{ID: 2, Kind: store.Room, Room: jid.MustParse("hall@rooms.montague.lit"), Last: 10, LastSeq: 3}, LastMessage: &said},
+		{Conversation: store.Conversation{ID: 2, Kind: store.Room, Room: jid.MustParse("hall@rooms.montague.lit"),
+			Last: 10, LastSeq: 3}, LastMessage: &said},
 		{
-			Conversation: store.Conversation{Kind: store.Direct, With: store.Party{JID: jid.MustParse("nurse@montague.lit"), Account: 3}},
-			Settings:     store.ConversationSettings{With: "nurse@montague.lit", Pinned: true},
+			Conversation: store.Conversation{Kind: store.Direct,
+				With: store.Party{JID: jid.MustParse("nurse@montague.lit"), Account: 3}},
+			Settings: store.ConversationSettings{With: "nurse@montague.lit", Pinned: true},
 		},
 	}
 }
@@ -264,9 +275,11 @@ func TestConversations(t *testing.T) {
 	require.Equal(t, "juliet@montague.lit direct 3", fmt.Sprint(direct.With, " ", direct.Kind, " ", direct.LastNumber))
 	require.Equal(t, ReadMarkers{Delivered: 2, Read: 1}, direct.Own)
 	require.Equal(t, ReadMarkers{Delivered: 1}, direct.Peer)
-	require.Equal(t, "juliet@montague.lit juliet@montague.lit romeo@montague.lit", direct.LastMessage.Conversation+" "+direct.LastMessage.From+" "+direct.LastMessage.To)
+	require.Equal(t, "juliet@montague.lit juliet@montague.lit romeo@montague.lit", direct.LastMessage.Conversation+" "+
+		direct.LastMessage.From+" "+direct.LastMessage.To)
 	require.Equal(t, "hall@rooms.montague.lit room", room.With+" "+room.Kind)
-	require.Equal(t, "hall@rooms.montague.lit juliet@montague.lit hall@rooms.montague.lit", room.LastMessage.Conversation+" "+room.LastMessage.From+" "+room.LastMessage.To)
+	require.Equal(t, "hall@rooms.montague.lit juliet@montague.lit hall@rooms.montague.lit",
+		room.LastMessage.Conversation+" "+room.LastMessage.From+" "+room.LastMessage.To)
 	require.Equal(t, Conversation{With: "nurse@montague.lit", Kind: "direct", Pinned: true}, quiet)
 	w = ask(a, "GET", "/v1/conversations?before=.x", "")
 	require.Equal(t, CodeInvalidCursor, codeOf(t, w))
@@ -291,9 +304,12 @@ func TestMarkers(t *testing.T) {
 	s := &stub{check: romeo, list: some(), send: func() (calls.Receipt, error) { return calls.Receipt{}, nil }}
 	a := newAPI(t, s)
 	for _, test := range []struct{ path, body, want string }{
-		{"juliet@montague.lit/read", `{"number":1}`, "juliet@montague.lit chat <read xmlns='urn:posthouse:marker:1' number='1'/>"},
-		{"juliet@montague.lit/delivered", `{"number":9007199254740991}`, "juliet@montague.lit chat <delivered xmlns='urn:posthouse:marker:1' number='9007199254740991'/>"},
-		{"hall@rooms.montague.lit/read", `{"number":2}`, "hall@rooms.montague.lit chat <read xmlns='urn:posthouse:marker:1' number='2'/>"},
+		{"juliet@montague.lit/read", `{"number":1}`,
+			"juliet@montague.lit chat <read xmlns='urn:posthouse:marker:1' number='1'/>"},
+		{"juliet@montague.lit/delivered", `{"number":9007199254740991}`,
+			"juliet@montague.lit chat <delivered xmlns='urn:posthouse:marker:1' number='9007199254740991'/>"},
+		{"hall@rooms.montague.lit/read", `{"number":2}`,
+			"hall@rooms.montague.lit chat <read xmlns='urn:posthouse:marker:1' number='2'/>"},
 		{"nurse@montague.lit/read", `{"number":2}`, ""}, // nothing was said there
 	} {
 		s.sent = nil
@@ -307,13 +323,15 @@ func TestMarkers(t *testing.T) {
 		}
 		require.Equal(t, test.want, strings.Join(sent, "|"))
 	}
-	require.Equal(t, CodeNotFound, codeOf(t, ask(a, "PUT", "/v1/conversations/nobody@montague.lit/read", `{"number":1}`)))
+	require.Equal(t, CodeNotFound,
+		codeOf(t, ask(a, "PUT", "/v1/conversations/nobody@montague.lit/read", `{"number":1}`)))
 	for _, body := range []string{`{"number":0}`, `{}`, `{"number":-1}`, `{"number":9007199254740992}`} {
 		require.Equal(t, 400, ask(a, "PUT", "/v1/conversations/juliet@montague.lit/read", body).Code, body)
 	}
 }
 
-// TestLimiter: so many at once, then one every period; keys do not concern each other, and there are not more of them than there may be.
+// TestLimiter: so many at once, then one every period; keys do not concern each other, and there are not more of them
+// than there may be.
 func TestLimiter(t *testing.T) {
 	now := time.Unix(1000, 0)
 	c := &Config{Now: func() time.Time { return now }}
@@ -343,13 +361,15 @@ func TestLoginInTheClear(t *testing.T) {
 		secure bool
 		code   Code
 	}{
-		{"192.0.2.1:1", false, CodeInsecure}, {"192.0.2.1:1", true, CodeLoginFailed}, {"127.0.0.1:1", false, CodeLoginFailed}, {"[::1]:1", false, CodeLoginFailed},
+		{"192.0.2.1:1", false, CodeInsecure}, {"192.0.2.1:1", true, CodeLoginFailed},
+		{"127.0.0.1:1", false, CodeLoginFailed}, {"[::1]:1", false, CodeLoginFailed},
 	} {
 		a := newAPI(t, &stub{}, func(c *Config) {
 			c.Client = func(*http.Request) netip.AddrPort { return netip.MustParseAddrPort(test.client) }
 			c.Secure = func(*http.Request) bool { return test.secure }
 		})
-		require.Equal(t, test.code, codeOf(t, ask(a, "POST", "/v1/token", `{"grant_type":"password","username":"romeo","password":"x"}`)), test)
+		require.Equal(t, test.code, codeOf(t,
+			ask(a, "POST", "/v1/token", `{"grant_type":"password","username":"romeo","password":"x"}`)), test)
 	}
 	a := newAPI(t, &stub{}, func(c *Config) {
 		c.Secure = func(*http.Request) bool { return true }
@@ -364,8 +384,10 @@ func TestLoginInTheClear(t *testing.T) {
 func TestPaths(t *testing.T) {
 	a := newAPI(t, &stub{check: romeo})
 	for _, path := range []string{
-		"/v1//profile", "/v1/./profile", "/v1/x/../profile", "/v1/profile/", "/v1/%2e%2e/v1/profile", "/v1/%2e/profile", "/v1%2fprofile", "/v1/messages/a%2fb",
-		"/v1/messages/a%5cb", "/v1/messages/%00", "/v1/profile%00", "/v1/profile;x=y", "/v1/PROFILE", "/v1", "/v1/", "/v1/messages/", "/v1/conversations//messages",
+		"/v1//profile", "/v1/./profile", "/v1/x/../profile", "/v1/profile/", "/v1/%2e%2e/v1/profile", "/v1/%2e/profile",
+		"/v1%2fprofile", "/v1/messages/a%2fb",
+		"/v1/messages/a%5cb", "/v1/messages/%00", "/v1/profile%00", "/v1/profile;x=y", "/v1/PROFILE", "/v1", "/v1/",
+		"/v1/messages/", "/v1/conversations//messages",
 	} {
 		r := httptest.NewRequest("GET", "http://h/v1/x", nil)
 		u, err := r.URL.Parse("http://h" + path)
@@ -386,7 +408,8 @@ func TestPaths(t *testing.T) {
 
 // FuzzJSON: what passes the check is what encoding/json reads, without names that come twice.
 func FuzzJSON(f *testing.F) {
-	for _, seed := range []string{hello, `{"a":1,"a":2}`, `[[[]]]`, `{"a":"\u0000"}`, `1e400`, `{"a":{"b":[1,{"c":null}]}} `, "\xff", `{}{}`, `{"a":1,"A":2}`, `{"a":1,"\u0061":2}`} {
+	for _, seed := range []string{hello, `{"a":1,"a":2}`, `[[[]]]`, `{"a":"\u0000"}`, `1e400`,
+		`{"a":{"b":[1,{"c":null}]}} `, "\xff", `{}{}`, `{"a":1,"A":2}`, `{"a":1,"\u0061":2}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -23,17 +23,20 @@ const (
 	maxDepth = 32
 )
 
-// readBody replaces the body of a request by what it holds, when that is of the type and within the bounds. It sees to what
-// encoding/json would let pass: names that come twice, of which it keeps the last, and text that no stanza can carry.
+// readBody replaces the body of a request by what it holds, when that is of the type and within the bounds. It sees to
+// what encoding/json would let pass: names that come twice, of which it keeps the last, and text that no stanza can
+// carry.
 func readBody(w http.ResponseWriter, r *http.Request, mediaType string, within time.Duration) *Problem {
 	if len(r.Header["Content-Encoding"]) > 0 {
 		return problem(CodeMediaType, "Bodies are not compressed.")
 	}
 	got, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || got != mediaType || params["charset"] != "" && params["charset"] != "utf-8" && params["charset"] != "UTF-8" {
+	if err != nil || got != mediaType || params["charset"] != "" && params["charset"] != "utf-8" &&
+		params["charset"] != "UTF-8" {
 		return problem(CodeMediaType, "The body has to be of type "+mediaType+".")
 	}
-	// The deadline is taken back only when all was read: net/http reads on after a refusal, and must not wait for ever then.
+	// The deadline is taken back only when all was read: net/http reads on after a refusal, and must not wait for ever
+	// then.
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(within)) // a connection without deadlines is a test's
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))

@@ -128,7 +128,8 @@ func (a *API) history(ctx context.Context, in *HistoryRange) (*body[History], er
 	}
 	o := owner(ctx)
 	c, found, more, err := a.config.Inbox.History(ctx, o, j, inbox.HistoryQuery{
-		After: in.After, Before: in.Before, From: in.From, Until: in.Until, Backward: in.Order == "newest", Limit: in.Limit,
+		After: in.After, Before: in.Before, From: in.From, Until: in.Until, Backward: in.Order == "newest",
+		Limit: in.Limit,
 	})
 	if err != nil {
 		return nil, err

@@ -37,7 +37,8 @@ func (a *API) message(o inbox.Owner, kind store.ConversationKind, with jid.JID, 
 		return Message{}, fmt.Errorf("read message %d: %w", m.ID, err)
 	}
 	out := Message{
-		ID: a.config.StanzaID(uint64(m.ID)), ClientID: m.OriginID, Conversation: with.String(), Number: m.Seq, Time: m.ID.Time(),
+		ID: a.config.StanzaID(uint64(m.ID)), ClientID: m.OriginID, Conversation: with.String(), Number: m.Seq,
+		Time: m.ID.Time(),
 		From: m.Author.JID.String(), To: with.String(), Content: content.Parse(s),
 	}
 	if out.ClientID == "" || strings.HasPrefix(out.ClientID, "sha256:") { // none, or one that was too long to be kept
@@ -112,14 +113,16 @@ func (a *API) sendMessage(ctx context.Context, in *struct{ Body NewMessage }) (*
 	case content.Delivered, content.Read, content.Typing, content.Retracted, content.Other:
 		return nil, wrongField("body.content.kind", "it is not one that is sent as a message")
 	case content.Edit, content.Retract:
-		return nil, wrongField("body.content.kind", "messages are edited and retracted by PUT and DELETE of the message")
+		return nil, wrongField("body.content.kind",
+			"messages are edited and retracted by PUT and DELETE of the message")
 	}
 	to, err := bare("body.to", in.Body.To)
 	if err != nil {
 		return nil, err
 	}
 	if to.Domain() != a.config.Domain.Domain() || to.Local() == "" {
-		return nil, problem(CodeNoAddress, "") // this server knows no way to other domains, and the domain itself reads nothing
+		// this server knows no way to other domains, and the domain itself reads nothing
+		return nil, problem(CodeNoAddress, "")
 	}
 	c, err := a.onBehalfOf(ctx, in.Body.From)
 	if err != nil {
@@ -129,14 +132,16 @@ func (a *API) sendMessage(ctx context.Context, in *struct{ Body NewMessage }) (*
 }
 
 // say sends content and answers when it is durable. The client's id makes repeating it harmless.
-func (a *API) say(ctx context.Context, c uplink.Caller, to jid.JID, clientID string, what content.Content) (*body[Sent], error) {
+func (a *API) say(ctx context.Context, c uplink.Caller, to jid.JID, clientID string, what content.Content) (*body[Sent],
+	error) {
 	said, err := content.Build(what)
 	if err != nil {
 		return nil, err
 	}
 	said = append(said, content.Requests(what.Kind)...)
 	said = append(said, stanza.New(payload.NSStanzaID, "origin-id", "id", clientID)) // XEP-0359 §3.2
-	r, err := a.config.Uplink.Send(ctx, c, &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, ID: clientID, To: to, Payload: said})
+	r, err := a.config.Uplink.Send(ctx, c,
+		&stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, ID: clientID, To: to, Payload: said})
 	var refusal *stanza.Error
 	switch {
 	case errors.As(err, &refusal) && refusal.Condition == stanza.Conflict:
@@ -144,7 +149,8 @@ func (a *API) say(ctx context.Context, c uplink.Caller, to jid.JID, clientID str
 	case err != nil:
 		return nil, err
 	}
-	return answer(Sent{ID: r.StanzaID, ClientID: clientID, Conversation: to.String(), Number: r.Number, Time: r.Time.UTC(), Duplicate: r.Duplicate})
+	return answer(Sent{ID: r.StanzaID, ClientID: clientID, Conversation: to.String(), Number: r.Number,
+		Time: r.Time.UTC(), Duplicate: r.Duplicate})
 }
 
 // byID is a message in the path.

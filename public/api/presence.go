@@ -67,7 +67,8 @@ func (a *API) presenceOf(ctx context.Context, names []string) ([]Presence, error
 		for i := range result {
 			for item := range result[i].Elements {
 				found = append(found, Presence{
-					JID: item.Attr("jid"), Online: item.Attr("online") == "true", Show: item.Attr("show"), Status: item.ChildText(nsPresence, "status"),
+					JID: item.Attr("jid"), Online: item.Attr("online") == "true", Show: item.Attr("show"),
+					Status: item.ChildText(nsPresence, "status"),
 				})
 			}
 		}

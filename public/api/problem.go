@@ -80,8 +80,12 @@ var meanings = []struct {
 	text   string
 }{
 	{CodeBadRequest, 400, "The request cannot be understood."},
-	{CodeInvalidJSON, 400, "The body is not JSON as RFC 8259 has it: it is malformed, too deep, has a name twice, or goes on after its end."},
-	{CodeInvalidField, 400, "A parameter or a field of the body is missing, unknown, of the wrong type or beyond its bounds; fields says which."},
+	{CodeInvalidJSON, 400,
+		"The body is not JSON as RFC 8259 has it: it is malformed, too deep, has a name twice, or goes on after " +
+			"its end."},
+	{CodeInvalidField, 400,
+		"A parameter or a field of the body is missing, unknown, of the wrong type or beyond its bounds; fields " +
+			"says which."},
 	{CodeInvalidCursor, 400, "The cursor is not one that this account was given."},
 	{CodeTokenMissing, 401, "The request needs a token in the Authorization header."},
 	{CodeTokenInvalid, 401, "The token is none of this server."},
@@ -114,7 +118,8 @@ func problem(code Code, detail string) *Problem {
 			if detail == "" {
 				detail = m.text
 			}
-			return &Problem{Type: "urn:posthouse:problem:" + string(code), Title: http.StatusText(m.status), Status: m.status, Code: code, Detail: detail}
+			return &Problem{Type: "urn:posthouse:problem:" + string(code), Title: http.StatusText(m.status),
+				Status: m.status, Code: code, Detail: detail}
 		}
 	}
 	return problem(CodeInternal, "")

@@ -58,7 +58,8 @@ type NewProfile struct {
 }
 
 func (a *API) setProfile(ctx context.Context, in *struct{ Body NewProfile }) (*none, error) {
-	return a.ask(ctx, requestFrom(ctx).JID, stanza.New(nsProfile, "profile", "name", in.Body.Name, "title", in.Body.Title))
+	return a.ask(ctx, requestFrom(ctx).JID,
+		stanza.New(nsProfile, "profile", "name", in.Body.Name, "title", in.Body.Title))
 }
 
 // addresses reads bare addresses of this domain with their accounts; those that have none are left out.

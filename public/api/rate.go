@@ -20,7 +20,8 @@ func limiter[K comparable](c *Config, rate float64, burst int) *limit.Table[K] {
 	return limit.NewTable[K](limit.Per(rate, time.Second, float64(burst)), 0, c.Now)
 }
 
-// limited is the problem of having to wait, nil when there is none. Retry-After counts whole seconds, and is long enough.
+// limited is the problem of having to wait, nil when there is none. Retry-After counts whole seconds, and is long
+// enough.
 func limited(wait time.Duration) *Problem {
 	if wait <= 0 {
 		return nil

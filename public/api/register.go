@@ -32,7 +32,8 @@ func (a *API) register() error {
 		Components: &huma.Components{
 			Schemas: registry,
 			SecuritySchemes: map[string]*huma.SecurityScheme{"bearer": {
-				Type: "http", Scheme: "bearer", Description: "An access token of a person, or a service key, in the Authorization header.",
+				Type: "http", Scheme: "bearer",
+				Description: "An access token of a person, or a service key, in the Authorization header.",
 			}},
 		},
 	}
@@ -62,8 +63,8 @@ func (a *API) register() error {
 	return nil
 }
 
-// page serves a document that is ready. It changes only with the program, so clients keep it, and ask whether it is still
-// the same.
+// page serves a document that is ready. It changes only with the program, so clients keep it, and ask whether it is
+// still the same.
 func (a *API) page(pattern, id, mediaType string, text []byte) {
 	a.routes[pattern[len("GET "):]] = []string{http.MethodGet}
 	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -73,7 +74,8 @@ func (a *API) page(pattern, id, mediaType string, text []byte) {
 		h.Set("Content-Type", mediaType)
 		h.Set("Cache-Control", "no-cache")
 		if id == "docs" {
-			h.Set("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+styleHash+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+			h.Set("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+styleHash+
+				"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 		}
 		out.body = new(bytes.Buffer) // for the ETag
 		out.WriteHeader(http.StatusOK)
@@ -93,69 +95,110 @@ const (
 
 // chapters of the reference, in order.
 var chapters = []*huma.Tag{
-	{Name: inMessages, Description: "A message that is answered for is on disk. Repeating a request with the same client_id has one effect."},
-	{Name: inConversations, Description: "Everything that two people, or the members of a room, say to each other, numbered 1, 2, 3, … without holes."},
+	{Name: inMessages,
+		Description: "A message that is answered for is on disk. Repeating a request with the same client_id has one " +
+			"effect."},
+	{Name: inConversations,
+		Description: "Everything that two people, or the members of a room, say to each other, numbered 1, 2, 3, … " +
+			"without holes."},
 	{Name: inSync, Description: "All that changes for the caller, in order and without gaps."},
 	{Name: inPeople, Description: "Contacts, profiles and who is online."},
 	{Name: inDevices, Description: "How to get in, and how to sign out."},
-	{Name: inAdministration, Description: "For administrators, and service keys with the scope admin. Every change is in the audit log before it takes effect."},
+	{Name: inAdministration,
+		Description: "For administrators, and service keys with the scope admin. Every change is in the audit log " +
+			"before it takes effect."},
 }
 
 const introduction = `What phones, web pages and other systems ask of a Posthouse domain. Requests and answers are JSON; errors are problems as RFC 9457 has them,
 with a code for programs. Requests carry a token in the Authorization header. The same messages, numbers and read markers are seen by XMPP clients.`
 
 func (a *API) talkRoutes(h huma.API) {
-	add(a, h, route{id: "sendMessage", method: "POST", path: "/v1/messages", tag: inMessages, scopes: sayScopes, summary: "Send a message",
-		about: "The answer comes when the message is durable. The same client_id with the same content repeats the first answer; with another content it is a conflict."}, a.sendMessage)
-	add(a, h, route{id: "getMessage", method: "GET", path: "/v1/messages/{id}", tag: inMessages, scopes: userScopes, summary: "Read a message"}, a.getMessage)
-	add(a, h, route{id: "editMessage", method: "PUT", path: "/v1/messages/{id}", tag: inMessages, scopes: userScopes, summary: "Edit one's own message",
-		about: "The edit is a message with a number of its own (XEP-0308)."}, a.editMessage)
-	add(a, h, route{id: "retractMessage", method: "DELETE", path: "/v1/messages/{id}", tag: inMessages, scopes: userScopes, status: http.StatusOK, summary: "Retract one's own message",
-		about: "Its content is taken out of the store. The retraction is a message with a number of its own (XEP-0424). It is refused when it comes too late."}, a.retractMessage)
-	add(a, h, route{id: "listConversations", method: "GET", path: "/v1/conversations", tag: inConversations, scopes: userScopes, tagged: true, summary: "List conversations",
-		about: "The one with the newest message first. Those without a message, for which something was chosen, come last."}, a.listConversations)
-	add(a, h, route{id: "getConversation", method: "GET", path: "/v1/conversations/{jid}", tag: inConversations, scopes: userScopes, tagged: true, summary: "Read a conversation's state",
+	add(a, h, route{id: "sendMessage", method: "POST", path: "/v1/messages", tag: inMessages, scopes: sayScopes,
+		summary: "Send a message",
+		about: "The answer comes when the message is durable. The same client_id with the same content repeats the " +
+			"first answer; with another content it is a conflict."}, a.sendMessage)
+	add(a, h, route{id: "getMessage", method: "GET", path: "/v1/messages/{id}", tag: inMessages, scopes: userScopes,
+		summary: "Read a message"}, a.getMessage)
+	add(a, h, route{id: "editMessage", method: "PUT", path: "/v1/messages/{id}", tag: inMessages, scopes: userScopes,
+		summary: "Edit one's own message",
+		about:   "The edit is a message with a number of its own (XEP-0308)."}, a.editMessage)
+	add(a, h, route{id: "retractMessage", method: "DELETE", path: "/v1/messages/{id}", tag: inMessages,
+		scopes: userScopes, status: http.StatusOK, summary: "Retract one's own message",
+		about: "Its content is taken out of the store. The retraction is a message with a number of its own " +
+			"(XEP-0424). It is refused when it comes too late."}, a.retractMessage)
+	add(a, h, route{id: "listConversations", method: "GET", path: "/v1/conversations", tag: inConversations,
+		scopes: userScopes, tagged: true, summary: "List conversations",
+		about: "The one with the newest message first. Those without a message, for which something was chosen, " +
+			"come last."}, a.listConversations)
+	add(a, h, route{id: "getConversation", method: "GET", path: "/v1/conversations/{jid}", tag: inConversations,
+		scopes: userScopes, tagged: true, summary: "Read a conversation's state",
 		about: "It is there, empty, also when nothing was said yet to an account of this domain."}, a.getConversation)
-	add(a, h, route{id: "getHistory", method: "GET", path: "/v1/conversations/{jid}/messages", tag: inConversations, scopes: userScopes, summary: "Read a conversation's messages",
+	add(a, h, route{id: "getHistory", method: "GET", path: "/v1/conversations/{jid}/messages", tag: inConversations,
+		scopes: userScopes, summary: "Read a conversation's messages",
 		about: "By number or by time, in both directions."}, a.history)
-	add(a, h, route{id: "setConversationSettings", method: "PUT", path: "/v1/conversations/{jid}/settings", tag: inConversations, scopes: userScopes, status: 204, summary: "Mute or pin a conversation"}, a.setSettings)
-	add(a, h, route{id: "markRead", method: "PUT", path: "/v1/conversations/{jid}/read", tag: inConversations, scopes: userScopes, status: 204, summary: "Mark as read",
-		about: "Sets the marker to that number, unless it is further already; what is read is delivered, too. Others are told as XEP-0333 has it. It is no message."}, a.markRead)
-	add(a, h, route{id: "markDelivered", method: "PUT", path: "/v1/conversations/{jid}/delivered", tag: inConversations, scopes: userScopes, status: 204, summary: "Mark as delivered",
+	add(a, h, route{id: "setConversationSettings", method: "PUT", path: "/v1/conversations/{jid}/settings",
+		tag: inConversations, scopes: userScopes, status: 204, summary: "Mute or pin a conversation"}, a.setSettings)
+	add(a, h, route{id: "markRead", method: "PUT", path: "/v1/conversations/{jid}/read", tag: inConversations,
+		scopes: userScopes, status: 204, summary: "Mark as read",
+		about: "Sets the marker to that number, unless it is further already; what is read is delivered, too. Others " +
+			"are told as XEP-0333 has it. It is no message."}, a.markRead)
+	add(a, h, route{id: "markDelivered", method: "PUT", path: "/v1/conversations/{jid}/delivered", tag: inConversations,
+		scopes: userScopes, status: 204, summary: "Mark as delivered",
 		about: "As for read. Others are told as XEP-0184 has it."}, a.markDelivered)
-	add(a, h, route{id: "setTyping", method: "POST", path: "/v1/conversations/{jid}/typing", tag: inConversations, scopes: userScopes, status: 204, summary: "Tell that typing began or ended",
+	add(a, h, route{id: "setTyping", method: "POST", path: "/v1/conversations/{jid}/typing", tag: inConversations,
+		scopes: userScopes, status: 204, summary: "Tell that typing began or ended",
 		about: "It is never stored."}, a.typing)
-	add(a, h, route{id: "sync", method: "GET", path: "/v1/sync", tag: inSync, scopes: userScopes, summary: "Read what has changed",
-		about: "Without a cursor a first sync begins, which is bounded: recent conversations with their newest messages. Go on with the cursor of each page."}, a.sync)
+	add(a, h, route{id: "sync", method: "GET", path: "/v1/sync", tag: inSync, scopes: userScopes,
+		summary: "Read what has changed",
+		about: "Without a cursor a first sync begins, which is bounded: recent conversations with their newest " +
+			"messages. Go on with the cursor of each page."}, a.sync)
 }
 
 func (a *API) peopleRoutes(h huma.API) {
-	add(a, h, route{id: "getProfile", method: "GET", path: "/v1/profile", tag: inPeople, scopes: userScopes, tagged: true, summary: "Read one's own profile"}, a.getProfile)
-	add(a, h, route{id: "setProfile", method: "PUT", path: "/v1/profile", tag: inPeople, scopes: userScopes, status: 204, summary: "Change one's own profile"}, a.setProfile)
-	add(a, h, route{id: "getPreferences", method: "GET", path: "/v1/preferences", tag: inPeople, scopes: userScopes, tagged: true, summary: "Read one's own preferences"}, a.getPreferences)
-	add(a, h, route{id: "setPreferences", method: "PUT", path: "/v1/preferences", tag: inPeople, scopes: userScopes, status: 204, summary: "Change one's own preferences"}, a.setPreferences)
-	add(a, h, route{id: "getProfiles", method: "GET", path: "/v1/profiles", tag: inPeople, scopes: readScopes, tagged: true, summary: "Read profiles"}, a.getProfiles)
-	add(a, h, route{id: "searchDirectory", method: "GET", path: "/v1/directory", tag: inPeople, scopes: readScopes, summary: "Search for people"}, a.searchDirectory)
-	add(a, h, route{id: "getPresence", method: "GET", path: "/v1/presence", tag: inPeople, scopes: readScopes, summary: "See who is online"}, a.getPresence)
-	add(a, h, route{id: "getRoster", method: "GET", path: "/v1/roster", tag: inPeople, scopes: userScopes, tagged: true, summary: "List contacts"}, a.getRoster)
-	add(a, h, route{id: "setContact", method: "PUT", path: "/v1/roster/{jid}", tag: inPeople, scopes: userScopes, status: 204, summary: "Add or change a contact"}, a.setContact)
-	add(a, h, route{id: "removeContact", method: "DELETE", path: "/v1/roster/{jid}", tag: inPeople, scopes: userScopes, status: 204, summary: "Remove a contact",
+	add(a, h, route{id: "getProfile", method: "GET", path: "/v1/profile", tag: inPeople, scopes: userScopes,
+		tagged: true, summary: "Read one's own profile"}, a.getProfile)
+	add(a, h, route{id: "setProfile", method: "PUT", path: "/v1/profile", tag: inPeople, scopes: userScopes,
+		status: 204, summary: "Change one's own profile"}, a.setProfile)
+	add(a, h, route{id: "getPreferences", method: "GET", path: "/v1/preferences", tag: inPeople, scopes: userScopes,
+		tagged: true, summary: "Read one's own preferences"}, a.getPreferences)
+	add(a, h, route{id: "setPreferences", method: "PUT", path: "/v1/preferences", tag: inPeople, scopes: userScopes,
+		status: 204, summary: "Change one's own preferences"}, a.setPreferences)
+	add(a, h, route{id: "getProfiles", method: "GET", path: "/v1/profiles", tag: inPeople, scopes: readScopes,
+		tagged: true, summary: "Read profiles"}, a.getProfiles)
+	add(a, h, route{id: "searchDirectory", method: "GET", path: "/v1/directory", tag: inPeople, scopes: readScopes,
+		summary: "Search for people"}, a.searchDirectory)
+	add(a, h, route{id: "getPresence", method: "GET", path: "/v1/presence", tag: inPeople, scopes: readScopes,
+		summary: "See who is online"}, a.getPresence)
+	add(a, h, route{id: "getRoster", method: "GET", path: "/v1/roster", tag: inPeople, scopes: userScopes, tagged: true,
+		summary: "List contacts"}, a.getRoster)
+	add(a, h, route{id: "setContact", method: "PUT", path: "/v1/roster/{jid}", tag: inPeople, scopes: userScopes,
+		status: 204, summary: "Add or change a contact"}, a.setContact)
+	add(a, h, route{id: "removeContact", method: "DELETE", path: "/v1/roster/{jid}", tag: inPeople, scopes: userScopes,
+		status: 204, summary: "Remove a contact",
 		about: "Subscriptions end with it. Somebody who only asks is sent away."}, a.removeContact)
 }
 
 func (a *API) tokenRoutes(h huma.API) {
-	add(a, h, route{id: "getToken", method: "POST", path: "/v1/token", tag: inDevices, login: true, summary: "Get tokens",
-		about: "With a password, over TLS only, or with the refresh token of the pair before."}, a.getToken)
-	add(a, h, route{id: "introspectToken", method: "POST", path: "/v1/token/introspect", tag: inDevices, scopes: []token.Scope{token.ScopeIntrospect}, body: formType,
+	add(a, h, route{id: "getToken", method: "POST", path: "/v1/token", tag: inDevices, login: true,
+		summary: "Get tokens",
+		about:   "With a password, over TLS only, or with the refresh token of the pair before."}, a.getToken)
+	add(a, h, route{id: "introspectToken", method: "POST", path: "/v1/token/introspect", tag: inDevices,
+		scopes: []token.Scope{token.ScopeIntrospect}, body: formType,
 		summary: "Ask what a token is good for", about: "As RFC 7662 has it."}, a.introspect)
-	add(a, h, route{id: "revokeToken", method: "POST", path: "/v1/token/revoke", tag: inDevices, body: formType, login: true, status: 204, summary: "Sign out by a token",
+	add(a, h, route{id: "revokeToken", method: "POST", path: "/v1/token/revoke", tag: inDevices, body: formType,
+		login: true, status: 204, summary: "Sign out by a token",
 		about: "As RFC 7009 has it: the device that the token belongs to is signed out."}, a.revoke)
-	add(a, h, route{id: "getKeySet", method: "GET", path: keySetPath, tag: inDevices, summary: "Read the keys that tokens are signed with", about: "As RFC 7517 has it."}, a.keys)
-	add(a, h, route{id: "listDevices", method: "GET", path: "/v1/devices", tag: inDevices, scopes: userScopes, summary: "List one's own devices"}, a.listDevices)
-	add(a, h, route{id: "removeDevices", method: "DELETE", path: "/v1/devices", tag: inDevices, scopes: userScopes, status: 204, summary: "Sign out all devices",
+	add(a, h, route{id: "getKeySet", method: "GET", path: keySetPath, tag: inDevices,
+		summary: "Read the keys that tokens are signed with", about: "As RFC 7517 has it."}, a.keys)
+	add(a, h, route{id: "listDevices", method: "GET", path: "/v1/devices", tag: inDevices, scopes: userScopes,
+		summary: "List one's own devices"}, a.listDevices)
+	add(a, h, route{id: "removeDevices", method: "DELETE", path: "/v1/devices", tag: inDevices, scopes: userScopes,
+		status: 204, summary: "Sign out all devices",
 		about: "Their sessions end, and their tokens."}, a.removeDevices)
-	add(a, h, route{id: "removeDevice", method: "DELETE", path: "/v1/devices/{id}", tag: inDevices, scopes: userScopes, status: 204, summary: "Sign out a device"}, a.removeDevice)
-	add(a, h, route{id: "listSessions", method: "GET", path: "/v1/sessions", tag: inDevices, scopes: userScopes, summary: "List one's own connections"}, a.mySessions)
+	add(a, h, route{id: "removeDevice", method: "DELETE", path: "/v1/devices/{id}", tag: inDevices, scopes: userScopes,
+		status: 204, summary: "Sign out a device"}, a.removeDevice)
+	add(a, h, route{id: "listSessions", method: "GET", path: "/v1/sessions", tag: inDevices, scopes: userScopes,
+		summary: "List one's own connections"}, a.mySessions)
 }
 
 func (a *API) adminRoutes(h huma.API) {
@@ -163,22 +206,36 @@ func (a *API) adminRoutes(h huma.API) {
 		route
 		add func(route)
 	}{
-		{route{id: "listUsers", method: "GET", path: "/v1/admin/users", summary: "List accounts"}, func(r route) { add(a, h, r, a.listUsers) }},
-		{route{id: "createUser", method: "POST", path: "/v1/admin/users", status: 201, summary: "Make an account"}, func(r route) { add(a, h, r, a.createUser) }},
-		{route{id: "getUser", method: "GET", path: "/v1/admin/users/{name}", summary: "Read an account"}, func(r route) { add(a, h, r, a.getUser) }},
-		{route{id: "setUser", method: "PUT", path: "/v1/admin/users/{name}", status: 204, summary: "Disable or enable an account"}, func(r route) { add(a, h, r, a.setUser) }},
-		{route{id: "deleteUser", method: "DELETE", path: "/v1/admin/users/{name}", status: 204, summary: "Delete an account",
-			about: "Its name stays taken for a year."}, func(r route) { add(a, h, r, a.deleteUser) }},
-		{route{id: "setPassword", method: "PUT", path: "/v1/admin/users/{name}/password", status: 204, summary: "Set a password",
-			about: "Sessions and tokens of the account end."}, func(r route) { add(a, h, r, a.setPassword) }},
-		{route{id: "userSessions", method: "GET", path: "/v1/admin/users/{name}/sessions", summary: "List an account's connections"}, func(r route) { add(a, h, r, a.userSessions) }},
-		{route{id: "kickUser", method: "DELETE", path: "/v1/admin/users/{name}/sessions", status: 204, summary: "End an account's connections"}, func(r route) { add(a, h, r, a.kickUser) }},
-		{route{id: "adminModerate", method: "DELETE", path: "/v1/admin/messages/{id}", status: 204, summary: "Moderate anybody's message"}, func(r route) { add(a, h, r, a.adminModerate) }},
-		{route{id: "listKeys", method: "GET", path: "/v1/admin/keys", summary: "List service keys"}, func(r route) { add(a, h, r, a.listKeys) }},
-		{route{id: "createKey", method: "POST", path: "/v1/admin/keys", status: 201, summary: "Make a service key"}, func(r route) { add(a, h, r, a.createKey) }},
-		{route{id: "revokeKey", method: "DELETE", path: "/v1/admin/keys/{id}", status: 204, summary: "Revoke a service key"}, func(r route) { add(a, h, r, a.revokeKey) }},
-		{route{id: "auditLog", method: "GET", path: "/v1/admin/audit", summary: "Read the audit log"}, func(r route) { add(a, h, r, a.auditLog) }},
-		{route{id: "status", method: "GET", path: "/v1/admin/status", summary: "See the state of the node"}, func(r route) { add(a, h, r, a.status) }},
+		{route{id: "listUsers", method: "GET", path: "/v1/admin/users", summary: "List accounts"},
+			func(r route) { add(a, h, r, a.listUsers) }},
+		{route{id: "createUser", method: "POST", path: "/v1/admin/users", status: 201, summary: "Make an account"},
+			func(r route) { add(a, h, r, a.createUser) }},
+		{route{id: "getUser", method: "GET", path: "/v1/admin/users/{name}", summary: "Read an account"},
+			func(r route) { add(a, h, r, a.getUser) }},
+		{route{id: "setUser", method: "PUT", path: "/v1/admin/users/{name}", status: 204,
+			summary: "Disable or enable an account"}, func(r route) { add(a, h, r, a.setUser) }},
+		{route{id: "deleteUser", method: "DELETE", path: "/v1/admin/users/{name}", status: 204,
+			summary: "Delete an account",
+			about:   "Its name stays taken for a year."}, func(r route) { add(a, h, r, a.deleteUser) }},
+		{route{id: "setPassword", method: "PUT", path: "/v1/admin/users/{name}/password", status: 204,
+			summary: "Set a password",
+			about:   "Sessions and tokens of the account end."}, func(r route) { add(a, h, r, a.setPassword) }},
+		{route{id: "userSessions", method: "GET", path: "/v1/admin/users/{name}/sessions",
+			summary: "List an account's connections"}, func(r route) { add(a, h, r, a.userSessions) }},
+		{route{id: "kickUser", method: "DELETE", path: "/v1/admin/users/{name}/sessions", status: 204,
+			summary: "End an account's connections"}, func(r route) { add(a, h, r, a.kickUser) }},
+		{route{id: "adminModerate", method: "DELETE", path: "/v1/admin/messages/{id}", status: 204,
+			summary: "Moderate anybody's message"}, func(r route) { add(a, h, r, a.adminModerate) }},
+		{route{id: "listKeys", method: "GET", path: "/v1/admin/keys", summary: "List service keys"},
+			func(r route) { add(a, h, r, a.listKeys) }},
+		{route{id: "createKey", method: "POST", path: "/v1/admin/keys", status: 201, summary: "Make a service key"},
+			func(r route) { add(a, h, r, a.createKey) }},
+		{route{id: "revokeKey", method: "DELETE", path: "/v1/admin/keys/{id}", status: 204,
+			summary: "Revoke a service key"}, func(r route) { add(a, h, r, a.revokeKey) }},
+		{route{id: "auditLog", method: "GET", path: "/v1/admin/audit", summary: "Read the audit log"},
+			func(r route) { add(a, h, r, a.auditLog) }},
+		{route{id: "status", method: "GET", path: "/v1/admin/status", summary: "See the state of the node"},
+			func(r route) { add(a, h, r, a.status) }},
 	} {
 		r.tag, r.scopes = inAdministration, adminScopes
 		r.add(r.route)

@@ -21,7 +21,8 @@ type Contact struct {
 
 func contactOf(i *store.RosterItem) Contact {
 	shown := i.Shown()
-	c := Contact{JID: i.JID.String(), Name: i.Name, Groups: i.Groups, Subscription: shown.Subscription, Asked: i.PendingOut, Asks: i.PendingIn, Listed: i.Listed}
+	c := Contact{JID: i.JID.String(), Name: i.Name, Groups: i.Groups, Subscription: shown.Subscription,
+		Asked: i.PendingOut, Asks: i.PendingIn, Listed: i.Listed}
 	if c.Groups == nil {
 		c.Groups = []string{}
 	}
@@ -64,7 +65,8 @@ func (a *API) setContact(ctx context.Context, in *struct {
 		return nil, err
 	}
 	item := stanza.RosterItem{JID: j, Name: in.Body.Name, Groups: in.Body.Groups}
-	if _, err := a.ask(ctx, requestFrom(ctx).JID, stanza.New(stanza.NSRoster, "query").With(item.Element())); err != nil {
+	if _, err := a.ask(ctx, requestFrom(ctx).JID,
+		stanza.New(stanza.NSRoster, "query").With(item.Element())); err != nil {
 		return nil, err
 	}
 	if in.Body.Approve {

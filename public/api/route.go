@@ -139,7 +139,8 @@ func (d *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 	})
 }
 
-// checkQuery refuses a query that cannot be read, and parameters that come twice and are no lists: who reads them elsewhere might take another one.
+// checkQuery refuses a query that cannot be read, and parameters that come twice and are no lists: who reads them
+// elsewhere might take another one.
 func checkQuery(r *http.Request, lists map[string]bool) *Problem {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -200,15 +201,18 @@ func (a *API) admit(r *http.Request, rt *route, q *request) *Problem {
 	return nil
 }
 
-// add registers a route with its handler, which knows nothing of huma. What it returns as an error becomes a problem in one place.
+// add registers a route with its handler, which knows nothing of huma. What it returns as an error becomes a problem in
+// one place.
 func add[I, O any](a *API, h huma.API, rt route, handle func(ctx context.Context, in *I) (*O, error)) {
 	h.Adapter().(*adapter).at = rt
 	op := huma.Operation{
-		OperationID: rt.id, Method: rt.method, Path: rt.path, Tags: []string{rt.tag}, Summary: rt.summary, Description: rt.about,
+		OperationID: rt.id, Method: rt.method, Path: rt.path, Tags: []string{rt.tag}, Summary: rt.summary,
+		Description:   rt.about,
 		DefaultStatus: rt.status, MaxBodyBytes: maxBody + 1,
 		Responses: map[string]*huma.Response{"default": {
 			Description: "A problem (RFC 9457).",
-			Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: &huma.Schema{Ref: "#/components/schemas/Problem"}}},
+			Content: map[string]*huma.MediaType{
+				"application/problem+json": {Schema: &huma.Schema{Ref: "#/components/schemas/Problem"}}},
 		}},
 	}
 	if len(rt.scopes) > 0 {
@@ -217,7 +221,8 @@ func add[I, O any](a *API, h huma.API, rt route, handle func(ctx context.Context
 			names = append(names, "`"+string(s)+"`")
 		}
 		op.Security = []map[string][]string{{"bearer": {}}}
-		op.Description = strings.TrimSpace(op.Description + "\n\nNeeds a token with the scope " + strings.Join(names, " or ") + ".")
+		op.Description = strings.TrimSpace(op.Description + "\n\nNeeds a token with the scope " +
+			strings.Join(names, " or ") + ".")
 	}
 	huma.Register(h, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)

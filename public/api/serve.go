@@ -43,7 +43,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	defer func() {
 		if v := recover(); v != nil {
-			a.log.Error("a handler of the API panicked", "request", out.id, "route", out.route, "panic", fmt.Sprintf("%.200v", v), "stack", string(debug.Stack()))
+			a.log.Error("a handler of the API panicked", "request", out.id, "route", out.route, "panic",
+				fmt.Sprintf("%.200v", v), "stack", string(debug.Stack()))
 			if out.status == 0 {
 				out.body = nil
 				a.refuse(out, problem(CodeInternal, ""))
@@ -83,8 +84,8 @@ func (a *API) serve(w *responder, r *http.Request) {
 	a.mux.ServeHTTP(w, r)
 }
 
-// canonical reports whether the path is written in the one way that the routes know: no empty or dotted segments, no slash, zero byte or
-// the like behind an escape.
+// canonical reports whether the path is written in the one way that the routes know: no empty or dotted segments, no
+// slash, zero byte or the like behind an escape.
 func canonical(r *http.Request) bool {
 	p := r.URL.Path
 	if p != path.Clean(p) || strings.ContainsAny(p, "\\\x00") {
@@ -99,7 +100,8 @@ func canonical(r *http.Request) bool {
 	return true
 }
 
-// crossOrigin lets web pages of the allowed origins use the API (Fetch Standard, CORS protocol). Requests that no page made have no origin.
+// crossOrigin lets web pages of the allowed origins use the API (Fetch Standard, CORS protocol). Requests that no page
+// made have no origin.
 func (a *API) crossOrigin(w http.ResponseWriter, r *http.Request) *Problem {
 	h := w.Header()
 	h.Add("Vary", "Origin")
@@ -146,7 +148,8 @@ type responder struct {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *responder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// WriteHeader notes the status. huma's 422 is 400 here: a body that is JSON of a wrong form is a bad request like any other.
+// WriteHeader notes the status. huma's 422 is 400 here: a body that is JSON of a wrong form is a bad request like any
+// other.
 func (w *responder) WriteHeader(status int) {
 	if status == http.StatusUnprocessableEntity {
 		status = http.StatusBadRequest

@@ -113,7 +113,8 @@ func (a *API) Stop() { a.stop.Do(func() { close(a.stopping) }) }
 // changes shows a page. Lists are there even when they are empty.
 func (a *API) changes(o inbox.Owner, page *inbox.Page) (Changes, error) {
 	out := Changes{
-		Cursor: page.Cursor, More: page.More, First: page.First, RosterAll: page.RosterAll, Messages: make([]Message, 0, len(page.Messages)),
+		Cursor: page.Cursor, More: page.More, First: page.First, RosterAll: page.RosterAll,
+		Messages:      make([]Message, 0, len(page.Messages)),
 		Conversations: make([]Conversation, 0, len(page.Conversations)), Roster: make([]Contact, 0, len(page.Roster)),
 		Removed: make([]string, 0, len(page.Removed)), Profiles: make([]Profile, 0, len(page.Profiles)),
 	}

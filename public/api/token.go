@@ -118,7 +118,8 @@ func (a *API) introspect(ctx context.Context, in *form) (*body[Introspection], e
 	if err != nil {
 		return nil, err
 	}
-	out := Introspection{Active: true, Device: p.Device, TokenType: "Bearer", ID: p.TokenID, Username: p.JID.Local(), Subject: p.JID.String()}
+	out := Introspection{Active: true, Device: p.Device, TokenType: "Bearer", ID: p.TokenID, Username: p.JID.Local(),
+		Subject: p.JID.String()}
 	if p.Key != "" {
 		out.Subject, out.Username = "key:"+p.KeyName, ""
 	}
@@ -136,8 +137,8 @@ func (a *API) introspect(ctx context.Context, in *form) (*body[Introspection], e
 	return answer(out)
 }
 
-// revoke signs the device out that a token belongs to (RFC 7009): all its tokens end. Whoever holds a token may do that. A token that is not good any
-// more is revoked already.
+// revoke signs the device out that a token belongs to (RFC 7009): all its tokens end. Whoever holds a token may do
+// that. A token that is not good any more is revoked already.
 func (a *API) revoke(ctx context.Context, in *form) (*none, error) {
 	shown, err := in.shown()
 	if err != nil {
@@ -199,7 +200,8 @@ func (a *API) listDevices(ctx context.Context, _ *none) (*body[Devices], error) 
 	}
 	out := Devices{Devices: make([]Device, 0, len(found))}
 	for _, d := range found {
-		out.Devices = append(out.Devices, Device{d.ID, d.Name, d.Software, d.Created.UTC(), d.Seen.UTC(), d.ID == requestFrom(ctx).Device})
+		out.Devices = append(out.Devices,
+			Device{d.ID, d.Name, d.Software, d.Created.UTC(), d.Seen.UTC(), d.ID == requestFrom(ctx).Device})
 	}
 	return answer(out)
 }

@@ -53,7 +53,8 @@ func New(c Config) (*Uplink, error) {
 	u := &Uplink{
 		domain: c.Domain, timeout: c.Timeout, slots: make(chan struct{}, c.InFlight),
 		asked: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "posthouse_uplink_stanzas_total", Help: "Stanzas that the public layer handed to the domain, by what became of them.",
+			Name: "posthouse_uplink_stanzas_total",
+			Help: "Stanzas that the public layer handed to the domain, by what became of them.",
 		}, []string{"outcome"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "posthouse_uplink_seconds", Help: "How long the domain took for a stanza of the public layer.",
@@ -79,7 +80,8 @@ func (u *Uplink) Send(ctx context.Context, c calls.Caller, s *stanza.Stanza) (r 
 }
 
 // Ask sends an IQ request of type get or set and returns the payload of the result: see wire/uplink.Domain.Ask.
-func (u *Uplink) Ask(ctx context.Context, c calls.Caller, to jid.JID, kind string, payload stanza.Element) (result []stanza.Element, err error) {
+func (u *Uplink) Ask(ctx context.Context, c calls.Caller, to jid.JID, kind string,
+	payload stanza.Element) (result []stanza.Element, err error) {
 	iq := &stanza.Stanza{Kind: stanza.IQ, Type: kind, ID: rand.Text(), To: to, Payload: []stanza.Element{payload}}
 	err = u.run(ctx, func(ctx context.Context) (err error) {
 		result, err = u.domain.Ask(ctx, c, iq)

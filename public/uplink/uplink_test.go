@@ -59,7 +59,8 @@ func TestIdentities(t *testing.T) {
 	}
 	u := newUplink(t, d, Config{})
 	for range 10 {
-		result, err := u.Ask(t.Context(), calls.Caller{}, jid.MustParse("montague.lit"), stanza.TypeGet, stanza.New("urn:test", "q"))
+		result, err := u.Ask(t.Context(), calls.Caller{}, jid.MustParse("montague.lit"), stanza.TypeGet,
+			stanza.New("urn:test", "q"))
 		require.NoError(t, err)
 		require.Equal(t, "q", result[0].Local)
 	}
@@ -72,7 +73,8 @@ func TestIdentities(t *testing.T) {
 	require.InDelta(t, 12, u.count(t, "done"), 0)
 }
 
-// TestOutcomes: a refusal is passed on as it is; whatever else goes wrong leaves open what happened; beyond the bound nothing is handed over.
+// TestOutcomes: a refusal is passed on as it is; whatever else goes wrong leaves open what happened; beyond the bound
+// nothing is handed over.
 func TestOutcomes(t *testing.T) {
 	d := &domain{}
 	u := newUplink(t, d, Config{Timeout: 10 * time.Millisecond, InFlight: 1})

@@ -410,7 +410,8 @@ func TestRefusals(t *testing.T) {
 		schema  uint64
 		refusal error
 		advice  string
-	}{{schemaVersion + 1, errNewer, ""}, {schemaVersion - 1, errOlder, "move the folder away and start with a new one"}} {
+	}{{schemaVersion + 1, errNewer, ""},
+		{schemaVersion - 1, errOlder, "move the folder away and start with a new one"}} {
 		files := vfs.NewMem()
 		l = mustOpen(t, "log", Options{files: files, Logger: silent()})
 		require.NoError(t, l.db.Set([]byte{keyVersion}, binary.AppendUvarint(nil, other.schema), engine.Sync))

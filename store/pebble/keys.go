@@ -18,7 +18,8 @@ import (
 //	sent | account | id of the first               → a block of direct messages from the account to somebody else
 //	origin | account | digest                      → what was sent under an origin-id, see originEntry
 //	named | conversation | digest                  → the newest message with a stanza id, see namedEntry
-//	activity | account | ^id                       → the direct conversation whose last message in a part is id, see activity.go
+//	activity | account | ^id                       → the direct conversation whose last message in a part is id,
+//	                                                 see activity.go
 //	marker | conversation | account | kind         → a current marker, see markers.go
 //	changed | account | id                         → a current marker that the account sees; account 0: all of them
 //	roomChanged | conversation | id                → a current marker of a room
@@ -28,9 +29,9 @@ import (
 //	member | conversation | account                → a member of a room, see member.go
 //	in | account | kind | conversation             → a conversation of a kind that the account is or was in
 //	large | account                                → the account has activity entries
-//	rights | conversation                          → the number of the last entry that changed a room's members or rights
+//	rights | conversation                          → the number of a room's last entry on members or rights
 //	cursor | account                               → delivery cursor
-//	told | conversation | account                  → through which number others were told of the account's MarkDelivered
+//	told | conversation | account                  → through which number others know of its MarkDelivered
 //	epoch | last identity before it                → the epoch's random number, see epoch.go
 //	version                                        → schema version, uvarint
 //

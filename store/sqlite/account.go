@@ -29,7 +29,8 @@ func (s *Store) Account(ctx context.Context, name string) (store.Account, error)
 		var hash sql.NullString
 		var iterations sql.NullInt64
 		var c store.Credential
-		if err := rows.Scan(&a.ID, &created, &a.Disabled, &hash, &c.Salt, &iterations, &c.StoredKey, &c.ServerKey); err != nil {
+		if err := rows.Scan(&a.ID, &created, &a.Disabled, &hash, &c.Salt, &iterations, &c.StoredKey,
+			&c.ServerKey); err != nil {
 			return store.Account{}, fmt.Errorf("read account: %w", err)
 		}
 		a.Created = time.UnixMilli(created).UTC()
@@ -49,7 +50,8 @@ func (s *Store) Account(ctx context.Context, name string) (store.Account, error)
 
 // ListAccounts implements store.AccountReader.
 func (s *Store) ListAccounts(ctx context.Context, after string, limit int) ([]store.Account, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT id, name, created, disabled FROM account WHERE name > ? ORDER BY name LIMIT ?`, after, limit)
+	rows, err := s.read.QueryContext(ctx,
+		`SELECT id, name, created, disabled FROM account WHERE name > ? ORDER BY name LIMIT ?`, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list accounts: %w", translate(err))
 	}
@@ -149,16 +151,20 @@ func (c creator) create(ctx context.Context, a store.Account) (store.AccountID, 
 	if err := insertCredentials(ctx, c.credential, id, a.Credentials); err != nil {
 		return 0, err
 	}
-	return store.AccountID(id), c.note(store.Change{Kind: store.AccountCreated, Account: store.AccountID(id), Name: a.Name})
+	return store.AccountID(id), c.note(store.Change{Kind: store.AccountCreated, Account: store.AccountID(id),
+		Name: a.Name})
 }
 
 func prepareCredential(ctx context.Context, tx *sql.Tx) (*sql.Stmt, error) {
-	return tx.PrepareContext(ctx, `INSERT INTO credential (account, hash, salt, iterations, stored_key, server_key) VALUES (?, ?, ?, ?, ?, ?)`)
+	return tx.PrepareContext(
+		ctx,
+		`INSERT INTO credential (account, hash, salt, iterations, stored_key, server_key) VALUES (?, ?, ?, ?, ?, ?)`)
 }
 
 func insertCredentials(ctx context.Context, insert *sql.Stmt, account int64, all []store.Credential) error {
 	for _, c := range all {
-		if _, err := insert.ExecContext(ctx, account, c.Hash, c.Salt, c.Iterations, c.StoredKey, c.ServerKey); err != nil {
+		if _, err := insert.ExecContext(ctx, account, c.Hash, c.Salt, c.Iterations, c.StoredKey,
+			c.ServerKey); err != nil {
 			return translate(err)
 		}
 	}
@@ -231,7 +237,8 @@ func (s *Store) DeleteAccount(ctx context.Context, name string) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM account WHERE id = ?`, id); err != nil {
 			return err
 		}
-		if err := s.note(ctx, tx, store.Change{Kind: store.AccountChanged, Account: store.AccountID(id), Name: name}); err != nil {
+		if err := s.note(ctx, tx, store.Change{Kind: store.AccountChanged, Account: store.AccountID(id),
+			Name: name}); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO reserved_name (name, until, account) VALUES (?, ?, ?)
@@ -248,7 +255,8 @@ var _ store.FormerAccounts = (*Store)(nil)
 
 // FormerAccount implements store.FormerAccounts.
 func (s *Store) FormerAccount(ctx context.Context, name string) (id store.AccountID, err error) {
-	if err := s.read.scan(ctx, `SELECT account FROM reserved_name WHERE name = ? AND account <> 0`, []any{name}, &id); err != nil {
+	if err := s.read.scan(ctx, `SELECT account FROM reserved_name WHERE name = ? AND account <> 0`, []any{name},
+		&id); err != nil {
 		return 0, fmt.Errorf("former account: %w", translate(err))
 	}
 	return id, nil
@@ -261,7 +269,8 @@ func (s *Store) Secret(ctx context.Context, name string, size int) (secret []byt
 		return nil, fmt.Errorf("make secret %s: %w", name, err)
 	}
 	err = s.change(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO secret (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING`, name, fresh); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO secret (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING`, name,
+			fresh); err != nil {
 			return err
 		}
 		return tx.QueryRowContext(ctx, `SELECT value FROM secret WHERE name = ?`, name).Scan(&secret)

@@ -23,7 +23,8 @@ func (s *Store) AppendAudit(ctx context.Context, e store.AuditEntry) (store.Audi
 	err := s.change(ctx, func(tx *sql.Tx) error {
 		var last []byte
 		e.Number = 0
-		err := tx.QueryRowContext(ctx, `SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1`).Scan(&e.Number, &last)
+		err := tx.QueryRowContext(ctx, `SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1`).Scan(&e.Number,
+			&last)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -41,7 +42,8 @@ func (s *Store) AppendAudit(ctx context.Context, e store.AuditEntry) (store.Audi
 
 // AuditEntries implements store.Audit.
 func (s *Store) AuditEntries(ctx context.Context, before uint64, limit int) ([]store.AuditEntry, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT `+auditColumns+` FROM audit WHERE ?1 = 0 OR number < ?1 ORDER BY number DESC LIMIT ?2`,
+	rows, err := s.read.QueryContext(ctx, `SELECT `+auditColumns+
+		` FROM audit WHERE ?1 = 0 OR number < ?1 ORDER BY number DESC LIMIT ?2`,
 		int64(min(before, 1<<62)), limit)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", translate(err))
@@ -73,11 +75,13 @@ const auditPage = 1000
 func (s *Store) VerifyAudit(ctx context.Context) (last store.AuditEntry, err error) {
 	// Before the entries are read, which may become more meanwhile.
 	var highest uint64
-	if err := s.read.scan(ctx, `SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'audit'), 0)`, nil, &highest); err != nil {
+	if err := s.read.scan(ctx, `SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'audit'), 0)`, nil,
+		&highest); err != nil {
 		return last, fmt.Errorf("verify the audit log: %w", translate(err))
 	}
 	for {
-		rows, err := s.read.QueryContext(ctx, `SELECT `+auditColumns+` FROM audit WHERE number > ? ORDER BY number LIMIT ?`, last.Number, auditPage)
+		rows, err := s.read.QueryContext(ctx, `SELECT `+auditColumns+
+			` FROM audit WHERE number > ? ORDER BY number LIMIT ?`, last.Number, auditPage)
 		if err != nil {
 			return last, fmt.Errorf("verify the audit log: %w", translate(err))
 		}
@@ -87,10 +91,12 @@ func (s *Store) VerifyAudit(ctx context.Context) (last store.AuditEntry, err err
 		}
 		for _, e := range page {
 			if e.Number != last.Number+1 {
-				return last, fmt.Errorf("verify the audit log: entry %d is missing: %w", last.Number+1, store.ErrDamaged)
+				return last, fmt.Errorf("verify the audit log: entry %d is missing: %w", last.Number+1,
+					store.ErrDamaged)
 			}
 			if !bytes.Equal(e.Hash, store.AuditHash(last.Hash, e)) {
-				return last, fmt.Errorf("verify the audit log: entry %d is not what was written: %w", e.Number, store.ErrDamaged)
+				return last, fmt.Errorf("verify the audit log: entry %d is not what was written: %w", e.Number,
+					store.ErrDamaged)
 			}
 			last = e
 		}

@@ -21,7 +21,8 @@ func TestAuditCannotBeChanged(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.Close()) }()
 	for range 1010 { // more than are verified at a time
-		if _, err = s.AppendAudit(ctx, store.AuditEntry{Actor: "key:desk", Action: "account.disable", Target: "romeo@localhost"}); err != nil {
+		if _, err = s.AppendAudit(ctx,
+			store.AuditEntry{Actor: "key:desk", Action: "account.disable", Target: "romeo@localhost"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -75,7 +76,8 @@ func TestAuditCannotBeChanged(t *testing.T) {
 // TestLastChange: changes of the account and of the device count, those of other devices do not.
 func TestLastChange(t *testing.T) {
 	ctx, now := t.Context(), time.Unix(1_772_366_400, 0).UTC()
-	s, err := Open(ctx, filepath.Join(t.TempDir(), "posthouse.db"), Options{Relaxed: true, Now: func() time.Time { return now }})
+	s, err := Open(ctx, filepath.Join(t.TempDir(), "posthouse.db"),
+		Options{Relaxed: true, Now: func() time.Time { return now }})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.Close()) }()
 	id, err := s.CreateAccount(ctx, store.Account{Name: "romeo"})

@@ -32,7 +32,8 @@ func house(b *testing.B, accounts, contacts int) (*Store, []store.AccountID) {
 	for i := range contacts {
 		contact := jid.MustParse(fmt.Sprintf("contact%d@example.org", i))
 		_, _, err := s.ChangeRosterItem(ctx, ids[0], contact, contacts, func(it *store.RosterItem) error {
-			*it = store.RosterItem{JID: contact, Name: "Contact", To: true, From: true, Listed: true, Groups: []string{"Friends"}}
+			*it = store.RosterItem{JID: contact, Name: "Contact", To: true, From: true, Listed: true,
+				Groups: []string{"Friends"}}
 			return nil
 		})
 		require.NoError(b, err)
@@ -80,10 +81,11 @@ func BenchmarkChangeRosterItem(b *testing.B) {
 	s, ids := house(b, 100, 0)
 	n := 0
 	for b.Loop() {
-		_, _, err := s.ChangeRosterItem(b.Context(), ids[n%len(ids)], jid.MustParse("contact@example.org"), 10, func(it *store.RosterItem) error {
-			it.Listed, it.To = true, !it.To
-			return nil
-		})
+		_, _, err := s.ChangeRosterItem(b.Context(), ids[n%len(ids)], jid.MustParse("contact@example.org"), 10,
+			func(it *store.RosterItem) error {
+				it.Listed, it.To = true, !it.To
+				return nil
+			})
 		require.NoError(b, err)
 		n++
 	}

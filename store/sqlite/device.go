@@ -17,7 +17,8 @@ const deviceColumns = `account, id, name, software, created, seen, generation, u
 // Device implements store.Devices.
 func (s *Store) Device(ctx context.Context, owner store.AccountID, id string) (d store.Device, err error) {
 	var r deviceRow
-	if err := s.read.scan(ctx, `SELECT `+deviceColumns+` FROM device WHERE account = ? AND id = ?`, []any{owner, id}, r.fields()...); err != nil {
+	if err := s.read.scan(ctx, `SELECT `+deviceColumns+` FROM device WHERE account = ? AND id = ?`, []any{owner, id},
+		r.fields()...); err != nil {
 		return d, fmt.Errorf("read device: %w", translate(err))
 	}
 	return r.device(), nil
@@ -25,7 +26,8 @@ func (s *Store) Device(ctx context.Context, owner store.AccountID, id string) (d
 
 // ListDevices implements store.Devices.
 func (s *Store) ListDevices(ctx context.Context, owner store.AccountID) ([]store.Device, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT `+deviceColumns+` FROM device WHERE account = ? ORDER BY seen DESC, id`, owner)
+	rows, err := s.read.QueryContext(ctx, `SELECT `+deviceColumns+
+		` FROM device WHERE account = ? ORDER BY seen DESC, id`, owner)
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", translate(err))
 	}
@@ -55,7 +57,8 @@ func (s *Store) PutDevice(ctx context.Context, d store.Device, max int) error {
 			return err
 		}
 		// The device itself stays, whenever it was seen.
-		rest, err := deviceIDs(ctx, tx, `SELECT id FROM device WHERE account = ? AND id <> ? ORDER BY seen DESC, id LIMIT -1 OFFSET ?`,
+		rest, err := deviceIDs(ctx, tx,
+			`SELECT id FROM device WHERE account = ? AND id <> ? ORDER BY seen DESC, id LIMIT -1 OFFSET ?`,
 			d.Account, d.ID, max-1)
 		if err != nil {
 			return err
@@ -69,10 +72,12 @@ func (s *Store) PutDevice(ctx context.Context, d store.Device, max int) error {
 }
 
 // ChangeDevice implements store.Devices.
-func (s *Store) ChangeDevice(ctx context.Context, owner store.AccountID, id string, change func(*store.Device) error) error {
+func (s *Store) ChangeDevice(ctx context.Context, owner store.AccountID, id string,
+	change func(*store.Device) error) error {
 	err := s.change(ctx, func(tx *sql.Tx) error {
 		var r deviceRow
-		err := tx.QueryRowContext(ctx, `SELECT `+deviceColumns+` FROM device WHERE account = ? AND id = ?`, owner, id).Scan(r.fields()...)
+		err := tx.QueryRowContext(ctx, `SELECT `+deviceColumns+` FROM device WHERE account = ? AND id = ?`, owner,
+			id).Scan(r.fields()...)
 		if err != nil {
 			return err
 		}
@@ -98,7 +103,8 @@ func (s *Store) NoteLogins(ctx context.Context, logins []store.DeviceLogin) erro
 			return err
 		}
 		for _, l := range logins {
-			if _, err := update.ExecContext(ctx, unixMilli(l.Seen), int64(l.Generation), int64(l.Counter), l.Account, l.Device); err != nil {
+			if _, err := update.ExecContext(ctx, unixMilli(l.Seen), int64(l.Generation), int64(l.Counter), l.Account,
+				l.Device); err != nil {
 				return err
 			}
 		}
@@ -117,7 +123,8 @@ func (s *Store) RemoveDevice(ctx context.Context, owner store.AccountID, id stri
 		if err != nil {
 			return err
 		}
-		if err := affected(tx.ExecContext(ctx, `DELETE FROM device WHERE account = ? AND id = ?`, owner, id)); err != nil {
+		if err := affected(tx.ExecContext(ctx, `DELETE FROM device WHERE account = ? AND id = ?`, owner,
+			id)); err != nil {
 			return err
 		}
 		return s.note(ctx, tx, store.Change{Kind: store.DeviceRemoved, Account: owner, Name: name, Device: id})
@@ -138,7 +145,8 @@ func (s *Store) RemoveDevices(ctx context.Context, owner store.AccountID, but st
 		if err != nil {
 			return err
 		}
-		if gone, err = deviceIDs(ctx, tx, `SELECT id FROM device WHERE account = ? AND id <> ? ORDER BY id`, owner, but); err != nil {
+		if gone, err = deviceIDs(ctx, tx, `SELECT id FROM device WHERE account = ? AND id <> ? ORDER BY id`, owner,
+			but); err != nil {
 			return err
 		}
 		return s.removeDevices(ctx, tx, owner, name, gone)
@@ -155,7 +163,8 @@ func (s *Store) removeDevices(ctx context.Context, tx *sql.Tx, owner store.Accou
 		if _, err := tx.ExecContext(ctx, `DELETE FROM device WHERE account = ? AND id = ?`, owner, id); err != nil {
 			return err
 		}
-		if err := s.note(ctx, tx, store.Change{Kind: store.DeviceRemoved, Account: owner, Name: name, Device: id}); err != nil {
+		if err := s.note(ctx, tx, store.Change{Kind: store.DeviceRemoved, Account: owner, Name: name,
+			Device: id}); err != nil {
 			return err
 		}
 	}
@@ -190,11 +199,13 @@ func accountName(ctx context.Context, tx *sql.Tx, id store.AccountID) (name stri
 }
 
 func putDevice(ctx context.Context, tx *sql.Tx, d store.Device) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO device (`+deviceColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	_, err := tx.ExecContext(ctx, `INSERT INTO device (`+deviceColumns+
+		`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (account, id) DO UPDATE SET name = excluded.name, software = excluded.software, created = excluded.created,
 		seen = excluded.seen, generation = excluded.generation, used = excluded.used, login_expires = excluded.login_expires, used_expires = excluded.used_expires, counter = excluded.counter,
 		refresh = excluded.refresh, refresh_before = excluded.refresh_before, refresh_expires = excluded.refresh_expires`,
-		d.Account, d.ID, d.Name, d.Software, unixMilli(d.Created), unixMilli(d.Seen), int64(d.Generation), int64(d.Used), unixMilli(d.LoginExpires),
+		d.Account, d.ID, d.Name, d.Software, unixMilli(d.Created), unixMilli(d.Seen), int64(d.Generation),
+		int64(d.Used), unixMilli(d.LoginExpires),
 		unixMilli(d.UsedExpires), int64(d.Counter), d.Refresh, d.RefreshBefore, unixMilli(d.RefreshExpires))
 	return err
 }
@@ -208,14 +219,16 @@ type deviceRow struct {
 
 func (r *deviceRow) fields() []any {
 	d := &r.d
-	return []any{&d.Account, &d.ID, &d.Name, &d.Software, &r.created, &r.seen, &r.generation, &r.used, &r.loginExpires, &r.usedExpires, &r.counter,
+	return []any{&d.Account, &d.ID, &d.Name, &d.Software, &r.created, &r.seen, &r.generation, &r.used, &r.loginExpires,
+		&r.usedExpires, &r.counter,
 		&d.Refresh, &d.RefreshBefore, &r.refreshExpires}
 }
 
 func (r *deviceRow) device() store.Device {
 	d := r.d
 	d.Created, d.Seen = fromMilli(r.created), fromMilli(r.seen)
-	d.LoginExpires, d.UsedExpires, d.RefreshExpires = fromMilli(r.loginExpires), fromMilli(r.usedExpires), fromMilli(r.refreshExpires)
+	d.LoginExpires, d.UsedExpires, d.RefreshExpires = fromMilli(r.loginExpires), fromMilli(r.usedExpires),
+		fromMilli(r.refreshExpires)
 	d.Generation, d.Used, d.Counter = uint64(r.generation), uint64(r.used), uint64(r.counter)
 	return d
 }

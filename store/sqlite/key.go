@@ -65,7 +65,8 @@ func (s *Store) AddSigningKey(ctx context.Context, k store.SigningKey, after str
 func (s *Store) RemoveSigningKeys(ctx context.Context, t time.Time) error {
 	// Mostly there is none, and then nothing is written.
 	var n int
-	err := s.read.scan(ctx, `SELECT count(*) FROM signing_key WHERE retired <> 0 AND retired < ?`, []any{t.UnixMilli()}, &n)
+	err := s.read.scan(ctx, `SELECT count(*) FROM signing_key WHERE retired <> 0 AND retired < ?`, []any{t.UnixMilli()},
+		&n)
 	if err == nil && n > 0 {
 		err = s.change(ctx, func(tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, `DELETE FROM signing_key WHERE retired <> 0 AND retired < ?`, t.UnixMilli())
@@ -96,7 +97,8 @@ func (r *serviceKeyRow) key() (store.ServiceKey, error) {
 	if err := json.Unmarshal([]byte(r.scopes), &k.Scopes); err != nil {
 		return k, fmt.Errorf("%w: the scopes of key %s", store.ErrDamaged, k.ID)
 	}
-	k.Created, k.Expires, k.Used, k.Revoked = fromMilli(r.created), fromMilli(r.expires), fromMilli(r.used), fromMilli(r.revoked)
+	k.Created, k.Expires, k.Used, k.Revoked = fromMilli(r.created), fromMilli(r.expires), fromMilli(r.used),
+		fromMilli(r.revoked)
 	return k, nil
 }
 
@@ -108,7 +110,8 @@ func (s *Store) AddServiceKey(ctx context.Context, k store.ServiceKey) error {
 	}
 	err = s.change(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO service_key (`+serviceKeyColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-			k.ID, k.Name, k.Hash, string(scopes), unixMilli(k.Created), unixMilli(k.Expires), unixMilli(k.Used), unixMilli(k.Revoked))
+			k.ID, k.Name, k.Hash, string(scopes), unixMilli(k.Created), unixMilli(k.Expires), unixMilli(k.Used),
+			unixMilli(k.Revoked))
 		return err
 	})
 	if err != nil {
@@ -120,7 +123,8 @@ func (s *Store) AddServiceKey(ctx context.Context, k store.ServiceKey) error {
 // ServiceKey implements store.ServiceKeys.
 func (s *Store) ServiceKey(ctx context.Context, id string) (k store.ServiceKey, err error) {
 	var r serviceKeyRow
-	if err := s.read.scan(ctx, `SELECT `+serviceKeyColumns+` FROM service_key WHERE id = ?`, []any{id}, r.fields()...); err != nil {
+	if err := s.read.scan(ctx, `SELECT `+serviceKeyColumns+` FROM service_key WHERE id = ?`, []any{id},
+		r.fields()...); err != nil {
 		return k, fmt.Errorf("read service key: %w", translate(err))
 	}
 	return r.key()
@@ -152,7 +156,8 @@ func (s *Store) ListServiceKeys(ctx context.Context) ([]store.ServiceKey, error)
 func (s *Store) RevokeServiceKey(ctx context.Context, idOrName string, at time.Time) (k store.ServiceKey, err error) {
 	err = s.change(ctx, func(tx *sql.Tx) error {
 		var r serviceKeyRow
-		err := tx.QueryRowContext(ctx, `SELECT `+serviceKeyColumns+` FROM service_key WHERE revoked = 0 AND (id = ?1 OR name = ?1)
+		err := tx.QueryRowContext(ctx, `SELECT `+serviceKeyColumns+
+			` FROM service_key WHERE revoked = 0 AND (id = ?1 OR name = ?1)
 			ORDER BY id = ?1 DESC LIMIT 1`, idOrName).Scan(r.fields()...)
 		if err != nil {
 			return err
@@ -173,7 +178,8 @@ func (s *Store) RevokeServiceKey(ctx context.Context, idOrName string, at time.T
 // TouchServiceKey implements store.ServiceKeys.
 func (s *Store) TouchServiceKey(ctx context.Context, id string, at time.Time) error {
 	err := s.change(ctx, func(tx *sql.Tx) error {
-		return affected(tx.ExecContext(ctx, `UPDATE service_key SET used = max(used, ?) WHERE id = ?`, unixMilli(at), id))
+		return affected(tx.ExecContext(ctx, `UPDATE service_key SET used = max(used, ?) WHERE id = ?`, unixMilli(at),
+			id))
 	})
 	if err != nil {
 		return fmt.Errorf("note the use of a service key: %w", err)

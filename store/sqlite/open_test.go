@@ -38,7 +38,8 @@ func TestModes(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// TestDurabilityIsChecked: every connection that writes has synchronous=FULL, unless less was asked for in so many words.
+// TestDurabilityIsChecked: every connection that writes has synchronous=FULL, unless less was asked for in so many
+// words.
 func TestDurabilityIsChecked(t *testing.T) {
 	for relaxed, want := range map[bool]int{false: 2, true: 1} {
 		s, err := Open(t.Context(), filepath.Join(t.TempDir(), "x.db"), Options{Relaxed: relaxed})
@@ -47,7 +48,8 @@ func TestDurabilityIsChecked(t *testing.T) {
 		require.NoError(t, s.write.QueryRow("PRAGMA synchronous").Scan(&synchronous))
 		require.Equal(t, want, synchronous)
 		if relaxed {
-			require.ErrorContains(t, s.checkDurability(t.Context(), Options{}), "synchronous=1", "what the engine does counts, not what it was told")
+			require.ErrorContains(t, s.checkDurability(t.Context(), Options{}), "synchronous=1",
+				"what the engine does counts, not what it was told")
 		}
 		require.NoError(t, s.Close())
 	}
@@ -154,7 +156,9 @@ func TestUpgrade(t *testing.T) {
 	require.NoError(t, err)
 	_, err = provider.UpTo(t.Context(), 1)
 	require.NoError(t, err)
-	_, err = db.Exec("INSERT INTO account (id, name, created) VALUES (1, 'a', 0); INSERT INTO roster (account, version) VALUES (1, 7)")
+	_, err = db.Exec(
+		"INSERT INTO account (id, name, created) VALUES (1, 'a', 0); INSERT INTO roster (account, version) " +
+			"VALUES (1, 7)")
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 

@@ -31,12 +31,14 @@ func (s *Store) Profiles(ctx context.Context, accounts []store.AccountID) ([]sto
 }
 
 // ChangedProfiles implements store.Profiles.
-func (s *Store) ChangedProfiles(ctx context.Context, after uint64, limit int) (changed []store.Profile, last uint64, err error) {
+func (s *Store) ChangedProfiles(ctx context.Context, after uint64, limit int) (changed []store.Profile, last uint64,
+	err error) {
 	// The number is read first: what changes in between is found here and again by the next call, and never by neither.
 	if err := s.read.scan(ctx, `SELECT version FROM profile_version`, nil, &last); err != nil {
 		return nil, 0, fmt.Errorf("read changed profiles: %w", translate(err))
 	}
-	changed, err = s.readProfiles(ctx, `SELECT a.id, a.name, p.name, p.title, p.changed FROM profile p JOIN account a ON a.id = p.account
+	changed, err = s.readProfiles(ctx,
+		`SELECT a.id, a.name, p.name, p.title, p.changed FROM profile p JOIN account a ON a.id = p.account
 		WHERE p.changed > ? ORDER BY p.changed LIMIT ?`, after, limit)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read changed profiles: %w", err)
@@ -66,19 +68,22 @@ func (s *Store) readProfiles(ctx context.Context, query string, args ...any) (fo
 // SetProfile implements store.Profiles. What is set to what it is already changes nothing, and keeps its number.
 func (s *Store) SetProfile(ctx context.Context, p store.Profile) (store.Profile, error) {
 	err := s.change(ctx, func(tx *sql.Tx) error {
-		if err := tx.QueryRowContext(ctx, `SELECT name FROM account WHERE id = ?`, p.Account).Scan(&p.Username); err != nil {
+		if err := tx.QueryRowContext(ctx, `SELECT name FROM account WHERE id = ?`,
+			p.Account).Scan(&p.Username); err != nil {
 			return err
 		}
 		var name, title string
 		p.Changed = 0
-		err := tx.QueryRowContext(ctx, `SELECT name, title, changed FROM profile WHERE account = ?`, p.Account).Scan(&name, &title, &p.Changed)
+		err := tx.QueryRowContext(ctx, `SELECT name, title, changed FROM profile WHERE account = ?`,
+			p.Account).Scan(&name, &title, &p.Changed)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
 		if name == p.Name && title == p.Title {
 			return nil
 		}
-		err = tx.QueryRowContext(ctx, `UPDATE profile_version SET version = version + 1 RETURNING version`).Scan(&p.Changed)
+		err = tx.QueryRowContext(ctx, `UPDATE profile_version SET version = version + 1 RETURNING version`).Scan(
+			&p.Changed)
 		if err != nil {
 			return err
 		}
@@ -88,7 +93,8 @@ func (s *Store) SetProfile(ctx context.Context, p store.Profile) (store.Profile,
 		if err != nil {
 			return err
 		}
-		if err := s.note(ctx, tx, store.Change{Kind: store.ProfileChanged, Account: p.Account, Name: p.Username}); err != nil || name == p.Name {
+		if err := s.note(ctx, tx, store.Change{Kind: store.ProfileChanged, Account: p.Account,
+			Name: p.Username}); err != nil || name == p.Name {
 			return err
 		}
 		return indexWords(ctx, tx, p.Account, p.Name)
@@ -105,7 +111,8 @@ func indexWords(ctx context.Context, tx *sql.Tx, account store.AccountID, name s
 		return err
 	}
 	for _, word := range wordsOf(name) {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO profile_word (word, account) VALUES (?, ?)`, word, account); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO profile_word (word, account) VALUES (?, ?)`, word,
+			account); err != nil {
 			return err
 		}
 	}
@@ -118,8 +125,8 @@ const maxWords = 8
 // beyond is greater than everything that a word may go on with, in the order of the engine, which is that of bytes.
 const beyond = "\U0010FFFF"
 
-// SearchProfiles implements store.Profiles. The longest word, which most likely fits the fewest, is looked up in the indexes of user names and
-// of words; those found are compared with the others.
+// SearchProfiles implements store.Profiles. The longest word, which most likely fits the fewest, is looked up in the
+// indexes of user names and of words; those found are compared with the others.
 func (s *Store) SearchProfiles(ctx context.Context, words []string, after string, limit int) ([]store.Profile, error) {
 	query, args := searchQuery(searchWords(words), after, limit)
 	found, err := s.readProfiles(ctx, query, args...)

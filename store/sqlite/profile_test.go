@@ -23,8 +23,10 @@ func TestSearchGoesByIndexes(t *testing.T) {
 			var id, parent, unused int
 			var detail string
 			require.NoError(t, rows.Scan(&id, &parent, &unused, &detail))
-			require.False(t, strings.HasPrefix(detail, "SCAN account") || strings.HasPrefix(detail, "SCAN a") || strings.HasPrefix(detail, "SCAN profile") ||
-				strings.HasPrefix(detail, "SCAN p") || strings.HasPrefix(detail, "SEARCH a USING INDEX sqlite_autoindex_account_1"), "%q: %s", words, detail)
+			require.False(t, strings.HasPrefix(detail, "SCAN account") || strings.HasPrefix(detail, "SCAN a") ||
+				strings.HasPrefix(detail, "SCAN profile") ||
+				strings.HasPrefix(detail, "SCAN p") ||
+				strings.HasPrefix(detail, "SEARCH a USING INDEX sqlite_autoindex_account_1"), "%q: %s", words, detail)
 			t.Log(detail)
 		}
 		require.NoError(t, rows.Err())

@@ -14,10 +14,12 @@ import (
 func fold(text string) string { return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(text))) }
 
 // withoutSpaces are scripts in which words are not parted by spaces.
-var withoutSpaces = []*unicode.RangeTable{unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul, unicode.Bopomofo}
+var withoutSpaces = []*unicode.RangeTable{unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul,
+	unicode.Bopomofo}
 
-// wordsOf returns what somebody by that name is found by the beginnings of, folded, in order and without repetition: what stands between spaces,
-// the words in that, and the rest of a word from each character of a script without spaces on. 王小明 is found by 小明 too.
+// wordsOf returns what somebody by that name is found by the beginnings of, folded, in order and without repetition:
+// what stands between spaces, the words in that, and the rest of a word from each character of a script without spaces
+// on. 王小明 is found by 小明 too.
 func wordsOf(name string) []string {
 	var words []string
 	for _, token := range strings.Fields(fold(name)) {

@@ -36,7 +36,8 @@ func (s *Store) Roster(ctx context.Context, owner store.AccountID) ([]store.Rost
 const removedLimit = 500
 
 // RosterChanges implements store.Rosters.
-func (s *Store) RosterChanges(ctx context.Context, owner store.AccountID, since uint64) (items []store.RosterItem, removed []jid.JID, version uint64, ok bool, err error) {
+func (s *Store) RosterChanges(ctx context.Context, owner store.AccountID, since uint64) (items []store.RosterItem,
+	removed []jid.JID, version uint64, ok bool, err error) {
 	items, removed, version, forgotten, err := s.readRoster(ctx, owner, since, true)
 	if err != nil {
 		return nil, nil, 0, false, fmt.Errorf("read roster changes: %w", err)
@@ -49,7 +50,8 @@ func (s *Store) RosterChanges(ctx context.Context, owner store.AccountID, since 
 }
 
 // readRoster reads items that were changed after a version, in one snapshot with the version.
-func (s *Store) readRoster(ctx context.Context, owner store.AccountID, since uint64, withRemoved bool) (items []store.RosterItem, removed []jid.JID, version, forgotten uint64, err error) {
+func (s *Store) readRoster(ctx context.Context, owner store.AccountID, since uint64,
+	withRemoved bool) (items []store.RosterItem, removed []jid.JID, version, forgotten uint64, err error) {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT r.version, r.forgotten, i.contact, i.removed, i.name, i.state, i.request, i.groups
 		FROM roster r LEFT JOIN roster_item i ON i.account = r.account AND i.changed > ? AND i.removed <= ?
@@ -117,7 +119,8 @@ func applyState(i *store.RosterItem, state int64) {
 }
 
 // ChangeRosterItem implements store.Rosters.
-func (s *Store) ChangeRosterItem(ctx context.Context, owner store.AccountID, contact jid.JID, limit int, change func(*store.RosterItem) error) (item store.RosterItem, version uint64, err error) {
+func (s *Store) ChangeRosterItem(ctx context.Context, owner store.AccountID, contact jid.JID, limit int,
+	change func(*store.RosterItem) error) (item store.RosterItem, version uint64, err error) {
 	apply := func(from queryer) (before store.RosterItem, err error) {
 		if before, version, err = rosterItem(ctx, from, owner, contact); err != nil {
 			return before, err
@@ -150,9 +153,10 @@ type queryer interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// rosterItem reads one item, which has nothing but its JID when there is none, and the roster's version; store.ErrNotFound when the
-// account is gone.
-func rosterItem(ctx context.Context, from queryer, owner store.AccountID, contact jid.JID) (item store.RosterItem, version uint64, err error) {
+// rosterItem reads one item, which has nothing but its JID when there is none, and the roster's version;
+// store.ErrNotFound when the account is gone.
+func rosterItem(ctx context.Context, from queryer, owner store.AccountID, contact jid.JID) (item store.RosterItem,
+	version uint64, err error) {
 	rows, err := from.QueryContext(ctx, `
 		SELECT coalesce(r.version, 0), i.name, coalesce(i.state, 0), i.request, coalesce(i.groups, '[]')
 		FROM account a LEFT JOIN roster r ON r.account = a.id LEFT JOIN roster_item i ON i.account = a.id AND i.contact = ? AND i.removed = 0
@@ -176,12 +180,14 @@ func rosterItem(ctx context.Context, from queryer, owner store.AccountID, contac
 }
 
 // storeItem stores what an item has become, or that it is gone, and returns the roster's new version.
-func (s *Store) storeItem(ctx context.Context, tx *sql.Tx, owner store.AccountID, before, item *store.RosterItem, limit int) (version uint64, err error) {
+func (s *Store) storeItem(ctx context.Context, tx *sql.Tx, owner store.AccountID, before, item *store.RosterItem,
+	limit int) (version uint64, err error) {
 	nothing := store.RosterItem{JID: item.JID}
 	removed := item.Equal(&nothing)
 	if !removed && (before.Equal(&nothing) || before.Listed != item.Listed) {
 		var others int
-		err := tx.QueryRowContext(ctx, `SELECT count(*) FROM roster_item WHERE account = ? AND removed = 0 AND contact <> ? AND (state & ? <> 0) = ?`,
+		err := tx.QueryRowContext(ctx,
+			`SELECT count(*) FROM roster_item WHERE account = ? AND removed = 0 AND contact <> ? AND (state & ? <> 0) = ?`,
 			owner, item.JID.String(), stateListed, item.Listed).Scan(&others)
 		if err == nil && others >= limit {
 			err = store.ErrLimit
@@ -197,7 +203,9 @@ func (s *Store) storeItem(ctx context.Context, tx *sql.Tx, owner store.AccountID
 	if err != nil {
 		return 0, err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO roster_item (account, contact, removed, changed, name, state, request, groups) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+	_, err = tx.ExecContext(
+		ctx,
+		`INSERT INTO roster_item (account, contact, removed, changed, name, state, request, groups) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (account, contact) DO UPDATE SET removed = excluded.removed, changed = excluded.changed, name = excluded.name,
 			state = excluded.state, request = excluded.request, groups = excluded.groups`,
 		owner, item.JID.String(), removed, version, item.Name, stateOf(item), item.Request, string(groups))
@@ -233,7 +241,8 @@ func nextVersion(ctx context.Context, tx *sql.Tx, owner store.AccountID) (versio
 // ArchivePreference implements store.ArchivePreferences.
 func (s *Store) ArchivePreference(ctx context.Context, owner store.AccountID) (p store.ArchivePreference, err error) {
 	var always, never string
-	err = s.read.scan(ctx, `SELECT fallback, always, never, hide_reads FROM archive_preference WHERE account = ?`, []any{owner},
+	err = s.read.scan(ctx, `SELECT fallback, always, never, hide_reads FROM archive_preference WHERE account = ?`,
+		[]any{owner},
 		&p.Default, &always, &never, &p.HideReads)
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.ArchivePreference{}, nil
@@ -245,7 +254,8 @@ func (s *Store) ArchivePreference(ctx context.Context, owner store.AccountID) (p
 		p.Never, err = addresses(never)
 	}
 	if err != nil {
-		return store.ArchivePreference{}, fmt.Errorf("%w: archive preference of account %d: %w", store.ErrDamaged, owner, err)
+		return store.ArchivePreference{},
+			fmt.Errorf("%w: archive preference of account %d: %w", store.ErrDamaged, owner, err)
 	}
 	return p, nil
 }
@@ -277,7 +287,8 @@ func (s *Store) SetArchivePreference(ctx context.Context, owner store.AccountID,
 		return string(text)
 	}
 	err := s.change(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO archive_preference (account, fallback, always, never) VALUES (?, ?, ?, ?)
+		_, err := tx.ExecContext(
+			ctx, `INSERT INTO archive_preference (account, fallback, always, never) VALUES (?, ?, ?, ?)
 			ON CONFLICT (account) DO UPDATE SET fallback = excluded.fallback, always = excluded.always, never = excluded.never`,
 			owner, p.Default, list(p.Always), list(p.Never))
 		if err != nil {
@@ -294,7 +305,9 @@ func (s *Store) SetArchivePreference(ctx context.Context, owner store.AccountID,
 // SetHideReads implements store.ArchivePreferences.
 func (s *Store) SetHideReads(ctx context.Context, owner store.AccountID, hide bool) error {
 	err := s.change(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO archive_preference (account, fallback, always, never, hide_reads) VALUES (?, '', '[]', '[]', ?)
+		_, err := tx.ExecContext(
+			ctx,
+			`INSERT INTO archive_preference (account, fallback, always, never, hide_reads) VALUES (?, '', '[]', '[]', ?)
 			ON CONFLICT (account) DO UPDATE SET hide_reads = excluded.hide_reads`, owner, hide)
 		if err != nil {
 			return err
@@ -309,7 +322,8 @@ func (s *Store) SetHideReads(ctx context.Context, owner store.AccountID, hide bo
 
 // LastActivity implements store.LastActivity.
 func (s *Store) LastActivity(ctx context.Context, owner store.AccountID) (seconds int64, status string, err error) {
-	err = s.read.scan(ctx, `SELECT seconds, status FROM last_activity WHERE account = ?`, []any{owner}, &seconds, &status)
+	err = s.read.scan(ctx, `SELECT seconds, status FROM last_activity WHERE account = ?`, []any{owner}, &seconds,
+		&status)
 	if err != nil {
 		return 0, "", fmt.Errorf("read last activity: %w", translate(err))
 	}

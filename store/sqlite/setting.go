@@ -12,7 +12,8 @@ import (
 )
 
 // ConversationSettings implements store.Settings.
-func (s *Store) ConversationSettings(ctx context.Context, owner store.AccountID, with []string) ([]store.ConversationSettings, error) {
+func (s *Store) ConversationSettings(ctx context.Context, owner store.AccountID,
+	with []string) ([]store.ConversationSettings, error) {
 	if len(with) == 0 {
 		return nil, nil
 	}
@@ -29,7 +30,8 @@ func (s *Store) ConversationSettings(ctx context.Context, owner store.AccountID,
 }
 
 // ChosenConversationSettings implements store.Settings.
-func (s *Store) ChosenConversationSettings(ctx context.Context, owner store.AccountID, before uint64, limit int) ([]store.ConversationSettings, error) {
+func (s *Store) ChosenConversationSettings(ctx context.Context, owner store.AccountID, before uint64,
+	limit int) ([]store.ConversationSettings, error) {
 	if before == 0 {
 		before = math.MaxInt64
 	}
@@ -42,9 +44,11 @@ func (s *Store) ChosenConversationSettings(ctx context.Context, owner store.Acco
 }
 
 // ChangedConversationSettings implements store.Settings.
-func (s *Store) ChangedConversationSettings(ctx context.Context, owner store.AccountID, after uint64, limit int) (changed []store.ConversationSettings, last uint64, err error) {
+func (s *Store) ChangedConversationSettings(ctx context.Context, owner store.AccountID, after uint64,
+	limit int) (changed []store.ConversationSettings, last uint64, err error) {
 	// The number is read first: what changes in between is found here and again by the next call, and never by neither.
-	err = s.read.scan(ctx, `SELECT coalesce(max(changed), 0) FROM conversation_setting WHERE account = ?`, []any{owner}, &last)
+	err = s.read.scan(ctx, `SELECT coalesce(max(changed), 0) FROM conversation_setting WHERE account = ?`, []any{owner},
+		&last)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read changed conversation settings: %w", translate(err))
 	}
@@ -59,7 +63,8 @@ func (s *Store) ChangedConversationSettings(ctx context.Context, owner store.Acc
 	return changed, last, nil
 }
 
-func (s *Store) readSettings(ctx context.Context, query string, args ...any) (found []store.ConversationSettings, err error) {
+func (s *Store) readSettings(ctx context.Context, query string, args ...any) (found []store.ConversationSettings,
+	err error) {
 	rows, err := s.read.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, translate(err)
@@ -77,16 +82,18 @@ func (s *Store) readSettings(ctx context.Context, query string, args ...any) (fo
 	return found, translate(rows.Err())
 }
 
-// SetConversationSettings implements store.Settings. Of those that are back at the default as many are remembered as may
-// differ from it: beyond that the one that was changed first is forgotten.
-func (s *Store) SetConversationSettings(ctx context.Context, owner store.AccountID, c store.ConversationSettings, max int) (store.ConversationSettings, error) {
+// SetConversationSettings implements store.Settings. Of those that are back at the default as many are remembered as
+// may differ from it: beyond that the one that was changed first is forgotten.
+func (s *Store) SetConversationSettings(ctx context.Context, owner store.AccountID, c store.ConversationSettings,
+	max int) (store.ConversationSettings, error) {
 	muted := unixMilli(c.MutedUntil)
 	c.MutedUntil = fromMilli(muted)
 	plain := muted == 0 && !c.Pinned
 	err := s.change(ctx, func(tx *sql.Tx) error {
 		var have int64
 		var pinned bool
-		err := tx.QueryRowContext(ctx, `SELECT muted_until, pinned, changed FROM conversation_setting WHERE account = ? AND contact = ?`,
+		err := tx.QueryRowContext(ctx,
+			`SELECT muted_until, pinned, changed FROM conversation_setting WHERE account = ? AND contact = ?`,
 			owner, c.With).Scan(&have, &pinned, &c.Changed)
 		if missing := errors.Is(err, sql.ErrNoRows); err != nil && !missing {
 			return err
@@ -94,14 +101,17 @@ func (s *Store) SetConversationSettings(ctx context.Context, owner store.Account
 			return exists(ctx, tx, owner) // nothing changes
 		}
 		// The number is taken first: the row that has the greatest one may have to go.
-		err = tx.QueryRowContext(ctx, `SELECT coalesce(max(changed), 0) + 1 FROM conversation_setting WHERE account = ?`, owner).Scan(&c.Changed)
+		err = tx.QueryRowContext(
+			ctx, `SELECT coalesce(max(changed), 0) + 1 FROM conversation_setting WHERE account = ?`,
+			owner).Scan(&c.Changed)
 		if err != nil {
 			return err
 		}
 		if err := roomForSettings(ctx, tx, owner, &c, plain, max); err != nil {
 			return err
 		}
-		err = affected(tx.ExecContext(ctx, `INSERT INTO conversation_setting (account, contact, muted_until, pinned, changed)
+		err = affected(tx.ExecContext(ctx,
+			`INSERT INTO conversation_setting (account, contact, muted_until, pinned, changed)
 			SELECT id, ?, ?, ?, ? FROM account WHERE id = ?
 			ON CONFLICT (account, contact) DO UPDATE SET muted_until = excluded.muted_until, pinned = excluded.pinned, changed = excluded.changed`,
 			c.With, muted, c.Pinned, c.Changed, owner))
@@ -117,9 +127,11 @@ func (s *Store) SetConversationSettings(ctx context.Context, owner store.Account
 }
 
 // roomForSettings refuses one too many, and forgets what is too old to matter.
-func roomForSettings(ctx context.Context, tx *sql.Tx, owner store.AccountID, c *store.ConversationSettings, plain bool, max int) error {
+func roomForSettings(ctx context.Context, tx *sql.Tx, owner store.AccountID, c *store.ConversationSettings, plain bool,
+	max int) error {
 	var chosen, plains int
-	err := tx.QueryRowContext(ctx, `SELECT count(*) FILTER (WHERE muted_until <> 0 OR pinned <> 0), count(*) FILTER (WHERE muted_until = 0 AND pinned = 0)
+	err := tx.QueryRowContext(ctx,
+		`SELECT count(*) FILTER (WHERE muted_until <> 0 OR pinned <> 0), count(*) FILTER (WHERE muted_until = 0 AND pinned = 0)
 		FROM conversation_setting WHERE account = ? AND contact <> ?`, owner, c.With).Scan(&chosen, &plains)
 	switch {
 	case err != nil:

@@ -43,8 +43,8 @@ type Options struct {
 	Now func() time.Time `default:"now"`
 }
 
-// Store implements store.Accounts, store.Rosters, store.ArchivePreferences, store.LastActivity, store.Secrets, store.Devices,
-// store.Settings, store.Profiles, store.SigningKeys, store.ServiceKeys and store.Audit.
+// Store implements store.Accounts, store.Rosters, store.ArchivePreferences, store.LastActivity, store.Secrets,
+// store.Devices, store.Settings, store.Profiles, store.SigningKeys, store.ServiceKeys and store.Audit.
 type Store struct {
 	write   *sql.DB // of one connection
 	readers *sql.DB
@@ -110,7 +110,8 @@ func dsn(path string, o Options, write bool) string {
 	}
 	q := url.Values{"_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", o.BusyTimeout.Milliseconds()),
-		"journal_mode(WAL)", "synchronous(" + synchronous + ")", "foreign_keys(1)", "trusted_schema(0)", "cell_size_check(1)",
+		"journal_mode(WAL)", "synchronous(" + synchronous + ")", "foreign_keys(1)", "trusted_schema(0)",
+		"cell_size_check(1)",
 	}}
 	if write {
 		q.Set("_txlock", "immediate")
@@ -136,7 +137,9 @@ func (s *Store) migrate(ctx context.Context) error {
 	}
 	sources := provider.ListSources()
 	if newest := sources[len(sources)-1].Version; have > newest {
-		return fmt.Errorf("the file has schema version %d, and this program knows up to %d: it was written by a newer version, start that one", have, newest)
+		return fmt.Errorf(
+			"the file has schema version %d, and this program knows up to %d: it was written by a newer version, "+
+				"start that one", have, newest)
 	}
 	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("bring the tables up to date: %w", err)
@@ -156,7 +159,9 @@ func (s *Store) checkDurability(ctx context.Context, o Options) error {
 		return fmt.Errorf("ask for the synchronous mode: %w", err)
 	}
 	if full := 2; synchronous < full && !o.Relaxed || !strings.EqualFold(journal, "wal") {
-		return fmt.Errorf("the database runs with synchronous=%d and journal_mode=%s: it would not keep what it acknowledges", synchronous, journal)
+		return fmt.Errorf(
+			"the database runs with synchronous=%d and journal_mode=%s: it would not keep what it acknowledges",
+			synchronous, journal)
 	}
 	return nil
 }

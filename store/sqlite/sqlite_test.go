@@ -16,7 +16,9 @@ func TestSmoke(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x y?.db")
 	s, err := sqlite.Open(ctx, path, sqlite.Options{})
 	require.NoError(t, err)
-	id, err := s.CreateAccount(ctx, store.Account{Name: "a", Credentials: []store.Credential{{Hash: "SHA-1", Salt: []byte{1}, Iterations: 5, StoredKey: []byte{2}, ServerKey: []byte{3}}}})
+	id, err := s.CreateAccount(ctx,
+		store.Account{Name: "a", Credentials: []store.Credential{{Hash: "SHA-1", Salt: []byte{1}, Iterations: 5,
+			StoredKey: []byte{2}, ServerKey: []byte{3}}}})
 	require.NoError(t, err)
 	require.EqualValues(t, 1, id)
 	_, err = s.CreateAccount(ctx, store.Account{Name: "a"})
@@ -26,7 +28,8 @@ func TestSmoke(t *testing.T) {
 	require.Len(t, a.Credentials, 1)
 	want := store.RosterItem{JID: jid.MustParse("b@c"), Groups: []string{"g"}, To: true, Listed: true}
 	set := func(to store.RosterItem) (version uint64, err error) {
-		_, version, err = s.ChangeRosterItem(ctx, id, to.JID, 5, func(i *store.RosterItem) error { *i = to; return nil })
+		_, version, err = s.ChangeRosterItem(ctx, id, to.JID, 5,
+			func(i *store.RosterItem) error { *i = to; return nil })
 		return version, err
 	}
 	v, err := set(want)

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// statements prepares each text once: that costs more than most of what the texts do. All texts are constants of this package,
-// so that there is a bound to them.
+// statements prepares each text once: that costs more than most of what the texts do. All texts are constants of this
+// package, so that there is a bound to them.
 type statements struct {
 	db *sql.DB
 	// mu guards prepared.

@@ -31,14 +31,15 @@ func TestPreferences(t *testing.T) { storetest.Preferences(t, databases()) }
 func TestDevices(t *testing.T)     { storetest.Devices(t, databases()) }
 func TestChanges(t *testing.T)     { storetest.Changes(t, databases()) }
 
-// torn is a store whose change of a roster item is not one: the item is read, and written later whatever it is by then. The first time
-// it waits in between until the other handle has read, too.
+// torn is a store whose change of a roster item is not one: the item is read, and written later whatever it is by then.
+// The first time it waits in between until the other handle has read, too.
 type torn struct {
 	*Store
 	meet func()
 }
 
-func (s torn) ChangeRosterItem(ctx context.Context, owner store.AccountID, contact jid.JID, limit int, change func(*store.RosterItem) error) (store.RosterItem, uint64, error) {
+func (s torn) ChangeRosterItem(ctx context.Context, owner store.AccountID, contact jid.JID, limit int,
+	change func(*store.RosterItem) error) (store.RosterItem, uint64, error) {
 	item, _, err := rosterItem(ctx, s.read, owner, contact)
 	if err != nil {
 		return item, 0, err

@@ -13,7 +13,8 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// Audit runs the suite for store.Audit. That a chain which somebody has changed is noticed is tested where the storage can be changed.
+// Audit runs the suite for store.Audit. That a chain which somebody has changed is noticed is tested where the storage
+// can be changed.
 func Audit(t *testing.T, d Databases) {
 	for name, run := range map[string]func(*testing.T, Databases){
 		"Chain":             testAuditChain,
@@ -28,7 +29,8 @@ func Audit(t *testing.T, d Databases) {
 
 func auditEntry(n int) store.AuditEntry {
 	return store.AuditEntry{
-		At: noon().Add(time.Duration(n) * time.Second), Actor: "romeo@localhost", Action: "account.disable", Target: fmt.Sprint("user", n),
+		At: noon().Add(time.Duration(n) * time.Second), Actor: "romeo@localhost", Action: "account.disable",
+		Target: fmt.Sprint("user", n),
 		Detail: `{"a":"é ☃"}`, Remote: "192.0.2.1",
 	}
 }
@@ -118,12 +120,15 @@ func testAuditAtOnce(t *testing.T, d Databases) {
 
 // testAuditHash: the hash is computed as its description says, by which others can check it.
 func testAuditHash(t *testing.T, _ Databases) {
-	e := store.AuditEntry{Number: 2, At: time.UnixMilli(1_772_366_400_000), Actor: "key:desk", Action: "account.create", Target: "romeo@localhost", Remote: "::1"}
-	require.Equal(t, "8db326aea8f980ad51ea44c62165b543915dd290490118fdb2eb6e7239fa8e6b", hex.EncodeToString(store.AuditHash([]byte{1, 2, 3}, e)))
+	e := store.AuditEntry{Number: 2, At: time.UnixMilli(1_772_366_400_000), Actor: "key:desk", Action: "account.create",
+		Target: "romeo@localhost", Remote: "::1"}
+	require.Equal(t, "8db326aea8f980ad51ea44c62165b543915dd290490118fdb2eb6e7239fa8e6b",
+		hex.EncodeToString(store.AuditHash([]byte{1, 2, 3}, e)))
 	require.NotEqual(t, store.AuditHash(nil, e), store.AuditHash([]byte{1, 2, 3}, e))
 }
 
-// testAuditFields: what stands at the end of one field cannot be taken for the beginning of the next, and every field counts.
+// testAuditFields: what stands at the end of one field cannot be taken for the beginning of the next, and every field
+// counts.
 func testAuditFields(t *testing.T, _ Databases) {
 	base := store.AuditEntry{Number: 1, At: noon(), Actor: "ab", Action: "cd", Target: "ef", Detail: "gh", Remote: "ij"}
 	seen := map[string]bool{string(store.AuditHash(nil, base)): true}

@@ -49,7 +49,10 @@ func testChangeKinds(t *testing.T, d Databases) {
 		{store.RosterChanged, func() error { _, err := SetRosterItem(tool, id, listed(1), 10); return err }},
 		{"", func() error { _, err := SetRosterItem(tool, id, listed(1), 10); return err }},
 		{store.RosterChanged, func() error { _, err := removeItem(tool, id, contact(1)); return err }},
-		{store.PreferenceChanged, func() error { return tool.SetArchivePreference(ctx, id, store.ArchivePreference{Default: "never"}) }},
+		{store.PreferenceChanged, func() error {
+			return tool.SetArchivePreference(ctx, id,
+				store.ArchivePreference{Default: "never"})
+		}},
 		{store.PreferenceChanged, func() error { return tool.SetHideReads(ctx, id, true) }},
 		{store.SettingsChanged, func() error {
 			_, err := tool.SetConversationSettings(ctx, id, mute("b@x", noon(), true), 10)
@@ -59,7 +62,11 @@ func testChangeKinds(t *testing.T, d Databases) {
 			_, err := tool.SetConversationSettings(ctx, id, mute("b@x", noon(), true), 10)
 			return err
 		}},
-		{store.ProfileChanged, func() error { _, err := tool.SetProfile(ctx, store.Profile{Account: id, Name: "Alice"}); return err }},
+		{store.ProfileChanged, func() error {
+			_,
+				err := tool.SetProfile(ctx, store.Profile{Account: id, Name: "Alice"})
+			return err
+		}},
 		{"", func() error { _, err := tool.SetProfile(ctx, store.Profile{Account: id, Name: "Alice"}); return err }},
 		{store.DeviceRemoved, func() error { return tool.PutDevice(ctx, device(id, "laptop", time.Hour), 1) }},
 		{"", func() error {
@@ -92,7 +99,8 @@ func testChangeKinds(t *testing.T, d Databases) {
 	changes, err := node.Changes(ctx, after, 10)
 	require.NoError(t, err)
 	require.Len(t, changes, 1)
-	require.Equal(t, store.Change{Number: changes[0].Number, Kind: store.AccountCreated, Account: made[1], Name: "carol"}, changes[0])
+	require.Equal(t, store.Change{Number: changes[0].Number, Kind: store.AccountCreated, Account: made[1],
+		Name: "carol"}, changes[0])
 }
 
 // testChangesOfOthers: what another process changes is told, in order and in pages; what one has changed itself is not.
@@ -131,7 +139,8 @@ func testChangesOfOthers(t *testing.T, d Databases) {
 	require.Empty(t, all)
 }
 
-// testChangesInOrder: who asks again and again with the last number misses nothing of what several change at the same time.
+// testChangesInOrder: who asks again and again with the last number misses nothing of what several change at the same
+// time.
 func testChangesInOrder(t *testing.T, d Databases) {
 	folder, ctx := t.TempDir(), context.Background()
 	reader := d.Open(t, folder, noon)

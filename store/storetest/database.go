@@ -73,7 +73,8 @@ func testCreateAccount(t *testing.T, d Databases) {
 	s, ctx := openDatabase(t, d), context.Background()
 	_, err := s.Account(ctx, "alice")
 	require.ErrorIs(t, err, store.ErrNotFound)
-	id, err := s.CreateAccount(ctx, store.Account{ID: 77, Name: "alice", Created: noon().Add(time.Hour), Credentials: credentials(1)})
+	id, err := s.CreateAccount(ctx,
+		store.Account{ID: 77, Name: "alice", Created: noon().Add(time.Hour), Credentials: credentials(1)})
 	require.NoError(t, err)
 	got, err := s.Account(ctx, "alice")
 	require.NoError(t, err)
@@ -302,7 +303,8 @@ func testArchivePreference(t *testing.T, d Databases) {
 	s, ctx := openDatabase(t, d), context.Background()
 	a, b := twoAccounts(t, s)
 	for _, want := range []store.ArchivePreference{
-		{Default: "roster", Always: []jid.JID{romeo().JID, jid.MustParse("room@chat.example/ä")}, Never: []jid.JID{juliet().JID}},
+		{Default: "roster", Always: []jid.JID{romeo().JID, jid.MustParse("room@chat.example/ä")},
+			Never: []jid.JID{juliet().JID}},
 		{Default: "never"},
 		{},
 	} {

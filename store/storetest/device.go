@@ -30,7 +30,8 @@ func Devices(t *testing.T, d Databases) {
 func device(owner store.AccountID, id string, seen time.Duration) store.Device {
 	return store.Device{
 		Account: owner, ID: id, Name: "Phone of " + id, Software: "Test ☃", Created: noon(), Seen: noon().Add(seen),
-		Generation: 1<<62 + 7, Used: 1<<62 + 6, LoginExpires: noon().Add(time.Hour), UsedExpires: noon().Add(time.Minute), Counter: 3,
+		Generation: 1<<62 + 7, Used: 1<<62 + 6, LoginExpires: noon().Add(time.Hour),
+		UsedExpires: noon().Add(time.Minute), Counter: 3,
 		Refresh: []byte("new " + id), RefreshBefore: []byte("old " + id), RefreshExpires: noon().Add(2 * time.Hour),
 	}
 }

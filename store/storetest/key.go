@@ -48,7 +48,8 @@ func testSigningKeys(t *testing.T, d Databases) {
 	b.Retired = c.Created
 	all, err = s.SigningKeys(ctx)
 	require.NoError(t, err)
-	require.Equal(t, []store.SigningKey{c, b, a}, all, "the newest is the one that came last, and keeps when it was retired")
+	require.Equal(t, []store.SigningKey{c, b, a}, all,
+		"the newest is the one that came last, and keeps when it was retired")
 
 	require.NoError(t, s.RemoveSigningKeys(ctx, b.Retired))
 	all, err = s.SigningKeys(ctx)

@@ -188,7 +188,8 @@ func testClockGoesBack(t *testing.T, logs Logs) {
 	folder := t.TempDir()
 	l := logs.Open(t, folder)
 	last := mustAppend(t, l, noon(), message(t, l, alice(), bob(), "1", stored))[0].ID
-	for n, now := range []time.Time{noon().Add(-24 * time.Hour), noon().Add(-time.Nanosecond), noon().Add(24 * time.Hour), noon()} {
+	for n, now := range []time.Time{noon().Add(-24 * time.Hour), noon().Add(-time.Nanosecond),
+		noon().Add(24 * time.Hour), noon()} {
 		require.NoError(t, l.Close())
 		l = logs.Open(t, folder)
 		a := mustAppend(t, l, now, message(t, l, bob(), alice(), "next", stored))[0]

@@ -300,7 +300,8 @@ func testReadersDuringRetraction(t *testing.T, logs Logs) {
 			}
 			c, e := l.ConversationOf(ctx, 2, in)
 			if ctx.Err() == nil && (err != nil || e != nil || now < gone || c.Unread > unread) {
-				failed <- fmt.Errorf("%d are gone after %d, %d unread after %d: %w, %w", now, gone, c.Unread, unread, err, e)
+				failed <- fmt.Errorf("%d are gone after %d, %d unread after %d: %w, %w", now, gone, c.Unread, unread,
+					err, e)
 				return
 			}
 			gone, unread = now, c.Unread
@@ -323,7 +324,8 @@ func testOrigin(t *testing.T, logs Logs) {
 	l := logs.Open(t, folder)
 	want := map[store.Party]*store.Append{}
 	for _, sender := range []store.Party{alice(), newAlice(), romeo()} {
-		want[sender] = mustAppend(t, l, noon(), withOrigin(message(t, l, sender, bob(), "x", stored), "o1"), message(t, l, sender, bob(), "y", stored))[0]
+		want[sender] = mustAppend(t, l, noon(), withOrigin(message(t, l, sender, bob(), "x", stored), "o1"),
+			message(t, l, sender, bob(), "y", stored))[0]
 	}
 	for range 2 {
 		for sender, a := range want {

@@ -113,7 +113,8 @@ func testHistoryRanges(t *testing.T, logs Logs) {
 	for i := 1; i <= 6; i++ {
 		place = append(
 			place,
-			mustAppend(t, l, noon().Add(time.Duration(i)*time.Second), message(t, l, bob(), alice(), fmt.Sprint(i), stored))[0].ID,
+			mustAppend(t, l, noon().Add(time.Duration(i)*time.Second),
+				message(t, l, bob(), alice(), fmt.Sprint(i), stored))[0].ID,
 		)
 	}
 	// A bound need not be a message's identity: it may be a point in time.

@@ -34,10 +34,13 @@ func testMarkers(t *testing.T, logs Logs) {
 		{store.MarkDelivered, 3, true, store.ReadMarkers{Delivered: 3}, store.ReadMarkers{Delivered: 3}},
 		{store.MarkRead, 2, false, store.ReadMarkers{Delivered: 3, Read: 2}, store.ReadMarkers{Delivered: 3, Read: 2}},
 		{store.MarkRead, 0, true, store.ReadMarkers{Delivered: 3, Read: 2}, store.ReadMarkers{Delivered: 3, Read: 2}},
-		{store.MarkReadPrivate, 5, false, store.ReadMarkers{Delivered: 5, Read: 5}, store.ReadMarkers{Delivered: 3, Read: 2}},
-		{store.MarkReadPrivate, 4, true, store.ReadMarkers{Delivered: 5, Read: 5}, store.ReadMarkers{Delivered: 3, Read: 2}},
+		{store.MarkReadPrivate, 5, false, store.ReadMarkers{Delivered: 5, Read: 5},
+			store.ReadMarkers{Delivered: 3, Read: 2}},
+		{store.MarkReadPrivate, 4, true, store.ReadMarkers{Delivered: 5, Read: 5},
+			store.ReadMarkers{Delivered: 3, Read: 2}},
 		{store.MarkRead, 4, false, store.ReadMarkers{Delivered: 5, Read: 5}, store.ReadMarkers{Delivered: 4, Read: 4}},
-		{store.MarkDelivered, 4, false, store.ReadMarkers{Delivered: 5, Read: 5}, store.ReadMarkers{Delivered: 4, Read: 4}},
+		{store.MarkDelivered, 4, false, store.ReadMarkers{Delivered: 5, Read: 5},
+			store.ReadMarkers{Delivered: 4, Read: 4}},
 		{store.MarkRead, 99, false, store.ReadMarkers{Delivered: 9, Read: 9}, store.ReadMarkers{Delivered: 9, Read: 9}},
 		{store.MarkRead, 9, true, store.ReadMarkers{Delivered: 9, Read: 9}, store.ReadMarkers{Delivered: 9, Read: 9}},
 	} {
@@ -230,7 +233,8 @@ func testMarkersPrivate(t *testing.T, logs Logs) {
 	id := mustAppend(t, l, noon(), said(in, bob(), "1", counts), marker(in, 1, store.MarkReadPrivate, 1))[1].ID
 	for range 2 {
 		for owner, want := range map[store.AccountID]int{1: 2, 2: 1} {
-			for _, q := range []store.HistoryQuery{{Owner: owner, Conversation: in}, {Owner: owner}, {Owner: owner, Backward: true}} {
+			for _, q := range []store.HistoryQuery{{Owner: owner, Conversation: in}, {Owner: owner},
+				{Owner: owner, Backward: true}} {
 				q.Markers, q.Limit = true, 10
 				found, _, err := l.History(ctx, q)
 				require.NoError(t, err)

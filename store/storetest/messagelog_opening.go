@@ -156,12 +156,16 @@ func testNotOpened(t *testing.T, logs Logs) {
 			a.Members[0].Account = 0
 			return a
 		}(), store.ErrNotFound},
-		"marker of nobody":             {marker(room, 0, store.MarkRead, 1), store.ErrNotFound},
-		"members of a direct one":      {withMembers(said(in, alice(), "x", stored), store.Interval{From: 1}), store.ErrNotFound},
-		"too many intervals":           {withMembers(said(room, alice(), "x", 0), many...), store.ErrLimit},
-		"intervals that fall":          {withMembers(said(room, alice(), "x", 0), store.Interval{From: 5, Through: 6}, store.Interval{From: 6}), store.ErrLimit},
-		"an interval that is reversed": {withMembers(said(room, alice(), "x", 0), store.Interval{From: 5, Through: 4}), store.ErrLimit},
-		"an interval from nothing":     {withMembers(said(room, alice(), "x", 0), store.Interval{Through: 4}), store.ErrLimit},
+		"marker of nobody": {marker(room, 0, store.MarkRead, 1), store.ErrNotFound},
+		"members of a direct one": {withMembers(said(in, alice(), "x", stored), store.Interval{From: 1}),
+			store.ErrNotFound},
+		"too many intervals": {withMembers(said(room, alice(), "x", 0), many...), store.ErrLimit},
+		"intervals that fall": {withMembers(said(room, alice(), "x", 0), store.Interval{From: 5, Through: 6},
+			store.Interval{From: 6}), store.ErrLimit},
+		"an interval that is reversed": {withMembers(said(room, alice(), "x", 0), store.Interval{From: 5, Through: 4}),
+			store.ErrLimit},
+		"an interval from nothing": {withMembers(said(room, alice(), "x", 0), store.Interval{Through: 4}),
+			store.ErrLimit},
 	} {
 		err := l.Append(ctx, &store.Batch{Now: noon(), Entries: []*store.Append{good, test.bad}})
 		require.ErrorIs(t, err, test.want, name)
@@ -220,11 +224,13 @@ func testManyConversations(t *testing.T, logs Logs) {
 	with := func(i int) store.Party { return party(fmt.Sprintf("c%d@example.org", i), store.AccountID(100+i)) }
 	last := map[store.AccountID]store.MessageID{}
 	say := func(i, round int) {
-		a, flags := alice(), []store.MessageFlags{stored, inBoth, store.InRecipientArchive, store.InAuthorArchive}[(i+round)%4]
+		a, flags := alice(), []store.MessageFlags{stored, inBoth, store.InRecipientArchive,
+			store.InAuthorArchive}[(i+round)%4]
 		if round%2 == 0 {
 			a = with(i)
 		}
-		m := mustAppend(t, l, noon().Add(time.Duration(round)*time.Minute), said(direct(t, l, alice(), with(i)), a, "x", flags))[0]
+		m := mustAppend(t, l, noon().Add(time.Duration(round)*time.Minute),
+			said(direct(t, l, alice(), with(i)), a, "x", flags))[0]
 		if flags&store.InRecipientArchive != 0 && round%2 == 0 || flags&store.InAuthorArchive != 0 && round%2 == 1 {
 			last[with(i).Account] = m.ID
 		}

@@ -118,11 +118,11 @@ func testLargeRoom(t *testing.T, logs Logs) {
 			require.NoError(t, err)
 			require.True(t, in)
 		}
-		for _, stranger := range []store.AccountID{1, 1001} {
-			found, _, err := l.History(ctx, store.HistoryQuery{Owner: stranger, Conversation: o.ID, Limit: 3})
+		for _, outsider := range []store.AccountID{1, 1001} {
+			found, _, err := l.History(ctx, store.HistoryQuery{Owner: outsider, Conversation: o.ID, Limit: 3})
 			require.NoError(t, err)
 			require.Empty(t, found)
-			in, err := l.InHistory(ctx, stranger, batch[1].ID)
+			in, err := l.InHistory(ctx, outsider, batch[1].ID)
 			require.NoError(t, err)
 			require.False(t, in)
 		}

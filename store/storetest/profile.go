@@ -47,7 +47,8 @@ func testSettings(t *testing.T, d Databases) {
 	a, b := twoAccounts(t, s)
 	forever := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	for _, c := range []store.ConversationSettings{
-		mute("b@x", noon().Add(1234567*time.Nanosecond), false), mute("a@x", forever, true), mute("c@x", time.Time{}, true), mute("d@x", noon(), false),
+		mute("b@x", noon().Add(1234567*time.Nanosecond), false), mute("a@x", forever, true),
+		mute("c@x", time.Time{}, true), mute("d@x", noon(), false),
 	} {
 		got, err := s.SetConversationSettings(ctx, a, c, 10)
 		require.NoError(t, err)
@@ -62,7 +63,8 @@ func testSettings(t *testing.T, d Databases) {
 	slices.SortFunc(got, func(a, b store.ConversationSettings) int { return strings.Compare(a.With, b.With) })
 	got = slices.DeleteFunc(got, func(c store.ConversationSettings) bool { return !c.Chosen() })
 	require.Len(t, got, 3)
-	for i, want := range []store.ConversationSettings{mute("a@x", forever, true), mute("b@x", noon().Add(time.Millisecond), false), mute("c@x", time.Time{}, true)} {
+	for i, want := range []store.ConversationSettings{mute("a@x", forever, true),
+		mute("b@x", noon().Add(time.Millisecond), false), mute("c@x", time.Time{}, true)} {
 		want.Changed = got[i].Changed
 		require.Equal(t, want, got[i])
 	}
@@ -195,9 +197,11 @@ func testProfiles(t *testing.T, d Databases) {
 	got, err := s.Profiles(ctx, []store.AccountID{a, b, b + 100})
 	require.NoError(t, err)
 	require.ElementsMatch(t, []store.Profile{{Account: a, Username: "alice"}, {Account: b, Username: "bob"}}, got)
-	set, err := s.SetProfile(ctx, store.Profile{Account: a, Username: "ignored", Name: "Alice ☃", Title: "Keeper of 'keys'", Changed: 77})
+	set, err := s.SetProfile(ctx, store.Profile{Account: a, Username: "ignored", Name: "Alice ☃",
+		Title: "Keeper of 'keys'", Changed: 77})
 	require.NoError(t, err)
-	require.Equal(t, store.Profile{Account: a, Username: "alice", Name: "Alice ☃", Title: "Keeper of 'keys'", Changed: set.Changed}, set)
+	require.Equal(t, store.Profile{Account: a, Username: "alice", Name: "Alice ☃", Title: "Keeper of 'keys'",
+		Changed: set.Changed}, set)
 	got, err = s.Profiles(ctx, []store.AccountID{a})
 	require.NoError(t, err)
 	require.Equal(t, []store.Profile{set}, got)
@@ -251,8 +255,10 @@ func testProfileChanges(t *testing.T, d Databases) {
 func testProfileSearch(t *testing.T, d Databases) {
 	s, ctx := openDatabase(t, d), context.Background()
 	for _, p := range []struct{ username, name string }{
-		{"wang", "王小明"}, {"oneil", "Shaun O'Neil-Smith"}, {"emil", "Émile Zola"}, {"emile2", "E\u0301MILE  Durkheim"}, {"smith.j", ""},
-		{"percent", "100%_sure \\ \"quoted\""}, {"gone", "Shaun Gone"}, {"off", "Shaun Off"}, {"strasse", "Hans STRAẞE"}, {"mixed", "John王2世"},
+		{"wang", "王小明"}, {"oneil", "Shaun O'Neil-Smith"}, {"emil", "Émile Zola"}, {"emile2", "E\u0301MILE  Durkheim"},
+		{"smith.j", ""},
+		{"percent", "100%_sure \\ \"quoted\""}, {"gone", "Shaun Gone"}, {"off", "Shaun Off"},
+		{"strasse", "Hans STRAẞE"}, {"mixed", "John王2世"},
 	} {
 		id, err := s.CreateAccount(ctx, store.Account{Name: p.username, Disabled: p.username == "off"})
 		require.NoError(t, err)

@@ -37,7 +37,8 @@ func Rosters(t *testing.T, d Databases) {
 	}
 }
 
-// SetRosterItem stores an item, whatever was there, and returns the roster's version. One with nothing but its JID removes what was there.
+// SetRosterItem stores an item, whatever was there, and returns the roster's version. One with nothing but its JID
+// removes what was there.
 func SetRosterItem(s store.Rosters, owner store.AccountID, item store.RosterItem, max int) (version uint64, err error) {
 	_, version, err = s.ChangeRosterItem(context.Background(), owner, item.JID, max, func(i *store.RosterItem) error {
 		*i = item
@@ -65,12 +66,15 @@ func testRosterItems(t *testing.T, d Databases) {
 	require.Empty(t, items)
 	require.Zero(t, version)
 	want := []store.RosterItem{
-		{JID: contact(0), Name: "Zero ☃", To: true, Listed: true, Groups: []string{"Friends", "with \"quotes\", and commas"}},
+		{JID: contact(0), Name: "Zero ☃", To: true, Listed: true,
+			Groups: []string{"Friends", "with \"quotes\", and commas"}},
 		{JID: contact(1), From: true, Listed: true},
 		{JID: contact(2), PendingOut: true, Listed: true},
-		{JID: contact(3), PendingIn: true, Request: []byte("<presence type='subscribe'><status>hi</status></presence>")},
+		{JID: contact(3), PendingIn: true,
+			Request: []byte("<presence type='subscribe'><status>hi</status></presence>")},
 		{JID: contact(4), Approved: true, Listed: true, Name: "x"},
-		{JID: contact(5), To: true, From: true, PendingOut: true, PendingIn: true, Approved: true, Listed: true, Groups: []string{"g"}},
+		{JID: contact(5), To: true, From: true, PendingOut: true, PendingIn: true, Approved: true, Listed: true,
+			Groups: []string{"g"}},
 		{JID: jid.MustParse("gateway.example"), Listed: true},
 	}
 	for _, item := range want {
@@ -174,8 +178,8 @@ func testRosterChanges(t *testing.T, d Databases) {
 	require.False(t, ok, "a version from the future is not of this roster")
 }
 
-// testRosterManyRemovals: however many contacts come and go, a roster does not grow for ever, and an answer to an old version
-// is either complete or refused.
+// testRosterManyRemovals: however many contacts come and go, a roster does not grow for ever, and an answer to an old
+// version is either complete or refused.
 func testRosterManyRemovals(t *testing.T, d Databases) {
 	s, ctx := openDatabase(t, d), context.Background()
 	a, _ := twoAccounts(t, s)
@@ -244,7 +248,8 @@ func testRosterOwners(t *testing.T, d Databases) {
 	require.Equal(t, []store.RosterItem{{JID: contact(1), Name: "a's", Listed: true}}, items)
 }
 
-// testRosterConcurrent: changes at the same time get versions of their own, and a reader sees items and version that belong together.
+// testRosterConcurrent: changes at the same time get versions of their own, and a reader sees items and version that
+// belong together.
 func testRosterConcurrent(t *testing.T, d Databases) {
 	s, ctx := openDatabase(t, d), context.Background()
 	a, _ := twoAccounts(t, s)
@@ -298,7 +303,8 @@ func testRosterChange(t *testing.T, d Databases) {
 	require.NoError(t, err)
 	require.Empty(t, items)
 	require.Zero(t, version)
-	want := store.RosterItem{JID: contact(1), Name: "One", Groups: []string{"g"}, Request: []byte("x"), PendingIn: true, Listed: true}
+	want := store.RosterItem{JID: contact(1), Name: "One", Groups: []string{"g"}, Request: []byte("x"), PendingIn: true,
+		Listed: true}
 	got, version, err := s.ChangeRosterItem(ctx, a, contact(1), 10, func(i *store.RosterItem) error {
 		if !i.Equal(&store.RosterItem{JID: contact(1)}) {
 			return fmt.Errorf("there was %+v", i)
@@ -325,8 +331,8 @@ func testRosterChange(t *testing.T, d Databases) {
 	require.ErrorIs(t, err, store.ErrNotFound)
 }
 
-// RosterChangers has each of the stores, which are handles on one, change one contact and contacts of its own at the same time, and
-// returns what was lost of it.
+// RosterChangers has each of the stores, which are handles on one, change one contact and contacts of its own at the
+// same time, and returns what was lost of it.
 func RosterChangers(ctx context.Context, owner store.AccountID, stores ...store.Rosters) error {
 	const each = 10
 	shared := contact(0)

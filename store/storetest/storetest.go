@@ -28,7 +28,8 @@ type Log interface {
 type Logs struct {
 	// Open opens the log in the folder, or creates it.
 	Open func(t testing.TB, folder string) Log
-	// Damage changes one bit of a stored message while the log is closed; nil when the implementation keeps no checksums.
+	// Damage changes one bit of a stored message while the log is closed; nil when the implementation keeps no
+	// checksums.
 	Damage func(t testing.TB, folder string, id store.MessageID)
 }
 
@@ -74,7 +75,8 @@ func said(in store.ConversationID, author store.Party, text string, flags store.
 }
 
 // message makes a message from one party to another, whose conversation is opened.
-func message(t testing.TB, l store.ConversationOpener, from, to store.Party, text string, flags store.MessageFlags) *store.Append {
+func message(t testing.TB, l store.ConversationOpener, from, to store.Party, text string,
+	flags store.MessageFlags) *store.Append {
 	t.Helper()
 	return said(direct(t, l, from, to), from, text, flags)
 }
@@ -86,7 +88,8 @@ func withOrigin(a *store.Append, id string) *store.Append {
 
 // marker makes a change of a marker.
 func marker(in store.ConversationID, account store.AccountID, kind store.MarkerKind, through uint64) *store.Append {
-	return &store.Append{Message: store.Message{Conversation: in, Marker: &store.Marker{Account: account, Kind: kind, Through: through}}}
+	return &store.Append{Message: store.Message{Conversation: in,
+		Marker: &store.Marker{Account: account, Kind: kind, Through: through}}}
 }
 
 // mustAppend appends at one time and returns the batch.
@@ -101,7 +104,8 @@ func texts(messages []store.Message) []string {
 	said := []string{}
 	for _, m := range messages {
 		body := string(m.Stanza)
-		said = append(said, body[len("<message xmlns='jabber:client' type='chat'><body>"):len(body)-len("</body></message>")])
+		said = append(
+			said, body[len("<message xmlns='jabber:client' type='chat'><body>"):len(body)-len("</body></message>")])
 	}
 	return said
 }

@@ -121,7 +121,8 @@ var words = [...]string{
 func (w Workload) stanza(r *rand.Rand) []byte {
 	s := fmt.Appendf(
 		nil,
-		"<message xmlns='jabber:client' type='chat' id='%016x' from='user%d@example.org/phone' to='user%d@example.org'><body>",
+		"<message xmlns='jabber:client' type='chat' id='%016x' from='user%d@example.org/phone' "+
+			"to='user%d@example.org'><body>",
 		r.Uint64(), r.IntN(2000), r.IntN(2000),
 	)
 	const end = "</body></message>"

@@ -15,7 +15,8 @@ func query(id, to, content string) string {
 	if to != "" {
 		to = " to='" + to + "'"
 	}
-	return "<iq xmlns='jabber:client' type='set' id='" + id + "'" + to + "><query xmlns='urn:xmpp:mam:2'>" + content + "</query></iq>"
+	return "<iq xmlns='jabber:client' type='set' id='" + id + "'" + to + "><query xmlns='urn:xmpp:mam:2'>" + content +
+		"</query></iq>"
 }
 
 func page(content string) string {
@@ -23,7 +24,8 @@ func page(content string) string {
 }
 
 func form(fields string) string {
-	return "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>" + fields + "</x>"
+	return "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>" +
+		fields + "</x>"
 }
 
 func field(name, value string) string {
@@ -53,16 +55,20 @@ func TestA83History(t *testing.T) {
 			{"a parameter", "", page("<after>$1</after>"), "item-not-found"},
 			{"a long id", "", page("<after>" + strings.Repeat("A", 10_000) + "</after>"), "item-not-found"},
 			{"unknown field", "", form(field("urn:example:field", "x")), "feature-not-implemented"},
-			{"full text", "", form(field("{urn:xmpp:fulltext:0}fulltext", "%_\\ .* "+strings.Repeat("a ", 1000))), "feature-not-implemented"},
+			{"full text", "", form(field("{urn:xmpp:fulltext:0}fulltext", "%_\\ .* "+strings.Repeat("a ", 1000))),
+				"feature-not-implemented"},
 			{"malformed with", "", form(field("with", "@x")), "jid-malformed"},
 			{"malformed start", "", form(field("start", "yesterday")), "bad-request"},
 			{"start out of range", "", form(field("start", "99999-01-01T00:00:00Z")), "bad-request"},
 			{"two values", "", form("<field var='with'><value>a</value><value>b</value></field>"), "bad-request"},
 			{"a field twice", "", form(field("with", "a") + field("with", "b")), "bad-request"},
-			{"another form", "", "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>u</value></field></x>", "bad-request"},
+			{"another form", "",
+				"<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>u</value></field></x>",
+				"bad-request"},
 			{"page of -1", "", page("<max>-1</max>"), "bad-request"},
 			{"page of a word", "", page("<max>many</max>"), "bad-request"},
-			{"too many ids", "", form("<field var='ids'>" + strings.Repeat("<value>AAAAAAAAAAAAAAAAAAAAAA</value>", 300) + "</field>"), ""},
+			{"too many ids", "", form("<field var='ids'>" +
+				strings.Repeat("<value>AAAAAAAAAAAAAAAAAAAAAA</value>", 300) + "</field>"), ""},
 		} {
 			answer, before, err := other.Request("h", query("h", row.to, row.content))
 			require.NoError(t, err, row.name)
@@ -73,7 +79,8 @@ func TestA83History(t *testing.T) {
 			}
 			require.Equal(t, row.want, refusal(answer), row.name)
 		}
-		for _, size := range []string{"1000000", "4294967296", "250"} { // A83: a page has its bound, and its end is no end of the archive
+		// A83: a page has its bound, and its end is no end of the archive
+		for _, size := range []string{"1000000", "4294967296", "250"} {
 			answer, before, err := other.Request("h", query("h", "", page("<max>"+size+"</max>")))
 			require.NoError(t, err)
 			require.Len(t, before, 250, size)
@@ -127,14 +134,17 @@ func TestA86Carbons(t *testing.T) {
 			"type='chat'><body>x</body><no-copy xmlns='urn:xmpp:hints'/>":     false,
 			"type='groupchat'><body>x</body>":                                 false,
 			"type='headline'><body>x</body>":                                  false,
-			"type='error'><body>x</body><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>": false,
+			"type='error'><body>x</body><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>" +
+				"</error>": false,
 			"type='normal'><x xmlns='u'/>": false,
 			"type='chat'><received xmlns='urn:xmpp:carbons:2'/><sent xmlns='urn:xmpp:carbons:2'/><body>x</body>": true,
-			"type='chat'><body>x</body><x xmlns='http://jabber.org/protocol/muc#user'/>":                         true, // stripped: it did not come from a room
+			// stripped: it did not come from a room
+			"type='chat'><body>x</body><x xmlns='http://jabber.org/protocol/muc#user'/>": true,
 		} {
 			n++
 			id := fmt.Sprintf("%s-%d", how, n)
-			tell(t, romeo, "<message xmlns='jabber:client' to='juliet@localhost/balcony' id='%s' %s</message>", id, content)
+			tell(t, romeo, "<message xmlns='jabber:client' to='juliet@localhost/balcony' id='%s' %s</message>", id,
+				content)
 			direct := next(t, juliet)
 			require.Equal(t, id, direct.Attr("id"))
 			require.NotContains(t, direct.String(), "urn:xmpp:carbons:2", content)

@@ -40,14 +40,16 @@ func (s *fixture) box(how script.Transport) *box {
 	b := &box{t: s.t, framed: how == script.CompactWebSocket}
 	switch how {
 	case script.CompactWebSocket:
-		conn, rest, _, err := ws.Dialer{Protocols: []string{compactName}, Timeout: patience}.Dial(s.t.Context(), "ws://"+s.Endpoints().HTTP+"/xmpp-websocket")
+		conn, rest, _, err := ws.Dialer{Protocols: []string{compactName}, Timeout: patience}.Dial(s.t.Context(),
+			"ws://"+s.Endpoints().HTTP+"/xmpp-websocket")
 		require.NoError(s.t, err)
 		b.conn, b.in = conn, bufio.NewReader(conn)
 		if rest != nil {
 			b.in = bufio.NewReader(io.MultiReader(rest, conn))
 		}
 	case script.CompactTLS:
-		c := tls.Client(dial(s.t, "", s.Endpoints().XMPPTLS), &tls.Config{ServerName: "localhost", InsecureSkipVerify: true, NextProtos: []string{compactName}})
+		c := tls.Client(dial(s.t, "", s.Endpoints().XMPPTLS),
+			&tls.Config{ServerName: "localhost", InsecureSkipVerify: true, NextProtos: []string{compactName}})
 		require.NoError(s.t, c.Handshake())
 		b.conn, b.in = c, bufio.NewReader(c)
 	default:
@@ -143,7 +145,8 @@ func (b *box) fails(about string, condition pb.StreamCondition) *pb.StreamError 
 }
 
 func header1() *pb.Frame {
-	return &pb.Frame{Kind: &pb.Frame_Open{Open: &pb.Open{To: proto.String("localhost"), Version: proto.String("1.0"), Schema: 1}}}
+	return &pb.Frame{Kind: &pb.Frame_Open{Open: &pb.Open{To: proto.String("localhost"), Version: proto.String("1.0"),
+		Schema: 1}}}
 }
 
 // open opens a stream and waits for its features.
@@ -187,7 +190,8 @@ func (b *box) bind(resource string) *box {
 	e := pbElement(ns, "bind", "")
 	e.Children = []*pb.Element{{LocalName: "resource", Only: &pb.Element_Text{Text: resource}}}
 	b.frame(&pb.Frame{Kind: &pb.Frame_Iq{Iq: &pb.Stanza{
-		Identity: &pb.Stanza_Id{Id: "bind"}, Type: pb.Type_TYPE_SET, Payload: []*pb.Payload{{Kind: &pb.Payload_Element{Element: e}}},
+		Identity: &pb.Stanza_Id{Id: "bind"}, Type: pb.Type_TYPE_SET,
+		Payload: []*pb.Payload{{Kind: &pb.Payload_Element{Element: e}}},
 	}}})
 	require.Equal(b.t, pb.Type_TYPE_RESULT, b.next().GetIq().GetType())
 	return b
@@ -203,5 +207,6 @@ func (s *fixture) boxes(how script.Transport) map[string]func() *box {
 }
 
 func message(to, body string) *pb.Frame {
-	return &pb.Frame{Kind: &pb.Frame_Message{Message: &pb.Stanza{To: to, Type: pb.Type_TYPE_CHAT, Body: body, Identity: &pb.Stanza_Id{Id: "m"}}}}
+	return &pb.Frame{Kind: &pb.Frame_Message{Message: &pb.Stanza{To: to, Type: pb.Type_TYPE_CHAT, Body: body,
+		Identity: &pb.Stanza_Id{Id: "m"}}}}
 }

@@ -87,16 +87,22 @@ func TestA145Bombs(t *testing.T) {
 			in        []byte
 			condition pb.StreamCondition
 		}{
-			"nested":                      {inMessage(bytesField(1, nested)), violation},
-			"many empty children":         {inMessage(bytesField(1, append(name, strings.Repeat("\x3a\x00", 100_000)...))), violation},
-			"many children":               {inMessage(bytesField(1, append(name, strings.Repeat("\x3a\x03\x22\x01a", 40_000)...))), violation},
-			"many empty payloads":         {withLength(bytesField(1, bytes.Repeat([]byte("\x52\x00"), 100_000))), violation},
-			"many attributes":             {inMessage(bytesField(1, append(name, times(70, "\x2a\x05\x22\x03a%02d")...))), violation},
-			"a field twice":               {withLength(bytesField(1, append(bytesField(9, []byte("one")), bytesField(9, []byte("two"))...))), badFormat},
-			"a group":                     {withLength(bytesField(1, []byte{0x4b, 0x4c})), badFormat},
-			"a field beyond its message":  {withLength([]byte{0x0a, 0x7f, 0x4a}), badFormat},
-			"two kinds of frame":          {withLength(append(bytesField(1, nil), bytesField(2, nil)...)), badFormat},
-			"an empty frame of no kind":   {withLength([]byte{0x60, 0x00}), pb.StreamCondition_STREAM_CONDITION_UNSUPPORTED_STANZA_TYPE},
+			"nested": {inMessage(bytesField(1, nested)), violation},
+			"many empty children": {inMessage(bytesField(1,
+				append(name, strings.Repeat("\x3a\x00", 100_000)...))), violation},
+			"many children": {inMessage(bytesField(1,
+				append(name, strings.Repeat("\x3a\x03\x22\x01a", 40_000)...))), violation},
+			"many empty payloads": {withLength(bytesField(1, bytes.Repeat([]byte("\x52\x00"), 100_000))),
+				violation},
+			"many attributes": {inMessage(bytesField(1,
+				append(name, times(70, "\x2a\x05\x22\x03a%02d")...))), violation},
+			"a field twice": {withLength(bytesField(1,
+				append(bytesField(9, []byte("one")), bytesField(9, []byte("two"))...))), badFormat},
+			"a group":                    {withLength(bytesField(1, []byte{0x4b, 0x4c})), badFormat},
+			"a field beyond its message": {withLength([]byte{0x0a, 0x7f, 0x4a}), badFormat},
+			"two kinds of frame":         {withLength(append(bytesField(1, nil), bytesField(2, nil)...)), badFormat},
+			"an empty frame of no kind": {withLength([]byte{0x60, 0x00}),
+				pb.StreamCondition_STREAM_CONDITION_UNSUPPORTED_STANZA_TYPE},
 			"a number not in the table":   {inMessage(bytesField(1, []byte{0x18, 0xff, 0x7f})), badFormat},
 			"a signal that there is none": {inMessage([]byte{0x20, 0x7f}), badFormat},
 		} {
@@ -123,17 +129,20 @@ func TestA146Text(t *testing.T) {
 		attr := func(name, value string) []byte {
 			return bytesField(5, append(bytesField(4, []byte(name)), bytesField(5, []byte(value))...))
 		}
-		for _, bad := range []string{"\x00", "a\x01", "\x1f", "\x7f\xff", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82", "\ufffe", "\uffff", "\x0b"} {
+		for _, bad := range []string{"\x00", "a\x01", "\x1f", "\x7f\xff", "\xc0\x80", "\xed\xa0\x80",
+			"\xf4\x90\x80\x80", "\xe2\x82", "\ufffe", "\uffff", "\x0b"} {
 			for about, payload := range map[string][]byte{
-				"body":      bytesField(9, []byte(bad)),
-				"id":        bytesField(3, []byte(bad)),
-				"type":      bytesField(7, []byte(bad)),
-				"language":  bytesField(8, []byte(bad)),
-				"subject":   bytesField(10, bytesField(17, bytesField(1, []byte(bad)))),
-				"text":      bytesField(10, bytesField(1, append(bytesField(4, []byte("a")), bytesField(6, []byte(bad))...))),
+				"body":     bytesField(9, []byte(bad)),
+				"id":       bytesField(3, []byte(bad)),
+				"type":     bytesField(7, []byte(bad)),
+				"language": bytesField(8, []byte(bad)),
+				"subject":  bytesField(10, bytesField(17, bytesField(1, []byte(bad)))),
+				"text": bytesField(10, bytesField(1,
+					append(bytesField(4, []byte("a")), bytesField(6, []byte(bad))...))),
 				"attribute": bytesField(10, bytesField(1, append(bytesField(4, []byte("a")), attr("b", bad)...))),
 				"name":      bytesField(10, bytesField(1, bytesField(4, []byte("a"+bad)))),
-				"namespace": bytesField(10, bytesField(1, append(bytesField(2, []byte("u"+bad)), bytesField(4, []byte("a"))...))),
+				"namespace": bytesField(10, bytesField(1,
+					append(bytesField(2, []byte("u"+bad)), bytesField(4, []byte("a"))...))),
 			} {
 				b := s.box(how).login("romeo").bind("box")
 				b.send(withLength(bytesField(1, append(to, payload...))))
@@ -154,14 +163,16 @@ func TestA146Text(t *testing.T) {
 // A147: text that looks like XML stays text in every field, and names that would inject markup are refused.
 func TestA147Injection(t *testing.T) {
 	s := open(t)
-	inXML := []*script.Client{s.available(script.TCP, "juliet", "balcony"), s.available(script.WebSocket, "juliet", "garden")}
+	inXML := []*script.Client{s.available(script.TCP, "juliet", "balcony"),
+		s.available(script.WebSocket, "juliet", "garden")}
 	on(t, s, compactEverywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		b := s.box(how).login("romeo").bind("box")
 		const evil = `</body></message><message from='admin@localhost' to="juliet@localhost"><body>&lt;&#0;<![CDATA[ ]]> --> ?>`
 		m := message("juliet@localhost", evil).GetMessage()
 		m.Identity = &pb.Stanza_Id{Id: evil}
 		e := pbElement("urn:"+evil, "a", evil, "b", evil)
-		m.Payload = []*pb.Payload{{Kind: &pb.Payload_Element{Element: e}}, {Kind: &pb.Payload_Caps{Caps: &pb.Caps{Node: evil, Hash: evil}}}}
+		m.Payload = []*pb.Payload{{Kind: &pb.Payload_Element{Element: e}},
+			{Kind: &pb.Payload_Caps{Caps: &pb.Caps{Node: evil, Hash: evil}}}}
 		b.frame(&pb.Frame{Kind: &pb.Frame_Message{Message: m}})
 		for _, a := range inXML {
 			n, _, err := a.Until(func(n *script.Element) bool { return n.Name.Local == "message" })
@@ -198,7 +209,9 @@ func TestA148OneForm(t *testing.T) {
 	var forms []string
 	for _, how := range script.Transports() {
 		romeo := s.connect(how, "romeo", "phone")
-		tell(t, romeo, `<message xmlns='jabber:client' to='juliet@localhost' type='chat' id='f81d4fae-7dec-11d0-a765-00a0c91e6bf6' xml:lang='en'>
+		tell(
+			t, romeo,
+			`<message xmlns='jabber:client' to='juliet@localhost' type='chat' id='f81d4fae-7dec-11d0-a765-00a0c91e6bf6' xml:lang='en'>
 			<body>Soft! what light &lt;through&gt; yonder window 破晓?</body><active xmlns='http://jabber.org/protocol/chatstates'/>
 			<request xmlns='urn:xmpp:receipts'/><markable xmlns='urn:xmpp:chat-markers:0'/><subject xml:lang='de'>Licht</subject>
 			<x xmlns='urn:example:x' a='1' b=''><y>&amp; text</y><z xmlns='urn:example:z'/></x></message>`)
@@ -251,7 +264,8 @@ func TestA149Replay(t *testing.T) {
 	juliet := s.available(script.TCP, "juliet", "balcony")
 	on(t, s, compactEverywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		m := message("juliet@localhost", "once, "+string(how)).GetMessage()
-		m.Payload = []*pb.Payload{{Kind: &pb.Payload_OriginId{OriginId: &pb.Id{Form: &pb.Id_Id{Id: "origin of " + string(how)}}}}}
+		m.Payload = []*pb.Payload{{Kind: &pb.Payload_OriginId{OriginId: &pb.Id{Form: &pb.Id_Id{Id: "origin of " +
+			string(how)}}}}}
 		for range 3 {
 			b := s.box(how).login("romeo").bind("box")
 			for range 3 {
@@ -278,11 +292,15 @@ func TestA149Replay(t *testing.T) {
 			"a header again":             {"unauthenticated", header1(), violation},
 			"a header on a bound stream": {"bound", header1(), violation},
 			"a stanza first":             {"before the header", message("juliet@localhost", "too early"), badFormat},
-			"a ping first":               {"before the header", &pb.Frame{Kind: &pb.Frame_Ping{Ping: &pb.Ping{}}}, badFormat},
-			"a stanza before the login":  {"unauthenticated", message("juliet@localhost", "too early"), pb.StreamCondition_STREAM_CONDITION_NOT_AUTHORIZED},
+			"a ping first": {"before the header", &pb.Frame{Kind: &pb.Frame_Ping{Ping: &pb.Ping{}}},
+				badFormat},
+			"a stanza before the login": {"unauthenticated", message("juliet@localhost", "too early"),
+				pb.StreamCondition_STREAM_CONDITION_NOT_AUTHORIZED},
 			"an error of the client's": {"bound", &pb.Frame{Kind: &pb.Frame_Error{Error: &pb.StreamError{}}},
 				pb.StreamCondition_STREAM_CONDITION_UNSUPPORTED_STANZA_TYPE},
-			"no schema": {"before the header", &pb.Frame{Kind: &pb.Frame_Open{Open: &pb.Open{To: proto.String("localhost"), Version: proto.String("1.0")}}},
+			"no schema": {"before the header",
+				&pb.Frame{Kind: &pb.Frame_Open{Open: &pb.Open{To: proto.String("localhost"),
+					Version: proto.String("1.0")}}},
 				pb.StreamCondition_STREAM_CONDITION_UNSUPPORTED_VERSION},
 		} {
 			b := s.boxes(how)[row.state]()
@@ -326,7 +344,8 @@ func TestA5CompactUnauthenticated(t *testing.T) {
 	}
 	greeting, err := proto.Marshal(header1())
 	require.NoError(t, err)
-	for address, greeting := range map[string]string{s.Endpoints().Compact: string(withLength(greeting)), s.Endpoints().XMPP: header} {
+	for address, greeting := range map[string]string{s.Endpoints().Compact: string(withLength(greeting)),
+		s.Endpoints().XMPP: header} {
 		require.True(t, refused(t, "127.0.9.1", address, greeting))
 	}
 }

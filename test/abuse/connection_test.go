@@ -119,7 +119,8 @@ func TestA1SilentConnections(t *testing.T) {
 			require.Empty(t, text, about)
 		}
 	}
-	require.Less(t, handshake, 15*time.Second, "a handshake has ten seconds in all; these are the first of a hundred to end")
+	require.Less(t, handshake, 15*time.Second,
+		"a handshake has ten seconds in all; these are the first of a hundred to end")
 }
 
 // drip writes a text again and again, one byte at a time, and returns how many bytes were written when the connection
@@ -152,11 +153,15 @@ func TestA2Slowloris(t *testing.T) {
 	}
 	longHeader := strings.Replace(header, "to=", "x='"+strings.Repeat("a", 1000)+"' to=", 1)
 	begin("stream header", dial(t, "", s.Endpoints().XMPP), longHeader)
-	begin("TLS hello", dial(t, "", s.Endpoints().XMPPTLS), "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"+strings.Repeat("x", 500))
-	begin("HTTP header", dial(t, "", s.Endpoints().HTTP), "GET /xmpp-websocket HTTP/1.1\r\nHost: localhost\r\nX: "+strings.Repeat("a", 1000))
-	begin("HTTP/2 preface", dial(t, "", s.Endpoints().HTTP), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+strings.Repeat("\x00", 1000))
+	begin("TLS hello", dial(t, "", s.Endpoints().XMPPTLS), "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"+
+		strings.Repeat("x", 500))
+	begin("HTTP header", dial(t, "", s.Endpoints().HTTP), "GET /xmpp-websocket HTTP/1.1\r\nHost: localhost\r\nX: "+
+		strings.Repeat("a", 1000))
+	begin("HTTP/2 preface", dial(t, "", s.Endpoints().HTTP), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+
+		strings.Repeat("\x00", 1000))
 	begin("private HTTP header", dial(t, "", s.Endpoints().Private), "GET / HTTP/1.1\r\nX: "+strings.Repeat("a", 1000))
-	begin("frame of a WebSocket", s.visit(script.WebSocket).conn, "\x81\xfe\x03\xe8\x00\x00\x00\x00"+opening+strings.Repeat(" ", 1000))
+	begin("frame of a WebSocket", s.visit(script.WebSocket).conn, "\x81\xfe\x03\xe8\x00\x00\x00\x00"+opening+
+		strings.Repeat(" ", 1000))
 	begin("pings on a WebSocket", s.visit(script.WebSocket).conn, "\x89\x80\x00\x00\x00\x00")
 	spaces := s.visit(script.TCP)
 	spaces.open()
@@ -195,7 +200,8 @@ func refused(t *testing.T, source, address, greeting string) bool {
 // greetings returns, for the address of each listener, what a client sends first to get an answer.
 func (s *fixture) greetings() map[string]string {
 	return map[string]string{
-		s.Endpoints().XMPP: header, s.Endpoints().XMPPTLS: clientHello(&tls.Config{}), s.Endpoints().HTTP: "GET / HTTP/1.0\r\n\r\n",
+		s.Endpoints().XMPP: header, s.Endpoints().XMPPTLS: clientHello(&tls.Config{}),
+		s.Endpoints().HTTP: "GET / HTTP/1.0\r\n\r\n",
 	}
 }
 
@@ -290,7 +296,8 @@ func until(t *testing.T, happens func() bool) {
 // A16: a client that is not a trusted proxy cannot forge its address.
 func TestA16ForgedAddress(t *testing.T) {
 	s := open(t, "auth.connections.per_address=2", "auth.connections.rate=-1")
-	for _, line := range []string{"PROXY TCP4 192.0.2.7 127.0.0.1 1234 5222\r\n", "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\x7f\x00\x00\x01\x04\xd2\x14\x66"} {
+	for _, line := range []string{"PROXY TCP4 192.0.2.7 127.0.0.1 1234 5222\r\n",
+		"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\x7f\x00\x00\x01\x04\xd2\x14\x66"} {
 		conn := dial(t, "127.0.0.4", s.Endpoints().XMPP)
 		_, err := io.WriteString(conn, line+header)
 		require.NoError(t, err)
@@ -304,7 +311,8 @@ func TestA16ForgedAddress(t *testing.T) {
 		}
 		t.Cleanup(func() { conn.Close() }) // stays open
 		conn.SetDeadline(time.Now().Add(patience))
-		fmt.Fprintf(conn, "GET /.well-known/host-meta HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.%d\r\n\r\n", n)
+		fmt.Fprintf(
+			conn, "GET /.well-known/host-meta HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.%d\r\n\r\n", n)
 		_, err = http.ReadResponse(bufio.NewReader(conn), nil)
 		return err
 	}
@@ -342,15 +350,17 @@ func TestA8NothingWithoutEncryption(t *testing.T) {
 		require.Equal(t, "encryption-required", condition, mechanism)
 	}
 	v, _ = elsewhere()
-	v.send("<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>" + plain("", "romeo", password("romeo")) + "</initial-response></authenticate>")
+	v.send("<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>" +
+		plain("", "romeo", password("romeo")) + "</initial-response></authenticate>")
 	require.Contains(t, v.expect("<failure", "</failure>"), "<encryption-required")
+	const unsupported = "unsupported-stanza-type"
 	for text, condition := range map[string]string{
-		"<iq type='get' id='1'><query xmlns='jabber:iq:register'/></iq>":                                         "not-authorized",
-		"<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>":                            "not-authorized",
-		"<compress xmlns='http://jabber.org/protocol/compress'><method>zlib</method></compress>":                 "unsupported-stanza-type",
-		"<iq type='set' id='1'><query xmlns='jabber:iq:auth'><username>romeo</username><password/></query></iq>": "not-authorized",
-		"<handshake xmlns='jabber:component:accept'/>":                                                           "unsupported-stanza-type",
-		"<db:result xmlns:db='jabber:server:dialback' from='a' to='localhost'>x</db:result>":                     "unsupported-stanza-type",
+		"<iq type='get' id='1'><query xmlns='jabber:iq:register'/></iq>":                              "not-authorized",
+		"<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>":                 "not-authorized",
+		"<compress xmlns='http://jabber.org/protocol/compress'><method>zlib</method></compress>":      unsupported,
+		"<iq type='set' id='1'><query xmlns='jabber:iq:auth'><username>romeo</username></query></iq>": "not-authorized",
+		"<handshake xmlns='jabber:component:accept'/>":                                                unsupported,
+		"<db:result xmlns:db='jabber:server:dialback' from='a' to='localhost'>x</db:result>":          unsupported,
 	} {
 		v, _ := elsewhere()
 		v.send(text)
@@ -368,7 +378,8 @@ func TestA8NothingWithoutEncryption(t *testing.T) {
 // A9: plaintext that was sent together with <starttls/> is not processed after the handshake: the stream ends instead.
 func TestA9StartTLSInjection(t *testing.T) {
 	s := open(t)
-	for _, injected := range []string{"   ", "\n<", header, saslAuth("PLAIN", plain("", "romeo", password("romeo"))), "<iq", strings.Repeat("\n", 40_000)} {
+	for _, injected := range []string{"   ", "\n<", header, saslAuth("PLAIN", plain("", "romeo", password("romeo"))),
+		"<iq", strings.Repeat("\n", 40_000)} {
 		v := s.visit(script.TCP)
 		v.open()
 		v.send(starttls + injected)

@@ -48,7 +48,8 @@ func (s *fixture) Endpoints() script.Endpoints {
 func open(t *testing.T, overrides ...string) *fixture {
 	t.Helper()
 	s := &fixture{t: t, Node: nodetest.New(t, append([]string{
-		"auth.connections.rate=-1", "auth.connections.per_address=-1", "auth.failures.per_user=-1", "auth.failures.per_address=-1",
+		"auth.connections.rate=-1", "auth.connections.per_address=-1", "auth.failures.per_user=-1",
+		"auth.failures.per_address=-1",
 	}, overrides...)...)}
 	s.people("romeo", "juliet", "bystander")
 	s.connectBystander()

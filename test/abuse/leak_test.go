@@ -94,7 +94,8 @@ func TestA158Leaks(t *testing.T) {
 
 // Row 24: names that clients make up take no memory that stays: tens of thousands of long ones cost no more than a few.
 func TestRow24Names(t *testing.T) {
-	s := open(t, "auth.directory.unknown=100", "auth.failures.entries=128", "auth.failures.per_user=5", "auth.failures.per_address=-1", "roster.cache_items=100",
+	s := open(t, "auth.directory.unknown=100", "auth.failures.entries=128", "auth.failures.per_user=5",
+		"auth.failures.per_address=-1", "roster.cache_items=100",
 		"messages.memtable_bytes=1048576") // which fills with what is stored, up to its bound
 	romeo := s.available(script.TCP, "romeo", "phone")
 	long := strings.Repeat("n", 400)
@@ -147,9 +148,11 @@ func TestRow24Remnants(t *testing.T) {
 	stripped := "<result xmlns='urn:xmpp:mam:2'>" + padding + "</result><body>x</body>"
 	romeo := s.connect(script.TCP, "romeo", "phone")
 	for about, stanza := range map[string]string{
-		"a conversation with nobody":      "<message to='nobody%d@localhost' type='chat'>" + stripped + "</message>",
-		"what waits":                      "<message to='juliet@localhost/balcony' type='chat' id='i%d'>" + stripped + "</message>",
-		"an address of directed presence": "<presence to='nobody%d@localhost'><status>" + padding + "</status></presence>",
+		"a conversation with nobody": "<message to='nobody%d@localhost' type='chat'>" + stripped + "</message>",
+		"what waits": "<message to='juliet@localhost/balcony' type='chat' id='i%d'>" + stripped +
+			"</message>",
+		"an address of directed presence": "<presence to='nobody%d@localhost'><status>" + padding +
+			"</status></presence>",
 		"a contact": "<iq type='set' id='r%d'><query xmlns='jabber:iq:roster'><item jid='c%[1]d@localhost' name='n'>" +
 			"<group>g</group><x xmlns='u'>" + padding + "</x></item></query></iq>",
 	} {

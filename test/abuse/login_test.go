@@ -53,7 +53,8 @@ func TestA39AuthzidMatrix(t *testing.T) {
 				"ju\u00adliet@localhost":  false,
 			} {
 				for _, two := range []bool{false, true} {
-					c := claim{two: two, mechanism: m.name, binding: m.binding, name: "romeo", password: password("romeo"), authzid: authzid}
+					c := claim{two: two, mechanism: m.name, binding: m.binding, name: "romeo",
+						password: password("romeo"), authzid: authzid}
 					v := s.visit(how)
 					v.open()
 					condition, text := c.attempt(v)
@@ -80,29 +81,34 @@ func TestA37LoginRefused(t *testing.T) {
 	encode := base64.StdEncoding.EncodeToString
 	v := map[script.Transport]*visitor{}
 	for name, row := range map[string]struct{ sent, condition string }{
-		"A36 not base64":            {saslAuth("PLAIN", "###"), "incorrect-encoding"},
-		"A36 no padding":            {saslAuth("PLAIN", "AGFiYw"), "incorrect-encoding"},
-		"A36 bits left over":        {saslAuth("PLAIN", "AGFiYx=="), "incorrect-encoding"},
-		"A36 white space":           {saslAuth("PLAIN", "AGFi\nYwBk"), "incorrect-encoding"},
-		"A37 no NUL":                {saslAuth("PLAIN", encode([]byte("romeo"))), "malformed-request"},
-		"A37 one NUL":               {saslAuth("PLAIN", encode([]byte("romeo\x00x"))), "malformed-request"},
-		"A37 three NULs":            {saslAuth("PLAIN", encode([]byte("\x00romeo\x00a\x00b"))), "malformed-request"},
-		"A37 nothing":               {saslAuth("PLAIN", "="), "malformed-request"},
-		"A37 no name":               {saslAuth("PLAIN", plain("", "", "x")), "malformed-request"},
-		"A37 long name":             {saslAuth("PLAIN", plain("", strings.Repeat("a", 1025), "x")), "malformed-request"},
-		"A37 long password":         {saslAuth("PLAIN", plain("", "romeo", strings.Repeat("a", 1025))), "malformed-request"},
-		"A37 invalid UTF-8":         {saslAuth("PLAIN", plain("", "romeo", "\xff")), "malformed-request"},
-		"A37 overlong NUL":          {saslAuth("PLAIN", plain("", "romeo\xc0\x80", "x")), "malformed-request"},
-		"A38 unknown":               {saslAuth("CRAM-MD5", ""), "invalid-mechanism"},
-		"A38 lower case":            {saslAuth("plain", plain("", "romeo", password("romeo"))), "invalid-mechanism"},
-		"A38 none":                  {saslAuth("", "="), "invalid-mechanism"},
-		"A38 EXTERNAL":              {saslAuth("EXTERNAL", "="), "invalid-mechanism"},
-		"A38 ANONYMOUS":             {saslAuth("ANONYMOUS", ""), "invalid-mechanism"},
-		"A38 no channel":            {saslAuth("SCRAM-SHA-256-PLUS", encode([]byte("p=tls-unique,,n=romeo,r=abcdefgh"))), "invalid-mechanism"},
-		"A40 wrong password":        {saslAuth("PLAIN", plain("", "romeo", "wrong")), "not-authorized"},
-		"A40 unknown":               {saslAuth("PLAIN", plain("", "nobody", "wrong")), "not-authorized"},
-		"A52 empty password":        {saslAuth("PLAIN", plain("", "romeo", "")), "malformed-request"}, // RFC 4616 §2: at least one character
-		"A52 129 characters":        {saslAuth("PLAIN", plain("", "romeo", strings.Repeat("a", 129))), "not-authorized"},
+		"A36 not base64":     {saslAuth("PLAIN", "###"), "incorrect-encoding"},
+		"A36 no padding":     {saslAuth("PLAIN", "AGFiYw"), "incorrect-encoding"},
+		"A36 bits left over": {saslAuth("PLAIN", "AGFiYx=="), "incorrect-encoding"},
+		"A36 white space":    {saslAuth("PLAIN", "AGFi\nYwBk"), "incorrect-encoding"},
+		"A37 no NUL":         {saslAuth("PLAIN", encode([]byte("romeo"))), "malformed-request"},
+		"A37 one NUL":        {saslAuth("PLAIN", encode([]byte("romeo\x00x"))), "malformed-request"},
+		"A37 three NULs":     {saslAuth("PLAIN", encode([]byte("\x00romeo\x00a\x00b"))), "malformed-request"},
+		"A37 nothing":        {saslAuth("PLAIN", "="), "malformed-request"},
+		"A37 no name":        {saslAuth("PLAIN", plain("", "", "x")), "malformed-request"},
+		"A37 long name": {saslAuth("PLAIN", plain("", strings.Repeat("a", 1025), "x")),
+			"malformed-request"},
+		"A37 long password": {saslAuth("PLAIN", plain("", "romeo", strings.Repeat("a", 1025))),
+			"malformed-request"},
+		"A37 invalid UTF-8": {saslAuth("PLAIN", plain("", "romeo", "\xff")), "malformed-request"},
+		"A37 overlong NUL":  {saslAuth("PLAIN", plain("", "romeo\xc0\x80", "x")), "malformed-request"},
+		"A38 unknown":       {saslAuth("CRAM-MD5", ""), "invalid-mechanism"},
+		"A38 lower case":    {saslAuth("plain", plain("", "romeo", password("romeo"))), "invalid-mechanism"},
+		"A38 none":          {saslAuth("", "="), "invalid-mechanism"},
+		"A38 EXTERNAL":      {saslAuth("EXTERNAL", "="), "invalid-mechanism"},
+		"A38 ANONYMOUS":     {saslAuth("ANONYMOUS", ""), "invalid-mechanism"},
+		"A38 no channel": {saslAuth("SCRAM-SHA-256-PLUS",
+			encode([]byte("p=tls-unique,,n=romeo,r=abcdefgh"))), "invalid-mechanism"},
+		"A40 wrong password": {saslAuth("PLAIN", plain("", "romeo", "wrong")), "not-authorized"},
+		"A40 unknown":        {saslAuth("PLAIN", plain("", "nobody", "wrong")), "not-authorized"},
+		// RFC 4616 §2: at least one character
+		"A52 empty password": {saslAuth("PLAIN", plain("", "romeo", "")), "malformed-request"},
+		"A52 129 characters": {saslAuth("PLAIN", plain("", "romeo", strings.Repeat("a", 129))),
+			"not-authorized"},
 		"A52 emoji":                 {saslAuth("PLAIN", plain("", "romeo", "\U0001F339\U0001F339")), "not-authorized"},
 		"A52 unassigned":            {saslAuth("PLAIN", plain("", "romeo", "\u0378")), "not-authorized"},
 		"A52 control character":     {saslAuth("PLAIN", plain("", "romeo", "a\x07")), "not-authorized"},
@@ -153,7 +159,8 @@ func TestA40UnknownUser(t *testing.T) {
 				v.send(saslAuth(c.mechanism, b64([]byte(first))))
 				challenge, refused, _ := v.challenge()
 				require.Empty(t, refused)
-				v.send("<response xmlns='" + nsSASL + "'>" + b64([]byte(c.second(v, first, bare, challenge))) + "</response>")
+				v.send("<response xmlns='" + nsSASL + "'>" + b64([]byte(c.second(v, first, bare, challenge))) +
+					"</response>")
 				condition, text = v.outcome()
 				fields := scram.Fields([]byte(challenge))
 				return fields['s'], fields['i'], condition, text
@@ -196,16 +203,24 @@ func TestA42SCRAMBent(t *testing.T) {
 			for about, bend := range map[string]func(*claim){
 				"server's nonce changed": func(c *claim) { c.final = func(f string) string { return f + "x" } },
 				"client's nonce alone": func(c *claim) {
-					c.final = func(f string) string { return f[:strings.Index(f, ",r=")] + ",r=fyko+d2lbbFgONRv9qkxdawL" }
+					c.final = func(f string) string {
+						return f[:strings.Index(f, ",r=")] +
+							",r=fyko+d2lbbFgONRv9qkxdawL"
+					}
 				},
-				"empty nonce":           func(c *claim) { c.nonce = " " },
-				"mandatory extension":   func(c *claim) { c.reserved = "m=x," },
-				"extension at the end":  func(c *claim) { c.final = func(f string) string { return f + ",m=x" } },
-				"no proof":              func(c *claim) { c.noProof = true },
-				"empty proof":           func(c *claim) { c.proof = func([]byte) []byte { return nil } },
-				"short proof":           func(c *claim) { c.proof = func(p []byte) []byte { return p[:len(p)-1] } },
-				"long proof":            func(c *claim) { c.proof = func(p []byte) []byte { return append(p, 0) } },
-				"zero proof":            func(c *claim) { c.proof = func(p []byte) []byte { return make([]byte, len(p)) } },
+				"empty nonce":          func(c *claim) { c.nonce = " " },
+				"mandatory extension":  func(c *claim) { c.reserved = "m=x," },
+				"extension at the end": func(c *claim) { c.final = func(f string) string { return f + ",m=x" } },
+				"no proof":             func(c *claim) { c.noProof = true },
+				"empty proof":          func(c *claim) { c.proof = func([]byte) []byte { return nil } },
+				"short proof":          func(c *claim) { c.proof = func(p []byte) []byte { return p[:len(p)-1] } },
+				"long proof":           func(c *claim) { c.proof = func(p []byte) []byte { return append(p, 0) } },
+				"zero proof": func(c *claim) {
+					c.proof = func(p []byte) []byte {
+						return make([]byte,
+							len(p))
+					}
+				},
 				"other flag afterwards": func(c *claim) { c.bindElsehow = "y,," },
 				"other name afterwards": func(c *claim) { c.bindElsehow = "n,a=juliet@localhost," },
 				"binding of nothing":    func(c *claim) { c.data = []byte("x") },
@@ -230,7 +245,8 @@ func TestA42SCRAMBent(t *testing.T) {
 			for _, mechanism := range []string{"SCRAM-SHA-1", "SCRAM-SHA-256"} {
 				v := s.visit(how)
 				v.open()
-				condition, text := claim{mechanism: mechanism, name: "romeo", password: password("romeo"), flag: "y"}.attempt(v)
+				condition, text := claim{mechanism: mechanism, name: "romeo", password: password("romeo"),
+					flag: "y"}.attempt(v)
 				require.Equal(t, "not-authorized", condition)
 				require.Contains(t, text, "server-does-support-channel-binding")
 			}
@@ -244,8 +260,10 @@ func TestA43Downgrade(t *testing.T) {
 	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		v := s.visit(how)
 		features := v.open()
-		features = features[strings.Index(features, "<mechanisms"):strings.Index(features, "</mechanisms>")] + // not those of SASL2, which has a list of its own
-			strings.Join(regexp.MustCompile(`<sasl-channel-binding.*</sasl-channel-binding>`).FindAllString(features, -1), "")
+		// not those of SASL2, which has a list of its own
+		features = features[strings.Index(features, "<mechanisms"):strings.Index(features, "</mechanisms>")] +
+			strings.Join(regexp.MustCompile(`<sasl-channel-binding.*</sasl-channel-binding>`).FindAllString(features,
+				-1), "")
 		list := func(pattern string) (all []string) {
 			for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(features, -1) {
 				all = append(all, m[1])
@@ -313,7 +331,8 @@ func otherCertificate(t *testing.T) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"},
+		NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
@@ -323,7 +342,8 @@ func otherCertificate(t *testing.T) tls.Certificate {
 func TestA44TooManyTries(t *testing.T) {
 	s := open(t)
 	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
-		for _, try := range []string{saslAuth("PLAIN", plain("", "romeo", "wrong")), saslAuth("X", ""), "<abort xmlns='" + nsSASL + "'/>"} {
+		for _, try := range []string{saslAuth("PLAIN", plain("", "romeo", "wrong")), saslAuth("X", ""),
+			"<abort xmlns='" + nsSASL + "'/>"} {
 			v := s.visit(how)
 			v.open()
 			for range 5 {
@@ -351,7 +371,8 @@ func TestA45Guessing(t *testing.T) {
 	require.Empty(t, login("127.0.0.7", script.TCP, right), "the owner's own address")
 	for i := range 5 {
 		m := mechanisms[i%3].name
-		require.Equal(t, "not-authorized", login("127.0.0.6", everywhere[i%4], claim{mechanism: m, name: "romeo", password: "wrong"}))
+		require.Equal(t, "not-authorized",
+			login("127.0.0.6", everywhere[i%4], claim{mechanism: m, name: "romeo", password: "wrong"}))
 	}
 	for i := range 4 {
 		c := right
@@ -360,13 +381,15 @@ func TestA45Guessing(t *testing.T) {
 	}
 	require.Empty(t, login("127.0.0.7", script.TCP, right), "the owner is not locked out")
 	require.Empty(t, login("127.0.0.8", script.TCP, right), "nor from elsewhere")
-	require.Empty(t, login("127.0.0.6", script.TCP, claim{mechanism: "PLAIN", name: "juliet", password: password("juliet")}))
+	require.Empty(t, login("127.0.0.6", script.TCP,
+		claim{mechanism: "PLAIN", name: "juliet", password: password("juliet")}))
 
 	// One attempt for each of many names counts for the address.
 	for i := range 15 {
 		login("127.0.0.6", script.TCP, claim{mechanism: "PLAIN", name: "name" + string(rune('a'+i)), password: "wrong"})
 	}
-	require.Equal(t, "temporary-auth-failure", login("127.0.0.6", script.TCP, claim{mechanism: "PLAIN", name: "bystander", password: password("bystander")}))
+	require.Equal(t, "temporary-auth-failure",
+		login("127.0.0.6", script.TCP, claim{mechanism: "PLAIN", name: "bystander", password: password("bystander")}))
 	require.Empty(t, login("127.0.0.7", script.TCP, right))
 
 	// The stream that made the last allowed attempt ends.
@@ -438,7 +461,8 @@ func TestRow2Restart(t *testing.T) {
 // A53: open registration is limited for each address, and refuses names that can be confused with others.
 func TestA53Registration(t *testing.T) {
 	register := func(v *visitor, name string) string {
-		v.sendStanza("<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>" + name + "</username><password>" + password(name) + "</password></query></iq>")
+		v.sendStanza("<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>" + name +
+			"</username><password>" + password(name) + "</password></query></iq>")
 		got := v.expect("<iq ", ">")
 		if !strings.HasSuffix(got, "/>") {
 			got += v.expect("</iq>")
@@ -449,7 +473,8 @@ func TestA53Registration(t *testing.T) {
 		s := open(t, "registration=open", "auth.failures.registrations=-1")
 		for name, condition := range map[string]string{
 			"romeo": "conflict", "ROMEO": "conflict", "admin": "not-acceptable", "postmaster": "not-acceptable",
-			"adm\u0456n": "not-acceptable", "rom\u0435o": "not-acceptable", "a@b": "jid-malformed", "a b": "jid-malformed",
+			"adm\u0456n": "not-acceptable", "rom\u0435o": "not-acceptable", "a@b": "jid-malformed",
+			"a b":         "jid-malformed",
 			"\u200bromeo": "jid-malformed", "": "not-acceptable",
 		} {
 			v := s.visit(script.TCP)
@@ -459,7 +484,8 @@ func TestA53Registration(t *testing.T) {
 	})
 	t.Run("number", func(t *testing.T) {
 		s := open(t, "registration=open", "auth.failures.registrations=3")
-		for i, how := range []script.Transport{script.TCP, script.WebSocket, script.DirectTLS, script.StartTLS, script.TCP} {
+		for i, how := range []script.Transport{script.TCP, script.WebSocket, script.DirectTLS, script.StartTLS,
+			script.TCP} {
 			v := s.visit(how)
 			v.open()
 			answer := register(v, "mercutio"+string(rune('a'+i)))
@@ -486,7 +512,8 @@ func TestA57RemovedAccount(t *testing.T) {
 	tell(t, other, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
 	enabled, _, err := other.Until(func(n *script.Element) bool { return n.Name.Local == "enabled" })
 	require.NoError(t, err)
-	require.Equal(t, "result", ask(t, romeo, "bye", "<iq type='set' id='bye'><query xmlns='jabber:iq:register'><remove/></query></iq>").Attr("type"))
+	require.Equal(t, "result", ask(t, romeo, "bye",
+		"<iq type='set' id='bye'><query xmlns='jabber:iq:register'><remove/></query></iq>").Attr("type"))
 	for _, a := range []*script.Client{romeo, other} {
 		e, _, err := a.Until(func(n *script.Element) bool { return n.Name.Local == "error" })
 		require.NoError(t, err)
@@ -497,7 +524,9 @@ func TestA57RemovedAccount(t *testing.T) {
 	v.open()
 	condition, _ := claim{mechanism: "PLAIN", name: "romeo", password: password("romeo")}.attempt(v)
 	require.Equal(t, "not-authorized", condition)
-	v.sendStanza("<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>romeo</username><password>another good one</password></query></iq>")
+	v.sendStanza(
+		"<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>romeo</username><password>another good " +
+			"one</password></query></iq>")
 	v.expect("<conflict ", "</iq>")
 	tell(t, juliet, "<message to='romeo@localhost' id='m'><body>x</body></message>")
 	require.Equal(t, "service-unavailable", refusal(next(t, juliet)))

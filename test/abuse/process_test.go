@@ -25,7 +25,8 @@ import (
 // program builds the program once.
 var program = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(os.TempDir(), fmt.Sprintf("posthouse-abuse-%d", os.Getpid()))
-	out, err := exec.Command("go", "build", "-o", path, "github.com/posthouse-im/posthouse/cmd/posthouse").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", path,
+		"github.com/posthouse-im/posthouse/cmd/posthouse").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("building the server: %w\n%s", err, out)
 	}
@@ -71,9 +72,12 @@ func prepare(t *testing.T, settings ...string) *process {
 	require.NoError(t, err)
 	p := &process{t: t, data: filepath.Join(t.TempDir(), "data"), args: []string{bin}}
 	for _, s := range append([]string{
-		"listen.xmpp.address=127.0.0.1:0", "listen.xmpp_tls.address=127.0.0.1:0", "listen.compact.address=127.0.0.1:0", "listen.http.address=127.0.0.1:0", "listen.metrics.address=127.0.0.1:0",
-		"auth.iterations=4096", "auth.plain_without_tls=true", "auth.connections.rate=-1", "auth.connections.per_address=-1",
-		"auth.failures.per_user=-1", "auth.failures.per_address=-1", "c2s.drain_time=1ms", "c2s.rate_bytes=-1", "c2s.rate_stanzas=-1", "data=" + p.data,
+		"listen.xmpp.address=127.0.0.1:0", "listen.xmpp_tls.address=127.0.0.1:0", "listen.compact.address=127.0.0.1:0",
+		"listen.http.address=127.0.0.1:0", "listen.metrics.address=127.0.0.1:0",
+		"auth.iterations=4096", "auth.plain_without_tls=true", "auth.connections.rate=-1",
+		"auth.connections.per_address=-1",
+		"auth.failures.per_user=-1", "auth.failures.per_address=-1", "c2s.drain_time=1ms", "c2s.rate_bytes=-1",
+		"c2s.rate_stanzas=-1", "data=" + p.data,
 	}, settings...) {
 		p.args = append(p.args, "--set", s)
 	}
@@ -213,7 +217,8 @@ func TestA124Log(t *testing.T) {
 	require.Zero(t, p.wait())
 
 	secrets := append(resumptions,
-		password("romeo"), password("juliet"), "wrong-secret-of-romeo", "secret-of-mercutio", "a secret of nobody", "nonce-of-a-login",
+		password("romeo"), password("juliet"), "wrong-secret-of-romeo", "secret-of-mercutio", "a secret of nobody",
+		"nonce-of-a-login",
 		plain("", "romeo", password("romeo")), plain("", "romeo", "wrong-secret-of-romeo"))
 	require.Greater(t, len(p.lines()), 50)
 	for _, line := range p.lines() {
@@ -246,7 +251,8 @@ func (p *process) scribble(s *fixture) (resumptions []string) {
 			v.failure()
 		}
 		v := s.visit(how)
-		v.send(strings.Replace(map[script.Transport]string{script.TCP: header, script.WebSocket: opening}[how], "localhost", escaped, 1))
+		v.send(strings.Replace(map[script.Transport]string{script.TCP: header, script.WebSocket: opening}[how],
+			"localhost", escaped, 1))
 		v.fails("improper-addressing")
 		for _, m := range mechanisms[:3] {
 			for _, secret := range []string{password("romeo"), "wrong-secret-of-romeo"} {
@@ -257,11 +263,13 @@ func (p *process) scribble(s *fixture) (resumptions []string) {
 		}
 		v = s.visit(how)
 		v.open()
-		v.sendStanza("<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>mercutio" + string(how) + "</username><password>secret-of-mercutio</password></query></iq>")
+		v.sendStanza("<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>mercutio" + string(how) +
+			"</username><password>secret-of-mercutio</password></query></iq>")
 		v.expect("<iq", "type='result'")
 		v = s.visit(how).login("romeo")
 		v.bind("phone")
-		v.sendStanza("<message to='juliet@localhost' id='" + escaped + "'><body>a-body-that-is-private</body></message>")
+		v.sendStanza("<message to='juliet@localhost' id='" + escaped +
+			"'><body>a-body-that-is-private</body></message>")
 		v.sendStanza("<iq type='set' id='1'><x xmlns='urn:forged:level=ERROR' y='" + escaped + "'/></iq>")
 		v.expect("</iq>")
 		v.send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
@@ -272,7 +280,8 @@ func (p *process) scribble(s *fixture) (resumptions []string) {
 		v.expect("<failed", ">")
 		resumptions = append(resumptions, id)
 	}
-	s.raw(p.endpoints.HTTP, upgrade("Origin: https://forged\x1b[31m.example", "User-Agent: "+strings.Repeat("u", 10_000)))
+	s.raw(p.endpoints.HTTP, upgrade("Origin: https://forged\x1b[31m.example", "User-Agent: "+
+		strings.Repeat("u", 10_000)))
 	s.raw(p.endpoints.HTTP, upgrade("Sec-WebSocket-Protocol: forged\x1b[31m", "X-Forwarded-For: forged\x1b[31m"))
 	s.raw(p.endpoints.HTTP, "GET /forged%0d%0aforged HTTP/1.1\r\nHost: forged\r\nX: a\x00b\r\n\r\n")
 	v := s.visit(script.WebSocket)
@@ -304,7 +313,8 @@ func TestA155DiskFull(t *testing.T) {
 	for _, name := range []string{"romeo", "juliet"} {
 		v := s.visit(script.TCP)
 		v.open()
-		v.send("<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>" + name + "</username><password>" + password(name) + "</password></query></iq>")
+		v.send("<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>" + name + "</username><password>" +
+			password(name) + "</password></query></iq>")
 		v.expect("<iq", "type='result'")
 	}
 	romeo := s.connect(script.TCP, "romeo", "phone")
@@ -327,12 +337,20 @@ func TestA155DiskFull(t *testing.T) {
 	for _, leave := range []int64{3 << 20, 0} { // below the reserve of a twentieth; nothing
 		fill(t, ballast, leave)
 		until(t, func() bool { return say() == "resource-constraint" })
-		until(t, func() bool { return strings.Contains(s.get(p.endpoints.Private, "/health/ready"), "the disk is full") })
+		until(t, func() bool {
+			return strings.Contains(s.get(p.endpoints.Private, "/health/ready"),
+				"the disk is full")
+		})
 		require.Len(t, s.history("juliet"), stored, "reading goes on")
 		late := s.available(script.TCP, "juliet", "late") // and logging in
-		tell(t, late, "<message to='romeo@localhost/phone' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>")
+		tell(
+			t, late,
+			"<message to='romeo@localhost/phone' type='chat'><composing "+
+				"xmlns='http://jabber.org/protocol/chatstates'/></message>")
 		require.Equal(t, late.JID, next(t, romeo).Attr("from"), "what is not for keeping goes on")
-		require.NotEmpty(t, ask(t, late, "r", "<iq type='set' id='r'><query xmlns='jabber:iq:roster'><item jid='romeo@localhost' name='"+strings.Repeat("n", 1000)+"'/></query></iq>"))
+		require.NotEmpty(t, ask(t, late, "r",
+			"<iq type='set' id='r'><query xmlns='jabber:iq:roster'><item jid='romeo@localhost' name='"+
+				strings.Repeat("n", 1000)+"'/></query></iq>"))
 		require.NoError(t, late.Leave())
 	}
 	require.NoError(t, ballast.Truncate(0))
@@ -429,7 +447,8 @@ func TestRow54Secrets(t *testing.T) {
 			info, err := d.Info()
 			require.NoError(t, err)
 			files++
-			if strings.Contains(path, "/messages/") || strings.HasSuffix(path, ".crt") || strings.HasSuffix(path, ".pem") && !strings.Contains(path, "key") {
+			if strings.Contains(path, "/messages/") || strings.HasSuffix(path, ".crt") ||
+				strings.HasSuffix(path, ".pem") && !strings.Contains(path, "key") {
 				return nil // inside a folder that is closed
 			}
 			require.Zero(t, info.Mode().Perm()&0o077, "%s %v", path, info.Mode())

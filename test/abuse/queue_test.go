@@ -60,7 +60,9 @@ func (s *fixture) history(name string) (numbers []int) {
 	v.bind("reading")
 	after := ""
 	for {
-		v.send("<iq type='set' id='page'><query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>250</max>" + after + "</set></query></iq>")
+		v.send(
+			"<iq type='set' id='page'><query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>" +
+				"250</max>" + after + "</set></query></iq>")
 		page := v.expect("</iq>")
 		for _, match := range numbered.FindAllStringSubmatch(page, -1) {
 			n, err := strconv.Atoi(match[1])
@@ -71,7 +73,8 @@ func (s *fixture) history(name string) (numbers []int) {
 			return numbers
 		}
 		require.Contains(s.t, page, "<last>")
-		after = "<after>" + page[strings.Index(page, "<last>")+len("<last>"):strings.Index(page, "</last>")] + "</after>"
+		after = "<after>" + page[strings.Index(page, "<last>")+len("<last>"):strings.Index(page, "</last>")] +
+			"</after>"
 	}
 }
 
@@ -143,7 +146,10 @@ func TestA82MemoryOfADeafClient(t *testing.T) {
 		before := heap()
 		padding := strings.Repeat("x", size)
 		for range messages {
-			tell(t, romeo, "<message to='juliet@localhost/balcony' type='chat'><body>%s</body><no-store xmlns='urn:xmpp:hints'/></message>", padding)
+			tell(
+				t, romeo,
+				"<message to='juliet@localhost/balcony' type='chat'><body>%s</body><no-store "+
+					"xmlns='urn:xmpp:hints'/></message>", padding)
 		}
 		_, err := romeo.Barrier("said")
 		require.NoError(t, err)
@@ -229,7 +235,10 @@ func TestA71RateOfStanzas(t *testing.T) {
 				romeo := s.connect(how, "romeo", "phone")
 				began := time.Now()
 				for i := range 60 { // 6,000 bytes or so
-					tell(t, romeo, "<message xmlns='jabber:client' to='stranger%d@localhost' type='chat'><body>buy!</body></message>", i)
+					tell(
+						t, romeo,
+						"<message xmlns='jabber:client' to='nobody%d@localhost' type='chat'><body>buy!</body>"+
+							"</message>", i)
 				}
 				for range 60 {
 					require.Equal(t, "service-unavailable", refusal(next(t, romeo)))
@@ -261,7 +270,8 @@ func resume(previd, h string) string {
 func TestA77StreamManagement(t *testing.T) {
 	s := open(t)
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
-		const enable, unexpected = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>", "<unexpected-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
+		const enable, unexpected = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>",
+			"<unexpected-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
 		v := s.visit(how)
 		v.open()
 		v.send(enable)
@@ -286,7 +296,8 @@ func TestA77StreamManagement(t *testing.T) {
 			v.send(enable)
 			v.expect("<enabled", ">")
 			v.send("<a xmlns='urn:xmpp:sm:3' h='" + h + "'/>")
-			require.Contains(t, v.fails("undefined-condition"), "<handled-count-too-high xmlns='urn:xmpp:sm:3' h='"+h+"' send-count='0'/>")
+			require.Contains(t, v.fails("undefined-condition"), "<handled-count-too-high xmlns='urn:xmpp:sm:3' h='"+h+
+				"' send-count='0'/>")
 		}
 		for _, h := range []string{"-1", "x", "", "4294967296", "99999999999999999999"} {
 			v = s.visit(how).login("romeo")
@@ -319,8 +330,9 @@ func TestA79ForeignResumption(t *testing.T) {
 		require.Equal(t, never, refused(foreign))
 		require.Equal(t, never, refused("no stream at all"))
 		require.Equal(t, never, refused(""))
-		require.Contains(t, refused(expired), "<item-not-found ") // with the number of stanzas handled, as it is the own one
-		v.bind("phone")                                           // and another session begins
+		// with the number of stanzas handled, as it is the own one
+		require.Contains(t, refused(expired), "<item-not-found ")
+		v.bind("phone") // and another session begins
 	})
 }
 

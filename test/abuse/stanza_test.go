@@ -17,27 +17,34 @@ func TestA55Addresses(t *testing.T) {
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		romeo := s.connect(how, "romeo", "phone")
 		for i, to := range []string{
-			"@localhost", "juliet@", "juliet@localhost/", "ju liet@localhost", "ju&quot;liet@localhost", "ju&amp;liet@localhost", "ju&apos;liet@localhost",
-			"ju:liet@localhost", "&lt;juliet&gt;@localhost", "juliet@@localhost", strings.Repeat("a", 1024) + "@localhost",
-			"juliet@" + strings.Repeat("a", 1024), "juliet@localhost/" + strings.Repeat("a", 1024), "juliet@xn--localhost-", "juliet@xn--example-.com",
-			"juliet@-localhost", "juliet@local_host", "juliet@[::1", "ju\u200dliet@localhost", "ju\u202eliet@localhost", "juliet@localhost/\u0085",
+			"@localhost", "juliet@", "juliet@localhost/", "ju liet@localhost", "ju&quot;liet@localhost",
+			"ju&amp;liet@localhost", "ju&apos;liet@localhost",
+			"ju:liet@localhost", "&lt;juliet&gt;@localhost", "juliet@@localhost", strings.Repeat("a", 1024) +
+				"@localhost",
+			"juliet@" + strings.Repeat("a", 1024), "juliet@localhost/" + strings.Repeat("a", 1024),
+			"juliet@xn--localhost-", "juliet@xn--example-.com",
+			"juliet@-localhost", "juliet@local_host", "juliet@[::1", "ju\u200dliet@localhost", "ju\u202eliet@localhost",
+			"juliet@localhost/\u0085",
 			"\u265a@localhost", "henry\u2163@localhost", "juliet@a\u2024b",
 		} {
 			for _, kind := range []string{"message", "presence", "iq"} {
 				id := fmt.Sprintf("%s%d", kind, i)
 				types := map[string]string{"iq": "type='get' "}[kind]
-				tell(t, romeo, "<%s xmlns='jabber:client' %sid='%s' to='%s'><x xmlns='u'/></%s>", kind, types, id, to, kind)
+				tell(t, romeo, "<%s xmlns='jabber:client' %sid='%s' to='%s'><x xmlns='u'/></%s>", kind, types, id, to,
+					kind)
 				n := next(t, romeo)
 				require.Equal(t, id, n.Attr("id"), to)
 				require.Equal(t, "jid-malformed", refusal(n), to)
 				require.Equal(t, "modify", n.Child("jabber:client", "error").Attr("type"))
 			}
 		}
-		for _, to := range []string{"JULIET@localhost", "juliet@LOCALHOST", "\uff2auliet@localhost", "juliet@localhost.", "juliet@localhost/BALCONY", "juliet@Localhost/balcony"} {
+		for _, to := range []string{"JULIET@localhost", "juliet@LOCALHOST", "\uff2auliet@localhost",
+			"juliet@localhost.", "juliet@localhost/BALCONY", "juliet@Localhost/balcony"} {
 			tell(t, romeo, "<message xmlns='jabber:client' to='%s' type='chat'><body>%s</body></message>", to, to)
 			n := next(t, juliet)
 			require.Equal(t, to, body(n))
-			require.Contains(t, []string{"juliet@localhost", "juliet@localhost/balcony", "juliet@localhost/BALCONY"}, n.Attr("to"))
+			require.Contains(t, []string{"juliet@localhost", "juliet@localhost/balcony", "juliet@localhost/BALCONY"},
+				n.Attr("to"))
 		}
 		nothing(t, romeo)
 	})
@@ -49,10 +56,13 @@ func TestA59ForgedSender(t *testing.T) {
 	s := open(t)
 	juliet := s.available(script.TCP, "juliet", "balcony")
 	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
-		for _, from := range []string{"bystander@localhost", "bystander@localhost/bench", "juliet@localhost", "romeo@localhost/other", "localhost", "romeo@example.org/phone"} {
+		for _, from := range []string{"bystander@localhost", "bystander@localhost/bench", "juliet@localhost",
+			"romeo@localhost/other", "localhost", "romeo@example.org/phone"} {
 			for _, stanza := range []string{
-				"<message from='%s' to='juliet@localhost'><body>x</body></message>", "<presence from='%s'/>", "<presence from='%s' to='juliet@localhost' type='subscribe'/>",
-				"<iq from='%s' type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>", "<iq from='%s' type='result' id='1' to='juliet@localhost/balcony'/>",
+				"<message from='%s' to='juliet@localhost'><body>x</body></message>", "<presence from='%s'/>",
+				"<presence from='%s' to='juliet@localhost' type='subscribe'/>",
+				"<iq from='%s' type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>",
+				"<iq from='%s' type='result' id='1' to='juliet@localhost/balcony'/>",
 			} {
 				v := s.visit(how).login("romeo")
 				v.bind("phone")
@@ -87,27 +97,42 @@ func TestA60MalformedStanzas(t *testing.T) {
 			{"A60", "<iq type='get' id='1'>" + ping + ping + "</iq>", "bad-request"},
 			{"A60", "<iq type='get' id=''>" + ping + "</iq>", "bad-request"},
 			{"A60", "<iq type='get' id='1'>x</iq>", "bad-request"},
-			{"A60", "<message type='foo' to='juliet@localhost'><body>x</body></message>", ""}, // RFC 6121 §5.2.2: as normal
+			// RFC 6121 §5.2.2: as normal
+			{"A60", "<message type='foo' to='juliet@localhost'><body>x</body></message>", ""},
 			{"A60", "<presence type='foo'/>", "bad-request"},
 			{"A60", "<presence type='foo' to='juliet@localhost'/>", "bad-request"},
 			{"A60", "<presence type='subscribe'/>", "bad-request"},
 			{"A61", "<iq type='get' id='1'><query xmlns='urn:example:unknown'/></iq>", "service-unavailable"},
-			{"A61", "<iq type='set' id='1' to='localhost'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>", "service-unavailable"},
-			{"A61", "<iq type='get' id='1' to='juliet@localhost'><query xmlns='urn:example:unknown'/></iq>", "service-unavailable"},
+			{"A61", "<iq type='set' id='1' to='localhost'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>",
+				"service-unavailable"},
+			{"A61", "<iq type='get' id='1' to='juliet@localhost'><query xmlns='urn:example:unknown'/></iq>",
+				"service-unavailable"},
 			{"A62", "<iq type='result' id='1'/>", ""},
 			{"A62", "<iq type='result' id='1' to='localhost'/>", ""},
 			{"A62", "<iq type='result' id='1' to='juliet@localhost'/>", ""},
-			{"A62", "<iq type='error' id='1' to='localhost'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", ""},
-			{"A62", "<message type='error' to='nobody@localhost'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>", ""},
+			{"A62",
+				"<iq type='error' id='1' to='localhost'><error type='cancel'><gone " +
+					"xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", ""},
+			{"A62",
+				"<message type='error' to='nobody@localhost'><error type='cancel'><gone " +
+					"xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>", ""},
 			{"A62", "<presence type='error' to='nobody@localhost'/>", ""},
 			{"A72", "<presence><priority>999</priority></presence>", "bad-request"},
 			{"A72", "<presence><priority>-129</priority></presence>", "bad-request"},
 			{"A72", "<presence><priority>1e1</priority></presence>", "bad-request"},
 			{"A72", "<presence><priority>1</priority><priority>2</priority></presence>", "bad-request"},
-			{"A72", "<message to='juliet@localhost'><body>x</body><delay xmlns='urn:xmpp:delay' stamp='-0001-01-01T00:00:00Z'/></message>", "bad-request"},
-			{"A72", "<message to='juliet@localhost'><body>x</body><delay xmlns='urn:xmpp:delay' stamp='9999-12-31T23:59:59Z'/></message>", "bad-request"},
-			{"A72", "<message to='juliet@localhost'><body>x</body><delay xmlns='urn:xmpp:delay' stamp='99999999999999999999-01-01T00:00:00Z'/></message>", "bad-request"},
-			{"A72", "<message to='juliet@localhost'><body>x</body><delay xmlns='urn:xmpp:delay' stamp='yesterday'/></message>", "bad-request"},
+			{"A72",
+				"<message to='juliet@localhost'><body>x</body><delay xmlns='urn:xmpp:delay' " +
+					"stamp='-0001-01-01T00:00:00Z'/></message>", "bad-request"},
+			{"A72",
+				"<message to='juliet@localhost'><body>x</body><delay xmlns='urn:xmpp:delay' " +
+					"stamp='9999-12-31T23:59:59Z'/></message>", "bad-request"},
+			{"A72",
+				"<message to='juliet@localhost'><body>x</body><delay xmlns='urn:xmpp:delay' " +
+					"stamp='99999999999999999999-01-01T00:00:00Z'/></message>", "bad-request"},
+			{"A72",
+				"<message to='juliet@localhost'><body>x</body><delay xmlns='urn:xmpp:delay' " +
+					"stamp='yesterday'/></message>", "bad-request"},
 		} {
 			text := row.stanza
 			for _, kind := range []string{"<iq", "<message", "<presence"} {
@@ -174,9 +199,11 @@ func TestA65ForgedRosterPush(t *testing.T) {
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		romeo := s.available(how, "romeo", "phone "+string(how))
 		for _, to := range []string{"juliet@localhost", "juliet@localhost/balcony", "juliet@localhost/other"} {
-			n := ask(t, romeo, "push", "<iq xmlns='jabber:client' type='set' id='push' to='"+to+"'><query xmlns='jabber:iq:roster'><item jid='evil@localhost' subscription='both'/></query></iq>")
+			n := ask(t, romeo, "push", "<iq xmlns='jabber:client' type='set' id='push' to='"+to+
+				"'><query xmlns='jabber:iq:roster'><item jid='evil@localhost' subscription='both'/></query></iq>")
 			require.Equal(t, "service-unavailable", refusal(n), to)
-			n = ask(t, romeo, "get", "<iq xmlns='jabber:client' type='get' id='get' to='"+to+"'><query xmlns='jabber:iq:roster'/></iq>")
+			n = ask(t, romeo, "get", "<iq xmlns='jabber:client' type='get' id='get' to='"+to+
+				"'><query xmlns='jabber:iq:roster'/></iq>")
 			require.Equal(t, "service-unavailable", refusal(n), to)
 		}
 	})
@@ -190,7 +217,8 @@ func TestA66RosterLimits(t *testing.T) {
 	s := open(t, "roster.max_items=5")
 	romeo := s.available(script.TCP, "romeo", "phone")
 	set := func(item string) string {
-		return refusal(ask(t, romeo, "set", "<iq type='set' id='set'><query xmlns='jabber:iq:roster'>"+item+"</query></iq>"))
+		return refusal(ask(t, romeo, "set", "<iq type='set' id='set'><query xmlns='jabber:iq:roster'>"+item+
+			"</query></iq>"))
 	}
 	long := strings.Repeat("n", 1025)
 	require.Equal(t, "not-acceptable", set("<item jid='a@localhost' name='"+long+"'/>"))
@@ -202,9 +230,11 @@ func TestA66RosterLimits(t *testing.T) {
 	require.Equal(t, "bad-request", set(""))
 	quoted := `'; DROP TABLE account; -- " \ % _ $1 ?`
 	escaped := strings.NewReplacer("'", "&apos;", `"`, "&quot;").Replace(quoted)
-	require.Empty(t, set("<item jid='quoted@localhost' name='"+escaped+"' subscription='both'>"+times(49, "<group>g%d</group>")+"<group>"+escaped+"</group></item>"))
+	require.Empty(t, set("<item jid='quoted@localhost' name='"+escaped+"' subscription='both'>"+
+		times(49, "<group>g%d</group>")+"<group>"+escaped+"</group></item>"))
 	for i := range 6 {
-		require.Equal(t, map[bool]string{false: "", true: "resource-constraint"}[i >= 4], set(fmt.Sprintf("<item jid='c%d@localhost'/>", i)))
+		require.Equal(t, map[bool]string{false: "", true: "resource-constraint"}[i >= 4],
+			set(fmt.Sprintf("<item jid='c%d@localhost'/>", i)))
 	}
 	tell(t, romeo, "<presence to='juliet@localhost' type='subscribe' id='one-more'/>")
 	n, _, err := romeo.Until(func(n *script.Element) bool { return n.Attr("id") == "one-more" })
@@ -212,7 +242,8 @@ func TestA66RosterLimits(t *testing.T) {
 	require.Equal(t, "resource-constraint", refusal(n), "by way of a subscription")
 	s.restart()
 	romeo = s.connect(script.TCP, "romeo", "phone")
-	items := ask(t, romeo, "r", "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>").Child("jabber:iq:roster", "query").Children
+	items := ask(t, romeo, "r", "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>").Child(
+		"jabber:iq:roster", "query").Children
 	require.Len(t, items, 5)
 	for _, item := range items {
 		require.Equal(t, "none", item.Attr("subscription"), "which is not the client's to say")
@@ -284,15 +315,19 @@ func TestA69NotSubscribed(t *testing.T) {
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		romeo := s.available(how, "romeo", "phone")
 		seen := map[string]string{}
-		for _, whom := range []string{"juliet@localhost", "juliet@localhost/balcony", "juliet@localhost/other", "nobody@localhost", "nobody@localhost/balcony"} {
+		for _, whom := range []string{"juliet@localhost", "juliet@localhost/balcony", "juliet@localhost/other",
+			"nobody@localhost", "nobody@localhost/balcony"} {
 			tell(t, romeo, "<presence xmlns='jabber:client' type='probe' to='%s'/>", whom)
 			answers := ""
 			for i, query := range []string{
-				"<query xmlns='jabber:iq:last'/>", "<query xmlns='jabber:iq:version'/>", "<ping xmlns='urn:xmpp:ping'/>", "<query xmlns='http://jabber.org/protocol/disco#info'/>",
-				"<query xmlns='http://jabber.org/protocol/disco#items'/>", "<query xmlns='urn:xmpp:mam:2'/>", "<vCard xmlns='vcard-temp'/>", "<pubsub xmlns='http://jabber.org/protocol/pubsub'/>",
+				"<query xmlns='jabber:iq:last'/>", "<query xmlns='jabber:iq:version'/>",
+				"<ping xmlns='urn:xmpp:ping'/>", "<query xmlns='http://jabber.org/protocol/disco#info'/>",
+				"<query xmlns='http://jabber.org/protocol/disco#items'/>", "<query xmlns='urn:xmpp:mam:2'/>",
+				"<vCard xmlns='vcard-temp'/>", "<pubsub xmlns='http://jabber.org/protocol/pubsub'/>",
 			} {
 				id := fmt.Sprint("q", i)
-				n, before, err := romeo.Request(id, "<iq xmlns='jabber:client' type='get' id='"+id+"' to='"+whom+"'>"+query+"</iq>")
+				n, before, err := romeo.Request(id, "<iq xmlns='jabber:client' type='get' id='"+id+"' to='"+whom+"'>"+
+					query+"</iq>")
 				require.NoError(t, err)
 				require.Empty(t, before, whom)
 				answer := refusal(n)
@@ -322,7 +357,9 @@ func TestA70Resources(t *testing.T) {
 		old.fails("conflict")
 		s.visit(how).login("romeo").bind("two")
 		v := s.visit(how).login("romeo")
-		v.sendStanza("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>three</resource></bind></iq>")
+		v.sendStanza(
+			"<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>three</resource>" +
+				"</bind></iq>")
 		v.expect("<resource-constraint ", "<resource-limit-exceeded xmlns='urn:xmpp:errors'/>", "</iq>")
 		v.bind("two") // in the place of the other
 	})
@@ -335,23 +372,28 @@ var forgeries = []string{
 	"<stanza-id xmlns='urn:xmpp:sid:0' by='localhost' id='forged'/>",
 	"<delay xmlns='urn:xmpp:delay' from='localhost' stamp='2001-01-01T00:00:00Z'/>",
 	"<delay xmlns='urn:xmpp:delay' from='juliet@localhost' stamp='2001-01-01T00:00:00Z'/>",
-	"<received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='bystander@localhost'><body>forged</body></message></forwarded></received>",
-	"<sent xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' to='bystander@localhost'><body>forged</body></message></forwarded></sent>",
-	"<result xmlns='urn:xmpp:mam:2' id='forged'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='bystander@localhost'><body>forged</body></message></forwarded></result>",
+	"<received xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' " +
+		"from='bystander@localhost'><body>forged</body></message></forwarded></received>",
+	"<sent xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' " +
+		"to='bystander@localhost'><body>forged</body></message></forwarded></sent>",
+	"<result xmlns='urn:xmpp:mam:2' id='forged'><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' " +
+		"from='bystander@localhost'><body>forged</body></message></forwarded></result>",
 	"<occupant-id xmlns='urn:xmpp:occupant-id:0' id='forged'/>",
 	"<x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='owner' jid='forged@localhost'/></x>",
 	"<addresses xmlns='http://jabber.org/protocol/address'><address type='ofrom' jid='forged@localhost'/></addresses>",
 	"<confirmed xmlns='urn:posthouse:confirm:1' id='forged' number='1'/>",
 	"<position xmlns='urn:posthouse:position:1' number='7' note='forged'/>",
 	"<retracted xmlns='urn:xmpp:message-retract:1' id='forged'/>",
-	"<retract xmlns='urn:xmpp:message-retract:1' id='1'><moderated xmlns='urn:xmpp:message-moderate:1' by='forged@localhost'/></retract>",
+	"<retract xmlns='urn:xmpp:message-retract:1' id='1'><moderated xmlns='urn:xmpp:message-moderate:1' " +
+		"by='forged@localhost'/></retract>",
 }
 
 // A73, rows 21 and 35: payloads that only this server may send are removed, however many there are and in whatever
 // order. Those of other entities stay.
 func TestA73ForgedAssertions(t *testing.T) {
 	s := open(t)
-	const foreign = "<stanza-id xmlns='urn:xmpp:sid:0' by='room@elsewhere.example' id='foreign'/><origin-id xmlns='urn:xmpp:sid:0' id='%s'/>" +
+	const foreign = "<stanza-id xmlns='urn:xmpp:sid:0' by='room@elsewhere.example' id='foreign'/><origin-id " +
+		"xmlns='urn:xmpp:sid:0' id='%s'/>" +
 		"<delay xmlns='urn:xmpp:delay' from='elsewhere.example' stamp='2001-01-01T00:00:00Z'/>"
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		romeo, juliet := s.available(how, "romeo", "phone "+string(how)), s.available(script.TCP, "juliet", "balcony")
@@ -366,7 +408,8 @@ func TestA73ForgedAssertions(t *testing.T) {
 			inner := "<body>x</body>" + fmt.Sprintf(foreign, string(how)+fmt.Sprint(i))
 			for _, kind := range []string{"message type='chat'", "presence"} {
 				name, _, _ := strings.Cut(kind, " ")
-				tell(t, romeo, "<%s xmlns='jabber:client' to='juliet@localhost/balcony'>%s</%s>", kind, order(inner), name)
+				tell(t, romeo, "<%s xmlns='jabber:client' to='juliet@localhost/balcony'>%s</%s>", kind, order(inner),
+					name)
 				n := next(t, juliet)
 				require.Equal(t, name, n.Name.Local)
 				require.NotContains(t, n.String(), "forged")
@@ -380,7 +423,8 @@ func TestA73ForgedAssertions(t *testing.T) {
 			}
 		}
 	})
-	_, kept, err := s.connect(script.TCP, "juliet", "later").Request("h", "<iq type='set' id='h'><query xmlns='urn:xmpp:mam:2'/></iq>")
+	_, kept, err := s.connect(script.TCP, "juliet", "later").Request("h",
+		"<iq type='set' id='h'><query xmlns='urn:xmpp:mam:2'/></iq>")
 	require.NoError(t, err)
 	require.Len(t, kept, 8)
 	for _, n := range kept {
@@ -395,13 +439,17 @@ func TestA76OddBodies(t *testing.T) {
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		romeo := s.connect(how, "romeo", "phone")
 		for _, text := range []string{
-			"a" + strings.Repeat("\u0301", 100_000), strings.Repeat("\u202e", 60_000), strings.Repeat("a", 200_000), strings.Repeat("\n", 200_000), strings.Repeat("\U0010FFFD", 50_000),
+			"a" + strings.Repeat("\u0301", 100_000), strings.Repeat("\u202e", 60_000), strings.Repeat("a", 200_000),
+			strings.Repeat("\n", 200_000), strings.Repeat("\U0010FFFD", 50_000),
 		} {
-			tell(t, romeo, "<message xmlns='jabber:client' to='juliet@localhost' type='chat'><body>%s</body></message>", text)
+			tell(t, romeo, "<message xmlns='jabber:client' to='juliet@localhost' type='chat'><body>%s</body></message>",
+				text)
 			require.True(t, text == body(next(t, juliet)), "%.20q", text)
 		}
 	})
-	_, kept, err := juliet.Request("h", "<iq type='set' id='h'><query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>250</max></set></query></iq>")
+	_, kept, err := juliet.Request("h",
+		"<iq type='set' id='h'><query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>"+
+			"250</max></set></query></iq>")
 	require.NoError(t, err)
 	require.NotEmpty(t, kept)
 }
@@ -413,23 +461,31 @@ func TestRow20SenselessStanzas(t *testing.T) {
 		romeo := s.available(how, "romeo", "phone")
 		var names []string
 		for _, space := range []string{
-			"http://jabber.org/protocol/pubsub", "http://jabber.org/protocol/pubsub#owner", "vcard-temp", "jabber:iq:private", "urn:xmpp:blocking", "jabber:iq:privacy",
-			"http://jabber.org/protocol/commands", "jabber:iq:roster", "urn:xmpp:mam:2", "urn:xmpp:mam:prefs", "http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items",
-			"jabber:iq:register", "urn:xmpp:carbons:2", "urn:xmpp:ping", "jabber:iq:last", "jabber:iq:version", "urn:xmpp:time", "urn:posthouse:confirm:1",
-			"urn:ietf:params:xml:ns:xmpp-session", "urn:ietf:params:xml:ns:xmpp-bind", "jabber:iq:search", "urn:xmpp:http:upload:0", "",
+			"http://jabber.org/protocol/pubsub", "http://jabber.org/protocol/pubsub#owner", "vcard-temp",
+			"jabber:iq:private", "urn:xmpp:blocking", "jabber:iq:privacy",
+			"http://jabber.org/protocol/commands", "jabber:iq:roster", "urn:xmpp:mam:2", "urn:xmpp:mam:prefs",
+			"http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items",
+			"jabber:iq:register", "urn:xmpp:carbons:2", "urn:xmpp:ping", "jabber:iq:last", "jabber:iq:version",
+			"urn:xmpp:time", "urn:posthouse:confirm:1",
+			"urn:ietf:params:xml:ns:xmpp-session", "urn:ietf:params:xml:ns:xmpp-bind", "jabber:iq:search",
+			"urn:xmpp:http:upload:0", "",
 		} {
-			for _, name := range []string{"query", "pubsub", "prefs", "enable", "item", "ping", "time", "vCard", "command"} {
+			for _, name := range []string{"query", "pubsub", "prefs", "enable", "item", "ping", "time", "vCard",
+				"command"} {
 				names = append(names, name+" xmlns='"+space+"'")
 			}
 		}
 		n := 0
-		for _, content := range []string{"", "<x/>", "<item/>", "<item jid='' id='' node='' version='-1'/>", "<set xmlns='http://jabber.org/protocol/rsm'><max>-1</max><index>x</index><before>'</before></set>",
-			"<x xmlns='jabber:x:data' type='submit'><field/><field var='' type='\U0001F339'><value/><value/></field></x>", "text"} {
+		for _, content := range []string{"", "<x/>", "<item/>", "<item jid='' id='' node='' version='-1'/>",
+			"<set xmlns='http://jabber.org/protocol/rsm'><max>-1</max><index>x</index><before>'</before></set>",
+			"<x xmlns='jabber:x:data' type='submit'><field/><field var='' type='\U0001F339'><value/><value/>" +
+				"</field></x>", "text"} {
 			for _, name := range names {
 				local, _, _ := strings.Cut(name, " ")
 				for _, kind := range []string{"get", "set"} {
 					n++
-					tell(t, romeo, "<iq xmlns='jabber:client' type='%s' id='s%d'><%s>%s</%s></iq>", kind, n, name, content, local)
+					tell(t, romeo, "<iq xmlns='jabber:client' type='%s' id='s%d'><%s>%s</%s></iq>", kind, n, name,
+						content, local)
 				}
 			}
 			_, err := romeo.Barrier("after")

@@ -115,7 +115,8 @@ func TestA25StreamHeaders(t *testing.T) {
 		{"A24", "text between stanzas", script.TCP, header + "hello", "bad-format"},
 		{"A25", "stream namespace", script.TCP, streamHeader("etherx.jabber.org", "example.org"), "invalid-namespace"},
 		{"A25", "content namespace", script.TCP, streamHeader("jabber:client", "jabber:server"), "invalid-namespace"},
-		{"A26", "prefix", script.TCP, strings.ReplaceAll(strings.ReplaceAll(header, "stream:stream", "flood:stream"), "xmlns:stream", "xmlns:flood"), "bad-namespace-prefix"},
+		{"A26", "prefix", script.TCP, strings.ReplaceAll(strings.ReplaceAll(header, "stream:stream", "flood:stream"),
+			"xmlns:stream", "xmlns:flood"), "bad-namespace-prefix"},
 		{"A27", "version 0.9", script.TCP, streamHeader("version='1.0' to", "version='0.9' to"), "unsupported-version"},
 		{"A27", "no version", script.TCP, streamHeader("version='1.0' to", "to"), "unsupported-version"},
 		{"A28", "unknown host", script.TCP, streamHeader("to='localhost'", "to='example.org'"), "host-unknown"},
@@ -123,9 +124,12 @@ func TestA25StreamHeaders(t *testing.T) {
 		{"A29", "no address", script.TCP, streamHeader(" to='localhost'", ""), "improper-addressing"},
 		{"A29", "empty address", script.TCP, streamHeader("'localhost'", "''"), "improper-addressing"},
 		{"A29", "malformed address", script.TCP, streamHeader("'localhost'", "'@localhost'"), "improper-addressing"},
-		{"A29", "address of a person", script.TCP, streamHeader("'localhost'", "'romeo@localhost'"), "improper-addressing"},
-		{"A30", "unknown element", script.TCP, header + "<body xmlns='http://jabber.org/protocol/httpbind'/>", "unsupported-stanza-type"},
-		{"A33", "header again", script.TCP, header + strings.TrimPrefix(header, "<?xml version='1.0'?>"), "policy-violation"},
+		{"A29", "address of a person", script.TCP, streamHeader("'localhost'", "'romeo@localhost'"),
+			"improper-addressing"},
+		{"A30", "unknown element", script.TCP, header + "<body xmlns='http://jabber.org/protocol/httpbind'/>",
+			"unsupported-stanza-type"},
+		{"A33", "header again", script.TCP, header + strings.TrimPrefix(header, "<?xml version='1.0'?>"),
+			"policy-violation"},
 		{"A33", "declaration again", script.TCP, header + header, "not-well-formed"},
 
 		{"A24", "text", script.WebSocket, "GET / HTTP/1.1", "bad-format"},
@@ -134,7 +138,8 @@ func TestA25StreamHeaders(t *testing.T) {
 		{"A28", "unknown host", script.WebSocket, openElement("'localhost'", "'example.org'"), "host-unknown"},
 		{"A28", "host that was", script.WebSocket, openElement("'localhost'", "'old.example'"), "host-gone"},
 		{"A29", "no address", script.WebSocket, openElement(" to='localhost'", ""), "improper-addressing"},
-		{"A109", "header of TCP", script.WebSocket, strings.TrimPrefix(header, "<?xml version='1.0'?>"), "invalid-namespace"},
+		{"A109", "header of TCP", script.WebSocket, strings.TrimPrefix(header, "<?xml version='1.0'?>"),
+			"invalid-namespace"},
 		{"A109", "stanza without a stream", script.WebSocket, "<message xmlns='jabber:client'/>", "invalid-namespace"},
 	} {
 		t.Run(row.row+" "+row.name+" "+string(row.how), func(t *testing.T) {
@@ -172,7 +177,8 @@ func TestA21StanzaTooBig(t *testing.T) {
 	s := open(t)
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		stanza := func(size int) string {
-			return "<iq xmlns='jabber:client' type='get' id='1' to='localhost'><ping xmlns='urn:xmpp:ping'/><x xmlns='u'>" + strings.Repeat("a", size)
+			return "<iq xmlns='jabber:client' type='get' id='1' to='localhost'><ping xmlns='urn:xmpp:ping'/><x " +
+				"xmlns='u'>" + strings.Repeat("a", size)
 		}
 		v := s.visit(how)
 		v.open()
@@ -197,7 +203,9 @@ func TestA21StanzaTooBig(t *testing.T) {
 
 func tooBig(t *testing.T, v *visitor) {
 	t.Helper()
-	if v.framed { // the length of a frame is told before the frame: there is no stream to say it on, RFC 6455 §7.4.1 has a code for it
+	// the length of a frame is told before the frame: there is no stream to say it on, RFC 6455 §7.4.1 has a code for
+	// it
+	if v.framed {
 		v.rest()
 		require.EqualValues(t, 1009, v.code)
 		return
@@ -228,7 +236,8 @@ func TestA23Whitespace(t *testing.T) {
 	v := s.visit(script.TCP).login("romeo")
 	v.bind("phone")
 	for range 10 {
-		v.send(strings.Repeat(" \n\t\r", 1000) + "<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>")
+		v.send(strings.Repeat(" \n\t\r", 1000) +
+			"<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>")
 		v.expect("id='p'")
 	}
 	v.send(strings.Repeat(" ", 65<<10))
@@ -268,7 +277,8 @@ func TestA31TooEarly(t *testing.T) {
 		}
 		v := s.visit(how)
 		v.open()
-		v.sendStanza("<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>x</resource></bind></iq>")
+		v.sendStanza(
+			"<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>x</resource></bind></iq>")
 		v.fails("not-authorized")
 	})
 	nothing(t, juliet)
@@ -282,7 +292,8 @@ func TestA34StreamTagsInPayload(t *testing.T) {
 		v := s.visit(how).login("romeo")
 		v.bind("phone")
 		for _, text := range []string{
-			"</stream:stream>", "</message><message to='bystander@localhost'>", "<iq type='set'>", "]]>", "&lt;", "\u00e9\U0001F600",
+			"</stream:stream>", "</message><message to='bystander@localhost'>", "<iq type='set'>", "]]>", "&lt;",
+			"\u00e9\U0001F600",
 		} {
 			escaped := strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
 			sections := "<![CDATA[" + strings.ReplaceAll(text, "]]>", "]]]]><![CDATA[>") + "]]>"
@@ -291,8 +302,10 @@ func TestA34StreamTagsInPayload(t *testing.T) {
 				require.Equal(t, text, body(next(t, juliet)), in)
 			}
 		}
-		v.sendStanza("<message to='juliet@localhost'><body>x</body><s:stream xmlns:s='http://etherx.jabber.org/streams' to='localhost'><s:error/></s:stream>" +
-			"<c:close xmlns:c='urn:ietf:params:xml:ns:xmpp-framing'/><r xmlns='urn:xmpp:sm:3'/></message>")
+		v.sendStanza(
+			"<message to='juliet@localhost'><body>x</body><s:stream xmlns:s='http://etherx.jabber.org/streams' " +
+				"to='localhost'><s:error/></s:stream>" +
+				"<c:close xmlns:c='urn:ietf:params:xml:ns:xmpp-framing'/><r xmlns='urn:xmpp:sm:3'/></message>")
 		n := next(t, juliet)
 		require.NotNil(t, n.Child("http://etherx.jabber.org/streams", "stream"))
 		require.NotNil(t, n.Child("urn:ietf:params:xml:ns:xmpp-framing", "close"))

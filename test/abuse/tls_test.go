@@ -52,11 +52,13 @@ func TestA7OldTLS(t *testing.T) {
 	}
 	for name, dial := range s.tlsDialers() {
 		for about, c := range map[string]*tls.Config{
-			"TLS 1.0":               {MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10},
-			"TLS 1.1":               {MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11},
-			"RC4":                   weak(tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA, tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, tls.TLS_RSA_WITH_RC4_128_SHA),
-			"3DES":                  weak(tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA),
-			"CBC":                   weak(tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256),
+			"TLS 1.0": {MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10},
+			"TLS 1.1": {MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11},
+			"RC4": weak(tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA, tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA,
+				tls.TLS_RSA_WITH_RC4_128_SHA),
+			"3DES": weak(tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA),
+			"CBC": weak(tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA,
+				tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256),
 			"no forward secrecy":    weak(tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384),
 			"no forward secrecy, 1": weak(tls.TLS_RSA_WITH_AES_128_CBC_SHA),
 		} {
@@ -64,8 +66,12 @@ func TestA7OldTLS(t *testing.T) {
 			require.ErrorContains(t, err, "remote error: tls:", "%s, %s", name, about)
 		}
 		for _, hello := range []string{
-			"\x80\x2e\x01\x03\x00\x00\x15\x00\x00\x00\x10\x01\x00\x80\x02\x00\x80\x03\x00\x80\x04\x00\x80\x05\x00\x80\x06\x00\x40\x07\x00\xc0" + "0123456789abcdef", // SSL 2
-			"\x16\x03\x00\x00\x2f\x01\x00\x00\x2b\x03\x00" + "01234567890123456789012345678901" + "\x00\x00\x04\x00\x05\x00\x0a\x01\x00",                            // SSL 3
+			// SSL 2
+			"\x80\x2e\x01\x03\x00\x00\x15\x00\x00\x00\x10\x01\x00\x80\x02\x00\x80\x03\x00\x80\x04" +
+				"\x00\x80\x05\x00\x80\x06\x00\x40\x07\x00\xc0" + "0123456789abcdef",
+			// SSL 3
+			"\x16\x03\x00\x00\x2f\x01\x00\x00\x2b\x03\x00" + "01234567890123456789012345678901" +
+				"\x00\x00\x04\x00\x05\x00\x0a\x01\x00",
 		} {
 			conn := dial()
 			_, err := io.WriteString(conn, hello)

@@ -51,7 +51,8 @@ func (s *fixture) token(how script.Transport, name, device, mechanism string) st
 	v := s.visit(how)
 	defer v.conn.Close()
 	v.open()
-	v.send(authenticate("PLAIN", plain("", name, password(name)), "<user-agent id='"+device+"'/><request-token xmlns='"+nsFAST+"' mechanism='"+mechanism+"'/>"))
+	v.send(authenticate("PLAIN", plain("", name, password(name)), "<user-agent id='"+device+"'/><request-token xmlns='"+
+		nsFAST+"' mechanism='"+mechanism+"'/>"))
 	found := tokenText.FindStringSubmatch(v.expect("<success", "</success>"))
 	require.NotNil(s.t, found)
 	return found[1]
@@ -62,7 +63,8 @@ func TestA50Tokens(t *testing.T) {
 	s := open(t, "auth.failures.per_user=-1", "auth.failures.per_address=-1", "auth.failures.known_per_user=-1")
 	on(t, s, everywhere, func(t *testing.T, s *fixture, how script.Transport) {
 		device := fmt.Sprint("phone on ", how)
-		right := shown{mechanism: "HT-SHA-256-NONE", name: "romeo", device: device, token: s.token(how, "romeo", device, "HT-SHA-256-NONE")}
+		right := shown{mechanism: "HT-SHA-256-NONE", name: "romeo", device: device,
+			token: s.token(how, "romeo", device, "HT-SHA-256-NONE")}
 		s.token(how, "juliet", device, "HT-SHA-256-NONE")
 		s.token(how, "romeo", "tablet", "HT-SHA-256-NONE")
 		require.Empty(t, right.attempt(s, how))
@@ -124,11 +126,13 @@ func TestA50TokensEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
-			right := shown{mechanism: "HT-SHA-256-NONE", name: "romeo", device: "phone", token: s.token(script.TCP, "romeo", "phone", "HT-SHA-256-NONE")}
+			right := shown{mechanism: "HT-SHA-256-NONE", name: "romeo", device: "phone",
+				token: s.token(script.TCP, "romeo", "phone", "HT-SHA-256-NONE")}
 			require.Empty(t, right.attempt(s, script.TCP))
 			v := s.visit(script.TCP)
 			v.open()
-			v.send(authenticate("PLAIN", plain("", "romeo", password("romeo")), "<user-agent id='phone'/><bind xmlns='urn:xmpp:bind:0'/>"))
+			v.send(authenticate("PLAIN", plain("", "romeo", password("romeo")),
+				"<user-agent id='phone'/><bind xmlns='urn:xmpp:bind:0'/>"))
 			v.expect("<bound", "</success>", "</stream:features>")
 			other, err := sqlite.Open(ctx, filepath.Join(s.Folder(), node.Database), sqlite.Options{})
 			require.NoError(t, err)

@@ -25,7 +25,8 @@ const (
 	nsSASL2 = "urn:xmpp:sasl:2"
 	nsFAST  = "urn:xmpp:fast:0"
 
-	header   = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' to='localhost'>"
+	header = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' " +
+		"xmlns:stream='http://etherx.jabber.org/streams' version='1.0' to='localhost'>"
 	opening  = "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='localhost' version='1.0'/>"
 	starttls = "<starttls xmlns='" + nsTLS + "'/>"
 )
@@ -65,7 +66,8 @@ func (s *fixture) visitFrom(address string, how script.Transport) *visitor {
 
 func (s *fixture) tryVisit(address string, how script.Transport) (v *visitor, err error) {
 	v = &visitor{t: s.t, framed: how == script.WebSocket}
-	place := map[script.Transport]string{script.TCP: s.Endpoints().XMPP, script.StartTLS: s.Endpoints().XMPP, script.DirectTLS: s.Endpoints().XMPPTLS}[how]
+	place := map[script.Transport]string{script.TCP: s.Endpoints().XMPP, script.StartTLS: s.Endpoints().XMPP,
+		script.DirectTLS: s.Endpoints().XMPPTLS}[how]
 	if v.framed {
 		d := ws.Dialer{Protocols: []string{"xmpp"}, NetDial: from(address).DialContext, Timeout: patience}
 		conn, rest, _, err := d.Dial(s.t.Context(), "ws://"+s.Endpoints().HTTP+"/xmpp-websocket")
@@ -178,7 +180,8 @@ func (v *visitor) rest() string {
 		v.read()
 	}
 	var late net.Error
-	require.False(v.t, errors.As(v.over, &late) && late.Timeout(), "the server does not end the connection; it said %.2000q", v.unread)
+	require.False(v.t, errors.As(v.over, &late) && late.Timeout(),
+		"the server does not end the connection; it said %.2000q", v.unread)
 	got := v.unread
 	v.unread = ""
 	return got
@@ -228,7 +231,8 @@ func saslAuth(mechanism, text string) string {
 
 // authenticate is <authenticate/> of SASL2, with whatever else is asked for.
 func authenticate(mechanism, text, more string) string {
-	return "<authenticate xmlns='" + nsSASL2 + "' mechanism='" + mechanism + "'><initial-response>" + text + "</initial-response>" + more + "</authenticate>"
+	return "<authenticate xmlns='" + nsSASL2 + "' mechanism='" + mechanism + "'><initial-response>" + text +
+		"</initial-response>" + more + "</authenticate>"
 }
 
 // login opens a stream, logs in, and opens the next one.
@@ -244,7 +248,8 @@ func (v *visitor) login(name string) *visitor {
 // bind binds a resource and returns the address.
 func (v *visitor) bind(resource string) string {
 	v.t.Helper()
-	v.sendStanza("<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>" + resource + "</resource></bind></iq>")
+	v.sendStanza("<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>" + resource +
+		"</resource></bind></iq>")
 	got := v.expect("id='bind'", "<jid>", "</jid>", "</iq>")
 	return got[strings.Index(got, "<jid>")+len("<jid>") : strings.Index(got, "</jid>")]
 }

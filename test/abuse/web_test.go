@@ -68,9 +68,12 @@ func TestA107Origin(t *testing.T) {
 	s := open(t, "listen.http.origins=https://chat.example.org")
 	for origin, status := range map[string]int{
 		"https://chat.example.org": 101, "https://CHAT.example.org:443": 101, "": 101, // no browser
-		"null": 403, "https://example.org": 403, "https://evil.chat.example.org": 403, "https://chat.example.org.evil.example": 403, "https://chat.example.org@evil.example": 403,
-		"http://chat.example.org": 403, "https://chat.example.org:8443": 403, "https://chat.example.org:0443": 403, "https://chat.example.org/": 403, "https://chat.example.org.": 403,
-		"chat.example.org": 403, "file://": 403, "*": 403, "https://localhost": 403, "https://chat.example.org https://evil.example": 403,
+		"null": 403, "https://example.org": 403, "https://evil.chat.example.org": 403,
+		"https://chat.example.org.evil.example": 403, "https://chat.example.org@evil.example": 403,
+		"http://chat.example.org": 403, "https://chat.example.org:8443": 403, "https://chat.example.org:0443": 403,
+		"https://chat.example.org/": 403, "https://chat.example.org.": 403,
+		"chat.example.org": 403, "file://": 403, "*": 403, "https://localhost": 403,
+		"https://chat.example.org https://evil.example": 403,
 	} {
 		got, _, _ := s.raw(s.Endpoints().HTTP, upgrade("Origin: "+origin))
 		if origin == "" {
@@ -190,10 +193,11 @@ func TestA109Messages(t *testing.T) {
 		"text":                   "hello",
 		"an element and text":    "<presence xmlns='jabber:client'/>x",
 		"an end tag":             "</presence>",
-		"header of TCP":          "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='localhost' version='1.0'>",
-		"end of TCP":             "</stream:stream>",
-		"declaration":            "<?xml version='1.0'?><?xml version='1.0'?><presence xmlns='jabber:client'/>",
-		"no namespace":           "<presence/>",
+		"header of TCP": "<stream:stream xmlns='jabber:client' " +
+			"xmlns:stream='http://etherx.jabber.org/streams' to='localhost' version='1.0'>",
+		"end of TCP":   "</stream:stream>",
+		"declaration":  "<?xml version='1.0'?><?xml version='1.0'?><presence xmlns='jabber:client'/>",
+		"no namespace": "<presence/>",
 	} {
 		v := s.visit(script.WebSocket).login("romeo")
 		v.bind("phone")
@@ -209,26 +213,33 @@ func TestA109Messages(t *testing.T) {
 // and profiling is off on the private listener by default.
 func TestA116Paths(t *testing.T) {
 	s := open(t)
-	private := []string{"/metrics", "/health/ready", "/health/live", "/debug/pprof/", "/debug/pprof/heap", "/debug/vars", "/admin", "/setup", "/"}
+	private := []string{"/metrics", "/health/ready", "/health/live", "/debug/pprof/", "/debug/pprof/heap",
+		"/debug/vars", "/admin", "/setup", "/"}
 	for _, path := range private {
 		for _, method := range []string{"GET", "HEAD", "POST", "OPTIONS", "TRACE", "CONNECT", "BREW"} {
-			status, _, body := s.raw(s.Endpoints().HTTP, method+" "+path+" HTTP/1.1\r\nHost: localhost\r\nX-HTTP-Method-Override: GET\r\nConnection: close\r\n\r\n")
+			status, _, body := s.raw(s.Endpoints().HTTP, method+" "+path+
+				" HTTP/1.1\r\nHost: localhost\r\nX-HTTP-Method-Override: GET\r\nConnection: close\r\n\r\n")
 			require.Contains(t, []int{400, 404, 405}, status, "%s %s", method, path)
 			require.NotContains(t, body, "goroutine")
 		}
 	}
 	for _, path := range []string{
-		"//metrics", "/./metrics", "/x/../metrics", "/.well-known/../metrics", "/.well-known/..%2fmetrics", "/.well-known/%2e%2e/metrics", "/%2e%2e/%2e%2e/etc/passwd", "/.well-known/host-meta/../../metrics",
-		"/.well-known/host-meta%00", "/.well-known/host-meta;x", "/%u002e%u002e/metrics", "/..\\metrics", "/.well-known/", "/.well-known/host-meta/", "/.WELL-KNOWN/host-meta", "//.well-known/host-meta",
-		"/xmpp-websocket/", "/xmpp-websocket/..", "/xmpp-websocket%2f", "/xmpp-websocket;x", "http://127.0.0.1/metrics", "*", "metrics", "/" + strings.Repeat("a", 10_000),
+		"//metrics", "/./metrics", "/x/../metrics", "/.well-known/../metrics", "/.well-known/..%2fmetrics",
+		"/.well-known/%2e%2e/metrics", "/%2e%2e/%2e%2e/etc/passwd", "/.well-known/host-meta/../../metrics",
+		"/.well-known/host-meta%00", "/.well-known/host-meta;x", "/%u002e%u002e/metrics", "/..\\metrics",
+		"/.well-known/", "/.well-known/host-meta/", "/.WELL-KNOWN/host-meta", "//.well-known/host-meta",
+		"/xmpp-websocket/", "/xmpp-websocket/..", "/xmpp-websocket%2f", "/xmpp-websocket;x", "http://127.0.0.1/metrics",
+		"*", "metrics", "/" + strings.Repeat("a", 10_000),
 	} {
-		status, _, body := s.raw(s.Endpoints().HTTP, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+		status, _, body := s.raw(s.Endpoints().HTTP, "GET "+path+
+			" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 		require.Contains(t, []int{301, 307, 308, 400, 404, 405}, status, path)
 		require.NotContains(t, body, "posthouse_")
 		require.NotContains(t, body, "root:")
 	}
 	for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/vars", "/admin", "/"} {
-		status, _, _ := s.raw(s.Endpoints().Private, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+		status, _, _ := s.raw(s.Endpoints().Private, "GET "+path+
+			" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 		require.Equal(t, 404, status, path)
 	}
 	require.Contains(t, s.get(s.Endpoints().Private, "/metrics"), "posthouse_c2s_sessions")
@@ -239,7 +250,9 @@ func TestA117Host(t *testing.T) {
 	s := open(t, "listen.http.base_url=https://chat.example.org")
 	for _, page := range []string{"/.well-known/host-meta", "/.well-known/host-meta.json"} {
 		for _, request := range []string{
-			"GET " + page + " HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: http\r\nForwarded: host=evil.example\r\n",
+			"GET " + page +
+				" HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: " +
+				"http\r\nForwarded: host=evil.example\r\n",
 			"GET http://evil.example" + page + " HTTP/1.1\r\nHost: localhost\r\n",
 			"GET " + page + " HTTP/1.0\r\n",
 		} {
@@ -265,20 +278,24 @@ func TestA110Requests(t *testing.T) {
 		in       string
 		statuses []int
 	}{
-		"long header":       {"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("a", 40<<10) + "\r\n\r\n", []int{431, 0}},
-		"many headers":      {"GET / HTTP/1.1\r\nHost: localhost\r\n" + strings.Repeat("X: a\r\n", 10_000) + "\r\n", []int{431, 0}},
-		"huge body":         {post + "Content-Length: 10000000000\r\n\r\n" + strings.Repeat("a", 1<<20), []int{405}},
-		"body to WebSocket": {"GET /xmpp-websocket HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello", []int{400}},
-		"expectation":       {post + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n", []int{405}},
-		"odd expectation":   {post + "Expect: tea\r\n\r\n", []int{417}},
-		"two lengths":       {post + "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", []int{400}},
-		"odd coding":        {post + "Transfer-Encoding: cow\r\n\r\n", []int{400, 501}},
-		"odd length":        {post + "Content-Length: +5\r\n\r\nhello", []int{400}},
-		"space in a name":   {"GET / HTTP/1.1\r\nHost : localhost\r\n\r\n", []int{400}},
-		"HTTP/2":            {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{400, 404, 405, 505, 0}},
-		"HTTP/3":            {"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", []int{400, 505}},
-		"multipart":         {post + "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 3\r\n\r\n--x", []int{405}},
-		"gzip":              {post + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b", []int{405}},
+		"long header": {"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("a", 40<<10) + "\r\n\r\n",
+			[]int{431, 0}},
+		"many headers": {"GET / HTTP/1.1\r\nHost: localhost\r\n" + strings.Repeat("X: a\r\n", 10_000) + "\r\n",
+			[]int{431, 0}},
+		"huge body": {post + "Content-Length: 10000000000\r\n\r\n" + strings.Repeat("a", 1<<20), []int{405}},
+		"body to WebSocket": {"GET /xmpp-websocket HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello",
+			[]int{400}},
+		"expectation":     {post + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n", []int{405}},
+		"odd expectation": {post + "Expect: tea\r\n\r\n", []int{417}},
+		"two lengths":     {post + "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", []int{400}},
+		"odd coding":      {post + "Transfer-Encoding: cow\r\n\r\n", []int{400, 501}},
+		"odd length":      {post + "Content-Length: +5\r\n\r\nhello", []int{400}},
+		"space in a name": {"GET / HTTP/1.1\r\nHost : localhost\r\n\r\n", []int{400}},
+		"HTTP/2":          {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{400, 404, 405, 505, 0}},
+		"HTTP/3":          {"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n", []int{400, 505}},
+		"multipart": {post + "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 3\r\n\r\n--x",
+			[]int{405}},
+		"gzip": {post + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b", []int{405}},
 	} {
 		status, head, _ := s.raw(s.Endpoints().HTTP, row.in)
 		require.Contains(t, row.statuses, status, name)
@@ -286,7 +303,9 @@ func TestA110Requests(t *testing.T) {
 	}
 	// Row 65: an ambiguous request is treated as one request, or refused.
 	conn := dial(t, "", s.Endpoints().HTTP)
-	_, err := io.WriteString(conn, post+"Transfer-Encoding: chunked\r\n\r\n5;\nxx\r\nhello\r\n0\r\n\r\nGET /.well-known/host-meta HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	_, err := io.WriteString(conn, post+
+		"Transfer-Encoding: chunked\r\n\r\n5;\nxx\r\nhello\r\n0\r\n\r\nGET /.well-known/host-meta HTTP/1.1\r\nHost: "+
+		"localhost\r\n\r\n")
 	require.NoError(t, err)
 	require.NotContains(t, endings(t, map[string]net.Conn{"": conn})[""], "XRD")
 }
@@ -295,7 +314,8 @@ func TestA110Requests(t *testing.T) {
 func TestRow80Labels(t *testing.T) {
 	s := open(t)
 	series := func() (all []string) { // the node's own checks, a handful, appear as they are made
-		for _, name := range regexp.MustCompile(`(?m)^posthouse_\S+`).FindAllString(s.get(s.Endpoints().Private, "/metrics"), -1) {
+		for _, name := range regexp.MustCompile(`(?m)^posthouse_\S+`).FindAllString(s.get(s.Endpoints().Private,
+			"/metrics"), -1) {
 			if !strings.HasPrefix(name, "posthouse_node_trouble") {
 				all = append(all, name)
 			}

@@ -32,7 +32,9 @@ func (w *fixture) raw(text string) *http.Response {
 func TestRawRequests(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet"}, "api.body_time=50ms")
 	head := func(method, path string, headers ...string) string {
-		return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n%s\r\n\r\n",
+		return fmt.Sprintf(
+			"%s %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: "+
+				"application/json\r\n%s\r\n\r\n",
 			method, path, w.tokens["romeo"], strings.Join(headers, "\r\n"))
 	}
 	for _, test := range []struct {

@@ -22,7 +22,8 @@ func (w *fixture) form(who, path string, values url.Values) *reply {
 func TestLogin(t *testing.T) {
 	w := open(t, []string{"romeo"})
 	log := func(body map[string]any) *reply { return w.ask("", "POST", "/v1/token", body) }
-	good := log(map[string]any{"grant_type": "password", "username": "romeo@localhost", "password": password, "device_name": "Phone"})
+	good := log(map[string]any{"grant_type": "password", "username": "romeo@localhost", "password": password,
+		"device_name": "Phone"})
 	require.Equal(t, 200, good.status, good.text)
 	require.Equal(t, "no-store", good.header.Get("Cache-Control"))
 	require.Equal(t, "Bearer", good.at("token_type"))
@@ -32,7 +33,8 @@ func TestLogin(t *testing.T) {
 	unknown := log(map[string]any{"grant_type": "password", "username": "nobody", "password": "wrong"})
 	unknown.refused(401, "login_failed")
 	require.Equal(t, wrong.at("detail"), unknown.at("detail"))
-	log(map[string]any{"grant_type": "password", "username": "romeo@elsewhere", "password": password}).refused(401, "login_failed")
+	log(map[string]any{"grant_type": "password", "username": "romeo@elsewhere", "password": password}).refused(401,
+		"login_failed")
 	log(map[string]any{"grant_type": "password", "username": "romeo"}).refused(400, "invalid_field")
 	log(map[string]any{"grant_type": "magic"}).refused(400, "invalid_field")
 	log(map[string]any{"grant_type": "refresh_token"}).refused(400, "invalid_field")
@@ -63,13 +65,17 @@ func TestSignOut(t *testing.T) {
 	out := func(d string) {
 		t.Helper()
 		w.ask(devices[d]["access_token"].(string), "GET", "/v1/profile", nil).refused(401, "token_revoked")
-		w.ask("", "POST", "/v1/token", map[string]any{"grant_type": "refresh_token", "refresh_token": devices[d]["refresh_token"]}).refused(401, "login_failed")
+		w.ask("", "POST", "/v1/token",
+			map[string]any{"grant_type": "refresh_token", "refresh_token": devices[d]["refresh_token"]}).refused(401,
+			"login_failed")
 	}
 	require.Equal(t, 204, w.ask("romeo", "DELETE", "/v1/devices/a", nil).status)
 	out("a")
-	require.Equal(t, 204, w.form("", "/v1/token/revoke", url.Values{"token": {devices["b"]["access_token"].(string)}}).status)
+	require.Equal(t, 204, w.form("", "/v1/token/revoke",
+		url.Values{"token": {devices["b"]["access_token"].(string)}}).status)
 	out("b")
-	require.Equal(t, 204, w.form("", "/v1/token/revoke", url.Values{"token": {devices["c"]["refresh_token"].(string)}, "token_type_hint": {"refresh_token"}}).status)
+	require.Equal(t, 204, w.form("", "/v1/token/revoke",
+		url.Values{"token": {devices["c"]["refresh_token"].(string)}, "token_type_hint": {"refresh_token"}}).status)
 	out("c")
 	require.Equal(t, 204, w.form("", "/v1/token/revoke", url.Values{"token": {"nonsense"}}).status, "RFC 7009 §2.2")
 	require.Equal(t, 204, w.ask("romeo", "DELETE", "/v1/devices?keep_current=true", nil).status)
@@ -91,7 +97,8 @@ func TestIntrospection(t *testing.T) {
 	require.Equal(t, "user", r.at("scope"))
 	require.Equal(t, "phone-of-romeo", r.at("device"))
 	require.Equal(t, "key:introspect", w.form(key, "/v1/token/introspect", url.Values{"token": {key}}).at("sub"))
-	require.Equal(t, map[string]any{"active": false}, w.form(key, "/v1/token/introspect", url.Values{"token": {"x"}}).object())
+	require.Equal(t, map[string]any{"active": false},
+		w.form(key, "/v1/token/introspect", url.Values{"token": {"x"}}).object())
 	w.form("romeo", "/v1/token/introspect", url.Values{"token": {"x"}}).refused(403, "insufficient_scope")
 }
 
@@ -99,29 +106,37 @@ func TestIntrospection(t *testing.T) {
 func TestSenders(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet", "nurse"})
 	send := func(who, from, id string) *reply {
-		return w.ask(who, "POST", "/v1/messages", map[string]any{"client_id": id, "from": from, "to": "juliet@localhost", "content": text("From " + from)})
+		return w.ask(who, "POST", "/v1/messages",
+			map[string]any{"client_id": id, "from": from, "to": "juliet@localhost", "content": text("From " + from)})
 	}
 	system, as := w.key("system", "message.send"), w.key("as", "message.send_as")
 	first := send(system, "", "s1")
 	require.Equal(t, 200, first.status, first.text)
 	require.Equal(t, true, send(system, "localhost", "s1").status == 409, "another body")
-	again := w.ask(system, "POST", "/v1/messages", map[string]any{"client_id": "s1", "to": "juliet@localhost", "content": text("From ")})
+	again := w.ask(system, "POST", "/v1/messages",
+		map[string]any{"client_id": "s1", "to": "juliet@localhost", "content": text("From ")})
 	require.Equal(t, true, again.at("duplicate"), again.text)
 	m := w.ask("juliet", "GET", "/v1/messages/"+first.at("id").(string), nil)
 	require.Equal(t, "localhost", m.at("from"), m.text)
-	require.Equal(t, "From ", w.ask("juliet", "GET", "/v1/conversations/localhost/messages", nil).at("messages", 0, "content", "text"))
+	require.Equal(t, "From ", w.ask("juliet", "GET", "/v1/conversations/localhost/messages", nil).at("messages", 0,
+		"content", "text"))
 	send(system, "romeo@localhost", "s2").refused(403, "insufficient_scope")
 	send(as, "", "s3").refused(403, "insufficient_scope")
 	send(as, "nobody@localhost", "s4").refused(404, "no_such_address")
 	send(as, "romeo@elsewhere", "s5").refused(404, "no_such_address")
 	behalf := send(as, "romeo@localhost", "s6")
 	require.Equal(t, 200, behalf.status, behalf.text)
-	require.Equal(t, "romeo@localhost", w.ask("juliet", "GET", "/v1/messages/"+behalf.at("id").(string), nil).at("from"))
-	require.Equal(t, 200, w.ask("romeo", "GET", "/v1/messages/"+behalf.at("id").(string), nil).status, "it is in his history, too")
+	require.Equal(t, "romeo@localhost",
+		w.ask("juliet", "GET", "/v1/messages/"+behalf.at("id").(string), nil).at("from"))
+	require.Equal(t, 200, w.ask("romeo", "GET", "/v1/messages/"+behalf.at("id").(string), nil).status,
+		"it is in his history, too")
 	require.Equal(t, 204, w.ask("nurse", "PUT", "/v1/admin/users/romeo", map[string]any{"disabled": true}).status)
 	send(as, "romeo@localhost", "s8").refused(403, "forbidden")
-	w.ask(system, "POST", "/v1/messages", map[string]any{"client_id": "s7", "to": "nobody@localhost", "content": text("?")}).refused(404, "no_such_address")
-	for _, kind := range []string{"GET /v1/sync", "GET /v1/conversations", "GET /v1/messages/x", "GET /v1/devices", "DELETE /v1/devices"} {
+	w.ask(system, "POST", "/v1/messages",
+		map[string]any{"client_id": "s7", "to": "nobody@localhost", "content": text("?")}).refused(404,
+		"no_such_address")
+	for _, kind := range []string{"GET /v1/sync", "GET /v1/conversations", "GET /v1/messages/x", "GET /v1/devices",
+		"DELETE /v1/devices"} {
 		method, path, _ := strings.Cut(kind, " ")
 		w.ask(as, method, path, nil).refused(403, "insufficient_scope")
 	}
@@ -131,20 +146,24 @@ func TestSenders(t *testing.T) {
 func TestAdministration(t *testing.T) {
 	w := open(t, []string{"romeo", "nurse"})
 	admin := func(method, path string, body any) *reply { return w.ask("nurse", method, "/v1/admin"+path, body) }
-	require.Equal(t, 201, admin("POST", "/users", map[string]any{"name": "Paris", "password": "county of verona"}).status)
+	require.Equal(t, 201, admin("POST", "/users",
+		map[string]any{"name": "Paris", "password": "county of verona"}).status)
 	admin("POST", "/users", map[string]any{"name": "paris", "password": "county of verona"}).refused(409, "conflict")
 	admin("POST", "/users", map[string]any{"name": "a@b", "password": "county of verona"}).refused(400, "bad_request")
 	admin("POST", "/users", map[string]any{"name": "tybalt", "password": "short"}).refused(400, "bad_request")
 	users := admin("GET", "/users?limit=2", nil)
 	require.Equal(t, "nurse", users.at("users", 0, "name"), users.text)
-	require.Equal(t, "romeo", admin("GET", "/users?limit=2&after="+users.at("next").(string), nil).at("users", 0, "name"))
+	require.Equal(t, "romeo", admin("GET", "/users?limit=2&after="+users.at("next").(string), nil).at("users", 0,
+		"name"))
 	require.Equal(t, "paris@localhost", admin("GET", "/users/paris", nil).at("jid"))
 	for _, r := range []struct {
 		method, path string
 		body         any
 	}{
-		{"GET", "/users/nobody", nil}, {"DELETE", "/users/nobody", nil}, {"PUT", "/users/nobody", map[string]any{"disabled": true}}, {"GET", "/users/nobody/sessions", nil},
-		{"DELETE", "/users/nobody/sessions", nil}, {"DELETE", "/users/romeo/sessions?resource=none", nil}, {"DELETE", "/keys/none", nil}, {"DELETE", "/messages/none", nil},
+		{"GET", "/users/nobody", nil}, {"DELETE", "/users/nobody", nil},
+		{"PUT", "/users/nobody", map[string]any{"disabled": true}}, {"GET", "/users/nobody/sessions", nil},
+		{"DELETE", "/users/nobody/sessions", nil}, {"DELETE", "/users/romeo/sessions?resource=none", nil},
+		{"DELETE", "/keys/none", nil}, {"DELETE", "/messages/none", nil},
 		{"PUT", "/users/nobody/password", map[string]any{"password": "county of verona"}},
 	} {
 		admin(r.method, r.path, r.body).refused(404, "not_found")
@@ -155,11 +174,14 @@ func TestAdministration(t *testing.T) {
 	require.Equal(t, 204, admin("PUT", "/users/romeo", map[string]any{"disabled": true}).status)
 	w.ask("romeo", "GET", "/v1/profile", nil).refused(401, "token_revoked")
 	require.Equal(t, true, admin("GET", "/users/romeo", nil).at("disabled"))
-	w.ask("", "POST", "/v1/token", map[string]any{"grant_type": "password", "username": "romeo", "password": password}).refused(401, "login_failed")
+	w.ask("", "POST", "/v1/token",
+		map[string]any{"grant_type": "password", "username": "romeo", "password": password}).refused(401,
+		"login_failed")
 	require.Equal(t, 204, admin("PUT", "/users/romeo", map[string]any{"disabled": false}).status)
 	// A login that begins in the very millisecond of a change counts as one that began before it.
 	require.Eventually(t, func() bool {
-		r := w.ask("", "POST", "/v1/token", map[string]any{"grant_type": "password", "username": "romeo", "password": password, "device": "y"})
+		r := w.ask("", "POST", "/v1/token",
+			map[string]any{"grant_type": "password", "username": "romeo", "password": password, "device": "y"})
 		w.tokens["romeo"], _ = r.object()["access_token"].(string)
 		return r.status == 200
 	}, 10*time.Second, 2*time.Millisecond)
@@ -171,7 +193,8 @@ func TestAdministration(t *testing.T) {
 	require.Equal(t, 204, admin("DELETE", "/users/paris/sessions", nil).status)
 
 	// Keys.
-	made := admin("POST", "/keys", map[string]any{"name": "crm", "scopes": []string{"message.send"}, "expires": "2099-01-01T00:00:00Z"})
+	made := admin("POST", "/keys",
+		map[string]any{"name": "crm", "scopes": []string{"message.send"}, "expires": "2099-01-01T00:00:00Z"})
 	require.Equal(t, 201, made.status, made.text)
 	admin("POST", "/keys", map[string]any{"name": "crm", "scopes": []string{"message.send"}}).refused(409, "conflict")
 	admin("POST", "/keys", map[string]any{"name": "bad", "scopes": []string{"user"}}).refused(400, "bad_request")
@@ -192,14 +215,16 @@ func TestAdministration(t *testing.T) {
 	require.Equal(t, "key.revoke", log.at("entries", 0, "action"), log.text)
 	require.Equal(t, "nurse@localhost", log.at("entries", 0, "actor"))
 	require.Equal(t, "127.0.0.1", log.at("entries", 0, "remote"))
-	for _, action := range []string{"account.create", "account.disable", "account.enable", "account.password", "account.delete", "session.kick", "key.create"} {
+	for _, action := range []string{"account.create", "account.disable", "account.enable", "account.password",
+		"account.delete", "session.kick", "key.create"} {
 		require.Contains(t, log.text, `"`+action+`"`)
 	}
 	for _, secret := range []string{"county of verona", "another horse", made.at("secret").(string)} {
 		require.NotContains(t, log.text, secret)
 	}
 	key := w.key("robot", "admin")
-	require.Equal(t, 201, w.ask(key, "POST", "/v1/admin/users", map[string]any{"name": "benvolio", "password": "county of verona"}).status)
+	require.Equal(t, 201, w.ask(key, "POST", "/v1/admin/users",
+		map[string]any{"name": "benvolio", "password": "county of verona"}).status)
 	require.Equal(t, "key:robot", admin("GET", "/audit?limit=1", nil).at("entries", 0, "actor"))
 }
 
@@ -234,10 +259,12 @@ func TestOrigins(t *testing.T) {
 	require.Equal(t, "https://chat.example.org", good.header.Get("Access-Control-Allow-Origin"))
 	require.Empty(t, good.header.Get("Access-Control-Allow-Credentials"))
 	require.Contains(t, good.header.Get("Vary"), "Origin")
-	preflight := from("OPTIONS", "https://chat.example.org", "Access-Control-Request-Method", "GET", "Access-Control-Request-Headers", "authorization")
+	preflight := from("OPTIONS", "https://chat.example.org", "Access-Control-Request-Method", "GET",
+		"Access-Control-Request-Headers", "authorization")
 	require.Equal(t, 204, preflight.status)
 	require.Contains(t, preflight.header.Get("Access-Control-Allow-Headers"), "Authorization")
-	for _, origin := range []string{"https://evil.example.org", "null", "https://chat.example.org.evil.com", "http://chat.example.org", "https://chat.example.org:8443", "https://xchat.example.org"} {
+	for _, origin := range []string{"https://evil.example.org", "null", "https://chat.example.org.evil.com",
+		"http://chat.example.org", "https://chat.example.org:8443", "https://xchat.example.org"} {
 		bad := from("GET", origin)
 		bad.refused(403, "origin_not_allowed")
 		require.Empty(t, bad.header.Get("Access-Control-Allow-Origin"))
@@ -249,7 +276,8 @@ func TestOrigins(t *testing.T) {
 // TestRates: a client over its rate limit is told how long to wait; others are not affected. Logins have their own
 // limit.
 func TestRates(t *testing.T) {
-	w := open(t, []string{"romeo", "juliet"}, "api.rate=0.01", "api.burst=3", "api.login_rate=0.01", "api.login_burst=4")
+	w := open(t, []string{"romeo", "juliet"}, "api.rate=0.01", "api.burst=3", "api.login_rate=0.01",
+		"api.login_burst=4")
 	for range 3 {
 		require.Equal(t, 200, w.ask("romeo", "GET", "/v1/profile", nil).status)
 	}
@@ -258,7 +286,8 @@ func TestRates(t *testing.T) {
 	require.NotEmpty(t, r.header.Get("Retry-After"))
 	require.Equal(t, 200, w.ask("juliet", "GET", "/v1/profile", nil).status)
 	login := func() *reply {
-		return w.ask("", "POST", "/v1/token", map[string]any{"grant_type": "password", "username": "romeo", "password": password})
+		return w.ask("", "POST", "/v1/token",
+			map[string]any{"grant_type": "password", "username": "romeo", "password": password})
 	}
 	require.Equal(t, 200, login().status) // the third: two were at the beginning
 	require.Equal(t, 200, login().status)
@@ -273,7 +302,8 @@ func TestRates(t *testing.T) {
 // TestAccept: answers are JSON, whatever the Accept header says.
 func TestAccept(t *testing.T) {
 	w := open(t, []string{"romeo"})
-	for _, accept := range []string{"", "*/*", "text/html", "application/x-www-form-urlencoded", "application/cbor", "application/json;q=0", "nonsense;;"} {
+	for _, accept := range []string{"", "*/*", "text/html", "application/x-www-form-urlencoded", "application/cbor",
+		"application/json;q=0", "nonsense;;"} {
 		r := w.request("romeo", "GET", "/v1/roster", nil)
 		r.Header.Set("Accept", accept)
 		a := w.do(r)
@@ -285,7 +315,8 @@ func TestAccept(t *testing.T) {
 // TestHeaders: security and caching headers of every answer.
 func TestHeaders(t *testing.T) {
 	w := open(t, []string{"romeo"})
-	for _, path := range []string{"/v1/profile", "/v1/nothing", "/v1/openapi.json", "/v1/docs", "/v1/compact/vectors.json", "/.well-known/jwks.json"} {
+	for _, path := range []string{"/v1/profile", "/v1/nothing", "/v1/openapi.json", "/v1/docs",
+		"/v1/compact/vectors.json", "/.well-known/jwks.json"} {
 		r := w.request("romeo", "GET", path, nil)
 		r.Host = "evil.example.org"
 		r.Header.Set("X-Forwarded-Host", "evil.example.org")

@@ -29,7 +29,8 @@ type thorough struct{ m *testing.M }
 // Run implements goleak.TestingM.
 func (t thorough) Run() int {
 	code := t.m.Run()
-	if code != 0 || flag.Lookup("test.run").Value.String() != "" || flag.Lookup("test.skip").Value.String() != "" || flag.Lookup("test.list").Value.String() != "" {
+	if code != 0 || flag.Lookup("test.run").Value.String() != "" || flag.Lookup("test.skip").Value.String() != "" ||
+		flag.Lookup("test.list").Value.String() != "" {
 		return code
 	}
 	done.Lock()
@@ -81,10 +82,12 @@ type fixture struct {
 // open starts a node with the people named, who are logged in.
 func open(t *testing.T, people []string, more ...string) *fixture {
 	t.Helper()
-	w := &fixture{Node: nodetest.New(t, append(append([]string{}, settings...), more...)...), t: t, tokens: map[string]string{}}
+	w := &fixture{Node: nodetest.New(t, append(append([]string{}, settings...), more...)...), t: t,
+		tokens: map[string]string{}}
 	w.base = "http://" + w.Endpoints().HTTP
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
-	w.client = &http.Client{Transport: transport, Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	w.client = &http.Client{Transport: transport, Timeout: time.Minute,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(transport.CloseIdleConnections)
 	done.Lock()
 	known := done.known != nil
@@ -104,7 +107,8 @@ func open(t *testing.T, people []string, more ...string) *fixture {
 
 func (w *fixture) login(name, device string) map[string]any {
 	w.t.Helper()
-	r := w.ask("", "POST", "/v1/token", map[string]any{"grant_type": "password", "username": name, "password": password, "device": device})
+	r := w.ask("", "POST", "/v1/token",
+		map[string]any{"grant_type": "password", "username": name, "password": password, "device": device})
 	require.Equal(w.t, 200, r.status, r.text)
 	return r.object()
 }

@@ -34,13 +34,15 @@ func TestLint(t *testing.T) {
 	lint := func() (string, error) {
 		c := exec.CommandContext(ctx, linter, "lint", "--config", "redocly.yaml", "openapi.json")
 		c.Dir = folder
-		c.Env = append(os.Environ(), "REDOCLY_TELEMETRY=off", "REDOCLY_SUPPRESS_UPDATE_NOTICE=true", "NO_COLOR=1", "CI=1")
+		c.Env = append(os.Environ(), "REDOCLY_TELEMETRY=off", "REDOCLY_SUPPRESS_UPDATE_NOTICE=true", "NO_COLOR=1",
+			"CI=1")
 		out, err := c.CombinedOutput()
 		return string(out), err
 	}
 	out, err := lint()
 	require.NoError(t, err, out)
-	require.NoError(t, os.WriteFile(filepath.Join(folder, "openapi.json"), []byte(`{"openapi":"3.1.0","info":{},"paths":{"/x":{"get":{}}}}`), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "openapi.json"),
+		[]byte(`{"openapi":"3.1.0","info":{},"paths":{"/x":{"get":{}}}}`), 0o600))
 	_, err = lint()
 	require.Error(t, err, "the linter finds something when there is something")
 }

@@ -99,7 +99,8 @@ func TestTokens(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet", "nurse"})
 	revoked := w.login("romeo", "lost-phone")["access_token"].(string)
 	require.Equal(t, 204, w.ask("romeo", "DELETE", "/v1/devices/lost-phone", nil).status)
-	made := w.ask("nurse", "POST", "/v1/admin/keys", map[string]any{"name": "narrow", "scopes": []string{"token.introspect"}})
+	made := w.ask("nurse", "POST", "/v1/admin/keys",
+		map[string]any{"name": "narrow", "scopes": []string{"token.introspect"}})
 	require.Equal(t, 201, made.status, made.text)
 	narrow := made.at("secret").(string)
 	_, all := w.document()
@@ -120,7 +121,8 @@ func TestTokens(t *testing.T) {
 				separator = "&"
 			}
 			w.ask("", o.method, path+separator+"access_token="+w.tokens["nurse"], nil).refused(401, "token_missing")
-			for _, garbage := range []string{"Bearer x", "Bearer " + w.tokens["romeo"] + "x", "Bearer phk_x", "Basic cm9tZW86eA==", "Bearer", w.tokens["romeo"]} {
+			for _, garbage := range []string{"Bearer x", "Bearer " + w.tokens["romeo"] + "x", "Bearer phk_x",
+				"Basic cm9tZW86eA==", "Bearer", w.tokens["romeo"]} {
 				with(garbage).refused(401, "token_invalid")
 			}
 			with("Bearer "+w.tokens["romeo"], "Bearer "+w.tokens["romeo"]).refused(401, "token_invalid")
@@ -158,7 +160,8 @@ func TestBodies(t *testing.T) {
 			return w.do(r)
 		}
 		t.Run(o.String(), func(t *testing.T) {
-			for _, media := range []string{"text/plain", "", "application/xml", "multipart/form-data; boundary=x", o.media + "; charset=utf-16"} {
+			for _, media := range []string{"text/plain", "", "application/xml", "multipart/form-data; boundary=x",
+				o.media + "; charset=utf-16"} {
 				send(media, "{}").refused(415, "unsupported_media_type")
 			}
 			send(o.media, "{}", "Content-Encoding", "gzip").refused(415, "unsupported_media_type")
@@ -167,10 +170,12 @@ func TestBodies(t *testing.T) {
 				send(o.media, "nothing=1").refused(400, "invalid_field")
 				return
 			}
-			for _, bad := range []string{"", "{", `{"a":1,"a":2}`, `{"a":{"b":1,"b":1}}`, deep, `{} {}`, `{}x`, `{'a':1}`, "{\"a\":\"\xff\"}", `nul`, "\xef\xbb\xbf{}"} {
+			for _, bad := range []string{"", "{", `{"a":1,"a":2}`, `{"a":{"b":1,"b":1}}`, deep, `{} {}`, `{}x`,
+				`{'a':1}`, "{\"a\":\"\xff\"}", `nul`, "\xef\xbb\xbf{}"} {
 				send(o.media, bad).refused(400, "invalid_json")
 			}
-			for _, bad := range []string{`{"role":"admin"}`, `{"CLIENT_ID":"x"}`, `{"name":"x","Name":"y"}`, `{"na\u212ae":"x"}`, `[]`, `"x"`, `1`, `null`, `{"a":1e400}`, `{"a":"\u0000"}`, `{"a":"\ud800"}`} {
+			for _, bad := range []string{`{"role":"admin"}`, `{"CLIENT_ID":"x"}`, `{"name":"x","Name":"y"}`,
+				`{"na\u212ae":"x"}`, `[]`, `"x"`, `1`, `null`, `{"a":1e400}`, `{"a":"\u0000"}`, `{"a":"\ud800"}`} {
 				r := send(o.media, bad)
 				require.Equal(t, 400, r.status, "%s: %s", bad, r.text)
 			}
@@ -189,7 +194,8 @@ func TestBodies(t *testing.T) {
 
 // wrongFor returns values that a schema does not allow.
 func wrongFor(schema map[string]any) []any {
-	kinds := map[string]any{"string": "x", "number": 1.5, "boolean": true, "array": []any{1, "x"}, "object": map[string]any{"no such field": 1}}
+	kinds := map[string]any{"string": "x", "number": 1.5, "boolean": true, "array": []any{1, "x"},
+		"object": map[string]any{"no such field": 1}}
 	types, ok := schema["type"].([]any) // a pointer may be null
 	if !ok {
 		types = []any{schema["type"]}
@@ -291,14 +297,16 @@ func TestOthers(t *testing.T) {
 	require.Equal(t, 200, sent.status, sent.text)
 	_, all := w.document()
 	body := map[string]any{
-		"PUT /v1/messages/{id}":                 map[string]any{"client_id": "e1", "content": map[string]any{"kind": "text", "text": "Changed."}},
+		"PUT /v1/messages/{id}": map[string]any{"client_id": "e1",
+			"content": map[string]any{"kind": "text", "text": "Changed."}},
 		"PUT /v1/conversations/{jid}/read":      map[string]any{"number": 1},
 		"PUT /v1/conversations/{jid}/delivered": map[string]any{"number": 1},
 	}
 	own := []string{"settings", "typing", "roster"} // one's own, about whoever it is
 	tried := 0
 	for _, o := range all {
-		if !strings.Contains(o.path, "{") || strings.HasPrefix(o.path, "/v1/admin") || slices.ContainsFunc(own, func(s string) bool { return strings.Contains(o.path, s) }) {
+		if !strings.Contains(o.path, "{") || strings.HasPrefix(o.path, "/v1/admin") ||
+			slices.ContainsFunc(own, func(s string) bool { return strings.Contains(o.path, s) }) {
 			continue
 		}
 		tried++
@@ -306,7 +314,8 @@ func TestOthers(t *testing.T) {
 		if strings.Contains(o.path, "devices") {
 			values["id"] = "phone-of-juliet"
 		}
-		if strings.HasPrefix(o.path, "/v1/conversations/{jid}") { // nothing was said to her by him, which is all that he is told
+		// nothing was said to her by him, which is all that he is told
+		if strings.HasPrefix(o.path, "/v1/conversations/{jid}") {
 			r := w.ask("mercutio", o.method, o.fill(values), body[o.String()])
 			require.Contains(t, []int{200, 204}, r.status, "%s: %s", o, r.text)
 			require.NotContains(t, r.text, "secret")
@@ -329,7 +338,8 @@ func TestOthers(t *testing.T) {
 	presence := w.ask("mercutio", "GET", "/v1/presence?jid=juliet@localhost", nil)
 	require.Equal(t, "[]", fmt.Sprint(presence.at("presence")), "she shares hers with nobody")
 	r := w.request("romeo", "POST", "/v1/messages", map[string]any{
-		"client_id": "f1", "from": "juliet@localhost", "to": "mercutio@localhost", "content": map[string]any{"kind": "text", "text": "x"},
+		"client_id": "f1", "from": "juliet@localhost", "to": "mercutio@localhost",
+		"content": map[string]any{"kind": "text", "text": "x"},
 	})
 	w.do(r).refused(400, "invalid_field")
 }

@@ -33,11 +33,13 @@ func TestMessages(t *testing.T) {
 	require.Equal(t, id, history.at("messages", 0, "id"))
 	w.say("romeo", "nobody", "m2", "Hello?").refused(404, "no_such_address")
 	for _, to := range []string{"juliet@elsewhere.lit", "localhost"} {
-		w.ask("romeo", "POST", "/v1/messages", map[string]any{"client_id": "m3", "to": to, "content": text("Hello?")}).refused(404, "no_such_address")
+		w.ask("romeo", "POST", "/v1/messages",
+			map[string]any{"client_id": "m3", "to": to, "content": text("Hello?")}).refused(404, "no_such_address")
 	}
 	self := w.say("romeo", "romeo", "m4", "A note to myself.")
 	require.EqualValues(t, 1, self.at("number"), self.text)
-	require.Equal(t, "m4", w.ask("romeo", "GET", "/v1/conversations/romeo@localhost/messages", nil).at("messages", 0, "client_id"))
+	require.Equal(t, "m4", w.ask("romeo", "GET", "/v1/conversations/romeo@localhost/messages", nil).at("messages", 0,
+		"client_id"))
 
 	first := w.ask("juliet", "GET", "/v1/sync", nil)
 	require.Equal(t, 200, first.status, first.text)

@@ -51,7 +51,8 @@ func TestConversation(t *testing.T) {
 	cursor := w.ask("romeo", "GET", "/v1/sync", nil).at("cursor").(string)
 	mark := func(what string, number int) {
 		t.Helper()
-		require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/"+what, map[string]any{"number": number}).status)
+		require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/"+what,
+			map[string]any{"number": number}).status)
 	}
 	state := func(who, with string) *reply { return w.ask(who, "GET", "/v1/conversations/"+with+"@localhost", nil) }
 	mark("delivered", 5)
@@ -78,7 +79,8 @@ func TestConversation(t *testing.T) {
 	require.Equal(t, []int{1, 2, 3, 4, 5}, numbers("limit=50"))
 
 	// Edit and retract, each with a number of its own.
-	edit := w.ask("romeo", "PUT", "/v1/messages/"+ids[4], map[string]any{"client_id": "e1", "content": text("message five")})
+	edit := w.ask("romeo", "PUT", "/v1/messages/"+ids[4],
+		map[string]any{"client_id": "e1", "content": text("message five")})
 	require.Equal(t, 200, edit.status, edit.text)
 	m := w.ask("juliet", "GET", "/v1/messages/"+edit.at("id").(string), nil)
 	require.Equal(t, "edit", m.at("content", "kind"), m.text)
@@ -95,9 +97,11 @@ func TestConversation(t *testing.T) {
 
 	// Typing is not stored; settings are one's own.
 	before := w.ask("juliet", "GET", "/v1/sync", nil).at("cursor").(string)
-	require.Equal(t, 204, w.ask("romeo", "POST", "/v1/conversations/juliet@localhost/typing", map[string]any{"composing": true}).status)
+	require.Equal(t, 204, w.ask("romeo", "POST", "/v1/conversations/juliet@localhost/typing",
+		map[string]any{"composing": true}).status)
 	require.Empty(t, w.ask("juliet", "GET", "/v1/sync?cursor="+url.QueryEscape(before), nil).at("messages"))
-	set := w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/settings", map[string]any{"pinned": true, "muted_until": "9999-01-01T00:00:00Z"})
+	set := w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/settings",
+		map[string]any{"pinned": true, "muted_until": "9999-01-01T00:00:00Z"})
 	require.Equal(t, 204, set.status, set.text)
 	list := w.ask("juliet", "GET", "/v1/conversations", nil)
 	require.Equal(t, true, list.at("conversations", 0, "pinned"), list.text)
@@ -114,21 +118,24 @@ func TestConversation(t *testing.T) {
 	require.Empty(t, same.text)
 }
 
-// TestMarkersNameNumbers: a marker is set through the number that it names, whatever ids the messages have, and moves no conversation.
+// TestMarkersNameNumbers: a marker is set through the number that it names, whatever ids the messages have, and moves
+// no conversation.
 func TestMarkersNameNumbers(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet", "nurse"})
 	romeo, err := script.Connect(t.Context(), w.Endpoints(), script.TCP, "romeo", password)
 	require.NoError(t, err)
 	require.NoError(t, romeo.Bind("orchard"))
 	for range 3 {
-		require.NoError(t, romeo.Write("<message to='juliet@localhost' type='chat' id='same'><body>hello</body></message>"))
+		require.NoError(
+			t, romeo.Write("<message to='juliet@localhost' type='chat' id='same'><body>hello</body></message>"))
 	}
 	_, err = romeo.Barrier("b")
 	require.NoError(t, err)
 	require.NoError(t, romeo.Leave())
 	require.Equal(t, 200, w.say("nurse", "juliet", "n", "come").status)
 	for number := 1; number <= 3; number++ {
-		require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/read", map[string]any{"number": number}).status)
+		require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/read",
+			map[string]any{"number": number}).status)
 		c := w.ask("juliet", "GET", "/v1/conversations/romeo@localhost", nil)
 		require.EqualValues(t, number, c.at("own", "read"), c.text)
 		require.EqualValues(t, 3-number, c.at("unread"), c.text)
@@ -138,8 +145,10 @@ func TestMarkersNameNumbers(t *testing.T) {
 		require.Equal(t, "direct", list.at("conversations", 1, "kind"))
 		require.EqualValues(t, 3, list.at("conversations", 1, "last_message", "number"))
 	}
-	require.Equal(t, 204, w.ask("romeo", "PUT", "/v1/conversations/juliet@localhost/read", map[string]any{"number": 3}).status, "one's own")
-	w.ask("juliet", "PUT", "/v1/conversations/nobody@localhost/read", map[string]any{"number": 1}).refused(404, "not_found")
+	require.Equal(t, 204, w.ask("romeo", "PUT", "/v1/conversations/juliet@localhost/read",
+		map[string]any{"number": 3}).status, "one's own")
+	w.ask("juliet", "PUT", "/v1/conversations/nobody@localhost/read", map[string]any{"number": 1}).refused(404,
+		"not_found")
 }
 
 // TestShareRead: who does not share how far they have read tells their own devices only.
@@ -151,7 +160,8 @@ func TestShareRead(t *testing.T) {
 	require.Equal(t, 200, w.say("romeo", "juliet", "m", "hello").status)
 	cursor := w.ask("romeo", "GET", "/v1/sync", nil).at("cursor").(string)
 	mine := w.ask("juliet", "GET", "/v1/sync", nil).at("cursor").(string)
-	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/read", map[string]any{"number": 1}).status)
+	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/conversations/romeo@localhost/read",
+		map[string]any{"number": 1}).status)
 	require.Empty(t, w.ask("romeo", "GET", "/v1/sync?cursor="+url.QueryEscape(cursor), nil).at("conversations"))
 	require.EqualValues(t, 0, w.ask("romeo", "GET", "/v1/conversations/juliet@localhost", nil).at("peer", "read"))
 	changed := w.ask("juliet", "GET", "/v1/sync?cursor="+url.QueryEscape(mine), nil)
@@ -159,7 +169,8 @@ func TestShareRead(t *testing.T) {
 	require.EqualValues(t, 0, changed.at("conversations", 0, "unread"))
 }
 
-// TestQuietConversations: somebody to whom nothing was said yet is there, and what was chosen for the conversation is said of it everywhere.
+// TestQuietConversations: somebody to whom nothing was said yet is there, and what was chosen for the conversation is
+// said of it everywhere.
 func TestQuietConversations(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet", "nurse"})
 	cursor := w.ask("romeo", "GET", "/v1/sync", nil).at("cursor").(string)
@@ -170,13 +181,15 @@ func TestQuietConversations(t *testing.T) {
 	history := w.ask("romeo", "GET", "/v1/conversations/juliet@localhost/messages", nil)
 	require.Equal(t, 200, history.status)
 	require.Empty(t, history.at("messages"))
-	require.Equal(t, 204, w.ask("romeo", "PUT", "/v1/conversations/juliet@localhost/read", map[string]any{"number": 1}).status, "there is nothing to mark")
+	require.Equal(t, 204, w.ask("romeo", "PUT", "/v1/conversations/juliet@localhost/read",
+		map[string]any{"number": 1}).status, "there is nothing to mark")
 	for _, path := range []string{"", "/messages"} {
 		w.ask("romeo", "GET", "/v1/conversations/nobody@localhost"+path, nil).refused(404, "not_found")
 	}
 	require.Empty(t, w.ask("romeo", "GET", "/v1/conversations", nil).at("conversations"))
 
-	require.Equal(t, 204, w.ask("romeo", "PUT", "/v1/conversations/juliet@localhost/settings", map[string]any{"pinned": true}).status)
+	require.Equal(t, 204, w.ask("romeo", "PUT", "/v1/conversations/juliet@localhost/settings",
+		map[string]any{"pinned": true}).status)
 	w.say("romeo", "nurse", "n", "Where is she?")
 	list := w.ask("romeo", "GET", "/v1/conversations?limit=1", nil)
 	require.Equal(t, "nurse@localhost", list.at("conversations", 0, "with"), list.text)
@@ -196,16 +209,20 @@ func TestKinds(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet"})
 	first := w.say("romeo", "juliet", "first", "To answer.")
 	for i, c := range []map[string]any{
-		{"kind": "text", "text": "@juliet look", "mentions": []any{map[string]any{"jid": "juliet@localhost", "begin": 0, "end": 7}}},
+		{"kind": "text", "text": "@juliet look",
+			"mentions": []any{map[string]any{"jid": "juliet@localhost", "begin": 0, "end": 7}}},
 		{"kind": "text", "text": "Yes.", "reply_to": map[string]any{"id": "first", "to": "romeo@localhost"}},
-		{"kind": "image", "attachment": map[string]any{"url": "https://example.org/a.png", "name": "a.png", "type": "image/png", "size": 10}},
+		{"kind": "image", "attachment": map[string]any{"url": "https://example.org/a.png", "name": "a.png",
+			"type": "image/png", "size": 10}},
 		{"kind": "location", "location": map[string]any{"latitude": 45.4, "longitude": 11.0}},
 		{"kind": "code", "text": "fmt.Println()", "language": "go"},
 		{"kind": "card", "card": map[string]any{"title": "A card", "url": "https://example.org/"}},
-		{"kind": "custom", "text": "An order", "custom": map[string]any{"type": "com.example.order", "data": `{"n":1}`}},
+		{"kind": "custom", "text": "An order",
+			"custom": map[string]any{"type": "com.example.order", "data": `{"n":1}`}},
 		{"kind": "reaction", "target": "first", "reactions": []any{"👍"}},
 	} {
-		r := w.ask("juliet", "POST", "/v1/messages", map[string]any{"client_id": fmt.Sprint("k", i), "to": "romeo@localhost", "content": c})
+		r := w.ask("juliet", "POST", "/v1/messages",
+			map[string]any{"client_id": fmt.Sprint("k", i), "to": "romeo@localhost", "content": c})
 		require.Equal(t, 200, r.status, r.text)
 		m := w.ask("romeo", "GET", "/v1/messages/"+r.at("id").(string), nil)
 		require.Equal(t, c["kind"], m.at("content", "kind"), m.text)
@@ -216,11 +233,14 @@ func TestKinds(t *testing.T) {
 		}
 	}
 	for _, bad := range []map[string]any{
-		{"kind": "text"}, {"kind": "text", "text": "x", "location": map[string]any{"latitude": 1, "longitude": 1}}, {"kind": "image"}, {"kind": "poem", "text": "x"},
-		{"kind": "image", "attachment": map[string]any{"url": "javascript:alert(1)"}}, {"kind": "read", "target": "first"}, {"kind": "typing"}, {"kind": "retract", "target": "first"},
+		{"kind": "text"}, {"kind": "text", "text": "x", "location": map[string]any{"latitude": 1, "longitude": 1}},
+		{"kind": "image"}, {"kind": "poem", "text": "x"},
+		{"kind": "image", "attachment": map[string]any{"url": "javascript:alert(1)"}},
+		{"kind": "read", "target": "first"}, {"kind": "typing"}, {"kind": "retract", "target": "first"},
 		{"kind": "text", "text": "\u0001"},
 	} {
-		r := w.ask("juliet", "POST", "/v1/messages", map[string]any{"client_id": "bad", "to": "romeo@localhost", "content": bad})
+		r := w.ask("juliet", "POST", "/v1/messages",
+			map[string]any{"client_id": "bad", "to": "romeo@localhost", "content": bad})
 		r.refused(400, "invalid_field")
 		require.Contains(t, r.text, "body.content")
 	}
@@ -236,7 +256,8 @@ func TestNews(t *testing.T) {
 	began := time.Now()
 	var waiting sync.WaitGroup
 	waiting.Go(func() { answer <- w.do(r) })
-	require.Eventually(t, func() bool { return w.metric("posthouse_api_waiting") == 1 }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return w.metric("posthouse_api_waiting") == 1 }, 10*time.Second,
+		5*time.Millisecond)
 	sent := w.say("romeo", "juliet", "n1", "News!")
 	news := <-answer
 	waiting.Wait()
@@ -257,7 +278,8 @@ func TestDuplicates(t *testing.T) {
 	answers := make([]*reply, many)
 	requests := make([]*http.Request, many)
 	for i := range requests {
-		requests[i] = w.request("romeo", "POST", "/v1/messages", map[string]any{"client_id": "once", "to": "juliet@localhost", "content": text("Once.")})
+		requests[i] = w.request("romeo", "POST", "/v1/messages",
+			map[string]any{"client_id": "once", "to": "juliet@localhost", "content": text("Once.")})
 	}
 	var all sync.WaitGroup
 	for i := range answers {
@@ -280,16 +302,20 @@ func TestDuplicates(t *testing.T) {
 // TestPeople: contacts, profiles and presence.
 func TestPeople(t *testing.T) {
 	w := open(t, []string{"romeo", "juliet", "nurse"})
-	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/profile", map[string]any{"name": "Juliet Capulet", "title": "Daughter"}).status)
+	require.Equal(t, 204, w.ask("juliet", "PUT", "/v1/profile",
+		map[string]any{"name": "Juliet Capulet", "title": "Daughter"}).status)
 	own := w.ask("juliet", "GET", "/v1/profile", nil)
 	require.Equal(t, "Juliet Capulet", own.at("name"), own.text)
 	require.NotEmpty(t, own.header.Get("ETag"))
 	found := w.ask("romeo", "GET", "/v1/directory?q=capu", nil)
 	require.Equal(t, "juliet@localhost", found.at("profiles", 0, "jid"), found.text)
-	both := w.ask("romeo", "GET", "/v1/profiles?jid=juliet@localhost&jid=romeo@localhost&jid=nobody@localhost&jid=a@elsewhere", nil)
+	both := w.ask(
+		"romeo", "GET", "/v1/profiles?jid=juliet@localhost&jid=romeo@localhost&jid=nobody@localhost&jid=a@elsewhere",
+		nil)
 	require.Len(t, both.at("profiles"), 2, both.text)
 
-	set := w.ask("romeo", "PUT", "/v1/roster/juliet@localhost", map[string]any{"name": "My lady", "groups": []string{"Love"}, "subscribe": true})
+	set := w.ask("romeo", "PUT", "/v1/roster/juliet@localhost",
+		map[string]any{"name": "My lady", "groups": []string{"Love"}, "subscribe": true})
 	require.Equal(t, 204, set.status, set.text)
 	roster := w.ask("romeo", "GET", "/v1/roster", nil)
 	require.Equal(t, "My lady", roster.at("contacts", 0, "name"), roster.text)
@@ -305,7 +331,8 @@ func TestPeople(t *testing.T) {
 	snapshot := w.ask("romeo", "GET", "/v1/sync?presence=true", nil)
 	require.Equal(t, "juliet@localhost", snapshot.at("presence", 0, "jid"), snapshot.text)
 	directory := w.key("directory", "directory.read")
-	require.Len(t, w.ask(directory, "GET", "/v1/presence?jid=juliet@localhost&jid=romeo@localhost", nil).at("presence"), 2)
+	require.Len(t, w.ask(directory, "GET", "/v1/presence?jid=juliet@localhost&jid=romeo@localhost", nil).at("presence"),
+		2)
 	require.Equal(t, 200, w.ask(directory, "GET", "/v1/directory?q=j", nil).status)
 	w.ask(directory, "GET", "/v1/roster", nil).refused(403, "insufficient_scope")
 	require.Equal(t, 204, w.ask("romeo", "DELETE", "/v1/roster/juliet@localhost", nil).status)

@@ -52,14 +52,16 @@ func TestStreams(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for _, name := range []string{"status", "sessions"} {
-		_, err := nurse.Request(ctx, stanza.TypeGet, jid.MustParse("localhost"), stanza.New("urn:posthouse:admin:1", name, "name", "juliet"))
+		_, err := nurse.Request(ctx, stanza.TypeGet, jid.MustParse("localhost"),
+			stanza.New("urn:posthouse:admin:1", name, "name", "juliet"))
 		var refusal *stanza.Error
 		require.ErrorAs(t, err, &refusal)
 		require.Equal(t, stanza.ServiceUnavailable, refusal.Condition)
 	}
 	// Nobody can ask the session that stands for an HTTP request, nor send to it what its account would then not see.
 	require.Equal(t, 200, w.ask("juliet", "GET", "/v1/sessions", nil).status)
-	_, err := nurse.Request(ctx, stanza.TypeGet, jid.MustParse("juliet@localhost/api/phone-of-juliet"), stanza.New("urn:xmpp:ping", "ping"))
+	_, err := nurse.Request(ctx, stanza.TypeGet, jid.MustParse("juliet@localhost/api/phone-of-juliet"),
+		stanza.New("urn:xmpp:ping", "ping"))
 	var refusal *stanza.Error
 	require.ErrorAs(t, err, &refusal)
 	require.Equal(t, stanza.ServiceUnavailable, refusal.Condition)
@@ -67,7 +69,8 @@ func TestStreams(t *testing.T) {
 	theirs := w.ask("nurse", "GET", "/v1/admin/users/juliet/sessions", nil)
 	require.Equal(t, juliet.JID().String(), theirs.at("sessions", 0, "jid"))
 	require.GreaterOrEqual(t, w.ask("nurse", "GET", "/v1/admin/status", nil).at("sessions"), 2.0)
-	require.Equal(t, 204, w.ask("nurse", "DELETE", "/v1/admin/users/juliet/sessions?resource="+juliet.JID().Resource(), nil).status)
+	require.Equal(t, 204, w.ask("nurse", "DELETE", "/v1/admin/users/juliet/sessions?resource="+juliet.JID().Resource(),
+		nil).status)
 	for s := range states {
 		if !s.Online {
 			break

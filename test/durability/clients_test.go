@@ -25,7 +25,8 @@ func addListeners(t *testing.T, s *server) (compact, web string) {
 	compact, web = freePort(t), freePort(t)
 	text, err := os.ReadFile(s.config)
 	require.NoError(t, err)
-	changed := strings.NewReplacer("  http: {address: []}", "  http: {address: [\""+web+"\"]}", "  compact: {address: []}", "  compact: {address: [\""+compact+"\"]}").
+	changed := strings.NewReplacer("  http: {address: []}", "  http: {address: [\""+web+"\"]}",
+		"  compact: {address: []}", "  compact: {address: [\""+compact+"\"]}").
 		Replace(string(text)) + "\napi: {rate: -1, address_rate: -1, login_rate: -1}\n"
 	require.Contains(t, changed, compact)
 	require.Contains(t, changed, web)
@@ -80,7 +81,8 @@ func TestKillUnderClients(t *testing.T) {
 	defer cancel()
 	dial := func(i int, handle func(client.Message)) *client.Client {
 		c, err := client.Dial(ctx, client.Config{
-			Address: "tcp://" + compact, Domain: "localhost", Username: user(i), Password: password, BackOff: 300 * time.Millisecond, Message: handle,
+			Address: "tcp://" + compact, Domain: "localhost", Username: user(i), Password: password,
+			BackOff: 300 * time.Millisecond, Message: handle,
 			Device: client.Device{ID: fmt.Sprintf("%08x-0000-4000-8000-000000000000", i)},
 		})
 		require.NoError(t, err)
@@ -97,10 +99,11 @@ func TestKillUnderClients(t *testing.T) {
 				came[i].Add(1)
 			}
 		}))
-		writers = append(writers, &writer{pair: pair, send: func(ctx context.Context, to jid.JID, id, body string) (receipt, error) {
-			r, err := c.SendAs(ctx, to, id, content.Content{Kind: content.Text, Text: body})
-			return receipt{r.StanzaID, int(r.Number), r.Duplicate}, err
-		}})
+		writers = append(writers, &writer{pair: pair,
+			send: func(ctx context.Context, to jid.JID, id, body string) (receipt, error) {
+				r, err := c.SendAs(ctx, to, id, content.Content{Kind: content.Text, Text: body})
+				return receipt{r.StanzaID, int(r.Number), r.Duplicate}, err
+			}})
 	}
 	for i := range each {
 		pair := &pair{number: each + i}
@@ -108,10 +111,12 @@ func TestKillUnderClients(t *testing.T) {
 		t.Cleanup(transport.CloseIdleConnections)
 		api := &client.API{Base: "http://" + web, HTTP: &http.Client{Transport: transport}}
 		require.NoError(t, api.Login(ctx, user(pair.sender()), password, client.Device{}))
-		writers = append(writers, &writer{pair: pair, send: func(ctx context.Context, to jid.JID, id, body string) (receipt, error) {
-			r, err := api.Send(ctx, client.APINewMessage{ClientID: id, To: to.String(), Content: content.Content{Kind: content.Text, Text: body}})
-			return receipt{r.ID, int(r.Number), r.Duplicate}, err
-		}})
+		writers = append(writers, &writer{pair: pair,
+			send: func(ctx context.Context, to jid.JID, id, body string) (receipt, error) {
+				r, err := api.Send(ctx, client.APINewMessage{ClientID: id, To: to.String(),
+					Content: content.Content{Kind: content.Text, Text: body}})
+				return receipt{r.ID, int(r.Number), r.Duplicate}, err
+			}})
 	}
 
 	stop := make(chan struct{})
@@ -155,7 +160,8 @@ func TestKillUnderClients(t *testing.T) {
 // reach waits until so many messages were answered.
 func reach(t *testing.T, count *atomic.Int64, enough int64) {
 	t.Helper()
-	require.Eventually(t, func() bool { return count.Load() >= enough }, patience, time.Millisecond, "the clients do not come back")
+	require.Eventually(t, func() bool { return count.Load() >= enough }, patience, time.Millisecond,
+		"the clients do not come back")
 }
 
 // requireAnswers compares the histories of both parties with what the writers were told.
@@ -163,7 +169,8 @@ func requireAnswers(t *testing.T, s *server, writers []*writer) {
 	t.Helper()
 	repeated := map[bool]int{}
 	for i, w := range writers {
-		for _, one := range []struct{ who, with int }{{w.pair.sender(), w.pair.recipient()}, {w.pair.recipient(), w.pair.sender()}} {
+		for _, one := range []struct{ who, with int }{{w.pair.sender(), w.pair.recipient()},
+			{w.pair.recipient(), w.pair.sender()}} {
 			a, err := s.connect(t.Context(), one.who)
 			require.NoError(t, err)
 			found, err := history(a, user(one.with), "")
@@ -181,5 +188,6 @@ func requireAnswers(t *testing.T, s *server, writers []*writer) {
 			}
 		}
 	}
-	t.Logf("sent again after they had been stored: %d on the compact stream, %d by HTTP", repeated[true], repeated[false])
+	t.Logf("sent again after they had been stored: %d on the compact stream, %d by HTTP", repeated[true],
+		repeated[false])
 }

@@ -55,7 +55,8 @@ func TestKill(t *testing.T) {
 		rounds++
 		p := l.server.startWell(t)
 		check(t, l, p, 2*rounds-1, false)
-		l.round(t.Context(), 2*rounds, 100+rand.IntN(1500), after(time.Duration(rounds%2)*20*time.Millisecond+1, p.kill))
+		l.round(t.Context(), 2*rounds, 100+rand.IntN(1500),
+			after(time.Duration(rounds%2)*20*time.Millisecond+1, p.kill))
 		p.killed(t)
 		acked += l.total.Load()
 		repeated = 0
@@ -66,7 +67,9 @@ func TestKill(t *testing.T) {
 	checkAll(t, l, 2*rounds+1)
 	require.Greater(t, acked, int64(rounds*100), "the load was too light to mean anything")
 	require.Positive(t, repeated, "no message was stored and not acknowledged: nothing was tested of sending again")
-	t.Logf("%d kills, %d messages acknowledged, none lost; %d that were stored and not acknowledged were sent again, none doubled", rounds, acked, repeated)
+	t.Logf(
+		"%d kills, %d messages acknowledged, none lost; %d that were stored and not acknowledged were sent again, "+
+			"none doubled", rounds, acked, repeated)
 }
 
 // strace runs a command with faults injected into its flushes. The command ends when strace does.
@@ -120,7 +123,8 @@ func TestFailedFlush(t *testing.T) {
 		end := time.Now()
 		require.Positive(t, code, "after a failed flush the node must exit with an error: %s", p.log)
 		acked += l.total.Load()
-		t.Logf("a thread's flush %d failed; %d messages acknowledged before; exit code %d after %v", n, l.total.Load(), code, end.Sub(injected(t, trace)))
+		t.Logf("a thread's flush %d failed; %d messages acknowledged before; exit code %d after %v", n, l.total.Load(),
+			code, end.Sub(injected(t, trace)))
 		p = l.server.startWell(t)
 		check(t, l, p, 2*i+3, false)
 		p.kill()

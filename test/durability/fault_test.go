@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestInjectedFaultsAreFound: a build that does something wrong on the path of a message fails the test that is there to notice it.
-// TestCheckFindsEarlyAcknowledgement does the same with a whole node that is killed.
+// TestInjectedFaultsAreFound: a build that does something wrong on the path of a message fails the test that is there
+// to notice it. TestCheckFindsEarlyAcknowledgement does the same with a whole node that is killed.
 func TestInjectedFaultsAreFound(t *testing.T) {
 	for _, fault := range []struct{ tag, folder, test string }{
 		{"faultinject_early_ack", "domain/archive", "TestNothingBeforeTheCommit"},
@@ -19,7 +19,8 @@ func TestInjectedFaultsAreFound(t *testing.T) {
 		{"faultinject_reorder", "domain/archive", "TestOrderOfEachSource"},
 	} {
 		t.Run(fault.tag+" "+fault.test, func(t *testing.T) {
-			test := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-tags", fault.tag, "-run", "^"+fault.test+"$", "./"+fault.folder)
+			test := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-tags", fault.tag, "-run", "^"+
+				fault.test+"$", "./"+fault.folder)
 			test.Dir = "../.."
 			out, err := test.CombinedOutput()
 			require.Error(t, err, "the fault was not noticed")

@@ -122,7 +122,8 @@ func (l *load) listen(a *script.Client) {
 
 // heard notes a stream error that tells that the server stops.
 func (l *load) heard(n *script.Element) {
-	if n.Name.Space == nsStreams && n.Name.Local == "error" && n.Child("urn:ietf:params:xml:ns:xmpp-streams", "system-shutdown") != nil {
+	if n.Name.Space == nsStreams && n.Name.Local == "error" &&
+		n.Child("urn:ietf:params:xml:ns:xmpp-streams", "system-shutdown") != nil {
 		l.told.Add(1)
 	}
 }
@@ -226,7 +227,8 @@ func (p *pair) message(body string) string {
 	if p.again {
 		origin = fmt.Sprintf("<origin-id xmlns='%s' id='%d/%s'/>", nsSID, p.number, body)
 	}
-	return fmt.Sprintf("<message to='%s@localhost' type='chat' id='%s'><body>%s</body>%s</message>", user(p.recipient()), body, body, origin)
+	return fmt.Sprintf("<message to='%s@localhost' type='chat' id='%s'><body>%s</body>%s</message>",
+		user(p.recipient()), body, body, origin)
 }
 
 // take notes what the server said.

@@ -41,8 +41,10 @@ func powerloss(t *testing.T) string {
 // requirePower fails a test when the power cannot be cut on this machine. The test is not skipped.
 func requirePower(t *testing.T) {
 	t.Helper()
-	const remedy = "pulling the plug needs a disk of its own: run this test as root on Linux with /dev/fuse and loop devices. " +
-		"In a container: docker run --privileged, or at least --cap-add SYS_ADMIN --device /dev/fuse --device /dev/loop-control and /dev/loop0 to /dev/loop7. " +
+	const remedy = "pulling the plug needs a disk of its own: run this test as root on Linux with /dev/fuse and loop " +
+		"devices. " +
+		"In a container: docker run --privileged, or at least --cap-add SYS_ADMIN --device /dev/fuse --device " +
+		"/dev/loop-control and /dev/loop0 to /dev/loop7. " +
 		"test/setup.sh installs the programs"
 	require.Zero(t, os.Geteuid(), remedy)
 	for _, device := range []string{"/dev/fuse", "/dev/loop-control"} {
@@ -67,7 +69,8 @@ type disk struct {
 func newDisk(t *testing.T, image string, torn bool) *disk {
 	t.Helper()
 	base := t.TempDir()
-	d := &disk{t: t, fuse: filepath.Join(base, "fuse"), mount: filepath.Join(base, "data"), after: filepath.Join(base, "after.img")}
+	d := &disk{t: t, fuse: filepath.Join(base, "fuse"), mount: filepath.Join(base, "data"),
+		after: filepath.Join(base, "after.img")}
 	require.NoError(t, os.Mkdir(d.fuse, 0o700))
 	require.NoError(t, os.Mkdir(d.mount, 0o700))
 	var args []string

@@ -30,7 +30,8 @@ func TestKillWhileResuming(t *testing.T) {
 	rounds := scaled(t, 4)
 	for round := 1; round <= rounds; round++ {
 		p := l.server.startWell(t)
-		w := &wandering{load: l, round: 3 * round, messages: int64(200 + rand.IntN(200)), resumptions: resumptions + rand.IntN(20), enough: sync.OnceFunc(p.kill)}
+		w := &wandering{load: l, round: 3 * round, messages: int64(200 + rand.IntN(200)), resumptions: resumptions +
+			rand.IntN(20), enough: sync.OnceFunc(p.kill)}
 		w.run(t.Context(), people)
 		require.Empty(t, w.violations)
 		crash(t, p, people)
@@ -119,7 +120,8 @@ func (w *wandering) run(ctx context.Context, people []*recipient) {
 var errRefused = errors.New("the stream was not resumed")
 
 // resume connects again.
-func (w *wandering) resume(ctx context.Context, person int, stream string, handled uint32) (*script.Client, uint32, error) {
+func (w *wandering) resume(ctx context.Context, person int, stream string, handled uint32) (*script.Client, uint32,
+	error) {
 	a, err := script.Connect(ctx, w.load.server.endpoints, script.TCP, user(person), password)
 	if err != nil {
 		return nil, 0, err

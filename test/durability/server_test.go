@@ -46,7 +46,8 @@ func binary(t *testing.T, tags string) string {
 	t.Helper()
 	build, _ := binaries.LoadOrStore(tags, sync.OnceValues(func() (string, error) {
 		path := filepath.Join(os.TempDir(), fmt.Sprintf("posthouse-durability-%d-%s", os.Getpid(), tags))
-		out, err := exec.Command("go", "build", "-buildvcs=false", "-ldflags", "-s -w", "-tags", tags, "-o", path, "github.com/posthouse-im/posthouse/cmd/posthouse").CombinedOutput()
+		out, err := exec.Command("go", "build", "-buildvcs=false", "-ldflags", "-s -w", "-tags", tags, "-o", path,
+			"github.com/posthouse-im/posthouse/cmd/posthouse").CombinedOutput()
 		if err != nil {
 			return "", fmt.Errorf("building the server: %w\n%s", err, out)
 		}
@@ -150,7 +151,8 @@ type process struct {
 // start runs the node, under another program when wrapper is given, and waits until it is ready or has ended.
 func (s *server) start(t *testing.T, wrapper ...string) *process {
 	t.Helper()
-	p := &process{cmd: s.command(wrapper, "serve", "--config", s.config), ready: make(chan struct{}), ended: make(chan struct{}), log: &tail{}}
+	p := &process{cmd: s.command(wrapper, "serve", "--config", s.config), ready: make(chan struct{}),
+		ended: make(chan struct{}), log: &tail{}}
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
 	p.cmd.Stderr, p.cmd.Stdout = write, nil

@@ -154,7 +154,8 @@ func (p *pair) goOn(a *script.Client, round int, bad func(format string, args ..
 			number := len(p.sent) - len(open) + i + 1
 			r := answers[i]
 			if r.number != number || r.duplicate != (number <= stored) {
-				bad("%s, sent again, was given the number %d, duplicate=%v; it is number %d, and %d were stored", body, r.number, r.duplicate, number, stored)
+				bad("%s, sent again, was given the number %d, duplicate=%v; it is number %d, and %d were stored", body,
+					r.number, r.duplicate, number, stored)
 			}
 			if r.duplicate {
 				p.repeated++
@@ -213,8 +214,10 @@ func history(a *script.Client, with, after string) ([]entry, error) {
 		if after != "" {
 			next = "<after>" + after + "</after>"
 		}
-		fin, before, err := a.Request(id, "<iq type='set' id='"+id+"'><query xmlns='urn:xmpp:mam:2'><x xmlns='jabber:x:data' type='submit'>"+
-			"<field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field><field var='with'><value>"+with+"@localhost</value></field></x>"+
+		fin, before, err := a.Request(id, "<iq type='set' id='"+id+
+			"'><query xmlns='urn:xmpp:mam:2'><x xmlns='jabber:x:data' type='submit'>"+
+			"<field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field><field var='with'><value>"+with+
+			"@localhost</value></field></x>"+
 			"<set xmlns='http://jabber.org/protocol/rsm'><max>200</max>"+next+"</set></query></iq>")
 		if err != nil {
 			return nil, err

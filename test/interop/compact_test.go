@@ -116,7 +116,8 @@ func testChat(t *testing.T, program string) {
 	require.Zero(t, romeo.told("Ay me!"), "a message came twice")
 
 	romeo.do("history", "who", "juliet@localhost", "max", 4)
-	require.Equal(t, []any{"Ay me!", nil, "meanwhile", "into the void"}, bodies(romeo.tells("history")), "with her read marker in between")
+	require.Equal(t, []any{"Ay me!", nil, "meanwhile", "into the void"}, bodies(romeo.tells("history")),
+		"with her read marker in between")
 	romeo.do("sync")
 	synced := romeo.tells("synced")
 	require.Equal(t, []any{"But soft! 破晓 🌹", "Ay me!", "meanwhile", "into the void"}, bodies(synced))

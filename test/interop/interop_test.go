@@ -199,7 +199,8 @@ func TestTransports(t *testing.T) {
 	node := newNode(t, "romeo", "juliet")
 	romeo, juliet := xmppjs(t, "romeo"), xmppjs(t, "juliet")
 	orchard := connectJS(t, romeo, "xmpp://"+node.Endpoints().XMPP, "romeo@localhost/orchard")
-	juliet.do("connect", "jid", "juliet@localhost/balcony", "password", password, "service", "xmpps://"+node.Endpoints().XMPPTLS, "classic", true)
+	juliet.do("connect", "jid", "juliet@localhost/balcony", "password", password, "service", "xmpps://"+
+		node.Endpoints().XMPPTLS, "classic", true)
 	require.Equal(t, "auth", juliet.tells("login")["way"])
 	require.Equal(t, "juliet@localhost/balcony", juliet.tells("online")["jid"])
 	juliet.tells("managed")
@@ -217,7 +218,8 @@ func TestSlixmppAsItComes(t *testing.T) {
 	host, port := split(t, node.Endpoints().XMPP)
 	for range 3 {
 		romeo := slixmpp(t, "romeo")
-		romeo.do("connect", "jid", "romeo@localhost/orchard", "password", password, "host", host, "port", port, "as_it_comes", true)
+		romeo.do("connect", "jid", "romeo@localhost/orchard", "password", password, "host", host, "port", port,
+			"as_it_comes", true)
 		for range 4 { // SCRAM with both hashes, binding by what TLS 1.3 does not have, and claiming that we do not bind
 			romeo.tells("refused")
 		}

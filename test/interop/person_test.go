@@ -120,7 +120,8 @@ func (p *person) tells(kind string, fields ...any) event {
 			if matches(e) {
 				return e
 			}
-			require.NotEqual(p.t, "problem", e["event"], "%s waited for %s %v, but told of %v; before: %v", p.name, kind, fields, e, p.seen)
+			require.NotEqual(p.t, "problem", e["event"], "%s waited for %s %v, but told of %v; before: %v", p.name,
+				kind, fields, e, p.seen)
 			p.seen = append(p.seen, e)
 		case <-timer.C:
 			require.Fail(p.t, "nothing came", "%s waited for %s %v; told before: %v", p.name, kind, fields, p.seen)

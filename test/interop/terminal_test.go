@@ -46,13 +46,15 @@ func profanity(t *testing.T, address, user, resource string) *terminal {
 	host, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
 	write(t, filepath.Join(folder, "data", "profanity", "accounts"), fmt.Sprintf(
-		"[me]\nenabled=true\njid=%s@localhost\nresource=%s\nserver=%s\nport=%s\npassword=%s\ntls.policy=legacy\nauth.policy=default\npresence.login=online\n",
+		"[me]\nenabled=true\njid=%s@localhost\nresource=%s\nserver=%s\nport=%s\npassword=%s\n"+
+			"tls.policy=legacy\nauth.policy=default\npresence.login=online\n",
 		user, resource, host, port, password))
 	write(t, filepath.Join(folder, "config", "profanity", "profrc"), "[connection]\nreconnect=1\n")
 
 	pid := filepath.Join(folder, "pid")
 	cmd := exec.Command("script", "-qfec", "echo $$ >"+pid+"; exec profanity -a me -l DEBUG -f "+log, "/dev/null")
-	cmd.Env = append(os.Environ(), "TERM=xterm", "HOME="+folder, "XDG_DATA_HOME="+folder+"/data", "XDG_CONFIG_HOME="+folder+"/config")
+	cmd.Env = append(os.Environ(), "TERM=xterm", "HOME="+folder, "XDG_DATA_HOME="+folder+"/data", "XDG_CONFIG_HOME="+
+		folder+"/config")
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
@@ -119,13 +121,15 @@ func (p *terminal) logs(parts ...string) string {
 	for {
 		select {
 		case line, ok := <-p.lines:
-			require.True(p.t, ok, "%s has ended while waiting for %q; logged before:\n%s", p.name, parts, strings.Join(p.seen, "\n"))
+			require.True(p.t, ok, "%s has ended while waiting for %q; logged before:\n%s", p.name, parts,
+				strings.Join(p.seen, "\n"))
 			if matches(line) {
 				return line
 			}
 			p.seen = append(p.seen, line)
 		case <-timer.C:
-			require.Fail(p.t, "nothing came", "%s waited for %q; logged before:\n%s", p.name, parts, strings.Join(p.seen, "\n"))
+			require.Fail(p.t, "nothing came", "%s waited for %q; logged before:\n%s", p.name, parts,
+				strings.Join(p.seen, "\n"))
 		}
 	}
 }
@@ -175,7 +179,8 @@ func TestProfanity(t *testing.T) {
 	nurse.logs("RECV: <message", "<body>I pray thee, speak</body>")
 	nurse.types("/msg juliet@localhost I am aweary")
 	juliet.tells("message", "body", "I am aweary")
-	require.Zero(t, nurse.logged("RECV: <message", "from=\"juliet@localhost/balcony\"", "<body>"), "a message came twice")
+	require.Zero(t, nurse.logged("RECV: <message", "from=\"juliet@localhost/balcony\"", "<body>"),
+		"a message came twice")
 
 	second := profanity(t, node.Endpoints().XMPPTLS, "nurse", "closet")
 	second.logs("Message carbons enabled")

@@ -54,7 +54,8 @@ func TestDependenciesAreDescribed(t *testing.T) {
 }
 
 func TestDependenciesBite(t *testing.T) {
-	mod := "module x\n\nrequire (\n\texample.org/a v1.0.0\n\texample.org/b/v2 v2.0.0\n\texample.org/c v1.0.0 // indirect\n)\nrequire example.org/d v0.1.0\n"
+	mod := "module x\n\nrequire (\n\texample.org/a v1.0.0\n\texample.org/b/v2 v2.0.0\n\texample.org/c v1.0.0 // " +
+		"indirect\n)\nrequire example.org/d v0.1.0\n"
 	missing, gone := undescribed(mod, "| `example.org/a` | x |\n| `example.org/c` | x |\n| `example.org/old` | x |\n")
 	require.Equal(t, []string{"example.org/b/v2", "example.org/d"}, missing)
 	require.Equal(t, []string{"example.org/old"}, gone)

@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -23,6 +24,7 @@ const module = "github.com/posthouse-im/posthouse"
 // source is one Go file. Paths are relative to the root of the tree, with forward slashes.
 type source struct {
 	path string
+	text string
 	// folder that it lies in, "" for the root.
 	folder  string
 	file    *ast.File
@@ -43,15 +45,15 @@ func parseSource(t *testing.T, path, text string) *source {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, path, text, parser.ParseComments)
 	require.NoError(t, err)
-	return newSource(path, files, file)
+	return newSource(path, text, files, file)
 }
 
-func newSource(path string, files *token.FileSet, file *ast.File) *source {
+func newSource(path string, text string, files *token.FileSet, file *ast.File) *source {
 	folder := filepath.ToSlash(filepath.Dir(path))
 	if folder == "." {
 		folder = ""
 	}
-	s := &source{path: path, folder: folder, file: file, files: files}
+	s := &source{path: path, text: text, folder: folder, file: file, files: files}
 	for _, i := range file.Imports {
 		name, _ := strconv.Unquote(i.Path.Value) // the parser has checked it
 		s.imports = append(s.imports, name)
@@ -65,7 +67,8 @@ const root = "../.."
 // skipped reports whether a folder holds no source of this module: what others wrote, builds, and modules of their own.
 func skipped(path string) bool {
 	base := filepath.Base(path)
-	return base == "node_modules" || base == "testdata" || base == "vendor" || base == "bin" || base == "data" && filepath.Dir(path) == root ||
+	return base == "node_modules" || base == "testdata" || base == "vendor" || base == "bin" || base == "data" &&
+		filepath.Dir(path) == root ||
 		strings.HasPrefix(base, ".") && base != "." && base != ".."
 }
 
@@ -82,7 +85,11 @@ var tree = sync.OnceValues(func() ([]*source, error) {
 		case d.IsDir() || !strings.HasSuffix(path, ".go"):
 			return nil
 		}
-		file, err := parser.ParseFile(files, path, nil, parser.ParseComments)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		file, err := parser.ParseFile(files, path, text, parser.ParseComments)
 		if err != nil {
 			return err
 		}
@@ -90,7 +97,7 @@ var tree = sync.OnceValues(func() ([]*source, error) {
 		if err != nil {
 			return err
 		}
-		all = append(all, newSource(filepath.ToSlash(relative), files, file))
+		all = append(all, newSource(filepath.ToSlash(relative), string(text), files, file))
 		return nil
 	})
 	return all, err

@@ -19,7 +19,8 @@ type law struct {
 }
 
 // drivers are what only the folders of storage may know.
-var drivers = []string{"database/sql", "modernc.org/sqlite", "github.com/cockroachdb/pebble", "github.com/pressly/goose"}
+var drivers = []string{"database/sql", "modernc.org/sqlite", "github.com/cockroachdb/pebble",
+	"github.com/pressly/goose"}
 
 // sockets are what values and codecs have no business with.
 var sockets = []string{"net/http", "crypto/tls", "os"}
@@ -29,7 +30,8 @@ var laws = []law{
 	{folder: "wire/stanza", may: []string{"wire/jid"}, never: join(drivers, sockets)},
 	{folder: "wire/payload", may: []string{"wire/jid", "wire/stanza"}, never: join(drivers, sockets)},
 	{folder: "wire/stream", may: []string{"wire/jid", "wire/stanza"}, never: join(drivers, sockets)},
-	{folder: "wire/stream/...", may: []string{"wire/jid", "wire/stanza", "wire/stream", "."}, never: join(drivers, sockets)},
+	{folder: "wire/stream/...", may: []string{"wire/jid", "wire/stanza", "wire/stream", "."},
+		never: join(drivers, sockets)},
 	{folder: "wire/scram", never: join(drivers, sockets)},
 	{folder: "wire/uplink", may: []string{"wire/jid", "wire/stanza"}, never: join(drivers, sockets)},
 	{folder: "wire/...", may: []string{"wire/..."}, never: join(drivers, sockets)},
@@ -50,20 +52,25 @@ var laws = []law{
 	{folder: "domain/session", may: []string{"wire/...", "limit", "defaults"}, never: drivers},
 	{folder: "domain/auth", may: []string{"wire/...", "store", "limit", "cache", "defaults", "."}, never: drivers},
 	{folder: "domain/service", may: []string{"wire/...", "store", "defaults"}, never: drivers},
-	{folder: "domain/...", may: []string{"wire/...", "store", "inbox", "token", "feed", "link", "limit", "cache", "defaults", "domain/router", "domain/session", "domain/auth", "domain/service", "."}, never: drivers},
+	{folder: "domain/...", may: []string{"wire/...", "store", "inbox", "token", "feed", "link", "limit", "cache",
+		"defaults", "domain/router", "domain/session", "domain/auth", "domain/service", "."}, never: drivers},
 	{folder: "public/uplink", may: []string{"wire/jid", "wire/stanza", "wire/uplink", "defaults"}, never: drivers},
-	{folder: "public/...", may: []string{"wire/...", "store", "inbox", "token", "feed", "limit", "cache", "defaults", "public/uplink", "."}, never: drivers},
+	{folder: "public/...", may: []string{"wire/...", "store", "inbox", "token", "feed", "limit", "cache", "defaults",
+		"public/uplink", "."}, never: drivers},
 	{folder: "node/settings", may: []string{"defaults"}, never: drivers},
 	{folder: "node/terminal", never: drivers},
-	{folder: "node/...", may: []string{"wire/...", "link", "store/...", "inbox", "token", "limit", "cache", "defaults", "feed/...", "domain/...", "public/...", "node/..."}},
+	{folder: "node/...", may: []string{"wire/...", "link", "store/...", "inbox", "token", "limit", "cache", "defaults",
+		"feed/...", "domain/...", "public/...", "node/..."}},
 	{folder: "cmd/posthouse", may: []string{"node/...", "store", "token", "domain/auth"}, never: drivers},
-	{folder: "cmd/...", may: []string{"client/...", "wire/...", "."}, never: drivers}, // a load generator knows no more of a server than its clients do
+	// a load generator knows no more of a server than its clients do
+	{folder: "cmd/...", may: []string{"client/...", "wire/...", "."}, never: drivers},
 	{folder: "test/...", may: []string{"..."}},
 }
 
 // testsMay is what tests may import beside what their package may: the suites and fakes that exist for them, and real
 // stores.
-var testsMay = []string{"wire/...", "store/...", "domain/router", "domain/session", "domain/auth", "domain/service", "test/script"}
+var testsMay = []string{"wire/...", "store/...", "domain/router", "domain/session", "domain/auth", "domain/service",
+	"test/script"}
 
 func join(lists ...[]string) (all []string) {
 	for _, l := range lists {
@@ -106,19 +113,23 @@ func family(folder string) string {
 func importsBroken(s *source) (broken []string) {
 	l, ok := lawOf(s.folder)
 	if !ok {
-		return []string{fmt.Sprintf("%s: the package %q has no row in the import law (test/law/imports_test.go)", s.path, s.folder)}
+		return []string{fmt.Sprintf("%s: the package %q has no row in the import law (test/law/imports_test.go)",
+			s.path, s.folder)}
 	}
 	for _, imported := range s.imports {
 		name, ours := strings.CutPrefix(imported, module+"/")
 		switch {
 		case !ours:
 			if forbidden(l, s, imported) {
-				broken = append(broken, fmt.Sprintf("%s: %s imports %s, which is not for it", s.path, s.folder, imported))
+				broken = append(broken, fmt.Sprintf("%s: %s imports %s, which is not for it", s.path, s.folder,
+					imported))
 			}
 		case name == s.folder: // an external test package
 		case allowed(l, s, name):
 		default:
-			broken = append(broken, fmt.Sprintf("%s: %s imports %s, which the import law does not allow (ARCHITECTURE.md)", s.path, s.folder, name))
+			broken = append(
+				broken, fmt.Sprintf("%s: %s imports %s, which the import law does not allow (ARCHITECTURE.md)", s.path,
+					s.folder, name))
 		}
 	}
 	return broken
@@ -228,5 +239,6 @@ func TestImportLawBites(t *testing.T) {
 		require.Len(t, broken, 1, "%s imports %s", test.path, test.imports)
 		require.Contains(t, broken[0], strings.TrimPrefix(test.imports, "!"))
 	}
-	require.NotEmpty(t, importsBroken(parseSource(t, "elsewhere/x.go", "package x\n")), "a folder without a row in the law")
+	require.NotEmpty(t, importsBroken(parseSource(t, "elsewhere/x.go", "package x\n")),
+		"a folder without a row in the law")
 }

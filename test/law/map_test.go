@@ -52,7 +52,8 @@ func TestMap(t *testing.T) {
 	require.True(t, ok)
 	text, _, ok = strings.Cut(text, "\n\nA stanza")
 	require.True(t, ok)
-	folders := []string{"bench", "deploy", "docs", "tools", "test/scripts", "test/clients", "test/powerloss"} // without packages of this module
+	// without packages of this module
+	folders := []string{"bench", "deploy", "docs", "tools", "test/scripts", "test/clients", "test/powerloss"}
 	for _, s := range allSources(t) {
 		if s.folder != "wire/stream/pbstream/pb" { // generated, and part of its parent
 			folders = append(folders, s.folder)
@@ -67,6 +68,7 @@ func TestMap(t *testing.T) {
 func TestMapBites(t *testing.T) {
 	text := "    a/    one\n      b/  c/  two\n    old/  gone d/\n"
 	require.Equal(t, []string{
-		"ARCHITECTURE.md does not show e", "ARCHITECTURE.md shows c/, which there is not", "ARCHITECTURE.md shows old/, which there is not",
+		"ARCHITECTURE.md does not show e", "ARCHITECTURE.md shows c/, which there is not",
+		"ARCHITECTURE.md shows old/, which there is not",
 	}, mapBroken(text, []string{"a/b", "e"}))
 }

@@ -3,6 +3,7 @@ package law_test
 import (
 	"fmt"
 	"go/ast"
+	"iter"
 	"os"
 	"path"
 	"path/filepath"
@@ -145,7 +146,8 @@ func New() {}
 type Stage interface { Pass() }
 const A = 1
 `)})
-	text := "`router.New` `router.Router.Accept()` `router.Router.stages` `router.Stage.Pass` `router.A` `router.Router` `true` `x=y`\n" +
+	text := "`router.New` `router.Router.Accept()` `router.Router.stages` `router.Stage.Pass` `router.A` " +
+		"`router.Router` `true` `x=y`\n" +
 		"`router.Gone` `router.Router.Gone` `nowhere.New` `domain/router/gone.go` `domain/router/x.go` `node.yaml`"
 	broken, found := pageBroken("p.md", text, known, func(path string) bool { return path == "domain/router/x.go" })
 	require.Equal(t, 6, found)
@@ -155,10 +157,9 @@ const A = 1
 	}, broken)
 }
 
-// TestLinks follows the links between our pages.
-func TestLinks(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)#: ]+)(#[^)]*)?\)`)
-	var broken []string
+// allPages returns the text of every page that people read, by its path from here, in order.
+func allPages(t *testing.T) iter.Seq2[string, string] {
+	t.Helper()
 	var all []string
 	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md", "bench/*.md", "deploy/*.md", "test/*.md"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
@@ -167,10 +168,23 @@ func TestLinks(t *testing.T) {
 	}
 	require.NotEmpty(t, all)
 	slices.Sort(all)
-	for _, page := range all {
-		text, err := os.ReadFile(page)
-		require.NoError(t, err)
-		for _, match := range link.FindAllStringSubmatch(string(text), -1) {
+	return func(yield func(string, string) bool) {
+		for _, page := range all {
+			text, err := os.ReadFile(page)
+			require.NoError(t, err)
+			if !yield(page, string(text)) {
+				return
+			}
+		}
+	}
+}
+
+// TestLinks follows the links between our pages.
+func TestLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#: ]+)(#[^)]*)?\)`)
+	var broken []string
+	for page, text := range allPages(t) {
+		for _, match := range link.FindAllStringSubmatch(text, -1) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(page), match[1])); err != nil {
 				broken = append(broken, fmt.Sprintf("%s: the link %s leads nowhere", page, match[1]))
 			}

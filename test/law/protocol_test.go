@@ -41,7 +41,8 @@ func coverageBroken(table, others string, by map[string]map[string]bool) (broken
 		for folder := range strings.SplitSeq(row[2], ", ") {
 			folder = strings.Trim(folder, "`")
 			if !by[folder][row[1]] {
-				broken = append(broken, fmt.Sprintf("%s: %s is said to be in %s, which does not cite it", lists[0], row[1], folder))
+				broken = append(broken, fmt.Sprintf("%s: %s is said to be in %s, which does not cite it", lists[0],
+					row[1], folder))
 			}
 		}
 	}
@@ -76,9 +77,11 @@ func TestProtocolCoverage(t *testing.T) {
 }
 
 func TestProtocolCoverageBites(t *testing.T) {
-	table := "| RFC 6120 | core | much | `domain/c2s`, `wire/x` |\n| XEP-0030 | disco | 2.4 | all | `domain/local` |\n* XEP-0091\n"
+	table := "| RFC 6120 | core | much | `domain/c2s`, `wire/x` |\n| XEP-0030 | disco | 2.4 | all | `domain/local` " +
+		"|\n* XEP-0091\n"
 	by := cited(map[string]string{
-		"domain/c2s/a.go": "// RFC 6120 §4", "wire/x/a.go": "// nothing", "domain/local/a.go": "// XEP-0030 §3, XEP-0091", "domain/local/b.go": "// XEP-0999, XEP-0384",
+		"domain/c2s/a.go": "// RFC 6120 §4", "wire/x/a.go": "// nothing",
+		"domain/local/a.go": "// XEP-0030 §3, XEP-0091", "domain/local/b.go": "// XEP-0999, XEP-0384",
 	})
 	require.ElementsMatch(t, []string{
 		"docs/protocol/README.md: RFC 6120 is said to be in wire/x, which does not cite it",

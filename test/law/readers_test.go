@@ -10,7 +10,8 @@ import (
 )
 
 // writes are how the methods begin that change something in a store.
-var writes = regexp.MustCompile(`^(Add|Append|Change|Create|Delete|Deliver|Note|Open|Put|Remove|Revoke|Secret|Set|Touch)([A-Z]|$)`)
+var writes = regexp.MustCompile(
+	`^(Add|Append|Change|Create|Delete|Deliver|Note|Open|Put|Remove|Revoke|Secret|Set|Touch)([A-Z]|$)`)
 
 // storeWriters returns the interfaces of package store that change something, also by those that they embed.
 func storeWriters(all []*source) map[string]bool {
@@ -52,7 +53,8 @@ func storeWriters(all []*source) map[string]bool {
 	return writers
 }
 
-// writerBroken returns where a file of the public layer, or of the inbox, which it reads by, names something that writes to a store.
+// writerBroken returns where a file of the public layer, or of the inbox, which it reads by, names something that
+// writes to a store.
 func writerBroken(s *source, writers map[string]bool) (broken []string) {
 	if s.test() || !strings.HasPrefix(s.folder, "public/") && s.folder != "inbox" {
 		return nil
@@ -60,7 +62,8 @@ func writerBroken(s *source, writers map[string]bool) (broken []string) {
 	ast.Inspect(s.file, func(n ast.Node) bool {
 		if sel, ok := n.(*ast.SelectorExpr); ok {
 			if pkg, ok := sel.X.(*ast.Ident); ok && pkg.Name == "store" && writers[sel.Sel.Name] {
-				broken = append(broken, s.at(n)+": store."+sel.Sel.Name+" writes; the public layer has reading halves only, and changes things by stanzas")
+				broken = append(broken, s.at(n)+": store."+sel.Sel.Name+
+					" writes; the public layer has reading halves only, and changes things by stanzas")
 			}
 		}
 		return true
@@ -81,13 +84,15 @@ func TestPublicReadsOnly(t *testing.T) {
 func TestPublicReadsOnlyBites(t *testing.T) {
 	writers := storeWriters(allSources(t))
 	for name, writes := range map[string]bool{
-		"Rosters": true, "RosterReader": false, "Accounts": true, "AccountReader": false, "Audit": true, "AuditReader": false, "MessageLog": true,
+		"Rosters": true, "RosterReader": false, "Accounts": true, "AccountReader": false, "Audit": true,
+		"AuditReader": false, "MessageLog": true,
 		"MessageReader": false, "Secrets": true,
 	} {
 		require.Equal(t, writes, writers[name], name)
 		text := "package x\n\nimport \"" + module + "/store\"\n\ntype C struct{ X store." + name + " }\n"
 		for folder, law := range map[string]bool{"public/x": true, "inbox": true, "domain/x": false} {
-			require.Equal(t, writes && law, len(writerBroken(parseSource(t, folder+"/x.go", text), writers)) > 0, "%s in %s", name, folder)
+			require.Equal(t, writes && law, len(writerBroken(parseSource(t, folder+"/x.go", text), writers)) > 0,
+				"%s in %s", name, folder)
 		}
 	}
 }

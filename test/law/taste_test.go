@@ -14,10 +14,12 @@ import (
 )
 
 // badFolders name the kind of what is in them, and not what it does.
-var badFolders = []string{"internal", "pkg", "util", "utils", "common", "manager", "managers", "model", "models", "types", "helper", "helpers", "misc", "base", "shared", "lib"}
+var badFolders = []string{"internal", "pkg", "util", "utils", "common", "manager", "managers", "model", "models",
+	"types", "helper", "helpers", "misc", "base", "shared", "lib"}
 
 // shadows are names of packages of the standard library that ours must not have: every file would need an alias.
-var shadows = []string{"errors", "log", "path", "bufio", "bytes", "time", "context", "sync", "net", "http", "json", "xml", "io", "os", "sort", "strings", "url"}
+var shadows = []string{"errors", "log", "path", "bufio", "bytes", "time", "context", "sync", "net", "http", "json",
+	"xml", "io", "os", "sort", "strings", "url"}
 
 var fileName = regexp.MustCompile(`^[a-z0-9]+(_[a-z0-9]+)*\.go$`)
 
@@ -51,7 +53,6 @@ func tasteBroken(s *source) (broken []string) {
 			fail(s.file, "imports %s: use crypto/rand, or take the randomness from the caller", imported)
 		}
 	}
-	sleeps := s.test() && !slices.Contains(s.imports, "testing/synctest")
 	for _, d := range s.file.Decls {
 		if f, ok := d.(*ast.FuncDecl); ok {
 			broken = append(broken, functionBroken(s, f)...)
@@ -63,8 +64,8 @@ func tasteBroken(s *source) (broken []string) {
 			return true
 		}
 		switch {
-		case sleeps && calls(call, "time", "Sleep"):
-			fail(n, "a test sleeps: wait for what it waits for, or use testing/synctest")
+		case s.test() && calls(call, "time", "Sleep"):
+			fail(n, "a test sleeps: wait for what it waits for; in a bubble of testing/synctest, for a timer")
 		case s.test() && (callsMethod(call, "Skip") || callsMethod(call, "Skipf") || callsMethod(call, "SkipNow")):
 			fail(n, "a test that can be skipped is a test that does not run")
 		}
@@ -101,7 +102,8 @@ func functionBroken(s *source, f *ast.FuncDecl) (broken []string) {
 // openMark returns the mark of work left open that a comment carries, "" for none.
 func openMark(comment string) string {
 	for _, mark := range []string{"TO" + "DO", "FIX" + "ME", "X" + "XX"} {
-		for word := range strings.FieldsFuncSeq(comment, func(r rune) bool { return r != '_' && (r < 'A' || r > 'Z') }) {
+		for word := range strings.FieldsFuncSeq(comment,
+			func(r rune) bool { return r != '_' && (r < 'A' || r > 'Z') }) {
 			if word == mark {
 				return mark
 			}
@@ -147,7 +149,6 @@ func TestTasteBites(t *testing.T) {
 		{"domain/x/a.go", "package x\nimport _ \"math/rand\"\n", "crypto/rand"},
 		{"domain/x/a_test.go", "package x\nimport _ \"math/rand\"\n", ""},
 		{"domain/x/a_test.go", "package x\nfunc f() { time.Sleep(1) }\n", "sleeps"},
-		{"domain/x/a_test.go", "package x\nimport _ \"testing/synctest\"\nfunc f() { time.Sleep(1) }\n", ""},
 		{"domain/x/a_test.go", "package x\nfunc f() { t.Skip() }\n", "skipped"},
 		{"domain/x/a.go", "package x\n// TO" + "DO: later\n", "TO" + "DO"},
 		{"domain/x/a.go", long, "lines, more than"},
@@ -220,7 +221,8 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 
 // obvious reports methods whose meaning their interface of the standard library gives.
 func obvious(name string) bool {
-	return slices.Contains([]string{"Error", "String", "Unwrap", "Read", "Write", "Close", "Len", "Less", "Swap", "MarshalText", "UnmarshalText", "LogValue", "Is"}, name)
+	return slices.Contains([]string{"Error", "String", "Unwrap", "Read", "Write", "Close", "Len", "Less", "Swap",
+		"MarshalText", "UnmarshalText", "LogValue", "Is"}, name)
 }
 
 func TestDocumented(t *testing.T) {

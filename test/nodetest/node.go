@@ -38,7 +38,8 @@ type Node struct {
 	settings []settings.Assignment
 	config   node.Config
 
-	people *sqlite.Store // the test's own connection to the accounts, as the command line has one; nil before the first AddUser
+	// the test's own connection to the accounts, as the command line has one; nil before the first AddUser
+	people *sqlite.Store
 
 	stop      context.CancelFunc
 	ended     chan error

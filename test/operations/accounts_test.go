@@ -27,7 +27,8 @@ const noticed = 10 * time.Second
 // people opens the accounts as the command line does, beside the running node.
 func people(t *testing.T, server *nodetest.Node) *node.Accounts {
 	t.Helper()
-	p, err := node.OpenAccounts(t.Context(), node.Config{Data: server.Folder(), Domain: "localhost", Auth: auth.Config{Iterations: 4096}})
+	p, err := node.OpenAccounts(t.Context(),
+		node.Config{Data: server.Folder(), Domain: "localhost", Auth: auth.Config{Iterations: 4096}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	return p
@@ -59,9 +60,13 @@ func TestChangesFromOutside(t *testing.T) {
 		change func(ctx context.Context, p *node.Accounts) error
 		after  string // the password that is good afterwards, "" for none
 	}{
-		"passwd":  {func(ctx context.Context, p *node.Accounts) error { return p.SetPassword(ctx, "romeo", other) }, other},
-		"disable": {func(ctx context.Context, p *node.Accounts) error { return p.SetDisabled(ctx, "romeo@localhost", true) }, ""},
-		"delete":  {func(ctx context.Context, p *node.Accounts) error { return p.Delete(ctx, "romeo") }, ""},
+		"passwd": {func(ctx context.Context, p *node.Accounts) error { return p.SetPassword(ctx, "romeo", other) },
+			other},
+		"disable": {func(ctx context.Context,
+			p *node.Accounts) error {
+			return p.SetDisabled(ctx, "romeo@localhost", true)
+		}, ""},
+		"delete": {func(ctx context.Context, p *node.Accounts) error { return p.Delete(ctx, "romeo") }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := nodetest.New(t)
@@ -93,11 +98,12 @@ func TestResumptionEndsToo(t *testing.T) {
 	require.NoError(t, romeo.Write("<enable xmlns='urn:xmpp:sm:3' resume='true'/>"))
 	enabled, _, err := romeo.Until(func(n *script.Element) bool { return n.Name.Local == "enabled" })
 	require.NoError(t, err)
-	witness := device(t, server.Endpoints(), script.TCP, "romeo", secret, "witness") // shows when the change was noticed
+	// shows when the change was noticed
+	observer := device(t, server.Endpoints(), script.TCP, "romeo", secret, "observer")
 	romeo.Cut()
 	began := time.Now()
 	require.NoError(t, people(t, server).SetPassword(t.Context(), "romeo", other))
-	mustEnd(t, witness, began)
+	mustEnd(t, observer, began)
 
 	again, err := script.Connect(t.Context(), server.Endpoints(), script.TCP, "romeo", other)
 	require.NoError(t, err)
@@ -111,7 +117,8 @@ func TestResumptionEndsToo(t *testing.T) {
 // history returns the bodies of the messages in a client's archive.
 func history(t *testing.T, a *script.Client) (bodies []string) {
 	t.Helper()
-	_, before, err := a.Request("history", "<iq xmlns='jabber:client' type='set' id='history'><query xmlns='urn:xmpp:mam:2'/></iq>")
+	_, before, err := a.Request("history",
+		"<iq xmlns='jabber:client' type='set' id='history'><query xmlns='urn:xmpp:mam:2'/></iq>")
 	require.NoError(t, err)
 	for _, n := range before {
 		if body := n.Find("jabber:client", "body"); body != nil && n.Find("urn:xmpp:mam:2", "result") != nil {
@@ -124,7 +131,8 @@ func history(t *testing.T, a *script.Client) (bodies []string) {
 // say sends a message and waits until it is stored.
 func say(t *testing.T, a *script.Client, to, text string) {
 	t.Helper()
-	require.NoError(t, a.Write("<message xmlns='jabber:client' to='"+to+"' type='chat'><body>"+text+"</body></message>"))
+	require.NoError(t, a.Write("<message xmlns='jabber:client' to='"+to+"' type='chat'><body>"+text+
+		"</body></message>"))
 	_, err := a.Barrier("said")
 	require.NoError(t, err)
 }
@@ -138,7 +146,9 @@ func TestDeletedAndRecreated(t *testing.T) {
 	p := people(t, server)
 	juliet := person(t, server.Endpoints(), script.TCP, "juliet", secret)
 	romeo := person(t, server.Endpoints(), script.TCP, "romeo", secret)
-	_, _, err := romeo.Request("add", "<iq type='set' id='add'><query xmlns='jabber:iq:roster'><item jid='juliet@localhost' name='Juliet'/></query></iq>")
+	_, _, err := romeo.Request("add",
+		"<iq type='set' id='add'><query xmlns='jabber:iq:roster'><item jid='juliet@localhost' "+
+			"name='Juliet'/></query></iq>")
 	require.NoError(t, err)
 	say(t, juliet, "romeo@localhost", "said while he was there")
 	require.Equal(t, []string{"said while he was there"}, history(t, romeo))
@@ -153,33 +163,36 @@ func TestDeletedAndRecreated(t *testing.T) {
 	_, err = p.Add(t.Context(), "romeo", other)
 	require.ErrorIs(t, err, auth.RefusedNameTaken)
 
-	require.NoError(t, juliet.Write("<message to='romeo@localhost' type='chat' id='late'><body>said too late</body></message>"))
+	require.NoError(
+		t, juliet.Write("<message to='romeo@localhost' type='chat' id='late'><body>said too late</body></message>"))
 	n, _, err := juliet.Until(func(n *script.Element) bool { return n.Attr("id") == "late" })
 	require.NoError(t, err)
 	require.NotNil(t, n.Find("urn:ietf:params:xml:ns:xmpp-stanzas", "service-unavailable"), "%v", n)
 
 	// A year later, somebody else gets the name.
 	recreate(t, server, "romeo", other, time.Now().AddDate(1, 0, 1))
-	stranger := person(t, server.Endpoints(), script.TCP, "romeo", other)
-	before, err := stranger.Barrier("nothing-waits")
+	newcomer := person(t, server.Endpoints(), script.TCP, "romeo", other)
+	before, err := newcomer.Barrier("nothing-waits")
 	require.NoError(t, err)
 	require.Empty(t, before)
-	require.Empty(t, history(t, stranger))
-	roster, _, err := stranger.Request("roster", "<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>")
+	require.Empty(t, history(t, newcomer))
+	roster, _, err := newcomer.Request("roster", "<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>")
 	require.NoError(t, err)
 	require.Nil(t, roster.Find("jabber:iq:roster", "item"))
 	refused(t, server.Endpoints(), "romeo", secret)
 
-	say(t, juliet, "romeo@localhost", "said to a stranger")
-	require.Equal(t, []string{"said to a stranger"}, history(t, stranger))
-	require.Equal(t, []string{"said while he was there", "said while he was away", "the last words", "said to a stranger"}, history(t, juliet),
+	say(t, juliet, "romeo@localhost", "said to the newcomer")
+	require.Equal(t, []string{"said to the newcomer"}, history(t, newcomer))
+	require.Equal(t, []string{"said while he was there", "said while he was away", "the last words",
+		"said to the newcomer"}, history(t, juliet),
 		"what she said and heard stays hers")
 }
 
 // recreate makes an account at another time.
 func recreate(t *testing.T, server *nodetest.Node, name, password string, now time.Time) {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(server.Folder(), node.Database), sqlite.Options{Now: func() time.Time { return now }})
+	db, err := sqlite.Open(t.Context(), filepath.Join(server.Folder(), node.Database),
+		sqlite.Options{Now: func() time.Time { return now }})
 	require.NoError(t, err)
 	defer db.Close()
 	keys, err := auth.MakeCredentials(password, 4096)

@@ -20,7 +20,8 @@ func TestBackup(t *testing.T) {
 	var before *script.Element
 	t.Run("original", func(t *testing.T) {
 		server := nodetest.New(t, "data="+original)
-		p, err := node.OpenAccounts(t.Context(), node.Config{Data: original, Domain: "localhost", Auth: auth.Config{Iterations: 4096}})
+		p, err := node.OpenAccounts(t.Context(),
+			node.Config{Data: original, Domain: "localhost", Auth: auth.Config{Iterations: 4096}})
 		require.NoError(t, err)
 		defer p.Close()
 		for _, name := range []string{"romeo", "juliet"} {
@@ -52,7 +53,8 @@ func TestBackup(t *testing.T) {
 // first returns the first result of a query for a client's whole history.
 func first(t *testing.T, a *script.Client) *script.Element {
 	t.Helper()
-	_, before, err := a.Request("first", "<iq xmlns='jabber:client' type='set' id='first'><query xmlns='urn:xmpp:mam:2'/></iq>")
+	_, before, err := a.Request("first",
+		"<iq xmlns='jabber:client' type='set' id='first'><query xmlns='urn:xmpp:mam:2'/></iq>")
 	require.NoError(t, err)
 	for _, n := range before {
 		if result := n.Find("urn:xmpp:mam:2", "result"); result != nil {

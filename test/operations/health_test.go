@@ -64,13 +64,19 @@ func TestFullDisk(t *testing.T) {
 	require.Equal(t, "degraded", status)
 	require.Contains(t, troubles["storage"], "the disk is full")
 
-	require.NoError(t, romeo.Write("<message to='juliet@localhost' type='chat' id='m1'><body>O, wilt thou leave me so unsatisfied?</body></message>"))
+	require.NoError(
+		t, romeo.Write(
+			"<message to='juliet@localhost' type='chat' id='m1'><body>O, wilt thou leave me so "+
+				"unsatisfied?</body></message>"))
 	n, err := romeo.Next()
 	require.NoError(t, err)
 	require.Equal(t, "error", n.Attr("type"))
 	require.NotNil(t, n.Find("urn:ietf:params:xml:ns:xmpp-stanzas", "resource-constraint"), "%v", n)
 
-	require.NoError(t, romeo.Write("<message to='juliet@localhost' type='chat' id='m2'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>"))
+	require.NoError(
+		t, romeo.Write(
+			"<message to='juliet@localhost' type='chat' id='m2'><composing "+
+				"xmlns='http://jabber.org/protocol/chatstates'/></message>"))
 	n, err = juliet.Next()
 	require.NoError(t, err)
 	require.Equal(t, "m2", n.Attr("id"), "what is not for keeping goes on")

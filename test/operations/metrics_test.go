@@ -31,7 +31,8 @@ const (
 )
 
 // metric is what a Desc says, which it tells in its String only.
-var metric = regexp.MustCompile(`^Desc\{fqName: "([^"]+)", help: "((?:[^"\\]|\\.)*)",(?: unit: "[^"]*",)? constLabels: \{([^}]*)\}, variableLabels: \{([^}]*)\}\}$`)
+var metric = regexp.MustCompile(
+	`^Desc\{fqName: "([^"]+)", help: "((?:[^"\\]|\\.)*)",(?: unit: "[^"]*",)? constLabels: \{([^}]*)\}, variableLabels: \{([^}]*)\}\}$`)
 
 // described returns the table's rows for everything that a node registers.
 func described(t *testing.T, r *prometheus.Registry) []string {
@@ -57,7 +58,8 @@ func described(t *testing.T, r *prometheus.Registry) []string {
 		for i := range labels {
 			labels[i] = "`" + labels[i] + "`"
 		}
-		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |\n", m[1], strings.Join(labels, ", "), strings.ReplaceAll(m[2], "|", `\|`)))
+		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |\n", m[1], strings.Join(labels, ", "),
+			strings.ReplaceAll(m[2], "|", `\|`)))
 	}
 	slices.Sort(rows)
 	return slices.Compact(rows)
@@ -68,7 +70,8 @@ func registered(t *testing.T) (rows []string) {
 	t.Helper()
 	assignments := []settings.Assignment{{Flag: "--data", Path: "data", Value: t.TempDir()}}
 	for _, l := range []string{"xmpp", "xmpp_tls", "compact", "http", "metrics"} {
-		assignments = append(assignments, settings.Assignment{Flag: "--set", Path: "listen." + l + ".address", Value: "127.0.0.1:0"})
+		assignments = append(assignments,
+			settings.Assignment{Flag: "--set", Path: "listen." + l + ".address", Value: "127.0.0.1:0"})
 	}
 	c, _, problems := node.LoadConfig("", nil, assignments)
 	require.Empty(t, problems)
@@ -124,7 +127,8 @@ func scrape(t *testing.T, at script.Endpoints) (names []string) {
 	defer response.Body.Close()
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
-		if words := strings.Fields(lines.Text()); len(words) == 4 && words[1] == "TYPE" && strings.HasPrefix(words[2], "posthouse_") {
+		if words := strings.Fields(lines.Text()); len(words) == 4 && words[1] == "TYPE" &&
+			strings.HasPrefix(words[2], "posthouse_") {
 			names = append(names, words[2])
 		}
 	}

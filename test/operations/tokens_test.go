@@ -41,7 +41,8 @@ func status(t *testing.T, at script.Endpoints, path, bearer string) int {
 // refusedSoon waits until a token that was good is refused.
 func refusedSoon(t *testing.T, at script.Endpoints, path, bearer string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return status(t, at, path, bearer) == http.StatusUnauthorized }, soon, 50*time.Millisecond, "it is still good")
+	require.Eventually(t, func() bool { return status(t, at, path, bearer) == http.StatusUnauthorized }, soon,
+		50*time.Millisecond, "it is still good")
 }
 
 // TestTokensEndFromOutside (P20): what the command line issues is good in a node that runs, and whatever ends it takes
@@ -84,8 +85,10 @@ func TestKeysEndFromOutside(t *testing.T) {
 	key, made, err := p.AddKey(t.Context(), "desk", []token.Scope{token.ScopeDirectory}, time.Time{})
 	require.NoError(t, err)
 	const path = "/v1/profiles?jid=juliet@localhost"
-	require.NotContains(t, []int{http.StatusUnauthorized, http.StatusForbidden}, status(t, server.Endpoints(), path, key))
-	require.Equal(t, http.StatusForbidden, status(t, server.Endpoints(), "/v1/admin/users", key), "it has another scope")
+	require.NotContains(t, []int{http.StatusUnauthorized, http.StatusForbidden},
+		status(t, server.Endpoints(), path, key))
+	require.Equal(t, http.StatusForbidden, status(t, server.Endpoints(), "/v1/admin/users", key),
+		"it has another scope")
 	require.Equal(t, http.StatusUnauthorized, status(t, server.Endpoints(), path, strings.ToUpper(key)))
 	all, err := p.Keys(t.Context())
 	require.NoError(t, err)
@@ -108,7 +111,8 @@ func TestSignedOutByAnotherDevice(t *testing.T) {
 	require.NotNil(t, tokens)
 	require.Equal(t, http.StatusOK, status(t, server.Endpoints(), "/v1/devices", tokens.Attr("access")))
 	began := time.Now()
-	answer, _, err = laptop.Request("out", "<iq type='set' id='out'><remove xmlns='urn:posthouse:device:1' id='"+tokens.Attr("device")+"'/></iq>")
+	answer, _, err = laptop.Request("out", "<iq type='set' id='out'><remove xmlns='urn:posthouse:device:1' id='"+
+		tokens.Attr("device")+"'/></iq>")
 	require.NoError(t, err)
 	require.Equal(t, "result", answer.Attr("type"))
 	require.Equal(t, http.StatusUnauthorized, status(t, server.Endpoints(), "/v1/devices", tokens.Attr("access")))

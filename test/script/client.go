@@ -71,7 +71,8 @@ func Open(ctx context.Context, at Endpoints, how Transport, name, password strin
 	return arrive(ctx, at, how, name, password, func(*Client) error { return nil })
 }
 
-func arrive(ctx context.Context, at Endpoints, how Transport, name, password string, enter func(*Client) error) (*Client, error) {
+func arrive(ctx context.Context, at Endpoints, how Transport, name, password string,
+	enter func(*Client) error) (*Client, error) {
 	c := &Client{Name: name, Password: password, Domain: at.Domain}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -114,7 +115,8 @@ func (c *Client) negotiate(ctx context.Context, how Transport, enter func(*Clien
 
 func (c *Client) authenticate() error {
 	plain := base64.StdEncoding.EncodeToString([]byte("\x00" + c.Name + "\x00" + c.Password))
-	if err := c.Write("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" + plain + "</auth>"); err != nil {
+	if err := c.Write("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>" + plain +
+		"</auth>"); err != nil {
 		return err
 	}
 	if _, err := c.expect("success"); err != nil {
@@ -133,14 +135,17 @@ func (c *Client) open() error {
 			return err
 		}
 	} else if c.ws != nil {
-		if err := c.Write("<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='" + c.Domain + "' version='1.0'/>"); err != nil {
+		if err := c.Write("<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='" + c.Domain +
+			"' version='1.0'/>"); err != nil {
 			return err
 		}
 		if _, err := c.expect("open"); err != nil {
 			return err
 		}
 	} else {
-		err := c.Write("<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' to='" + c.Domain + "'>")
+		err := c.Write(
+			"<?xml version='1.0'?><stream:stream xmlns='jabber:client' " +
+				"xmlns:stream='http://etherx.jabber.org/streams' version='1.0' to='" + c.Domain + "'>")
 		if err != nil {
 			return err
 		}
@@ -279,7 +284,9 @@ func (c *Client) Request(id, iq string) (*Element, []*Element, error) {
 
 // Bind binds the resource.
 func (c *Client) Bind(resource string) error {
-	n, _, err := c.Request("bind", "<iq xmlns='jabber:client' type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>"+resource+"</resource></bind></iq>")
+	n, _, err := c.Request("bind",
+		"<iq xmlns='jabber:client' type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>"+
+			resource+"</resource></bind></iq>")
 	if err != nil {
 		return err
 	}
@@ -291,10 +298,12 @@ func (c *Client) Bind(resource string) error {
 	return nil
 }
 
-// Barrier waits until the server has handled all that was sent before, and has delivered it to everybody, and returns what was received
-// until then. It asks a resource that is not there: what goes to others waits for the delivery of what was sent before it.
+// Barrier waits until the server has handled all that was sent before, and has delivered it to everybody, and returns
+// what was received until then. It asks a resource that is not there: what goes to others waits for the delivery of
+// what was sent before it.
 func (c *Client) Barrier(id string) ([]*Element, error) {
-	_, before, err := c.Request(id, "<iq xmlns='jabber:client' type='get' id='"+id+"' to='"+c.JID+"-barrier'><ping xmlns='urn:xmpp:ping'/></iq>")
+	_, before, err := c.Request(id, "<iq xmlns='jabber:client' type='get' id='"+id+"' to='"+c.JID+
+		"-barrier'><ping xmlns='urn:xmpp:ping'/></iq>")
 	return before, err
 }
 

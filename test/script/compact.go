@@ -47,7 +47,8 @@ func newCompact(conn net.Conn, over *wsStream) (*compact, error) {
 
 // open sends the header.
 func (c *compact) open(domain string) error {
-	return c.send(&pb.Frame{Kind: &pb.Frame_Open{Open: &pb.Open{To: &domain, Version: proto.String("1.0"), Schema: c.words.Schema}}})
+	return c.send(&pb.Frame{Kind: &pb.Frame_Open{Open: &pb.Open{To: &domain, Version: proto.String("1.0"),
+		Schema: c.words.Schema}}})
 }
 
 func (c *compact) close() error { return c.send(&pb.Frame{Kind: &pb.Frame_Close{Close: &pb.Close{}}}) }

@@ -32,7 +32,8 @@ func (n *Element) with(text string) *Element {
 
 // set sets an attribute.
 func (n *Element) set(space, local, value string) {
-	n.Attrs = slices.DeleteFunc(n.Attrs, func(a xml.Attr) bool { return a.Name.Space == space && a.Name.Local == local })
+	n.Attrs = slices.DeleteFunc(n.Attrs,
+		func(a xml.Attr) bool { return a.Name.Space == space && a.Name.Local == local })
 	n.Attrs = append(n.Attrs, xml.Attr{Name: xml.Name{Space: space, Local: local}, Value: value})
 	slices.SortFunc(n.Attrs, compareAttrs)
 }

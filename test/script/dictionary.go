@@ -44,7 +44,8 @@ type (
 // readDictionary reads the file, which lies in the tree with this package.
 func readDictionary() (*dictionary, error) {
 	_, here, _, _ := runtime.Caller(0)
-	text, err := os.ReadFile(filepath.Join(filepath.Dir(here), "..", "..", "wire", "stream", "pbstream", "dictionary.json"))
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(here), "..", "..", "wire", "stream", "pbstream",
+		"dictionary.json"))
 	if err != nil {
 		return nil, err
 	}

@@ -165,7 +165,8 @@ var placeholder = regexp.MustCompile(`\{([a-z][a-z0-9-]*)\}`)
 // be there.
 func match(want, got *Element, bound map[string]string) error {
 	if want.Name != got.Name {
-		return fmt.Errorf("expected <%s xmlns='%s'>, got <%s xmlns='%s'>", want.Name.Local, want.Name.Space, got.Name.Local, got.Name.Space)
+		return fmt.Errorf("expected <%s xmlns='%s'>, got <%s xmlns='%s'>", want.Name.Local, want.Name.Space,
+			got.Name.Local, got.Name.Space)
 	}
 	where := "<" + want.Name.Local + ">"
 	children, open := want.Children, false

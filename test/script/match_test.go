@@ -18,10 +18,14 @@ func TestMatch(t *testing.T) {
 		{"extra child", "<message/>", "<message><body>x</body></message>", false},
 		{"missing child", "<message><body>x</body></message>", "<message/>", false},
 		{"other namespace", "<message><a xmlns='u'/></message>", "<message><a xmlns='v'/></message>", false},
-		{"etc", "<message><etc/><body>x</body></message>", "<message id='1'><a xmlns='u'/><body>x</body><b xmlns='u'/></message>", true},
-		{"bound twice the same", "<message id='{x}'><body>{x}</body></message>", "<message id='1'><body>1</body></message>", true},
-		{"bound twice different", "<message id='{x}'><body>{x}</body></message>", "<message id='1'><body>2</body></message>", false},
-		{"any twice different", "<message id='{any}'><body>{any}</body></message>", "<message id='1'><body>2</body></message>", true},
+		{"etc", "<message><etc/><body>x</body></message>",
+			"<message id='1'><a xmlns='u'/><body>x</body><b xmlns='u'/></message>", true},
+		{"bound twice the same", "<message id='{x}'><body>{x}</body></message>",
+			"<message id='1'><body>1</body></message>", true},
+		{"bound twice different", "<message id='{x}'><body>{x}</body></message>",
+			"<message id='1'><body>2</body></message>", false},
+		{"any twice different", "<message id='{any}'><body>{any}</body></message>",
+			"<message id='1'><body>2</body></message>", true},
 		{"order", "<m><a/><b/></m>", "<m><b/><a/></m>", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -220,7 +220,8 @@ func (r *run) send(c *Client, body string) error {
 		}
 		element := body[begin:d.InputOffset()]
 		if start.Name.Space == "" {
-			element = "<" + start.Name.Local + " xmlns='jabber:client'" + strings.TrimPrefix(element, "<"+start.Name.Local)
+			element = "<" + start.Name.Local + " xmlns='jabber:client'" +
+				strings.TrimPrefix(element, "<"+start.Name.Local)
 		}
 		if err := c.Write(element); err != nil {
 			return err

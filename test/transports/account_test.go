@@ -29,7 +29,8 @@ func TestAccountOnStreamAndAPI(t *testing.T) {
 	require.Equal(t, deviceOf("romeo").ID, tokens.Device)
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	api := &client.API{Base: "http://" + node.Endpoints().HTTP, HTTP: &http.Client{Transport: transport}, Tokens: tokens}
+	api := &client.API{Base: "http://" + node.Endpoints().HTTP, HTTP: &http.Client{Transport: transport},
+		Tokens: tokens}
 
 	_, err = r.Contacts(wait(t))
 	require.NoError(t, err)
@@ -43,20 +44,22 @@ func TestAccountOnStreamAndAPI(t *testing.T) {
 	next(t, r.presences, func(p client.Presence) bool { return p.Show == "away" && p.Status == "On the balcony" })
 	contacts, err := api.Roster(wait(t))
 	require.NoError(t, err)
-	require.Equal(t, []client.APIContact{{JID: "juliet@localhost", Name: "My lady", Groups: []string{"Capulets"}, Subscription: "to", Listed: true}}, contacts)
+	require.Equal(t, []client.APIContact{{JID: "juliet@localhost", Name: "My lady", Groups: []string{"Capulets"},
+		Subscription: "to", Listed: true}}, contacts)
 	there, err := api.Presence(wait(t), "juliet@localhost")
 	require.NoError(t, err)
-	require.Equal(t, []client.APIPresence{{JID: "juliet@localhost", Online: true, Show: "away", Status: "On the balcony"}}, there)
+	require.Equal(t, []client.APIPresence{{JID: "juliet@localhost", Online: true, Show: "away",
+		Status: "On the balcony"}}, there)
 
 	require.NoError(t, api.SetContact(wait(t), "nurse@localhost", client.APINewContact{Name: "Nurse"}))
 	next(t, r.roster, func(c client.RosterChange) bool { return c.Name == "Nurse" })
 	require.NoError(t, r.RemoveContact(wait(t), jidOf("nurse")))
 	next(t, r.roster, func(c client.RosterChange) bool { return c.Removed && c.JID == jidOf("nurse") })
 
-	require.NoError(t, r.SetProfile(wait(t), "Romeo Montague", "Heir"))
+	require.NoError(t, r.SetProfile(wait(t), "Romeo Montague", "Poet"))
 	profile, err := api.Profile(wait(t))
 	require.NoError(t, err)
-	require.Equal(t, client.APIProfile{JID: "romeo@localhost", Name: "Romeo Montague", Title: "Heir"}, profile)
+	require.Equal(t, client.APIProfile{JID: "romeo@localhost", Name: "Romeo Montague", Title: "Poet"}, profile)
 	require.NoError(t, api.SetProfile(wait(t), "Romeo", ""))
 	seen, err := j.Profile(wait(t), romeo)
 	require.NoError(t, err)
@@ -68,14 +71,16 @@ func TestAccountOnStreamAndAPI(t *testing.T) {
 	require.NoError(t, r.SetConversation(wait(t), juliet, until, true))
 	state, err := api.Conversation(wait(t), "juliet@localhost")
 	require.NoError(t, err)
-	require.True(t, state.Pinned && state.MutedUntil.Equal(until) && state.LastNumber == 1 && state.Unread == 1, "%+v", state)
+	require.True(t, state.Pinned && state.MutedUntil.Equal(until) && state.LastNumber == 1 && state.Unread == 1, "%+v",
+		state)
 	require.NoError(t, api.MarkRead(wait(t), "juliet@localhost", sent.Number))
 	require.NoError(t, api.SetConversation(wait(t), "juliet@localhost", time.Time{}, false))
 	all, more, err := r.Conversations(wait(t), "")
 	require.NoError(t, err)
 	require.Empty(t, more)
 	require.Len(t, all, 1)
-	require.True(t, !all[0].Pinned && all[0].MutedUntil.IsZero() && all[0].Read == 1 && all[0].Unread == 0 && all[0].Number == 1, "%+v", all[0])
+	require.True(t, !all[0].Pinned && all[0].MutedUntil.IsZero() && all[0].Read == 1 && all[0].Unread == 0 &&
+		all[0].Number == 1, "%+v", all[0])
 	require.NoError(t, api.SetTyping(wait(t), "juliet@localhost", true))
 	next(t, j.messages, func(m client.Message) bool { return m.Content.Kind == content.Typing && m.Content.Composing })
 	_, err = r.Send(wait(t), juliet, content.Content{Kind: content.Typing, Composing: true})
@@ -86,7 +91,8 @@ func TestAccountOnStreamAndAPI(t *testing.T) {
 
 	devices, err := api.Devices(wait(t))
 	require.NoError(t, err)
-	require.True(t, slices.ContainsFunc(devices, func(d client.APIDevice) bool { return d.ID == deviceOf("romeo").ID && d.Current }))
+	require.True(t, slices.ContainsFunc(devices,
+		func(d client.APIDevice) bool { return d.ID == deviceOf("romeo").ID && d.Current }))
 	// The client would come back with its password: without one, it ends.
 	require.NoError(t, r.Close())
 	r = connect(t, address, "romeo", func(c *client.Config) { c.Password, c.Token = "", token })

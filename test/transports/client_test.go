@@ -37,7 +37,8 @@ func newNode(t *testing.T, people ...string) *nodetest.Node {
 
 // addresses are the ways in which a compact stream can be had.
 func addresses(p script.Endpoints) map[string]string {
-	return map[string]string{"TCP": "tcp://" + p.Compact, "TLS": "tls://" + p.XMPPTLS, "WebSocket": "ws://" + p.HTTP + "/xmpp-websocket"}
+	return map[string]string{"TCP": "tcp://" + p.Compact, "TLS": "tls://" + p.XMPPTLS, "WebSocket": "ws://" + p.HTTP +
+		"/xmpp-websocket"}
 }
 
 // app is somebody on package client.
@@ -51,7 +52,8 @@ type app struct {
 
 // deviceOf names a device, always the same for a name.
 func deviceOf(name string) client.Device {
-	return client.Device{ID: fmt.Sprintf("%x-0000-4000-8000-000000000000", fmt.Sprintf("%-4.4s", name)), Name: "the phone of " + name, Software: "transports"}
+	return client.Device{ID: fmt.Sprintf("%x-0000-4000-8000-000000000000", fmt.Sprintf("%-4.4s", name)),
+		Name: "the phone of " + name, Software: "transports"}
 }
 
 // connect starts an app; change adapts its configuration.
@@ -63,7 +65,8 @@ func connect(t *testing.T, address, user string, change ...func(*client.Config))
 	}
 	config := client.Config{
 		Address: address, Domain: "localhost", Username: user, Password: password, Device: deviceOf(user),
-		TLS:      &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}, // the node's certificate is its own
+		// the node's certificate is its own
+		TLS:      &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13},
 		Message:  func(m client.Message) { a.messages <- m },
 		Presence: func(p client.Presence) { a.presences <- p },
 		Roster:   func(r client.RosterChange) { a.roster <- r },
@@ -153,7 +156,9 @@ func TestClientTransports(t *testing.T) {
 func TestClientRefusals(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo")
-	_, err := client.Dial(wait(t), client.Config{Address: "tcp://" + node.Endpoints().Compact, Domain: "localhost", Username: "romeo", Password: "wrong"})
+	_, err := client.Dial(wait(t),
+		client.Config{Address: "tcp://" + node.Endpoints().Compact, Domain: "localhost", Username: "romeo",
+			Password: "wrong"})
 	var refused *client.AuthError
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, "not-authorized", refused.Condition)
@@ -188,7 +193,8 @@ func TestClientToken(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, third.Close())
 
-			_, err = client.Dial(wait(t), client.Config{Address: address, Domain: "localhost", Username: "romeo", Device: deviceOf("romeo"), Token: wrong,
+			_, err = client.Dial(wait(t), client.Config{Address: address, Domain: "localhost", Username: "romeo",
+				Device: deviceOf("romeo"), Token: wrong,
 				TLS: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}})
 			var refused *client.AuthError
 			require.ErrorAs(t, err, &refused)

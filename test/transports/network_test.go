@@ -152,7 +152,8 @@ func TestCutHTTP(t *testing.T) {
 	for i := range 60 {
 		proxy.BreakAfter(rand.IntN(400)) // an answer has more
 		body := fmt.Sprint(i)
-		r, err := d.api.Send(wait(t), client.APINewMessage{ClientID: "c" + body, To: juliet.String(), Content: text(body)})
+		r, err := d.api.Send(wait(t), client.APINewMessage{ClientID: "c" + body, To: juliet.String(),
+			Content: text(body)})
 		require.NoError(t, err)
 		require.Equal(t, uint64(i+1), r.Number)
 		if r.Duplicate {

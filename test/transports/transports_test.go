@@ -32,7 +32,8 @@ func apiEntry(m client.APIMessage) entry {
 
 // open starts a node with the given accounts, whose API has no rate limits.
 func open(t *testing.T, people ...string) *nodetest.Node {
-	node := nodetest.New(t, "api.rate=-1", "api.address_rate=-1", "api.login_rate=-1", "archive.query_rate=1000000000", "archive.query_burst=1000000000")
+	node := nodetest.New(t, "api.rate=-1", "api.address_rate=-1", "api.login_rate=-1", "archive.query_rate=1000000000",
+		"archive.query_burst=1000000000")
 	for _, name := range people {
 		require.NoError(t, node.AddUser(name, password))
 	}
@@ -46,7 +47,8 @@ type transport interface {
 	// hears waits for the next message of the conversation, whoever sent it. own tells that it was sent over this
 	// connection.
 	hears(own bool) entry
-	// marks waits until the other party, or with own the account itself, has marked the message. It was not sent over this connection.
+	// marks waits until the other party, or with own the account itself, has marked the message. It was not sent over
+	// this connection.
 	marks(with jid.JID, own bool, kind content.Kind, marked entry)
 	name() string
 }
@@ -136,7 +138,8 @@ func newHTTP(t *testing.T, node *nodetest.Node, user string) *httpTransport {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	d := &httpTransport{t: t, api: &client.API{Base: "http://" + node.Endpoints().HTTP, HTTP: &http.Client{Transport: transport}}}
+	d := &httpTransport{t: t, api: &client.API{Base: "http://" + node.Endpoints().HTTP,
+		HTTP: &http.Client{Transport: transport}}}
 	require.NoError(t, d.api.Login(wait(t), user, password, client.Device{ID: "http-" + user, Name: "browser"}))
 	for more := true; more; {
 		page, err := d.api.Sync(wait(t), d.cursor, 0, 0)
@@ -196,7 +199,8 @@ func (d *httpTransport) marks(with jid.JID, own bool, kind content.Kind, marked 
 		if own {
 			markers = c.Own
 		}
-		if kind == content.Read && markers.Read >= marked.number || kind == content.Delivered && markers.Delivered >= marked.number {
+		if kind == content.Read && markers.Read >= marked.number || kind == content.Delivered &&
+			markers.Delivered >= marked.number {
 			return
 		}
 		page, err := d.api.Sync(ctx, d.cursor, 0, 10*time.Second)
@@ -314,7 +318,8 @@ func requireHistories(t *testing.T, transports map[jid.JID][]transport, all []en
 		}
 		require.Equal(t, want, xml, "the history of %s in XML", who)
 
-		messages, more, err := mine[2].(*httpTransport).api.History(wait(t), with.String(), client.APIRange{Oldest: true, Limit: 250})
+		messages, more, err := mine[2].(*httpTransport).api.History(wait(t), with.String(),
+			client.APIRange{Oldest: true, Limit: 250})
 		require.NoError(t, err)
 		require.False(t, more)
 		for _, m := range messages {

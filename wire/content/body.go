@@ -92,7 +92,8 @@ func mentions(s *stanza.Stanza, t trimmed, text string) (list []Mention) {
 	n := utf8.RuneCountInString(text)
 	for i := range s.Payload {
 		e := &s.Payload[i]
-		if e.Space != payload.NSReference || e.Local != "reference" || e.Attr("type") != "mention" || len(list) == MaxMentions {
+		if e.Space != payload.NSReference || e.Local != "reference" || e.Attr("type") != "mention" ||
+			len(list) == MaxMentions {
 			continue
 		}
 		who, ok := parseURI(e.Attr("uri"))

@@ -11,8 +11,8 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// Build returns the payload that says c: the body first, when there is one. It refuses what Validate does. An origin-id, and what
-// Requests returns, are the caller's to add.
+// Build returns the payload that says c: the body first, when there is one. It refuses what Validate does. An
+// origin-id, and what Requests returns, are the caller's to add.
 func Build(c Content) ([]stanza.Element, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -71,7 +71,8 @@ func say(c *Content) []stanza.Element {
 		out = append(out, e)
 	case Card:
 		e := stanza.New(Namespace, "card")
-		out = append(out, fields(e, "title", c.Card.Title, "text", c.Card.Text, "url", c.Card.URL, "image", c.Card.Image))
+		out = append(out, fields(e, "title", c.Card.Title, "text", c.Card.Text, "url", c.Card.URL, "image",
+			c.Card.Image))
 	case Forward:
 		out = append(out, forwarded(c.Forwarded))
 	case Notice:
@@ -90,7 +91,8 @@ func say(c *Content) []stanza.Element {
 		out = append(out, e)
 	}
 	for _, m := range c.Mentions { // XEP-0372 §3.2
-		out = append(out, stanza.New(payload.NSReference, "reference", "type", "mention", "begin", strconv.Itoa(m.Begin), "end", strconv.Itoa(m.End), "uri", uri(m.JID)))
+		out = append(out, stanza.New(payload.NSReference, "reference", "type", "mention", "begin",
+			strconv.Itoa(m.Begin), "end", strconv.Itoa(m.End), "uri", uri(m.JID)))
 	}
 	return out
 }
@@ -106,8 +108,8 @@ func (c *Content) kind() Kind {
 	return c.Becomes
 }
 
-// bodyOf returns the body: the text, and behind it what is made for clients that do not know the kind, if anything is. Those that
-// do leave it away: what it stands for is in that namespace (XEP-0428).
+// bodyOf returns the body: the text, and behind it what is made for clients that do not know the kind, if anything is.
+// Those that do leave it away: what it stands for is in that namespace (XEP-0428).
 func bodyOf(c *Content) (body string, made bool, space string) {
 	switch c.kind() {
 	case Image, File, Voice, Video:
@@ -170,7 +172,8 @@ func sharing(c *Content) stanza.Element {
 		disposition = "attachment"
 	}
 	file := fields(stanza.New(nsMetadata, "file"), "media-type", a.Type, "name", a.Name, "size", number(a.Size),
-		"width", number(uint64(a.Width)), "height", number(uint64(a.Height)), "length", number(a.Duration), "desc", c.Text)
+		"width", number(uint64(a.Width)), "height", number(uint64(a.Height)), "length", number(a.Duration), "desc",
+		c.Text)
 	if a.SHA256 != "" {
 		file = file.With(stanza.New(nsHashes, "hash", "algo", "sha-256").WithText(a.SHA256))
 	}
@@ -184,13 +187,15 @@ func degrees(f float64) string { return strconv.FormatFloat(f+0, 'f', -1, 64) } 
 func geoURI(p *Geolocation) string { return "geo:" + degrees(p.Latitude) + "," + degrees(p.Longitude) }
 
 func geoloc(p *Geolocation) stanza.Element {
-	return fields(stanza.New(payload.NSGeoloc, "geoloc"), "lat", degrees(p.Latitude), "lon", degrees(p.Longitude), "description", p.Name, "text", p.Address)
+	return fields(stanza.New(payload.NSGeoloc, "geoloc"), "lat", degrees(p.Latitude), "lon", degrees(p.Longitude),
+		"description", p.Name, "text", p.Address)
 }
 
 // forwarded returns the element of XEP-0297 §3.1.
 func forwarded(f *Forwarded) stanza.Element {
 	from, _ := jid.Parse(f.From) // was validated
-	message := stanza.Stanza{Kind: stanza.Message, From: from, Type: stanza.TypeChat, ID: f.ID, Payload: say(&f.Content)}
+	message := stanza.Stanza{Kind: stanza.Message, From: from, Type: stanza.TypeChat, ID: f.ID,
+		Payload: say(&f.Content)}
 	return payload.Forward(&message, f.Time)
 }
 

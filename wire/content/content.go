@@ -12,7 +12,8 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// Namespace is that of the elements for which no extension of XMPP exists: code, card, notice and custom. Clients say them.
+// Namespace is that of the elements for which no extension of XMPP exists: code, card, notice and custom. Clients say
+// them.
 const Namespace = payload.NSContent
 
 // Kind says what a message is.
@@ -47,8 +48,8 @@ const (
 // Content is what a message says. Which fields are set depends on Kind. The JSON form is that of the HTTP API.
 type Content struct {
 	Kind Kind `json:"kind"`
-	// Text is what is said: the code of code, the caption of an attachment. With a custom content it is what a client shows that
-	// does not know it. What Build adds to a body for such clients, as the URL of a file, is not part of it.
+	// Text is what is said: the code of code, the caption of an attachment. With a custom content it is what a client
+	// shows that does not know it. What Build adds to a body for such clients, as the URL of a file, is not part of it.
 	Text string `json:"text,omitempty"`
 	// Attachment: image, file, voice, video.
 	Attachment *Attachment  `json:"attachment,omitempty"`
@@ -63,10 +64,11 @@ type Content struct {
 	// ReplyTo and Mentions may go with any kind that has a text.
 	ReplyTo  *Reply    `json:"reply_to,omitempty"`
 	Mentions []Mention `json:"mentions,omitempty"`
-	// Target is the id of the message that an edit, retraction, reaction or mark is about: its client-made id (origin-id, or stanza id).
-	// What is left of a retracted message has that of the retraction.
+	// Target is the id of the message that an edit, retraction, reaction or mark is about: its client-made id
+	// (origin-id, or stanza id). What is left of a retracted message has that of the retraction.
 	Target string `json:"target,omitempty"`
-	// Becomes is, in an edit, the kind of what takes the place of the target, of which the other fields are; "" stands for Text.
+	// Becomes is, in an edit, the kind of what takes the place of the target, of which the other fields are; "" stands
+	// for Text.
 	Becomes Kind `json:"becomes,omitempty"`
 	// Reactions are the emoji; none take all back.
 	Reactions []string `json:"reactions,omitempty"`
@@ -131,8 +133,8 @@ type Mention struct {
 	End   int `json:"end"`
 }
 
-// Requests returns what goes with a message of that kind for its readers to mark it as delivered (XEP-0184 §5.1) and as read
-// (XEP-0333 §4.1); nothing for those kinds that are not marked.
+// Requests returns what goes with a message of that kind for its readers to mark it as delivered (XEP-0184 §5.1) and as
+// read (XEP-0333 §4.1); nothing for those kinds that are not marked.
 func Requests(k Kind) []stanza.Element {
 	if !speaks(k) && k != Edit {
 		return nil
@@ -140,8 +142,8 @@ func Requests(k Kind) []stanza.Element {
 	return []stanza.Element{stanza.New(payload.NSReceipts, "request"), stanza.New(payload.NSMarkers, "markable")}
 }
 
-// speaks reports whether a kind is one of those that say something by themselves, so that it may be forwarded, or take the
-// place of another one.
+// speaks reports whether a kind is one of those that say something by themselves, so that it may be forwarded, or take
+// the place of another one.
 func speaks(k Kind) bool {
 	switch k {
 	case Text, Image, File, Voice, Video, Location, Code, Card, Forward, Notice, Custom:

@@ -12,9 +12,11 @@ const (
 
 // mediaTypes are those of files that are known by nothing but their name. It is a constant table.
 var mediaTypes = map[string]string{
-	"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "gif": "image/gif", "webp": "image/webp", "heic": "image/heic",
+	"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "gif": "image/gif", "webp": "image/webp",
+	"heic": "image/heic",
 	"avif": "image/avif", "mp4": "video/mp4", "webm": "video/webm", "mov": "video/quicktime", "m4v": "video/mp4",
-	"ogg": "audio/ogg", "opus": "audio/ogg", "oga": "audio/ogg", "mp3": "audio/mpeg", "m4a": "audio/mp4", "aac": "audio/aac", "wav": "audio/wav",
+	"ogg": "audio/ogg", "opus": "audio/ogg", "oga": "audio/ogg", "mp3": "audio/mpeg", "m4a": "audio/mp4",
+	"aac": "audio/aac", "wav": "audio/wav",
 	"pdf": "application/pdf",
 }
 

@@ -49,7 +49,8 @@ func TestExamples(t *testing.T) {
 		require.True(t, s.Equal(&stanza.Stanza{Kind: stanza.Message, Payload: built}),
 			"%s\n%s", m[1], xmlstream.Marshal(nil, &stanza.Stanza{Kind: stanza.Message, Payload: built}))
 	}
-	for _, k := range []Kind{Text, Image, Voice, Location, Code, Card, Forward, Notice, Custom, Edit, Retract, Reaction, Delivered, Read, Typing, Retracted} {
+	for _, k := range []Kind{Text, Image, Voice, Location, Code, Card, Forward, Notice, Custom, Edit, Retract, Reaction,
+		Delivered, Read, Typing, Retracted} {
 		require.True(t, kinds[k], "%s has no example", k)
 	}
 }
@@ -83,10 +84,14 @@ func TestLimits(t *testing.T) {
 	for _, row := range [...]struct {
 		what, most string
 	}{
-		{"text, the text of a card", fmt.Sprint(MaxText, " bytes")}, {"the whole message, as XML", fmt.Sprint(MaxMessage, " bytes")}, {"data of custom content", fmt.Sprint(MaxData, " bytes")},
-		{"URL, address of a location", fmt.Sprint(MaxURL, " bytes")}, {"name, title, type, language", fmt.Sprint(MaxName, " bytes")},
+		{"text, the text of a card", fmt.Sprint(MaxText, " bytes")},
+		{"the whole message, as XML", fmt.Sprint(MaxMessage, " bytes")},
+		{"data of custom content", fmt.Sprint(MaxData, " bytes")},
+		{"URL, address of a location", fmt.Sprint(MaxURL, " bytes")},
+		{"name, title, type, language", fmt.Sprint(MaxName, " bytes")},
 		{"id of another message", fmt.Sprint(MaxID, " bytes")}, {"mentions", fmt.Sprint(MaxMentions)},
-		{"reactions", fmt.Sprint(MaxReactions, " of ", MaxReaction, " bytes")}, {"messages inside each other", fmt.Sprint(MaxForwards)},
+		{"reactions", fmt.Sprint(MaxReactions, " of ", MaxReaction, " bytes")},
+		{"messages inside each other", fmt.Sprint(MaxForwards)},
 	} {
 		want += "| " + row.what + " | " + row.most + " |\n"
 	}

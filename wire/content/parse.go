@@ -11,9 +11,9 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// Parse says what a message means. It takes every stanza: what has none of the kinds, is an error, is encrypted, or is no message is
-// Other; pieces that are malformed or beyond the limits count as not there. What it returns, other than Retracted and Other, can be
-// built again, unless the text is longer than MaxText.
+// Parse says what a message means. It takes every stanza: what has none of the kinds, is an error, is encrypted, or is
+// no message is Other; pieces that are malformed or beyond the limits count as not there. What it returns, other than
+// Retracted and Other, can be built again, unless the text is longer than MaxText.
 func Parse(s *stanza.Stanza) Content {
 	if s.Kind != stanza.Message || s.Type == stanza.TypeError {
 		return Content{Kind: Other}
@@ -137,8 +137,8 @@ func spoken(s *stanza.Stanza, depth int) (c Content) {
 	return c
 }
 
-// special reads an element that makes the message another kind than a text, and returns the namespace for which a body may have a
-// fallback, "" when it is none.
+// special reads an element that makes the message another kind than a text, and returns the namespace for which a body
+// may have a fallback, "" when it is none.
 func (c *Content) special(e *stanza.Element, depth int) string {
 	switch {
 	case e.Space == Namespace:
@@ -181,7 +181,8 @@ func (c *Content) ours(e *stanza.Element) bool {
 	case "notice":
 		c.Kind = Notice
 	case "card":
-		card := CardBody{Title: e.ChildText(Namespace, "title"), Text: e.ChildText(Namespace, "text"), URL: e.ChildText(Namespace, "url"), Image: e.ChildText(Namespace, "image")}
+		card := CardBody{Title: e.ChildText(Namespace, "title"), Text: e.ChildText(Namespace, "text"),
+			URL: e.ChildText(Namespace, "url"), Image: e.ChildText(Namespace, "image")}
 		if k.card(&card, ""); k.err == nil {
 			c.Kind, c.Card = Card, &card
 		}
@@ -266,9 +267,11 @@ func fileSharing(e *stanza.Element) (*Attachment, Kind) {
 	if file == nil || sources == nil {
 		return nil, ""
 	}
-	a := Attachment{Type: strings.ToLower(file.ChildText(nsMetadata, "media-type")), Name: baseName(file.ChildText(nsMetadata, "name"))}
+	a := Attachment{Type: strings.ToLower(file.ChildText(nsMetadata, "media-type")),
+		Name: baseName(file.ChildText(nsMetadata, "name"))}
 	for source := range sources.Elements {
-		if u := source.Attr("target"); source.Space == nsURLData && source.Local == "url-data" && ValidURL(u, "http", "https") {
+		if u := source.Attr("target"); source.Space == nsURLData && source.Local == "url-data" &&
+			ValidURL(u, "http", "https") {
 			a.URL = u
 			break
 		}
@@ -339,7 +342,8 @@ func outOfBand(s *stanza.Stanza) (*Attachment, Kind) {
 func parseGeolocation(e *stanza.Element) *Geolocation {
 	lat, ok1 := coordinate(e.ChildText(payload.NSGeoloc, "lat"))
 	lon, ok2 := coordinate(e.ChildText(payload.NSGeoloc, "lon"))
-	location := Geolocation{Latitude: lat, Longitude: lon, Name: e.ChildText(payload.NSGeoloc, "description"), Address: e.ChildText(payload.NSGeoloc, "text")}
+	location := Geolocation{Latitude: lat, Longitude: lon, Name: e.ChildText(payload.NSGeoloc, "description"),
+		Address: e.ChildText(payload.NSGeoloc, "text")}
 	var k checker
 	if k.geolocation(&location, ""); !ok1 || !ok2 || k.err != nil {
 		return nil

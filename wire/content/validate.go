@@ -90,7 +90,8 @@ func size(e *stanza.Element) int {
 
 // escaped is how long a text is in XML, at most.
 func escaped(s string) int {
-	return len(s) + 5*(strings.Count(s, "&")+strings.Count(s, "<")+strings.Count(s, ">")+strings.Count(s, "'")+strings.Count(s, "\r"))
+	return len(s) + 5*(strings.Count(s, "&")+strings.Count(s, "<")+strings.Count(s, ">")+strings.Count(s, "'")+
+		strings.Count(s, "\r"))
 }
 
 // content checks c, of which the fields are at the given path, inside so many other messages.
@@ -181,8 +182,8 @@ func (k *checker) url(s, field string, schemes ...string) {
 	k.require(ValidURL(s, schemes...), field, "is no URL of a kind that is allowed here")
 }
 
-// ValidURL reports whether s is an absolute URL of one of the schemes, and no longer than MaxURL. A URL of http or https must have a
-// host, and no user in front of it.
+// ValidURL reports whether s is an absolute URL of one of the schemes, and no longer than MaxURL. A URL of http or
+// https must have a host, and no user in front of it.
 func ValidURL(s string, schemes ...string) bool {
 	if len(s) > MaxURL || !stanza.ValidText(s) || strings.ContainsFunc(s, notInURL) {
 		return false
@@ -286,7 +287,8 @@ func (k *checker) forwarded(f *Forwarded, at string, depth int) {
 	default:
 		k.require(validJID(f.From), at+"from", "is no address")
 		k.text(f.ID, at+"id", MaxID)
-		k.require(f.Time.IsZero() || f.Time.UTC().Year() >= 1970 && f.Time.UTC().Year() <= 9999, at+"time", "is out of range")
+		k.require(f.Time.IsZero() || f.Time.UTC().Year() >= 1970 && f.Time.UTC().Year() <= 9999, at+"time",
+			"is out of range")
 		k.content(&f.Content, at, depth+1)
 	}
 }

@@ -16,8 +16,8 @@ var (
 	// profile maps as RFC 5895 and UTS 46 recommend (case, width, NFC) and validates as RFC 5891 §5.4 says. Its own
 	// tables let through what Unicode calls valid and IDNA2008 does not, such as symbols: labelClass sees to that.
 	profile = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule())
-	// labelClass has the code points and context rules of RFC 5892 for U-labels: PRECIS IdentifierClass was derived from
-	// them and adds only ASCII (RFC 8264 §4.2), which profile holds to letters, digits and the hyphen.
+	// labelClass has the code points and context rules of RFC 5892 for U-labels: PRECIS IdentifierClass was derived
+	// from them and adds only ASCII (RFC 8264 §4.2), which profile holds to letters, digits and the hyphen.
 	labelClass = precis.NewIdentifier()
 	// dots turns the other label separators of RFC 5895 §2.4 and UTS 46 into the one.
 	dots = strings.NewReplacer("\u3002", ".", "\uff0e", ".", "\uff61", ".")
@@ -32,9 +32,9 @@ var (
 //     there is refused: an ACE form of plain ASCII must never equal that ASCII (CVE-2026-39821).
 //   - The underscore is refused, and so are other reserved labels such as ab--cd: §3.2.1 allows NR-LDH labels and
 //     U-labels only, and the underscore is in neither. DNS names with an underscore name services, not hosts.
-//   - IPv6 addresses stand in brackets and take the form of RFC 5952; a zone is refused (RFC 9844 took zones out again).
-//   - A name whose last label is a number is IPv4 in its only standard form, or refused: "127.1" or "0x7f000001" would be
-//     a name to us and an address to a resolver.
+//   - IPv6 addresses stand in brackets and take the form of RFC 5952; a zone is refused (RFC 9844 took zones out).
+//   - A name whose last label is a number is IPv4 in its only standard form, or refused: "127.1" or "0x7f000001" would
+//     be a name to us and an address to a resolver.
 func PrepareDomain(s string) (string, error) {
 	if n := canonicalDomain(s); n == len(s) && n > 0 {
 		return s, nil

@@ -19,7 +19,8 @@ import (
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"juliet@example.com/balcony", "example.com", "\u03a3@B\u00dcCHER.example/\u265a", "a@[2001:DB8::1]/b",
-		"xn--bcher-kva.example", "xn--example-.com", "\uff21@1.2.3.4", "a@b@c/d/e", "\u0130@\u4f8b\u3048\u3002jp", "a\u200db@c",
+		"xn--bcher-kva.example", "xn--example-.com", "\uff21@1.2.3.4", "a@b@c/d/e", "\u0130@\u4f8b\u3048\u3002jp",
+		"a\u200db@c",
 		"\u0915\u094d\u200d@\u0915\u094d\u200d\u0937.in", "a@ab--cd.e", "\u212a@0x7f/ ", "\xff@\xc3/\xe2\x82",
 		strings.Repeat("\uff21", 1023) + "@x",
 	} {
@@ -65,7 +66,8 @@ func FuzzParse(f *testing.F) {
 
 // FuzzPrepare compares each part with x/text and x/net, which the fast ways go past.
 func FuzzPrepare(f *testing.F) {
-	for _, s := range []string{"juliet", "Juliet", "a.b", "\u00fc", "xn--tda", "-", "a--b", "1.2", "~!", " ", "\u1e9e", "\u212a", "a@b"} {
+	for _, s := range []string{"juliet", "Juliet", "a.b", "\u00fc", "xn--tda", "-", "a--b", "1.2", "~!", " ", "\u1e9e",
+		"\u212a", "a@b"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -87,7 +89,8 @@ func FuzzPrepare(f *testing.F) {
 			}
 		} else if oracleErr == nil && want != "" {
 			stable, err := precis.UsernameCaseMapped.String(want)
-			require.True(t, err != nil || stable != want || strings.ContainsAny(want, "\"&'/:<>@") || len(want) > jid.MaxPart, "%+q", s)
+			require.True(t, err != nil || stable != want || strings.ContainsAny(want, "\"&'/:<>@") ||
+				len(want) > jid.MaxPart, "%+q", s)
 		}
 
 		resource, err := jid.PrepareResource(s)

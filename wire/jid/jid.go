@@ -163,8 +163,8 @@ func (j JID) DomainJID() JID {
 	return JID{full: d, slash: uint16(len(d))}
 }
 
-// Clone returns j with memory of its own. An address that was parsed out of a larger text keeps all of that alive, so whoever keeps it
-// for longer than the text clones it.
+// Clone returns j with memory of its own. An address that was parsed out of a larger text keeps all of that alive, so
+// whoever keeps it for longer than the text clones it.
 func (j JID) Clone() JID {
 	j.full = strings.Clone(j.full)
 	return j

@@ -135,7 +135,8 @@ func TestParseResource(t *testing.T) {
 		require.NoError(t, err, "%+q", in)
 		require.Equal(t, want, j.Resource(), "%+q", in)
 	}
-	for _, in := range []string{"", "\x00", "a\nb", "\x7f", "\u200b", "\ufeff", "\u202e", "\u1100", "\xff", "\xe2\x82", "\ufffe"} {
+	for _, in := range []string{"", "\x00", "a\nb", "\x7f", "\u200b", "\ufeff", "\u202e", "\u1100", "\xff", "\xe2\x82",
+		"\ufffe"} {
 		requireRefused(t, "juliet@example.com/"+in, jid.PartResource)
 	}
 }

@@ -7,8 +7,9 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// Forward puts a stanza into <forwarded/> (XEP-0297 §3.1), which is the body of a carbon, of an archive's result, and of a
-// message that is passed on. received is when it was received, the zero time for unknown. The elements of s are shared.
+// Forward puts a stanza into <forwarded/> (XEP-0297 §3.1), which is the body of a carbon, of an archive's result, and
+// of a message that is passed on. received is when it was received, the zero time for unknown. The elements of s are
+// shared.
 func Forward(s *stanza.Stanza, received time.Time) stanza.Element {
 	inner := &stanza.Element{Space: stanza.NSClient, Local: s.Kind.String(), Nodes: make([]stanza.Node, len(s.Payload))}
 	for _, a := range [...]stanza.Attr{
@@ -37,8 +38,8 @@ func Empty(received time.Time) stanza.Element {
 	return e
 }
 
-// Forwarded returns the message in e, which is <forwarded/> or an element around it, and when it was received, the zero time for
-// unknown. It is nil when there is no message in it, or one whose addresses are none.
+// Forwarded returns the message in e, which is <forwarded/> or an element around it, and when it was received, the zero
+// time for unknown. It is nil when there is no message in it, or one whose addresses are none.
 func Forwarded(e *stanza.Element) (s *stanza.Stanza, received time.Time) {
 	if e.Space != NSForward {
 		if e = e.Child(NSForward, "forwarded"); e == nil {

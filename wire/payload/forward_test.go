@@ -13,7 +13,8 @@ import (
 func TestForward(t *testing.T) {
 	at := time.Date(2026, 12, 1, 9, 30, 0, 5e6, time.UTC)
 	s := &stanza.Stanza{
-		Kind: stanza.Message, Type: stanza.TypeChat, ID: "1", From: jid.MustParse("romeo@a.lit/x"), To: jid.MustParse("juliet@b.lit"), Lang: "de",
+		Kind: stanza.Message, Type: stanza.TypeChat, ID: "1", From: jid.MustParse("romeo@a.lit/x"),
+		To: jid.MustParse("juliet@b.lit"), Lang: "de",
 		Payload: []stanza.Element{stanza.New(stanza.NSClient, "body").WithText("hi"), stanza.New("urn:example", "x")},
 	}
 	around := stanza.New(NSMAM, "result")
@@ -32,9 +33,11 @@ func TestForward(t *testing.T) {
 func TestForwardedOfNonsense(t *testing.T) {
 	forwarded := stanza.New(NSForward, "forwarded")
 	for _, e := range []stanza.Element{
-		stanza.New(NSCarbons, "received"), forwarded, stanza.New(NSCarbons, "received").With(forwarded), Empty(time.Now()),
+		stanza.New(NSCarbons, "received"), forwarded, stanza.New(NSCarbons, "received").With(forwarded),
+		Empty(time.Now()),
 		forwarded.With(stanza.New(stanza.NSClient, "presence")), forwarded.With(stanza.New(NSForward, "message")),
-		forwarded.With(stanza.New(stanza.NSClient, "message", "to", "@")), forwarded.With(stanza.New(stanza.NSClient, "message", "from", "a@")),
+		forwarded.With(stanza.New(stanza.NSClient, "message", "to", "@")),
+		forwarded.With(stanza.New(stanza.NSClient, "message", "from", "a@")),
 	} {
 		s, _ := Forwarded(&e)
 		require.Nil(t, s, "%v", e)

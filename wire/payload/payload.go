@@ -44,8 +44,8 @@ type group struct {
 	rows  []Row
 }
 
-// index finds the group of a namespace: it is in its slot, or in the next free one after it. It is made from the table, and
-// constant; most slots are empty.
+// index finds the group of a namespace: it is in its slot, or in the next free one after it. It is made from the table,
+// and constant; most slots are empty.
 var index = func() (index [256]group) {
 	for i := range table {
 		r := &table[i]
@@ -76,8 +76,8 @@ type Meaning struct {
 	Unread bool
 	// Marks: the message marks how far its sender has come, and Says: it says or changes something beside that.
 	Marks, Says bool
-	// Delivered, Read, Edits and Retracts are the ids of earlier messages, as the message names them; "" for none. A message
-	// that retracts edits nothing.
+	// Delivered, Read, Edits and Retracts are the ids of earlier messages, as the message names them; "" for none. A
+	// message that retracts edits nothing.
 	Delivered, Read, Edits, Retracts string
 	// DeliveredNumber and ReadNumber are numbers of earlier messages, of an element that has a number; 0 for none.
 	DeliveredNumber, ReadNumber uint64
@@ -179,8 +179,8 @@ func MaySay(s *stanza.Stanza, e *stanza.Element, domain string) bool {
 	return true
 }
 
-// names reports whether the text names an address of the domain other than the sender's own. A text that is no address names
-// nobody.
+// names reports whether the text names an address of the domain other than the sender's own. A text that is no address
+// names nobody.
 func names(text, domain string, sender jid.JID) bool {
 	if text == "" {
 		return false
@@ -202,7 +202,8 @@ func toRoom(e *stanza.Element) bool {
 	return true
 }
 
-// About returns the first element that stands in the relation to an earlier message and names it, and the id; nil for none.
+// About returns the first element that stands in the relation to an earlier message and names it, and the id; nil for
+// none.
 func About(elements []stanza.Element, r Relation) (e *stanza.Element, id string) {
 	for i := range elements {
 		if e := &elements[i]; Of(e).Relation == r {

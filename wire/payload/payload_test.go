@@ -25,7 +25,8 @@ func markdown() []string {
 		"|---|---|---|---|---|---|---|",
 	}
 	line := func(name string, r *Row) {
-		cells := fmt.Sprintf("| %s | %v | %v | %v | %v | %v | %s |", name, r.Storage, r.Unread, r.Carbon, r.Sender, r.Relation, r.By)
+		cells := fmt.Sprintf("| %s | %v | %v | %v | %v | %v | %s |", name, r.Storage, r.Unread, r.Carbon, r.Sender,
+			r.Relation, r.By)
 		lines = append(lines, strings.ReplaceAll(cells, "  ", " "))
 	}
 	for i := range table {
@@ -54,7 +55,8 @@ func TestPage(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	require.Equal(t, [2]string{stanza.NSClient, "body"}, [2]string{table[0].Space, table[0].Local}, "what Of begins with")
+	require.Equal(t, [2]string{stanza.NSClient, "body"}, [2]string{table[0].Space, table[0].Local},
+		"what Of begins with")
 	seen := map[[2]string]bool{}
 	for i := range table {
 		r := &table[i]
@@ -115,7 +117,8 @@ func TestOtherElementsDoNotWeakenABody(t *testing.T) {
 	for i := range table {
 		r := &table[i]
 		s := &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat}
-		s.Payload = []stanza.Element{stanza.New(r.Space, r.Local), stanza.New(stanza.NSClient, "body"), stanza.New(r.Space, r.Local)}
+		s.Payload = []stanza.Element{stanza.New(r.Space, r.Local), stanza.New(stanza.NSClient, "body"),
+			stanza.New(r.Space, r.Local)}
 		m := MeaningOf(s)
 		if r.Storage == AskNoStore {
 			require.Equal(t, Transient, m.Storage, "%v", r)
@@ -137,17 +140,25 @@ func TestMeaningNamesEarlierMessages(t *testing.T) {
 		{nil, Meaning{}},
 		{[]stanza.Element{body}, Meaning{Storage: Archived, Unread: true, Says: true}},
 		{[]stanza.Element{store}, Meaning{Storage: Archived}},
-		{[]stanza.Element{named(NSReceipts, "received", "a"), store}, Meaning{Storage: Archived, Marks: true, Delivered: "a"}},
-		{[]stanza.Element{named(NSMarkers, "received", "a"), named(NSMarkers, "displayed", "b")}, Meaning{Storage: Archived, Marks: true, Delivered: "a", Read: "b"}},
-		{[]stanza.Element{named(NSMarkers, "acknowledged", "b"), body}, Meaning{Storage: Archived, Unread: true, Marks: true, Says: true, Read: "b"}},
-		{[]stanza.Element{named(NSMarkers, "displayed", "b"), stanza.New("urn:example", "x")}, Meaning{Storage: Archived, Marks: true, Says: true, Read: "b"}},
+		{[]stanza.Element{named(NSReceipts, "received", "a"), store},
+			Meaning{Storage: Archived, Marks: true, Delivered: "a"}},
+		{[]stanza.Element{named(NSMarkers, "received", "a"), named(NSMarkers, "displayed", "b")},
+			Meaning{Storage: Archived, Marks: true, Delivered: "a", Read: "b"}},
+		{[]stanza.Element{named(NSMarkers, "acknowledged", "b"), body},
+			Meaning{Storage: Archived, Unread: true, Marks: true, Says: true, Read: "b"}},
+		{[]stanza.Element{named(NSMarkers, "displayed", "b"), stanza.New("urn:example", "x")},
+			Meaning{Storage: Archived, Marks: true, Says: true, Read: "b"}},
 		{[]stanza.Element{named(NSMarkers, "displayed", "")}, Meaning{Storage: Archived, Marks: true}},
-		{[]stanza.Element{stanza.New(NSMarker, "read", "number", "7")}, Meaning{Storage: Archived, Marks: true, ReadNumber: 7}},
-		{[]stanza.Element{stanza.New(NSMarker, "delivered", "number", "7", "id", "a")}, Meaning{Storage: Archived, Marks: true, DeliveredNumber: 7}},
-		{[]stanza.Element{stanza.New(NSMarker, "delivered", "number", "-1", "id", "a")}, Meaning{Storage: Archived, Marks: true, Delivered: "a"}},
+		{[]stanza.Element{stanza.New(NSMarker, "read", "number", "7")},
+			Meaning{Storage: Archived, Marks: true, ReadNumber: 7}},
+		{[]stanza.Element{stanza.New(NSMarker, "delivered", "number", "7", "id", "a")},
+			Meaning{Storage: Archived, Marks: true, DeliveredNumber: 7}},
+		{[]stanza.Element{stanza.New(NSMarker, "delivered", "number", "-1", "id", "a")},
+			Meaning{Storage: Archived, Marks: true, Delivered: "a"}},
 		{[]stanza.Element{named(NSMarker, "read", "b")}, Meaning{Storage: Archived, Marks: true, Read: "b"}},
 		{[]stanza.Element{named(NSCorrect, "replace", "a"), body}, Meaning{Storage: Archived, Says: true, Edits: "a"}},
-		{[]stanza.Element{named(NSRetract, "retract", "a"), named(NSCorrect, "replace", "b"), body}, Meaning{Storage: Archived, Says: true, Retracts: "a"}},
+		{[]stanza.Element{named(NSRetract, "retract", "a"), named(NSCorrect, "replace", "b"), body},
+			Meaning{Storage: Archived, Says: true, Retracts: "a"}},
 		{[]stanza.Element{named(NSReactions, "reactions", "a")}, Meaning{Storage: Archived, Says: true}},
 		{[]stanza.Element{named(NSReply, "reply", "a")}, Meaning{}},
 	} {
@@ -158,7 +169,8 @@ func TestMeaningNamesEarlierMessages(t *testing.T) {
 
 func TestAbout(t *testing.T) {
 	elements := []stanza.Element{
-		stanza.New(NSMarkers, "displayed"), stanza.New(NSMarkers, "displayed", "id", "1"), stanza.New(NSMarkers, "acknowledged", "id", "2"),
+		stanza.New(NSMarkers, "displayed"), stanza.New(NSMarkers, "displayed", "id", "1"),
+		stanza.New(NSMarkers, "acknowledged", "id", "2"),
 	}
 	e, id := About(elements, Read)
 	require.Same(t, &elements[1], e)
@@ -219,7 +231,8 @@ func TestMaySay(t *testing.T) {
 // chat is a message as clients send it, with what they add to a body.
 func chat() *stanza.Stanza {
 	return &stanza.Stanza{Kind: stanza.Message, Type: stanza.TypeChat, Payload: []stanza.Element{
-		stanza.New(stanza.NSClient, "body").WithText("It is the east, and Juliet is the sun."), stanza.New(NSStanzaID, "origin-id", "id", "1"),
+		stanza.New(stanza.NSClient, "body").WithText("It is the east, and Juliet is the sun."),
+		stanza.New(NSStanzaID, "origin-id", "id", "1"),
 		stanza.New(NSReceipts, "request"), stanza.New(NSMarkers, "markable"), stanza.New(NSChatStates, "active"),
 	}}
 }

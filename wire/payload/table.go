@@ -15,8 +15,8 @@ type Row struct {
 	By string
 }
 
-// table has one row for each element; docs/payloads.md shows it, and a test compares the two. Within a namespace, rows with
-// a name come before the row of all other names. What the table does not have is as own and unknown say.
+// table has one row for each element; docs/payloads.md shows it, and a test compares the two. Within a namespace, rows
+// with a name come before the row of all other names. What the table does not have is as own and unknown say.
 var table = [...]Row{
 	// Content: what people read, by whichever name.
 	{stanza.NSClient, "body", Archived, Counts, Copied, Anyone, None, "XEP-0313 §6.1.1"},
@@ -33,7 +33,8 @@ var table = [...]Row{
 	{NSContent, "notice", Archived, Counts, AsType, Anyone, None, "messages.md"},
 	{"jabber:x:encrypted", "", Archived, Counts, AsType, Anyone, None, "XEP-0027 §3.2: only the recipient can read it"},
 	{"urn:xmpp:openpgp:0", "", Archived, Counts, AsType, Anyone, None, "XEP-0373"},
-	{"eu.siacs.conversations.axolotl", "encrypted", Archived, Counts, AsType, Anyone, None, "XEP-0384 before version 0.4"},
+	{"eu.siacs.conversations.axolotl", "encrypted", Archived, Counts, AsType, Anyone, None,
+		"XEP-0384 before version 0.4"},
 	{"urn:xmpp:omemo:1", "encrypted", Archived, Counts, AsType, Anyone, None, "XEP-0384"},
 	{"urn:xmpp:omemo:2", "encrypted", Archived, Counts, AsType, Anyone, None, "XEP-0384"},
 	{"urn:xmpp:sce:1", "", Archived, Counts, AsType, Anyone, None, "XEP-0420"},
@@ -51,7 +52,8 @@ var table = [...]Row{
 	{NSMarker, "read", Archived, Nothing, Copied, Anyone, Read, "messages.md"},
 	{NSCorrect, "replace", Archived, Cancels, AsType, Anyone, Edits, "XEP-0308 §3"},
 	{NSRetract, "retract", Archived, Cancels, Copied, NotModerated, Retracts, "XEP-0424 §3"},
-	{NSRetract, "retracted", Archived, Cancels, Copied, ServersOnly, None, "XEP-0424 §5: says what an archive took out"},
+	{NSRetract, "retracted", Archived, Cancels, Copied, ServersOnly, None,
+		"XEP-0424 §5: says what an archive took out"},
 	{NSRetract, "", Archived, Cancels, Copied, NotModerated, None, "XEP-0424"},
 	{"urn:xmpp:message-retract:0", "", Archived, Cancels, AsType, Anyone, None, "XEP-0424 before version 0.4"},
 	{NSModerate, "moderated", Archived, Cancels, AsType, ServersOnly, None, "XEP-0425 §5"},
@@ -115,7 +117,8 @@ const (
 	Offline
 	// Archived: stored for delivery and in the history of both sides.
 	Archived
-	// AskStore and AskNoStore ask for Archived and Transient, whatever else the message has. No Meaning has these values.
+	// AskStore and AskNoStore ask for Archived and Transient, whatever else the message has. No Meaning has these
+	// values.
 	AskStore
 	AskNoStore
 )
@@ -138,8 +141,8 @@ const (
 
 func (u Unread) String() string { return [...]string{"", "counts", "does not count"}[u] }
 
-// Carbon is what the element does to copies for other devices (XEP-0280 §6): a chat message is copied, a normal one when
-// an element says so.
+// Carbon is what the element does to copies for other devices (XEP-0280 §6): a chat message is copied, a normal one
+// when an element says so.
 type Carbon uint8
 
 // The values of Carbon.
@@ -179,8 +182,8 @@ func (s Sender) String() string {
 	}[s]
 }
 
-// Relation is what the message does to an earlier one of its conversation, which the element names in its attribute "id" or, in a
-// namespace of our own, "number".
+// Relation is what the message does to an earlier one of its conversation, which the element names in its attribute
+// "id" or, in a namespace of our own, "number".
 type Relation uint8
 
 // The values of Relation.

@@ -20,8 +20,8 @@ const (
 type Client struct {
 	Hash           *Hash
 	User, Password string
-	// Binding is the data of tls-exporter (RFC 9266) for a -PLUS mechanism, nil for others. Could tells that there would be such data, but
-	// that the server does not offer to bind.
+	// Binding is the data of tls-exporter (RFC 9266) for a -PLUS mechanism, nil for others. Could tells that there
+	// would be such data, but that the server does not offer to bind.
 	Binding []byte
 	Could   bool
 	// Derive finds the keys of a user; nil derives them with Hash.Derive.

@@ -56,7 +56,8 @@ func (h *Hash) HMAC(key, data []byte) []byte {
 	return m.Sum(nil)
 }
 
-// Keys are what is derived from a password (RFC 5802 §3). A server keeps Stored and Server; whoever has Client can log in.
+// Keys are what is derived from a password (RFC 5802 §3). A server keeps Stored and Server; whoever has Client can log
+// in.
 type Keys struct{ Client, Stored, Server []byte }
 
 // Derive computes the keys, which is slow by design. The password is prepared already; iterations is 1 or more.

@@ -10,13 +10,16 @@ import (
 func TestVectors(t *testing.T) {
 	for _, test := range []struct{ mechanism, nonce, challenge, proof, signature string }{
 		{
-			"SCRAM-SHA-1", "fyko+d2lbbFgONRv9qkxdawL", "r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096",
-			"c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=", "v=rmF9pqV8S7suAoZWja4dJRkFsKQ=",
+			"SCRAM-SHA-1", "fyko+d2lbbFgONRv9qkxdawL",
+			"r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096",
+			"c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
+			"v=rmF9pqV8S7suAoZWja4dJRkFsKQ=",
 		},
 		{
 			"SCRAM-SHA-256", "rOprNGfwEbeRWgbNEkqO",
 			"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
-			"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+			"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0," +
+				"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
 			"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=",
 		},
 	} {
@@ -37,7 +40,8 @@ func TestVectors(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	for _, challenge := range []string{
 		"", "r=other,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096", "r=nonce,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
-		"r=nonceX,s=?,i=4096", "r=nonceX,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=1", "r=nonceX,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=99999999",
+		"r=nonceX,s=?,i=4096", "r=nonceX,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=1",
+		"r=nonceX,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=99999999",
 	} {
 		c := &Client{Hash: SHA256, User: "user", Password: "pencil", Nonce: "nonce"}
 		c.First()

@@ -96,21 +96,25 @@ func (e *Error) Element() Element {
 	return out
 }
 
-// Reply returns the IQ result that answers s, with the given payload. It does not keep the rest of s alive, however long it waits.
+// Reply returns the IQ result that answers s, with the given payload. It does not keep the rest of s alive, however
+// long it waits.
 func (s *Stanza) Reply(payload ...Element) *Stanza {
-	return &Stanza{Kind: IQ, Type: TypeResult, ID: strings.Clone(s.ID), From: s.To.Clone(), To: s.From.Clone(), Payload: payload}
+	return &Stanza{Kind: IQ, Type: TypeResult, ID: strings.Clone(s.ID), From: s.To.Clone(), To: s.From.Clone(),
+		Payload: payload}
 }
 
-// ErrorReply returns the stanza that tells s's sender of its refusal, or nil when s must not be answered:
-// an error is never answered with an error (RFC 6120 §8.3.1), nor is an IQ result. It does not keep the rest of s alive.
+// ErrorReply returns the stanza that tells s's sender of its refusal, or nil when s must not be answered: an error is
+// never answered with an error (RFC 6120 §8.3.1), nor is an IQ result. It does not keep the rest of s alive.
 func (s *Stanza) ErrorReply(e *Error) *Stanza {
 	if s.Type == TypeError || s.Kind == IQ && s.Type == TypeResult {
 		return nil
 	}
-	return &Stanza{Kind: s.Kind, Type: TypeError, ID: strings.Clone(s.ID), From: s.To.Clone(), To: s.From.Clone(), Payload: []Element{e.Element()}}
+	return &Stanza{Kind: s.Kind, Type: TypeError, ID: strings.Clone(s.ID), From: s.To.Clone(), To: s.From.Clone(),
+		Payload: []Element{e.Element()}}
 }
 
-// Refusal reads the error that a stanza of type error carries (RFC 6120 §8.3.2); undefined-condition when it carries none.
+// Refusal reads the error that a stanza of type error carries (RFC 6120 §8.3.2); undefined-condition when it carries
+// none.
 func (s *Stanza) Refusal() *Error {
 	out := &Error{Condition: UndefinedCondition}
 	e := s.Child(NSClient, "error")

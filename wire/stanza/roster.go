@@ -9,14 +9,17 @@ const NSRoster = "jabber:iq:roster"
 type RosterItem struct {
 	JID  jid.JID
 	Name string
-	// Subscription is "none", "to", "from" or "both", or "remove" for a contact that goes; a device that sets an item leaves it "".
+	// Subscription is "none", "to", "from" or "both", or "remove" for a contact that goes; a device that sets an item
+	// leaves it "".
 	Subscription string
-	// Asked: the owner has asked to see the contact's presence and waits. Approved: the contact was approved in advance (§3.4).
+	// Asked: the owner has asked to see the contact's presence and waits. Approved: the contact was approved in advance
+	// (§3.4).
 	Asked, Approved bool
 	Groups          []string
 }
 
-// Subscription returns the subscription of an owner who sees the contact's presence (to), or whose own the contact sees (from).
+// Subscription returns the subscription of an owner who sees the contact's presence (to), or whose own the contact sees
+// (from).
 func Subscription(to, from bool) string {
 	switch {
 	case to && from:

@@ -13,7 +13,8 @@ func TestRosterItem(t *testing.T) {
 	for _, want := range []RosterItem{
 		{JID: who},
 		{JID: who, Subscription: "remove"},
-		{JID: who, Name: "Nurse", Subscription: Subscription(true, true), Asked: true, Approved: true, Groups: []string{"a", "b"}},
+		{JID: who, Name: "Nurse", Subscription: Subscription(true, true), Asked: true, Approved: true,
+			Groups: []string{"a", "b"}},
 		{JID: who, Subscription: Subscription(true, false)},
 		{JID: who, Subscription: Subscription(false, true)},
 		{JID: who, Subscription: Subscription(false, false)},
@@ -24,7 +25,8 @@ func TestRosterItem(t *testing.T) {
 		require.Equal(t, want, got)
 	}
 	for _, e := range []Element{
-		New(NSRoster, "item"), New(NSRoster, "item", "jid", "@"), New(NSRoster, "other", "jid", "a@b"), New("other", "item", "jid", "a@b"),
+		New(NSRoster, "item"), New(NSRoster, "item", "jid", "@"), New(NSRoster, "other", "jid", "a@b"),
+		New("other", "item", "jid", "a@b"),
 	} {
 		_, ok := ReadRosterItem(&e)
 		require.False(t, ok, e.Local)

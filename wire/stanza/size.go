@@ -7,8 +7,8 @@ const (
 	attrCost    = 6
 )
 
-// Size is about how many bytes s takes as XML, characters that have to be escaped counted once. It is cheap, and never far below
-// the truth for what can be large: text. Queues are bounded and buffers are made by it.
+// Size is about how many bytes s takes as XML, characters that have to be escaped counted once. It is cheap, and never
+// far below the truth for what can be large: text. Queues are bounded and buffers are made by it.
 func (s *Stanza) Size() int {
 	n := stanzaCost + len(s.ID) + len(s.Type) + len(s.From.String()) + len(s.To.String()) + len(s.Lang)
 	for i := range s.Payload {

@@ -117,8 +117,8 @@ func (s *Stanza) Copy() *Stanza {
 	return &c
 }
 
-// Clone returns a copy that shares no memory with s. A stanza that was parsed keeps the whole text alive that it came in, so whoever
-// keeps a small piece of a large one for long clones the piece.
+// Clone returns a copy that shares no memory with s. A stanza that was parsed keeps the whole text alive that it came
+// in, so whoever keeps a small piece of a large one for long clones the piece.
 func (s *Stanza) Clone() *Stanza {
 	c := &Stanza{
 		Kind: s.Kind, Type: strings.Clone(s.Type), ID: strings.Clone(s.ID),
@@ -133,7 +133,8 @@ func (s *Stanza) Clone() *Stanza {
 func (e *Element) clone() Element {
 	c := Element{Space: strings.Clone(e.Space), Local: strings.Clone(e.Local)}
 	for _, a := range e.Attrs {
-		c.Attrs = append(c.Attrs, Attr{Space: strings.Clone(a.Space), Local: strings.Clone(a.Local), Value: strings.Clone(a.Value)})
+		c.Attrs = append(c.Attrs, Attr{Space: strings.Clone(a.Space), Local: strings.Clone(a.Local),
+			Value: strings.Clone(a.Value)})
 	}
 	for _, n := range e.Nodes {
 		node := Node{Text: strings.Clone(n.Text)}

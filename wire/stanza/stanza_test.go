@@ -27,7 +27,8 @@ func TestClone(t *testing.T) {
 	pieces := func(s *stanza.Stanza) []string {
 		e := &s.Payload[0]
 		inner := e.Nodes[1].Element
-		return []string{s.Type, s.ID, s.To.String(), s.Lang, e.Local, e.Nodes[0].Text, inner.Attrs[0].Value, inner.Nodes[0].Text}
+		return []string{s.Type, s.ID, s.To.String(), s.Lang, e.Local, e.Nodes[0].Text, inner.Attrs[0].Value,
+			inner.Nodes[0].Text}
 	}
 	for i, p := range pieces(s) {
 		require.True(t, inside(p), "piece %d, or the test shows nothing", i)

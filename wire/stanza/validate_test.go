@@ -10,7 +10,8 @@ func TestValidName(t *testing.T) {
 	for _, good := range []string{"a", "_", "a-b.c_1", "é", "日本", "a·", "x\u0301"} {
 		require.True(t, ValidName(good), good)
 	}
-	for _, bad := range []string{"", "1", "-a", ".a", "·a", "\u0301x", "a:b", ":", "a b", "a'", "a<", "a\x00", "a\xff", "\ufffd", "\U00010000", "a×"} {
+	for _, bad := range []string{"", "1", "-a", ".a", "·a", "\u0301x", "a:b", ":", "a b", "a'", "a<", "a\x00", "a\xff",
+		"\ufffd", "\U00010000", "a×"} {
 		require.False(t, ValidName(bad), "%q", bad)
 	}
 }
@@ -19,7 +20,8 @@ func TestValidText(t *testing.T) {
 	for _, good := range []string{"", "\t\r\n a<&>'\"\x7f\u0085\ufffd\ufeff\U0010ffff"} {
 		require.True(t, ValidText(good), good)
 	}
-	for _, bad := range []string{"\x00", "a\x01", "\x1f", "\x0b", "\xff", "\xc0\x80", "\xed\xa0\x80", "\uFFFE", "\uFFFF", "a\xe2\x82"} {
+	for _, bad := range []string{"\x00", "a\x01", "\x1f", "\x0b", "\xff", "\xc0\x80", "\xed\xa0\x80", "\uFFFE",
+		"\uFFFF", "a\xe2\x82"} {
 		require.False(t, ValidText(bad), "%q", bad)
 	}
 }

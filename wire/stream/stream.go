@@ -80,7 +80,8 @@ type Decoder interface {
 type Codec interface {
 	// Index is a small number unique to the codec, below MaxCodecs; it names the Packet's cache slot.
 	Index() int
-	// Usual is the size of nearly every chat message as it is delivered, so that encoding it allocates once and little more than it needs.
+	// Usual is the size of nearly every chat message as it is delivered, so that encoding it allocates once and little
+	// more than it needs.
 	Usual() int
 	AppendStanza(dst []byte, s *stanza.Stanza) []byte
 	AppendElement(dst []byte, e *stanza.Element) []byte

@@ -37,13 +37,13 @@ type Receipt struct {
 
 // Domain is what the public layer calls: the domain's end of the uplink.
 type Domain interface {
-	// Send hands over a message or presence and returns when it is durable and on its way, or refused. An error that is a *stanza.Error is
-	// the domain's refusal; any other means that it is not known what became of it.
+	// Send hands over a message or presence and returns when it is durable and on its way, or refused. An error that is
+	// a *stanza.Error is the domain's refusal; any other means that it is not known what became of it.
 	Send(ctx context.Context, c Caller, s *stanza.Stanza) (Receipt, error)
-	// Ask hands over an IQ request and returns the payload of the result. As Send for errors. iq.ID must be unique among the caller's
-	// requests that are on their way.
+	// Ask hands over an IQ request and returns the payload of the result. As Send for errors. iq.ID must be unique
+	// among the caller's requests that are on their way.
 	Ask(ctx context.Context, c Caller, iq *stanza.Stanza) ([]stanza.Element, error)
-	// Watch returns a channel on which something is sent after what the account can read has changed. It holds one notice. stop must be
-	// called, and ends it.
+	// Watch returns a channel on which something is sent after what the account can read has changed. It holds one
+	// notice. stop must be called, and ends it.
 	Watch(account uint64) (changed <-chan struct{}, stop func())
 }

@@ -14,7 +14,8 @@ import (
 )
 
 var benched = []struct{ name, xml string }{
-	{"bare", bareMessage}, {"sent", sentMessage}, {"delivered", deliveredMessage}, {"carbon", carbonMessage}, {"presence", presenceStanza},
+	{"bare", bareMessage}, {"sent", sentMessage}, {"delivered", deliveredMessage}, {"carbon", carbonMessage},
+	{"presence", presenceStanza},
 }
 
 func BenchmarkDecode(b *testing.B) {

@@ -13,7 +13,8 @@ import (
 // So hardly anything is allocated for a frame that is refused but the copy of its own bytes, and all strings are pieces
 // of that copy.
 type builder struct {
-	// all has the copy of the frame, and behind it the texts that the frame has in another form, as far as there is room.
+	// all has the copy of the frame, and behind it the texts that the frame has in another form, as far as there is
+	// room.
 	all strings.Builder
 
 	limits   *stream.Limits
@@ -26,8 +27,8 @@ type builder struct {
 	attr []stanza.Attr
 	node []stanza.Node
 
-	// shapes has what is to be known of each element in the generic form, in the order in which they are read; the first
-	// reading writes them, the second one takes them from next on.
+	// shapes has what is to be known of each element in the generic form, in the order in which they are read; the
+	// first reading writes them, the second one takes them from next on.
 	shapes []shape
 	next   int
 

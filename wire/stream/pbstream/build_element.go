@@ -98,7 +98,8 @@ const maxPrefix = 8
 
 // long reports whether a name is too long. Where XML may have a prefix for it, there must be room for that.
 func (b *builder) long(local, space string) bool {
-	return len(local) > b.limits.Name-maxPrefix && (space != "" || len(local) > b.limits.Name) || len(space) > b.limits.Name
+	return len(local) > b.limits.Name-maxPrefix && (space != "" || len(local) > b.limits.Name) ||
+		len(space) > b.limits.Name
 }
 
 // countAttr checks the current field as an attribute. It returns how many namespaces XML must declare for it, at most.

@@ -156,7 +156,9 @@ var words = [...]string{
 	"metadata", "info", "bytes", "slot", "request", "put", "content-type", "filename", // 235
 	"client", "account", "server", "pc", "phone", "web", "bot", "store", // 243
 	"user", "vCard", "PHOTO", "FN", "NICKNAME", "html", "p", "span", "version", "os", "utc", "tzo", // 255
-	"authentication", "authenticate", "retraction", "initial-response", "additional-data", "authorization-identifier", "user-agent", // 262
+	// 262
+	"authentication", "authenticate", "retraction", "initial-response", "additional-data", "authorization-identifier",
+	"user-agent",
 	"software", "device", "bound", "tag", "fast", "token", "expiry", "request-token", "invalidate", "keepalive", // 272
 	"HT-SHA-256-EXPR", "HT-SHA-256-NONE", "position", "sync", "cursor", "more", "roster", "profile", "devices", // 281
 	"settings", "muted-until", "pinned", "read", "delivered", "peer-read", "peer-delivered", "unread", // 289

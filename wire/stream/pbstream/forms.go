@@ -123,21 +123,22 @@ var (
 		fields: append(moment(1, "stamp"), field{number: 4, name: "from"})})
 	// A message in another one: by itself (XEP-0297 §3), as a carbon (XEP-0280 §6), as a result of an archive (XEP-0313
 	// §4.2).
-	messageForm = newForm(form{name: "Stanza", space: stanza.NSClient, local: "message", implied: ofNestedID, fields: all(
-		[]field{
-			{number: stanzaOwnFrom, as: asOwn, name: "from"},
-			{number: stanzaFrom, name: "from"},
-			{number: stanzaOwnTo, as: asOwn, name: "to"},
-			{number: stanzaTo, name: "to"},
-			{number: stanzaType, as: asName, name: "type", names: types[:]},
-			{number: stanzaTypeName, name: "type"},
-		},
-		identifier(stanzaID, "id"),
-		[]field{
-			{number: stanzaLang, name: "lang", space: stanza.NSXML},
-			{number: stanzaBody, as: asChild, name: "body"},
-			{number: stanzaPayload, as: asPayload},
-		})})
+	messageForm = newForm(form{name: "Stanza", space: stanza.NSClient, local: "message", implied: ofNestedID,
+		fields: all(
+			[]field{
+				{number: stanzaOwnFrom, as: asOwn, name: "from"},
+				{number: stanzaFrom, name: "from"},
+				{number: stanzaOwnTo, as: asOwn, name: "to"},
+				{number: stanzaTo, name: "to"},
+				{number: stanzaType, as: asName, name: "type", names: types[:]},
+				{number: stanzaTypeName, name: "type"},
+			},
+			identifier(stanzaID, "id"),
+			[]field{
+				{number: stanzaLang, name: "lang", space: stanza.NSXML},
+				{number: stanzaBody, as: asChild, name: "body"},
+				{number: stanzaPayload, as: asPayload},
+			})})
 	forwarded = []field{{number: 1, as: asForm, of: delayForm}, {number: 2, as: asForm, of: messageForm}}
 	// RFC 6121 §2.1.2.
 	itemForm = newForm(form{name: "RosterItem", space: nsRoster, local: "item", fields: []field{

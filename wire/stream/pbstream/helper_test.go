@@ -57,7 +57,8 @@ func drain(d *Decoder, in []byte, cut chunking) ([]stream.Item, *stream.Error) {
 }
 
 // unlimited is more than any test needs.
-var unlimited = stream.Limits{Bytes: 1 << 28, Depth: 1 << 20, Elements: 1 << 20, Attributes: 1 << 20, Namespaces: 1 << 20, Name: 1 << 20, Space: 1 << 20}
+var unlimited = stream.Limits{Bytes: 1 << 28, Depth: 1 << 20, Elements: 1 << 20, Attributes: 1 << 20,
+	Namespaces: 1 << 20, Name: 1 << 20, Space: 1 << 20}
 
 var header = stream.Header{To: "example.org", HasTo: true, Version: "1.0", HasVersion: true, Lang: "en"}
 

@@ -70,8 +70,10 @@ var refused = []struct {
 	{"field of 2^64-1 bytes", frameOf(append([]byte{0x0A}, binary.AppendUvarint(nil, 1<<64-1)...)), stream.BadFormat},
 	{"unfinished tag", frameOf([]byte{0x80}), stream.BadFormat},
 	{"unfinished number", frameOf([]byte{0x78, 0xFF}), stream.BadFormat},
-	{"number of 11 bytes", frameOf(append([]byte{0x78}, append(bytes.Repeat([]byte{0x80}, 10), 1)...)), stream.BadFormat},
-	{"number of more than 64 bits", frameOf(append([]byte{0x78}, append(bytes.Repeat([]byte{0xFF}, 9), 2)...)), stream.BadFormat},
+	{"number of 11 bytes", frameOf(append([]byte{0x78}, append(bytes.Repeat([]byte{0x80}, 10), 1)...)),
+		stream.BadFormat},
+	{"number of more than 64 bits", frameOf(append([]byte{0x78}, append(bytes.Repeat([]byte{0xFF}, 9), 2)...)),
+		stream.BadFormat},
 	{"field 0", frameOf([]byte{0x02, 0}), stream.BadFormat},
 	{"field number of more than 29 bits", frameOf(append(binary.AppendUvarint(nil, 1<<32|2), 0)), stream.BadFormat},
 	{"group", frameOf([]byte{0x7B, 0x7C}), stream.BadFormat},
@@ -101,13 +103,15 @@ var refused = []struct {
 	{"position of another wire type", payload(part(kindPosition, 1)), stream.BadFormat},
 	{"form of another wire type", payload(number(kindRead, 1)), stream.BadFormat},
 	{"attribute of another wire type", payload(part(kindRead, part(1, 1)...)), stream.BadFormat},
-	{"marker with two ids", payload(part(kindRead, join(part(2, 'x'), part(4, make([]byte, 16)...))...)), stream.BadFormat},
+	{"marker with two ids", payload(part(kindRead, join(part(2, 'x'), part(4, make([]byte, 16)...))...)),
+		stream.BadFormat},
 	{"marker with two numbers", payload(part(kindRead, join(number(1, 1), number(1, 1))...)), stream.BadFormat},
 	{"two messages inside", payload(part(kindForwarded, join(part(2), part(2))...)), stream.BadFormat},
 	{"two bodies, inside", inside(part(stanzaBody, 'x'), part(stanzaBody, 'x')), stream.BadFormat},
 	{"signal out of range", payload(number(kindSignal, uint64(len(signals)))), stream.BadFormat},
 	{"delay beyond the year 9999", payload(part(kindDelay, number(2, maxSeconds+1)...)), stream.BadFormat},
-	{"delay beyond the year 9999 in milliseconds", payload(part(kindDelay, number(1, maxMillis+1)...)), stream.BadFormat},
+	{"delay beyond the year 9999 in milliseconds", payload(part(kindDelay, number(1, maxMillis+1)...)),
+		stream.BadFormat},
 	{"duplicate that is 2", payload(part(kindConfirmed, join(part(7, 'a'), number(10, 2))...)), stream.BadFormat},
 	{"subscription out of range", payload(part(kindRoster, part(2, number(3, 6)...)...)), stream.BadFormat},
 
@@ -116,16 +120,22 @@ var refused = []struct {
 	{"to in two forms", message(part(stanzaFrom, 'a'), part(stanzaTo, 'a'), part(stanzaOwnTo)), stream.BadFormat},
 	{"own from at the top", message(part(stanzaTo, 'a'), part(stanzaOwnFrom)), stream.BadFormat},
 	{"own address in a message to nobody", inside(part(stanzaOwnTo)), stream.BadFormat},
-	{"from in two forms, inside", message(part(stanzaTo, 'a'), part(stanzaPayload, part(kindForwarded, part(2, join(part(stanzaFrom, 'a'), part(stanzaOwnFrom))...)...)...)), stream.BadFormat},
+	{"from in two forms, inside", message(part(stanzaTo, 'a'),
+		part(stanzaPayload, part(kindForwarded, part(2, join(part(stanzaFrom, 'a'), part(stanzaOwnFrom))...)...)...)),
+		stream.BadFormat},
 	{"type in two forms, inside", inside(number(stanzaType, 2), part(stanzaTypeName, 'a')), stream.BadFormat},
 	{"UUID of 15 bytes, inside", inside(part(stanzaUUID, make([]byte, 15)...)), stream.BadFormat},
 	{"payload of no kind, inside", inside(part(stanzaPayload)), stream.BadFormat},
 	{"sync of no kind", payload(part(kindSync, part(5)...)), stream.BadFormat},
 	{"sync with more that is 2", payload(part(kindSync, number(3, 2)...)), stream.BadFormat},
-	{"conversation muted in two forms", payload(part(kindConversation, join(part(1, 'a'), number(11, 1), number(12, 1))...)), stream.BadFormat},
-	{"contact with two names", payload(part(kindContacts, part(2, join(part(2, 'a'), part(2, 'a'))...)...)), stream.BadFormat},
+	{"conversation muted in two forms",
+		payload(part(kindConversation, join(part(1, 'a'), number(11, 1), number(12, 1))...)), stream.BadFormat},
+	{"contact with two names", payload(part(kindContacts, part(2, join(part(2, 'a'), part(2, 'a'))...)...)),
+		stream.BadFormat},
 	{"NUL in own address", message(part(stanzaFrom, 'a'), part(stanzaOwnTo, 0)), stream.NotWellFormed},
-	{"NUL in own address, inside", message(part(stanzaTo, 'a'), part(stanzaPayload, part(kindForwarded, part(2, part(stanzaOwnFrom, 0)...)...)...)), stream.NotWellFormed},
+	{"NUL in own address, inside",
+		message(part(stanzaTo, 'a'), part(stanzaPayload,
+			part(kindForwarded, part(2, part(stanzaOwnFrom, 0)...)...)...)), stream.NotWellFormed},
 	{"NUL in from, inside", inside(part(stanzaFrom, 0)), stream.NotWellFormed},
 	{"NUL in type, inside", inside(part(stanzaTypeName, 0)), stream.NotWellFormed},
 	{"NUL in body, inside", inside(part(stanzaBody, 0)), stream.NotWellFormed},
@@ -136,52 +146,71 @@ var refused = []struct {
 
 	// Elements.
 	{"text in two forms", tree(name("x"), part(elementText, 'a'), number(elementTextWord, 1)), stream.BadFormat},
-	{"text of a word out of the dictionary", tree(name("x"), number(elementTextWord, uint64(len(words)))), stream.BadFormat},
+	{"text of a word out of the dictionary", tree(name("x"), number(elementTextWord, uint64(len(words)))),
+		stream.BadFormat},
 	{"empty data", tree(name("x"), part(elementData)), stream.BadFormat},
-	{"data and children", tree(name("x"), part(elementData, 'a'), part(elementChildren, name("y")...)), stream.BadFormat},
-	{"empty data of an attribute", tree(name("x"), part(elementAttrs, join(name("a"), part(attrURLData))...)), stream.BadFormat},
-	{"time beyond the year 9999", tree(name("x"), part(elementAttrs, join(name("a"), number(attrSeconds, maxSeconds+1))...)), stream.BadFormat},
+	{"data and children", tree(name("x"), part(elementData, 'a'), part(elementChildren, name("y")...)),
+		stream.BadFormat},
+	{"empty data of an attribute", tree(name("x"), part(elementAttrs, join(name("a"), part(attrURLData))...)),
+		stream.BadFormat},
+	{"time beyond the year 9999", tree(name("x"),
+		part(elementAttrs, join(name("a"), number(attrSeconds, maxSeconds+1))...)), stream.BadFormat},
 	{"element without a name", tree(), stream.NotWellFormed},
 	{"namespace out of the dictionary", tree(number(elementSpace, uint64(len(spaces))), name("x")), stream.BadFormat},
 	{"word out of the dictionary", tree(number(elementLocal, uint64(len(words)))), stream.BadFormat},
 	{"word of 2^32", tree(number(elementLocal, 1<<32)), stream.BadFormat},
 	{"namespace in two forms", tree(number(elementSpace, 1), part(elementSpaceName, 'u'), name("x")), stream.BadFormat},
 	{"name in two forms", tree(number(elementLocal, 1), name("x")), stream.BadFormat},
-	{"text and children", tree(name("x"), part(elementText, 'a'), part(elementChildren, name("y")...)), stream.BadFormat},
-	{"children and nodes", tree(name("x"), part(elementChildren, name("y")...), part(elementNodes, part(1, 'a')...)), stream.BadFormat},
+	{"text and children", tree(name("x"), part(elementText, 'a'), part(elementChildren, name("y")...)),
+		stream.BadFormat},
+	{"children and nodes", tree(name("x"), part(elementChildren, name("y")...), part(elementNodes, part(1, 'a')...)),
+		stream.BadFormat},
 	{"node that is nothing", tree(name("x"), part(elementNodes)), stream.BadFormat},
-	{"node that is two things", tree(name("x"), part(elementNodes, join(part(1, 'a'), part(2, name("y")...))...)), stream.BadFormat},
+	{"node that is two things", tree(name("x"), part(elementNodes, join(part(1, 'a'), part(2, name("y")...))...)),
+		stream.BadFormat},
 	{"node of empty text", tree(name("x"), part(elementNodes, part(1)...)), stream.BadFormat},
-	{"text beside text", tree(name("x"), part(elementNodes, part(1, 'a')...), part(elementNodes, part(1, 'b')...)), stream.BadFormat},
-	{"attribute there twice", tree(name("x"), part(elementAttrs, name("a")...), part(elementAttrs, name("a")...)), stream.NotWellFormed},
+	{"text beside text", tree(name("x"), part(elementNodes, part(1, 'a')...), part(elementNodes, part(1, 'b')...)),
+		stream.BadFormat},
+	{"attribute there twice", tree(name("x"), part(elementAttrs, name("a")...), part(elementAttrs, name("a")...)),
+		stream.NotWellFormed},
 	{"attribute without a name", tree(name("x"), part(elementAttrs)), stream.NotWellFormed},
 	{"attribute xmlns", tree(name("x"), part(elementAttrs, name("xmlns")...)), stream.NotWellFormed},
-	{"attribute with two values", tree(name("x"), part(elementAttrs, join(name("a"), part(attrValue, 'x'), number(attrWord, 1))...)), stream.BadFormat},
-	{"stanza in the form of an element", frameOf(part(frameElement, join(number(elementSpace, 2), name("message"))...)), stream.UnsupportedStanzaType},
-	{"unknown stanza", frameOf(part(frameElement, join(number(elementSpace, 2), name("x"))...)), stream.UnsupportedStanzaType},
-	{"stream header in the form of an element", frameOf(part(frameElement, join(number(elementSpace, 3), name("stream"))...)), stream.PolicyViolation},
+	{"attribute with two values", tree(name("x"),
+		part(elementAttrs, join(name("a"), part(attrValue, 'x'), number(attrWord, 1))...)), stream.BadFormat},
+	{"stanza in the form of an element", frameOf(part(frameElement, join(number(elementSpace, 2), name("message"))...)),
+		stream.UnsupportedStanzaType},
+	{"unknown stanza", frameOf(part(frameElement, join(number(elementSpace, 2), name("x"))...)),
+		stream.UnsupportedStanzaType},
+	{"stream header in the form of an element",
+		frameOf(part(frameElement, join(number(elementSpace, 3), name("stream"))...)), stream.PolicyViolation},
 	{"stream error out of range", frameOf(part(frameError, number(1, uint64(len(conditions)))...)), stream.BadFormat},
 
 	// A145: budgets.
 	{"nesting one above the limit", nested(65), stream.PolicyViolation},
 	{"nesting of 10,000", nested(10000), stream.PolicyViolation},
-	{"5,000 payloads", message(bytes.Repeat(part(stanzaPayload, number(kindSignal, 1)...), 5000)), stream.PolicyViolation},
+	{"5,000 payloads", message(bytes.Repeat(part(stanzaPayload, number(kindSignal, 1)...), 5000)),
+		stream.PolicyViolation},
 	{"100,000 empty payloads", message(bytes.Repeat(part(stanzaPayload), 100_000)), stream.PolicyViolation},
 	{"100,000 empty children", tree(bytes.Repeat(part(elementChildren), 100_000)), stream.PolicyViolation},
 	{"5,000 roster items", payload(part(kindRoster, bytes.Repeat(part(2), 5000)...)), stream.PolicyViolation},
 	{"5,000 groups", payload(part(kindRoster, part(2, bytes.Repeat(part(6), 5000)...)...)), stream.PolicyViolation},
 	{"65 attributes", tree(name("x"), bytes.Repeat(part(elementAttrs, name("a")...), 65)), stream.PolicyViolation},
-	{"33 namespaces of attributes", tree(name("x"), bytes.Repeat(part(elementAttrs, join(part(elementSpaceName, 'u'), name("a"))...), 33)), stream.PolicyViolation},
+	{"33 namespaces of attributes",
+		tree(name("x"), bytes.Repeat(part(elementAttrs, join(part(elementSpaceName, 'u'), name("a"))...), 33)),
+		stream.PolicyViolation},
 	{"long name", tree(name(strings.Repeat("x", 257))), stream.PolicyViolation},
-	{"long namespace", tree(name("x"), part(elementSpaceName, bytes.Repeat([]byte{'u'}, 257)...)), stream.PolicyViolation},
-	{"long name of an attribute", tree(name("x"), part(elementAttrs, name(strings.Repeat("x", 257))...)), stream.PolicyViolation},
+	{"long namespace", tree(name("x"), part(elementSpaceName, bytes.Repeat([]byte{'u'}, 257)...)),
+		stream.PolicyViolation},
+	{"long name of an attribute", tree(name("x"), part(elementAttrs, name(strings.Repeat("x", 257))...)),
+		stream.PolicyViolation},
 
 	// A146: what XML cannot carry, in every field that is text.
 	{"NUL in body", message(part(stanzaBody, 0)), stream.NotWellFormed},
 	{"U+FFFE in body", message(part(stanzaBody, []byte("a\ufffe")...)), stream.NotWellFormed},
 	{"bytes that are not UTF-8 in body", message(part(stanzaBody, 'a', 0xFF)), stream.NotWellFormed},
 	{"surrogate in body", message(part(stanzaBody, 0xED, 0xA0, 0x80)), stream.NotWellFormed},
-	{"escape in body beyond eight bytes", message(part(stanzaBody, []byte("12345678\x1b1234567")...)), stream.NotWellFormed},
+	{"escape in body beyond eight bytes", message(part(stanzaBody, []byte("12345678\x1b1234567")...)),
+		stream.NotWellFormed},
 	{"NUL in id", message(part(stanzaID, 0)), stream.NotWellFormed},
 	{"NUL in type", message(part(stanzaTypeName, 0)), stream.NotWellFormed},
 	{"NUL in lang", message(part(stanzaLang, 0)), stream.NotWellFormed},
@@ -199,10 +228,12 @@ var refused = []struct {
 	{"NUL in node", tree(name("x"), part(elementNodes, part(1, 0)...)), stream.NotWellFormed},
 	{"NUL in value", tree(name("x"), part(elementAttrs, join(name("a"), part(attrValue, 0))...)), stream.NotWellFormed},
 	{"control character in namespace", tree(name("x"), part(elementSpaceName, '\n')), stream.NotWellFormed},
-	{"namespace of declarations", tree(name("x"), part(elementSpaceName, []byte(stanza.NSXMLNS)...)), stream.NotWellFormed},
+	{"namespace of declarations", tree(name("x"), part(elementSpaceName, []byte(stanza.NSXMLNS)...)),
+		stream.NotWellFormed},
 	{"NUL in header", frameOf(part(frameOpen, join(part(2, 0), number(6, 1))...)), stream.NotWellFormed},
 	{"NUL in text of stream error", frameOf(part(frameError, part(2, 0)...)), stream.NotWellFormed},
-	{"NUL in application condition", frameOf(part(frameError, part(3, join(name("x"), part(elementText, 0))...)...)), stream.NotWellFormed},
+	{"NUL in application condition", frameOf(part(frameError, part(3, join(name("x"), part(elementText, 0))...)...)),
+		stream.NotWellFormed},
 
 	// A147: markup in names.
 	{"markup in name of element", tree(name("x><iq/")), stream.NotWellFormed},
@@ -235,7 +266,8 @@ func TestRefused(t *testing.T) {
 func TestInjection(t *testing.T) {
 	const evil = "</body></message><iq type='set' id='x'><query xmlns='jabber:iq:roster'/></iq><!-- ]]> &lt;"
 	for _, in := range [][]byte{
-		message(part(stanzaBody, []byte(evil)...)), message(part(stanzaID, []byte(evil)...)), message(part(stanzaTypeName, []byte(evil)...)),
+		message(part(stanzaBody, []byte(evil)...)), message(part(stanzaID, []byte(evil)...)),
+		message(part(stanzaTypeName, []byte(evil)...)),
 		message(part(stanzaLang, []byte(evil)...)), payload(part(kindSync, part(1, []byte(evil)...)...)),
 		payload(part(kindRead, part(2, []byte(evil)...)...)), tree(name("x"), part(elementText, []byte(evil)...)),
 		tree(name("x"), part(elementAttrs, join(name("a"), part(attrValue, []byte(evil)...))...)),
@@ -298,13 +330,19 @@ func TestAtTheLimit(t *testing.T) {
 // TestNestedLimits: messages inside messages are held to what XML is held to, whatever is in the innermost.
 func TestNestedLimits(t *testing.T) {
 	leaves := map[string]string{
-		"body": "<body>x</body>", "two bodies": "<body>x</body><body>y</body>", "nothing": "", "receipt": "<request xmlns='urn:xmpp:receipts'/>", "position": "<position xmlns='urn:posthouse:position:1' number='1'/>",
-		"roster":  "<query xmlns='jabber:iq:roster'><item jid='a'><group>g</group></item></query>",
-		"items":   "<query xmlns='jabber:iq:roster'><item jid='a'/></query>",
-		"element": "<x xmlns='u'><y xmlns='v'/></x>", "reactions": "<reactions xmlns='urn:xmpp:reactions:0' id='1'><reaction>x</reaction></reactions>",
-		"fallback": "<fallback xmlns='urn:xmpp:fallback:0'><body/></fallback>",
-		"sync":     "<sync xmlns='urn:posthouse:sync:1'><conversation with='a'/><profile xmlns='urn:posthouse:profile:1'/></sync>", "conversation": "<sync xmlns='urn:posthouse:sync:1'><conversation with='a'/></sync>",
-		"synced roster": "<sync xmlns='urn:posthouse:sync:1'><roster><item xmlns='jabber:iq:roster' jid='a'><group>x</group></item></roster></sync>",
+		"body": "<body>x</body>", "two bodies": "<body>x</body><body>y</body>", "nothing": "",
+		"receipt":   "<request xmlns='urn:xmpp:receipts'/>",
+		"position":  "<position xmlns='urn:posthouse:position:1' number='1'/>",
+		"roster":    "<query xmlns='jabber:iq:roster'><item jid='a'><group>g</group></item></query>",
+		"items":     "<query xmlns='jabber:iq:roster'><item jid='a'/></query>",
+		"element":   "<x xmlns='u'><y xmlns='v'/></x>",
+		"reactions": "<reactions xmlns='urn:xmpp:reactions:0' id='1'><reaction>x</reaction></reactions>",
+		"fallback":  "<fallback xmlns='urn:xmpp:fallback:0'><body/></fallback>",
+		"sync": "<sync xmlns='urn:posthouse:sync:1'><conversation with='a'/><profile " +
+			"xmlns='urn:posthouse:profile:1'/></sync>",
+		"conversation": "<sync xmlns='urn:posthouse:sync:1'><conversation with='a'/></sync>",
+		"synced roster": "<sync xmlns='urn:posthouse:sync:1'><roster><item xmlns='jabber:iq:roster' " +
+			"jid='a'><group>x</group></item></roster></sync>",
 	}
 	for name, leaf := range leaves {
 		inner := map[string]string{"bare": leaf, "carbon": leaf, "delayed": leaf}
@@ -323,7 +361,8 @@ func TestNestedLimits(t *testing.T) {
 					forwarded = "<sent xmlns='urn:xmpp:carbons:2'>" + forwarded + "</sent>"
 				}
 				inner[wrap] = forwarded
-				xml := "<message xmlns='jabber:client'>" + forwarded + "</message>" // as in a WebSocket, where XML declares it too
+				// as in a WebSocket, where XML declares it too
+				xml := "<message xmlns='jabber:client'>" + forwarded + "</message>"
 				for _, limits := range []stream.Limits{{}, {Depth: 12}, {Namespaces: 9}, {Elements: 30}} {
 					spoken := xmlstream.NewDecoder(limits)
 					spoken.Feed(append(xmlstream.XML{}.AppendOpen(nil, header), xml...))
@@ -332,7 +371,8 @@ func TestNestedLimits(t *testing.T) {
 					_, refused := spoken.Next()
 					loose := fromXMLUnlimited(t, xml)
 					items, failed := drain(openedDecoder(t, limits), Codec{}.AppendStanza(nil, loose), whole)
-					require.Equal(t, refused == nil, failed == nil, "%s in %s, %+v: XML %v, compact %v: %s", name, wrap, limits, refused, failed, xml)
+					require.Equal(t, refused == nil, failed == nil, "%s in %s, %+v: XML %v, compact %v: %s", name, wrap,
+						limits, refused, failed, xml)
 					if failed == nil {
 						require.True(t, loose.Equal(items[0].Stanza))
 					}
@@ -355,10 +395,13 @@ func fromXMLUnlimited(t testing.TB, xml string) *stanza.Stanza {
 
 // TestUnknownFields covers A145: what is not known is skipped, everywhere, and costs no more than its own bytes.
 func TestUnknownFields(t *testing.T) {
-	unknown := join(number(500, 7), part(501, bytes.Repeat([]byte{0xFF}, 200<<10)...), []byte{0xF5, 0x1F, 1, 2, 3, 4}, []byte{0xF1, 0x1F, 1, 2, 3, 4, 5, 6, 7, 8})
+	unknown := join(number(500, 7), part(501, bytes.Repeat([]byte{0xFF}, 200<<10)...), []byte{0xF5, 0x1F, 1, 2, 3, 4},
+		[]byte{0xF1, 0x1F, 1, 2, 3, 4, 5, 6, 7, 8})
 	few := join(number(500, 7), part(501, 0xFF))
-	in := frameOf(join(few, part(frameMessage, join(unknown, part(stanzaBody, 'x'), part(stanzaPayload, join(few, number(kindSignal, 1))...),
-		part(stanzaPayload, join(few, part(kindElement, join(few, name("x"), part(elementAttrs, join(few, name("a"))...))...))...))...), few))
+	in := frameOf(join(few, part(frameMessage,
+		join(unknown, part(stanzaBody, 'x'), part(stanzaPayload, join(few, number(kindSignal, 1))...),
+			part(stanzaPayload, join(few, part(kindElement,
+				join(few, name("x"), part(elementAttrs, join(few, name("a"))...))...))...))...), few))
 	item := one(t, in)
 	want := fromXML(t, "<message><body>x</body><request xmlns='urn:xmpp:receipts'/><x a=''/></message>")
 	require.True(t, want.Equal(item.Stanza), "%+v", item.Stanza)
@@ -370,11 +413,16 @@ func TestOrderOfFields(t *testing.T) {
 	in := message(
 		part(stanzaPayload, part(kindOriginID)...), part(stanzaBody, 'x'), part(stanzaID, '7'),
 		part(stanzaPayload, part(kindElement, join(
-			part(elementChildren, join(name("z"), part(elementAttrs, name("q")...))...), part(elementAttrs, join(part(attrValue, 'v'), name("a"))...),
-			name("y"), part(elementChildren, number(elementLocal, 1)...), part(elementSpaceName, 'u'), part(elementAttrs, name("b")...))...)...),
+			part(elementChildren, join(name("z"), part(elementAttrs, name("q")...))...),
+			part(elementAttrs, join(part(attrValue, 'v'), name("a"))...),
+			name("y"), part(elementChildren, number(elementLocal, 1)...), part(elementSpaceName, 'u'),
+			part(elementAttrs, name("b")...))...)...),
 		part(stanzaTo, []byte("a@b")...))
 	item := one(t, in)
-	want := fromXML(t, "<message to='a@b' id='7'><body>x</body><origin-id xmlns='urn:xmpp:sid:0' id='7'/><y xmlns='u' a='v' b=''><z q=''/><body/></y></message>")
+	want := fromXML(
+		t,
+		"<message to='a@b' id='7'><body>x</body><origin-id xmlns='urn:xmpp:sid:0' id='7'/><y xmlns='u' a='v' b=''><z "+
+			"q=''/><body/></y></message>")
 	require.True(t, want.Equal(item.Stanza), "%+v", item.Stanza)
 	checkOracle(t, in, item)
 }
@@ -407,7 +455,8 @@ func TestMemoryAsBytesArrive(t *testing.T) {
 // TestIdleHoldsNothing: between frames a decoder has no buffer, whatever has gone through it.
 func TestIdleHoldsNothing(t *testing.T) {
 	d := openedDecoder(t, stream.Limits{})
-	s := &stanza.Stanza{Kind: stanza.Message, Payload: []stanza.Element{stanza.New(stanza.NSClient, "body").WithText(strings.Repeat("x", 100_000))}}
+	s := &stanza.Stanza{Kind: stanza.Message,
+		Payload: []stanza.Element{stanza.New(stanza.NSClient, "body").WithText(strings.Repeat("x", 100_000))}}
 	_, err := drain(d, Codec{}.AppendStanza(nil, s), every(1000))
 	require.Nil(t, err)
 	require.Nil(t, d.part)
@@ -458,11 +507,13 @@ func TestOrder(t *testing.T) {
 		{"end at once", stop, ""},
 		{"stanza before the header", message(), stream.BadFormat},
 		{"ping before the header", ping, stream.BadFormat},
-		{"element before the header", Codec{}.AppendElement(nil, &stanza.Element{Space: "u", Local: "x"}), stream.BadFormat},
+		{"element before the header", Codec{}.AppendElement(nil, &stanza.Element{Space: "u", Local: "x"}),
+			stream.BadFormat},
 		{"header twice", join(open, open), stream.PolicyViolation},
 		{"stanza after the end", join(open, stop, message()), stream.BadFormat},
 		{"header after the end", join(open, stop, open), stream.BadFormat},
-		{"header without a schema", frameOf(part(frameOpen, part(2, []byte("example.org")...)...)), stream.UnsupportedVersion},
+		{"header without a schema", frameOf(part(frameOpen, part(2, []byte("example.org")...)...)),
+			stream.UnsupportedVersion},
 		{"header of a later schema", frameOf(part(frameOpen, number(6, 900)...)), ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -540,9 +591,11 @@ func TestNumbers(t *testing.T) {
 	}{
 		{&pb.Frame{}, "message", frameMessage}, {&pb.Frame{}, "presence", framePresence}, {&pb.Frame{}, "iq", frameIQ},
 		{&pb.Frame{}, "error", frameError}, {&pb.Stanza{}, "to", stanzaTo}, {&pb.Stanza{}, "payload", stanzaPayload},
-		{&pb.Stanza{}, "own_from", stanzaOwnFrom}, {&pb.Element{}, "data", elementData}, {&pb.Attr{}, "millis", attrMillis},
+		{&pb.Stanza{}, "own_from", stanzaOwnFrom}, {&pb.Element{}, "data", elementData},
+		{&pb.Attr{}, "millis", attrMillis},
 		{&pb.Attr{}, "url_data", attrURLData}, {&pb.Element{}, "nodes", elementNodes}, {&pb.Attr{}, "uri", attrURI},
-		{&pb.Attr{}, "local_name", elementLocalName}, {&pb.Payload{}, "signal", kindSignal}, {&pb.Payload{}, "position", kindPosition},
+		{&pb.Attr{}, "local_name", elementLocalName}, {&pb.Payload{}, "signal", kindSignal},
+		{&pb.Payload{}, "position", kindPosition},
 	} {
 		f := test.message.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(test.field))
 		require.NotNil(t, f, test.field)
@@ -597,7 +650,8 @@ func checkForm(t *testing.T, f *form, message protoreflect.MessageDescriptor) {
 		require.NotNil(t, d, "%s %d", f.name, x.number)
 		at := f.name + "." + string(d.Name())
 		kind, ok := map[as]protoreflect.Kind{
-			asText: protoreflect.StringKind, asUUID: protoreflect.BytesKind, asKey: protoreflect.BytesKind, asData: protoreflect.BytesKind, asNumber: protoreflect.Uint64Kind,
+			asText: protoreflect.StringKind, asUUID: protoreflect.BytesKind, asKey: protoreflect.BytesKind,
+			asData: protoreflect.BytesKind, asNumber: protoreflect.Uint64Kind,
 			asMillis: protoreflect.Uint64Kind, asSeconds: protoreflect.Uint64Kind, asOwn: protoreflect.StringKind,
 			asChild: protoreflect.StringKind, asForm: protoreflect.MessageKind, asPayload: protoreflect.MessageKind,
 		}[x.as]
@@ -609,7 +663,8 @@ func checkForm(t *testing.T, f *form, message protoreflect.MessageDescriptor) {
 			require.Equal(t, len(x.names), d.Enum().Values().Len(), at)
 		}
 		require.Equal(t, x.repeated || x.as == asPayload, d.Cardinality() == protoreflect.Repeated, at)
-		require.Equal(t, x.as == asNumber || x.as == asMillis || x.as == asSeconds || x.as == asOwn || d.ContainingOneof() != nil || x.as == asForm && !x.repeated, d.HasPresence(), at)
+		require.Equal(t, x.as == asNumber || x.as == asMillis || x.as == asSeconds || x.as == asOwn ||
+			d.ContainingOneof() != nil || x.as == asForm && !x.repeated, d.HasPresence(), at)
 		if one := d.ContainingOneof(); one != nil && !d.HasOptionalKeyword() {
 			var same uint64
 			for j := range one.Fields().Len() {

@@ -46,12 +46,14 @@ func meant(t testing.TB, data []byte) stream.Item {
 	case *pb.Frame_Open:
 		o := k.Open
 		return stream.Item{Kind: stream.Open, Header: stream.Header{
-			From: o.From, To: o.GetTo(), HasTo: o.To != nil, ID: o.Id, Version: o.GetVersion(), HasVersion: o.Version != nil, Lang: o.Lang,
+			From: o.From, To: o.GetTo(), HasTo: o.To != nil, ID: o.Id, Version: o.GetVersion(),
+			HasVersion: o.Version != nil, Lang: o.Lang,
 		}}
 	case *pb.Frame_Close:
 		return stream.Item{Kind: stream.Close}
 	case *pb.Frame_Error:
-		e := stream.Error{Condition: conditions[max(k.Error.Condition, pb.StreamCondition_STREAM_CONDITION_UNSPECIFIED)], Text: k.Error.Text}
+		e := stream.Error{Condition: conditions[max(k.Error.Condition,
+			pb.StreamCondition_STREAM_CONDITION_UNSPECIFIED)], Text: k.Error.Text}
 		if k.Error.Condition == 0 {
 			e.Condition = stream.UndefinedCondition
 		}
@@ -180,7 +182,8 @@ func decimal(n *uint64) string {
 }
 
 func meantSync(s *pb.Sync, own string) stanza.Element {
-	e := withAttrs("urn:posthouse:sync:1", "sync", "cursor", s.Cursor, "max", decimal(s.Max), "more", yes(s.More), "first", yes(s.First))
+	e := withAttrs("urn:posthouse:sync:1", "sync", "cursor", s.Cursor, "max", decimal(s.Max), "more", yes(s.More),
+		"first", yes(s.First))
 	for _, i := range s.Items {
 		e = e.With(meantPayload("urn:posthouse:sync:1", "", own, i))
 	}
@@ -208,12 +211,14 @@ func meantConversation(c *pb.Conversation) stanza.Element {
 	case *pb.Conversation_Seconds:
 		until = time.Unix(int64(k.Seconds), 0).UTC().Format(time.RFC3339)
 	}
-	return withAttrs("urn:posthouse:sync:1", "conversation", "with", c.With, "number", decimal(c.Number), "read", decimal(c.Read),
+	return withAttrs("urn:posthouse:sync:1", "conversation", "with", c.With, "number", decimal(c.Number), "read",
+		decimal(c.Read),
 		"delivered", decimal(c.Delivered), "peer-read", decimal(c.PeerRead), "peer-delivered", decimal(c.PeerDelivered),
 		"unread", decimal(c.Unread), "last", last, "muted-until", until, "pinned", yes(c.Pinned))
 }
 
-// meantPayload returns the element that a payload stands for: within an element of a namespace, in a stanza with an id, of an account.
+// meantPayload returns the element that a payload stands for: within an element of a namespace, in a stanza with an id,
+// of an account.
 func meantPayload(around, id, own string, child *pb.Payload) stanza.Element {
 	switch k := child.Kind.(type) {
 	case *pb.Payload_Element:
@@ -241,7 +246,8 @@ func meantPayload(around, id, own string, child *pb.Payload) stanza.Element {
 	case *pb.Payload_Confirmed:
 		return meantConfirmed(k.Confirmed)
 	case *pb.Payload_Delivered:
-		return withAttrs("urn:posthouse:marker:1", "delivered", "id", meantID(k.Delivered), "number", decimal(k.Delivered.Number))
+		return withAttrs("urn:posthouse:marker:1", "delivered", "id", meantID(k.Delivered), "number",
+			decimal(k.Delivered.Number))
 	case *pb.Payload_Read:
 		return withAttrs("urn:posthouse:marker:1", "read", "id", meantID(k.Read), "number", decimal(k.Read.Number))
 	case *pb.Payload_Delay:
@@ -253,7 +259,8 @@ func meantPayload(around, id, own string, child *pb.Payload) stanza.Element {
 	case *pb.Payload_Received:
 		return stanza.New("urn:xmpp:carbons:2", "received").With(meantForwarded(k.Received, own))
 	case *pb.Payload_Result:
-		return withAttrs("urn:xmpp:mam:2", "result", "queryid", k.Result.Query, "id", meantID(k.Result)).With(meantForwarded(k.Result, own))
+		return withAttrs("urn:xmpp:mam:2", "result", "queryid", k.Result.Query, "id",
+			meantID(k.Result)).With(meantForwarded(k.Result, own))
 	case *pb.Payload_Sync:
 		return meantSync(k.Sync, own)
 	case *pb.Payload_Roster:
@@ -274,7 +281,8 @@ func meantPayload(around, id, own string, child *pb.Payload) stanza.Element {
 	case *pb.Payload_Priority:
 		return meantText("priority", k.Priority)
 	case *pb.Payload_Contacts:
-		return withAttrs("urn:posthouse:sync:1", "roster", "all", yes(k.Contacts.All)).With(meantItems(k.Contacts.Items)...)
+		return withAttrs("urn:posthouse:sync:1", "roster", "all",
+			yes(k.Contacts.All)).With(meantItems(k.Contacts.Items)...)
 	}
 	panic("payload without a kind")
 }
@@ -313,7 +321,8 @@ func meantConfirmed(c *pb.Confirmed) stanza.Element {
 	if c.Stamp != nil {
 		stamp = meantMillis(*c.Stamp)
 	}
-	return withAttrs("urn:posthouse:confirm:1", "confirmed", "id", meantID(c), "stanza-id", archived, "conversation", c.Conversation,
+	return withAttrs("urn:posthouse:confirm:1", "confirmed", "id", meantID(c), "stanza-id", archived, "conversation",
+		c.Conversation,
 		"number", decimal(c.Number), "stamp", stamp, "duplicate", yes(c.Duplicate))
 }
 
@@ -401,7 +410,8 @@ func checkOracle(t testing.TB, wire []byte, item stream.Item) {
 	require.Equal(t, want.Kind, item.Kind)
 	require.Equal(t, want.Header, item.Header)
 	require.True(t, want.Stanza.Equal(item.Stanza), "%x: generated %+v, by hand %+v", wire, want.Stanza, item.Stanza)
-	require.True(t, want.Element.Equal(item.Element), "%x: generated %+v, by hand %+v", wire, want.Element, item.Element)
+	require.True(t, want.Element.Equal(item.Element), "%x: generated %+v, by hand %+v", wire, want.Element,
+		item.Element)
 
 	var f pb.Frame
 	require.NoError(t, proto.Unmarshal(wire[prefix:], &f))

@@ -8,8 +8,8 @@ var dictionary string
 //go:embed vectors.json
 var vectors string
 
-// Dictionary returns the tables to which the numbers on the wire refer, as JSON: namespaces, words, enumerations and typed
-// forms. docs/protocol/compact.md says how to read it.
+// Dictionary returns the tables to which the numbers on the wire refer, as JSON: namespaces, words, enumerations and
+// typed forms. docs/protocol/compact.md says how to read it.
 func Dictionary() string { return dictionary }
 
 // Vectors returns examples as JSON: what client and server say to each other, in XML and in bytes.

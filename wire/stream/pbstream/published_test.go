@@ -204,7 +204,8 @@ func protocolMessages(t testing.TB) string {
 	require.NoError(t, err)
 	var out []string
 	for _, name := range []string{
-		"Frame", "Open", "Close", "Ping", "Pong", "Ack", "AckRequest", "StreamError", "Stanza", "Element", "Attr", "Node",
+		"Frame", "Open", "Close", "Ping", "Pong", "Ack", "AckRequest", "StreamError", "Stanza", "Element", "Attr",
+		"Node",
 	} {
 		_, rest, ok := strings.Cut(string(in), "\nmessage "+name+" {")
 		require.True(t, ok, name)

@@ -303,8 +303,8 @@ func (b *builder) position(e *stanza.Element, n uint64, depth, scope int) *strea
 	return b.nest(depth, scope)
 }
 
-// nest checks an element that is not in the generic form against the limits: its depth, and the namespaces declared with
-// it.
+// nest checks an element that is not in the generic form against the limits: its depth, and the namespaces declared
+// with it.
 func (b *builder) nest(depth, scope int) *stream.Error {
 	switch {
 	case depth > b.limits.Depth:

@@ -94,8 +94,8 @@ var (
 // leastData is how long a text must be to be looked at as base64.
 const leastData = 8
 
-// appendData appends a text as the bytes of which it is the only base64, with padding (RFC 4648 §4). When it is none, dst is returned
-// as it was.
+// appendData appends a text as the bytes of which it is the only base64, with padding (RFC 4648 §4). When it is none,
+// dst is returned as it was.
 func appendData(dst []byte, field uint32, s string) ([]byte, bool) {
 	if len(s) < leastData || len(s)%4 != 0 {
 		return dst, false

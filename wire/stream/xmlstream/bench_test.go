@@ -9,11 +9,14 @@ import (
 )
 
 const (
-	openTCP = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' " +
+	openTCP = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' " +
+		"xmlns:stream='http://etherx.jabber.org/streams' " +
 		"to='example.org' version='1.0' xml:lang='en'>"
 
-	// benchMessage is an ordinary chat message of 336 bytes: six attributes, a body with an escape, three more payloads.
-	benchMessage = "<message from='alice@example.org/phone-3f2a' to='bob@example.org/desk' type='chat' id='a1b2c3d4e5f67' xml:lang='en'>" +
+	// benchMessage is an ordinary chat message of 336 bytes: six attributes, a body with an escape, three more
+	// payloads.
+	benchMessage = "<message from='alice@example.org/phone-3f2a' to='bob@example.org/desk' type='chat' " +
+		"id='a1b2c3d4e5f67' xml:lang='en'>" +
 		"<body>Hello Bob, lunch &amp; coffee at noon by the river?</body>" +
 		"<active xmlns='http://jabber.org/protocol/chatstates'/>" +
 		"<request xmlns='urn:xmpp:receipts'/>" +

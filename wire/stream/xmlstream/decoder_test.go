@@ -25,15 +25,18 @@ func TestStream(t *testing.T) {
 		"<stream:error><p:z/></stream:error>" +
 		"</stream:stream >\n "
 	want := []stream.Item{
-		{Kind: stream.Open, Header: stream.Header{From: "a@b", To: "example.org", HasTo: true, ID: "i1", Version: "1.0", HasVersion: true, Lang: "en"}},
+		{Kind: stream.Open, Header: stream.Header{From: "a@b", To: "example.org", HasTo: true, ID: "i1", Version: "1.0",
+			HasVersion: true, Lang: "en"}},
 		{Kind: stream.Element, Element: element(t, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")},
 		{Kind: stream.Element, Element: element(t, "<r xmlns='urn:p' h='1'>text<x/></r>")},
 		{Kind: stream.Stanza, Stanza: &stanza.Stanza{Kind: stanza.IQ, Type: "get", ID: "1", Lang: "de",
 			Payload: []stanza.Element{stanza.New("jabber:iq:roster", "query")}}},
 		{Kind: stream.Stanza, Stanza: &stanza.Stanza{Kind: stanza.Presence}},
-		{Kind: stream.Stanza, Stanza: &stanza.Stanza{Kind: stanza.Message, To: jid.MustParse("bob@example.org"), From: jid.MustParse("alice@example.org/x"),
+		{Kind: stream.Stanza, Stanza: &stanza.Stanza{Kind: stanza.Message, To: jid.MustParse("bob@example.org"),
+			From:    jid.MustParse("alice@example.org/x"),
 			Payload: []stanza.Element{stanza.New(stanza.NSClient, "body").WithText("hi"), stanza.New("urn:p", "y")}}},
-		{Kind: stream.Element, Element: element(t, "<error xmlns='http://etherx.jabber.org/streams'><z xmlns='urn:p'/></error>")},
+		{Kind: stream.Element, Element: element(t,
+			"<error xmlns='http://etherx.jabber.org/streams'><z xmlns='urn:p'/></error>")},
 		{Kind: stream.Close},
 	}
 	for name, cut := range chunkings {
@@ -52,22 +55,33 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// TestHeaders has stream headers that are accepted (A25–A29: what is wrong with version and to is the session's to say).
+// TestHeaders has stream headers that are accepted (A25–A29: what is wrong with version and to is the session's to
+// say).
 func TestHeaders(t *testing.T) {
 	for _, test := range []struct {
 		name, in string
 		want     stream.Header
 		then     string // a stanza that must be readable after it
 	}{
-		{"no attributes", "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>", stream.Header{}, "<presence/>"},
-		{"old version", "<stream:stream version='0.9' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>",
+		{"no attributes", "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>",
+			stream.Header{}, "<presence/>"},
+		{"old version",
+			"<stream:stream version='0.9' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>",
 			stream.Header{Version: "0.9", HasVersion: true}, "<presence/>"},
-		{"empty to", "<stream:stream to='' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>", stream.Header{HasTo: true}, "<presence/>"},
-		{"white space first", "\r\n <stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>", stream.Header{}, "<presence/>"},
-		{"no prefix", "<stream xmlns='http://etherx.jabber.org/streams'>", stream.Header{}, "<presence xmlns='jabber:client'/>"},
-		{"prefix of the content namespace", "<stream xmlns='http://etherx.jabber.org/streams' xmlns:c='jabber:client'>", stream.Header{}, "<c:presence/>"},
-		{"no content namespace", "<stream:stream xmlns:stream='http://etherx.jabber.org/streams'>", stream.Header{}, "<presence xmlns='jabber:client'/>"},
-		{"namespaced attributes", "<stream:stream xmlns:to='u' to:to='x' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>",
+		{"empty to", "<stream:stream to='' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>",
+			stream.Header{HasTo: true}, "<presence/>"},
+		{"white space first",
+			"\r\n <stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>",
+			stream.Header{}, "<presence/>"},
+		{"no prefix", "<stream xmlns='http://etherx.jabber.org/streams'>", stream.Header{},
+			"<presence xmlns='jabber:client'/>"},
+		{"prefix of the content namespace", "<stream xmlns='http://etherx.jabber.org/streams' xmlns:c='jabber:client'>",
+			stream.Header{}, "<c:presence/>"},
+		{"no content namespace", "<stream:stream xmlns:stream='http://etherx.jabber.org/streams'>", stream.Header{},
+			"<presence xmlns='jabber:client'/>"},
+		{"namespaced attributes",
+			"<stream:stream xmlns:to='u' to:to='x' xmlns='jabber:client' " +
+				"xmlns:stream='http://etherx.jabber.org/streams'>",
 			stream.Header{}, "<presence/>"},
 	} {
 		for name, cut := range chunkings {
@@ -84,7 +98,8 @@ func TestHeaders(t *testing.T) {
 
 // TestPrefixFreeStream covers the other canonical form of RFC 6120 §4.8.5: what has no declaration is the stream's.
 func TestPrefixFreeStream(t *testing.T) {
-	items, err := drain(NewDecoder(stream.Limits{}), []byte("<stream xmlns='http://etherx.jabber.org/streams'><error/></stream>"), byteByByte)
+	items, err := drain(NewDecoder(stream.Limits{}),
+		[]byte("<stream xmlns='http://etherx.jabber.org/streams'><error/></stream>"), byteByByte)
 	require.Nil(t, err)
 	require.Len(t, items, 3)
 	require.Equal(t, stanza.NSStream, items[1].Element.Space)
@@ -103,7 +118,8 @@ func TestEmptyStream(t *testing.T) {
 func TestKeepalive(t *testing.T) {
 	d := openedDecoder(t, stream.Limits{})
 	d.Feed([]byte(" \n<presence/>\t"))
-	for _, want := range []stream.Item{{Kind: stream.Keepalive, Size: 2}, {Kind: stream.Stanza}, {Kind: stream.Keepalive, Size: 1}} {
+	for _, want := range []stream.Item{{Kind: stream.Keepalive, Size: 2}, {Kind: stream.Stanza},
+		{Kind: stream.Keepalive, Size: 1}} {
 		item, err := d.Next()
 		require.NoError(t, err)
 		require.Equal(t, want.Kind, item.Kind)
@@ -119,7 +135,9 @@ func TestKeepalive(t *testing.T) {
 // (RFC 6120 §8.3.3.8).
 func TestMalformedAddress(t *testing.T) {
 	items, err := drain(openedDecoder(t, stream.Limits{}),
-		[]byte("<message to='@example.org' from='a@b' id='1' type='chat'><body>x</body></message><iq from='a@@b'/><iq to=''/><presence to='a@b'/>"), byteByByte)
+		[]byte(
+			"<message to='@example.org' from='a@b' id='1' type='chat'><body>x</body></message><iq from='a@@b'/><iq "+
+				"to=''/><presence to='a@b'/>"), byteByByte)
 	require.Nil(t, err)
 	require.Len(t, items, 4)
 	for _, item := range items[:3] {
@@ -161,7 +179,8 @@ func TestServerContent(t *testing.T) {
 	d := NewContentDecoder(stanza.NSServer, stream.Limits{})
 	in := "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams'>" +
 		"<message from='a@b' to='c@d'><body>x</body>" +
-		"<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:server'/><message xmlns='jabber:client'><body/></message></forwarded></message>" +
+		"<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:server'/><message xmlns='jabber:client'><body/>" +
+		"</message></forwarded></message>" +
 		"<s:iq xmlns:s='jabber:server'><s:error/></s:iq>" +
 		"<message xmlns='jabber:client'/>"
 	items, err := drain(d, []byte(in), byteByByte)

@@ -31,11 +31,13 @@ var startExpat = sync.OnceValues(func() (*expatPeer, error) {
 	python := "/usr/bin/python3"
 	if _, err := os.Stat(python); err != nil {
 		if python, err = exec.LookPath("python3"); err != nil {
-			return nil, fmt.Errorf("libexpat is asked through Python: install it (Debian: apt-get install python3): %w", err)
+			return nil, fmt.Errorf("libexpat is asked through Python: install it (Debian: apt-get install python3): %w",
+				err)
 		}
 	}
 	if out, err := exec.Command(python, "-c", "import pyexpat").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%s has no pyexpat: install a complete one (Debian: apt-get install python3): %w: %s", python, err, out)
+		return nil, fmt.Errorf("%s has no pyexpat: install a complete one (Debian: apt-get install python3): %w: %s",
+			python, err, out)
 	}
 	cmd := exec.Command(python, "testdata/expat.py")
 	cmd.Stderr = os.Stderr
@@ -115,7 +117,8 @@ func checkExpat(t testing.TB, doc []byte) {
 		events(&ours, e)
 		require.Equal(t, ours.String(), string(answer[1:]), "%q", doc)
 		// What is written means the same to libexpat, too.
-		for name, out := range map[string][]byte{"stored": MarshalElement(nil, e), "framed": Framed{}.AppendElement(nil, e)} {
+		for name, out := range map[string][]byte{"stored": MarshalElement(nil, e),
+			"framed": Framed{}.AppendElement(nil, e)} {
 			require.Equal(t, string(answer), string(peer.ask(t, 'D', out)), "%s: %q", name, out)
 		}
 	}

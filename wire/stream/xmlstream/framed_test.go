@@ -45,7 +45,8 @@ func TestFrames(t *testing.T) {
 		{"unfinished element", []string{"<message xmlns='jabber:client'>"}, stream.NotWellFormed, 0},
 		{"unfinished tag", []string{"<message"}, stream.NotWellFormed, 0},
 		{"less-than", []string{"<"}, stream.NotWellFormed, 0},
-		{"rest of an element in the next frame", []string{"<message xmlns='jabber:client'>", "</message>"}, stream.NotWellFormed, 0},
+		{"rest of an element in the next frame", []string{"<message xmlns='jabber:client'>", "</message>"},
+			stream.NotWellFormed, 0},
 		{"stream header of RFC 6120", []string{openTCP[len("<?xml version='1.0'?>"):]}, stream.PolicyViolation, 0},
 		{"XML declaration", []string{"<?xml version='1.0'?>" + message}, stream.NotWellFormed, 0},
 		{"end tag", []string{"</stream:stream>"}, stream.NotWellFormed, 0},
@@ -53,7 +54,8 @@ func TestFrames(t *testing.T) {
 		{"open again", []string{openFramed}, stream.PolicyViolation, 0},
 		{"unknown framing element", []string{"<x xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>"}, stream.BadFormat, 0},
 		{"unknown stanza", []string{"<x xmlns='jabber:client'/>"}, stream.UnsupportedStanzaType, 0},
-		{"after close", []string{"<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>", message}, stream.NotWellFormed, 1},
+		{"after close", []string{"<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>", message}, stream.NotWellFormed,
+			1},
 	} {
 		for name, cut := range map[string]chunking{"whole": whole, "byte by byte": byteByByte} {
 			t.Run(test.name+", "+name, func(t *testing.T) {

@@ -12,11 +12,16 @@ import (
 
 // dictionary has the words of XML and of XMPP, for the fuzzer to put together.
 var dictionary = []string{
-	"<", ">", "</", "/>", "<?xml version='1.0' encoding='UTF-8'?>", "<!--", "-->", "<![CDATA[", "]]>", "<!DOCTYPE a [", "<!ENTITY a 'b'>",
-	"&amp;", "&lt;", "&#10;", "&#13;", "&#x9;", "&#xD;", "&#39;", "&apos;", "&#x1F600;", "&#xFFFE;", "&#0;", "\r\n", "\r", "\t", "\u0085", "\u2028",
-	"xml:lang='en'", "xml:space='preserve'", "xmlns='jabber:client'", "xmlns=''", "xmlns:p='u'", "p:x='1'", "xmlns:xml='http://www.w3.org/XML/1998/namespace'",
-	"xmlns:p='http://www.w3.org/2000/xmlns/'", "\ufeff", "\ufffe", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc0\x80", "é", "日本", "\U0001F600", "\x7f",
-	"<message", "<presence/>", "<iq type='get' id='1'>", "<body>", "</body>", "</message>", "</stream:stream>", "<stream:stream>", "<r/>",
+	"<", ">", "</", "/>", "<?xml version='1.0' encoding='UTF-8'?>", "<!--", "-->", "<![CDATA[", "]]>", "<!DOCTYPE a [",
+	"<!ENTITY a 'b'>",
+	"&amp;", "&lt;", "&#10;", "&#13;", "&#x9;", "&#xD;", "&#39;", "&apos;", "&#x1F600;", "&#xFFFE;", "&#0;", "\r\n",
+	"\r", "\t", "\u0085", "\u2028",
+	"xml:lang='en'", "xml:space='preserve'", "xmlns='jabber:client'", "xmlns=''", "xmlns:p='u'", "p:x='1'",
+	"xmlns:xml='http://www.w3.org/XML/1998/namespace'",
+	"xmlns:p='http://www.w3.org/2000/xmlns/'", "\ufeff", "\ufffe", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc0\x80", "é",
+	"日本", "\U0001F600", "\x7f",
+	"<message", "<presence/>", "<iq type='get' id='1'>", "<body>", "</body>", "</message>", "</stream:stream>",
+	"<stream:stream>", "<r/>",
 	"from='a@b/c'", "to='@'", "\x00", "\x1f", "]]", "'", "\"", "=",
 }
 
@@ -41,7 +46,9 @@ func seeds() [][]byte {
 	add(openTCP + benchMessage + " " + benchMessage + "</stream:stream>")
 	add(openFramed)
 	add("<message xmlns='jabber:client'" + benchMessage[len("<message"):])
-	add("<p:a xmlns:p='u' xmlns:q='v' p:x='1' q:x='2' x='3'><p:b xmlns:p='w'><p:c/></p:b>t<q:d xmlns='x'><e/></q:d></p:a>")
+	add(
+		"<p:a xmlns:p='u' xmlns:q='v' p:x='1' q:x='2' x='3'><p:b xmlns:p='w'><p:c/></p:b>t<q:d " +
+			"xmlns='x'><e/></q:d></p:a>")
 	add("<xml:a xml:b='c'><d xmlns='e'><xml:f/></d></xml:a>")
 	add("<a>]]<![CDATA[>]]>]]<b/>></a>")
 	add("<!D")
@@ -50,7 +57,8 @@ func seeds() [][]byte {
 }
 
 // unlimited is more than any fuzz input needs, also in its canonical form.
-var unlimited = stream.Limits{Bytes: 1 << 28, Depth: 1 << 20, Elements: 1 << 20, Attributes: 1 << 20, Namespaces: 1 << 20, Name: 1 << 20, Space: 1 << 20}
+var unlimited = stream.Limits{Bytes: 1 << 28, Depth: 1 << 20, Elements: 1 << 20, Attributes: 1 << 20,
+	Namespaces: 1 << 20, Name: 1 << 20, Space: 1 << 20}
 
 // narrow makes limits bite in short inputs.
 var narrow = stream.Limits{Bytes: 60, Depth: 3, Elements: 5, Attributes: 3, Namespaces: 2, Name: 10, Space: 4}

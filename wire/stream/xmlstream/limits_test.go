@@ -71,20 +71,26 @@ func TestLimitEdges(t *testing.T) {
 		{"A22", "namespaces in scope", stream.Limits{}, func(n int) string {
 			return "<message>" + rep("<b xmlns='u'/>", 40) + rep("<a xmlns='u'>", n) + rep("</a>", n) + "</message>"
 		}, 32},
-		{"A22", "name", stream.Limits{}, func(n int) string { return "<message><" + rep("a", n) + "/></message>" }, 256},
+		{"A22", "name", stream.Limits{}, func(n int) string { return "<message><" + rep("a", n) + "/></message>" },
+			256},
 		{"A22", "name with prefix", stream.Limits{}, func(n int) string {
 			return "<message><p:" + rep("a", n-2) + " xmlns:p='u'/></message>"
 		}, 256},
 		{"A22", "name beyond ASCII", stream.Limits{}, func(n int) string {
 			return "<message><" + rep("é", n/2) + rep("a", n%2) + "/></message>"
 		}, 256},
-		{"A22", "name of an attribute", stream.Limits{}, func(n int) string { return "<message " + rep("a", n) + "=''/>" }, 256},
-		{"A22", "name of a namespace", stream.Limits{}, func(n int) string { return "<message><a xmlns='" + rep("u", n) + "'/></message>" }, 256},
+		{"A22", "name of an attribute", stream.Limits{},
+			func(n int) string { return "<message " + rep("a", n) + "=''/>" }, 256},
+		{"A22", "name of a namespace", stream.Limits{},
+			func(n int) string { return "<message><a xmlns='" + rep("u", n) + "'/></message>" }, 256},
 		{"A23", "white space", stream.Limits{}, func(n int) string { return rep(" ", n) + "<message/>" }, 64 << 10},
-		{"A23", "white space after a stanza", stream.Limits{Space: 3}, func(n int) string { return "   <iq/>" + rep("\n", n) }, 3},
-		{"A23", "white space, configured", stream.Limits{Space: 3}, func(n int) string { return "\r\n" + rep("\t", n-2) + "<message/>" }, 3},
+		{"A23", "white space after a stanza", stream.Limits{Space: 3},
+			func(n int) string { return "   <iq/>" + rep("\n", n) }, 3},
+		{"A23", "white space, configured", stream.Limits{Space: 3},
+			func(n int) string { return "\r\n" + rep("\t", n-2) + "<message/>" }, 3},
 	} {
-		for name, cut := range map[string]chunking{"whole": whole, "byte by byte": byteByByte, "4096 bytes": every(4096)} {
+		for name, cut := range map[string]chunking{"whole": whole, "byte by byte": byteByByte,
+			"4096 bytes": every(4096)} {
 			t.Run(test.row+" "+test.name+", "+name, func(t *testing.T) {
 				items, err := drain(openedDecoder(t, test.limits), []byte(test.in(test.limit)+"<presence/>"), cut)
 				require.Nil(t, err, "at the limit")
