@@ -219,11 +219,11 @@ func (h *house) Resolve(ctx context.Context, e *router.Envelope) (router.Verdict
 
 // Deliver implements router.Route, as package local does it.
 func (h *house) Deliver(ctx context.Context, e *router.Envelope) *stanza.Error {
-	s := e.Stanza
+	p := &stream.Packet{Stanza: e.Stanza, Content: &e.Content, ArchiveID: e.Receipt.ID}
 	if e.Receipt.ID != 0 && e.Target.Account != 0 {
-		s = h.Stamp(s, s.To.Bare(), e.Receipt.ID, e.Receipt.Seq, e.Target.Archived)
+		h.Stamp(p, e.Stanza.To.Bare(), e.Receipt.Seq, e.Target.Archived)
 	}
-	return h.Route(ctx, &stream.Packet{Stanza: s, ArchiveID: e.Receipt.ID})
+	return h.Route(ctx, p)
 }
 
 // copy is what the author's account gets.

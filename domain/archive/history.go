@@ -346,7 +346,9 @@ func (a *Archive) forwarded(it *item, owner jid.JID) stanza.Element {
 	if it.stanza == nil {
 		return payload.Empty(received)
 	}
-	return payload.Forward(a.Stamp(it.stanza, owner, uint64(it.message.ID), it.message.Seq, true), received)
+	p := &stream.Packet{Stanza: it.stanza, ArchiveID: uint64(it.message.ID)}
+	a.Stamp(p, owner, it.message.Seq, true)
+	return payload.Forward(p.Whole(), received)
 }
 
 // fin is the end of the results with the page's bounds (XEP-0313 §4.3, XEP-0059 §2.2). The number of all messages that

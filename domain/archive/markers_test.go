@@ -98,9 +98,9 @@ func TestReadMarkers(t *testing.T) {
 			last = id
 			require.Len(t, got, 1)
 			require.Equal(t, id, got[0].ArchiveID)
-			require.Equal(t, h.StanzaID(id), got[0].Stanza.Child(nsStanzaID, "stanza-id").Attr("id"))
-			require.Empty(t, positions(got[0].Stanza))
-			require.Equal(t, want, payloadText(got[0].Stanza))
+			require.Equal(t, h.StanzaID(id), got[0].Whole().Child(nsStanzaID, "stanza-id").Attr("id"))
+			require.Empty(t, positions(got[0].Whole()))
+			require.Equal(t, want, payloadText(got[0].Whole()))
 		}
 		nothing := func(who string, why string, marks ...stanza.Element) {
 			t.Helper()
@@ -114,7 +114,7 @@ func TestReadMarkers(t *testing.T) {
 			require.Zero(t, id)
 			require.Len(t, got, 1)
 			require.Zero(t, got[0].ArchiveID)
-			require.Nil(t, got[0].Stanza.Child(nsStanzaID, "stanza-id"))
+			require.Nil(t, got[0].Whole().Child(nsStanzaID, "stanza-id"))
 		}
 		moves(balcony, "received o1", received("o1"))
 		require.Equal(t, [3]uint64{1, 0, 0}, h.markers(t, juliet))
@@ -184,7 +184,7 @@ func TestReceiptsByNumber(t *testing.T) {
 		} {
 			_, got := h.mark(t, balcony, numbered("delivered", c.through))
 			require.Len(t, got, 1)
-			require.Equal(t, c.want, payloadText(got[0].Stanza))
+			require.Equal(t, c.want, payloadText(got[0].Whole()))
 		}
 	})
 }
@@ -270,8 +270,8 @@ func TestMarkersAreCaughtUp(t *testing.T) {
 			got, ids = nil, nil
 			require.NoError(t, h.Replay(t.Context(), romeo, func(p *stream.Packet) bool {
 				require.Equal(t, stream.Replay, p.Role)
-				require.NotNil(t, p.Stanza.Child(nsDelay, "delay"))
-				got, ids = append(got, payloadText(p.Stanza)), append(ids, p.ArchiveID)
+				require.NotNil(t, p.Whole().Child(nsDelay, "delay"))
+				got, ids = append(got, payloadText(p.Whole())), append(ids, p.ArchiveID)
 				return true
 			}))
 		}
@@ -324,7 +324,7 @@ func TestHiddenReads(t *testing.T) {
 		require.Empty(t, got)
 		r := h.say(t, balcony, chat("romeo@verona.example", "hello", displayed("m2")))
 		require.EqualValues(t, 3, r.Seq)
-		require.Equal(t, "body , position 3", payloadText(h.seen()[0].Stanza))
+		require.Equal(t, "body , position 3", payloadText(h.seen()[0].Whole()))
 		require.Equal(t, [3]uint64{0, 0, 2}, h.markers(t, juliet))
 
 		// What is not stored tells no more than what is, and neither does what names nothing.
@@ -341,7 +341,7 @@ func TestHiddenReads(t *testing.T) {
 		}
 		require.Nil(t, h.say(t, balcony,
 			chat("romeo@verona.example", "psst", displayed("m2"), stanza.New(payload.NSHints, "no-store"))).Err)
-		require.Equal(t, "body , no-store ", payloadText(h.seen()[0].Stanza))
+		require.Equal(t, "body , no-store ", payloadText(h.seen()[0].Whole()))
 
 		require.Len(t, h.history(t, orchard, form("")), 3, "no marker")
 		require.Len(t, h.history(t, balcony, form("")), 4)

@@ -37,7 +37,7 @@ func TestModerate(t *testing.T) {
 		got := h.seen()
 		require.Len(t, got, 1)
 		require.Equal(t, done.Message, got[0].ArchiveID)
-		s := got[0].Stanza
+		s := got[0].Whole()
 		require.Equal(t, "romeo@verona.example juliet@verona.example", s.From.String()+" "+s.To.String())
 		said := s.Child(nsRetract, "retract")
 		require.Equal(t, "o1", said.Attr("id"))

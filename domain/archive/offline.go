@@ -68,8 +68,10 @@ func (a *Archive) replay(ctx context.Context, owner store.AccountID, m *store.Me
 		a.Delivered(uint64(owner), uint64(m.ID))
 		return true, nil
 	}
-	s = a.Stamp(s, s.To.Bare(), uint64(m.ID), m.Seq, m.Flags&store.InRecipientArchive != 0)
-	return yield(a.late(m, s)), nil
+	p := a.late(m, s)
+	a.Stamp(p, s.To.Bare(), m.Seq, m.Flags&store.InRecipientArchive != 0)
+	p.Own = append(p.Own, a.delay(m))
+	return yield(p), nil
 }
 
 // replayMarker yields what a marker says. When that is nothing, the marker counts as delivered.
@@ -87,13 +89,13 @@ func (a *Archive) replayMarker(ctx context.Context, owner store.AccountID, m *st
 	all := apart(s)
 	for i, s := range all {
 		last := i == len(all)-1
-		if last {
-			s = a.Stamp(s, s.To, uint64(m.ID), 0, true)
-		}
 		p := a.late(m, s)
-		if !last {
+		if last {
+			a.Stamp(p, s.To, 0, true)
+		} else {
 			p.ArchiveID = 0 // when the last one is delivered, so are those before
 		}
+		p.Own = append(p.Own, a.delay(m))
 		if !yield(p) {
 			return false, nil
 		}
@@ -101,10 +103,13 @@ func (a *Archive) replayMarker(ctx context.Context, owner store.AccountID, m *st
 	return true, nil
 }
 
-// late returns a packet with a stanza as it is sent late.
+// late returns a packet with a stanza that is sent late.
 func (a *Archive) late(m *store.Message, s *stanza.Stanza) *stream.Packet {
-	// RFC 6120 leaves where among its siblings it stands open; XEP-0203 §4 asks for from as the entity that delayed it.
-	s.Payload = append(s.Payload, stanza.New(nsDelay, "delay", "from", a.domain.String(), "stamp",
-		stanza.FormatTime(m.ID.Time())))
 	return &stream.Packet{Stanza: s, ArchiveID: uint64(m.ID), Role: stream.Replay}
+}
+
+// delay says when a message was accepted. RFC 6120 leaves where among its siblings it stands open; XEP-0203 §4 asks for
+// from as the entity that delayed it.
+func (a *Archive) delay(m *store.Message) stanza.Element {
+	return stanza.New(nsDelay, "delay", "from", a.domain.String(), "stamp", stanza.FormatTime(m.ID.Time()))
 }

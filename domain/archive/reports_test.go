@@ -64,11 +64,12 @@ func TestReplay(t *testing.T) {
 		require.Equal(t, id, p.Stanza.ID)
 		require.Equal(t, stream.Replay, p.Role)
 		require.NotZero(t, p.ArchiveID)
-		delay := p.Stanza.Payload[len(p.Stanza.Payload)-1]
+		whole := p.Whole()
+		delay := whole.Payload[len(whole.Payload)-1]
 		require.Equal(t, nsDelay, delay.Space)
 		require.Equal(t, "verona.example", delay.Attr("from"))
 		require.Equal(t, stanza.FormatTime(store.MessageID(p.ArchiveID).Time()), delay.Attr("stamp"))
-		sid := p.Stanza.Child(nsStanzaID, "stanza-id")
+		sid := whole.Child(nsStanzaID, "stanza-id")
 		if id == "2" {
 			require.Nil(t, sid, "it is not in her history")
 			continue

@@ -149,7 +149,7 @@ func (a *Archive) prepareMessage(ctx context.Context, next *entry, meaning *payl
 		m.ContentHash = contentHash(s)
 	}
 	m.StanzaID = originKey(s.ID)
-	m.Stanza = xmlstream.Marshal(make([]byte, 0, s.Size()), s)
+	m.Stanza = xmlstream.MarshalContent(make([]byte, 0, s.Size()), s, &e.Content)
 	next.stored = true
 	if meaning.Unread {
 		m.Flags |= store.Unread

@@ -13,6 +13,7 @@ import (
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
 // Namespaces of what the archive itself reads and writes.
@@ -90,38 +91,40 @@ func (a *Archive) ParseStanzaID(text string) (id uint64, ok bool) {
 	return id, id != 0
 }
 
-// Stamp returns a copy of s that tells, to the owner of the archive by, under which identity it is stored there
-// (XEP-0313 §3.4), and which number it has in its conversation. It takes the place of any stanza-id that claims to be
-// by the same archive, or by the archive of another account of this domain: that one must not be shown to others. A
-// sent carbon is stamped for the sender. Without archived, the message is not in the archive of by: its number is told
-// all the same, so that whoever looks for gaps finds none. seq is 0 for a marker, which has no number.
-func (a *Archive) Stamp(s *stanza.Stanza, by jid.JID, id, seq uint64, archived bool) *stanza.Stanza {
-	type stamped struct {
-		stanza stanza.Stanza
-		attrs  [3]stanza.Attr
-	}
-	// One allocation holds both texts; nothing writes to it after this.
-	buf := make([]byte, blockSize+stanzaIDLength, blockSize+stanzaIDLength+maxNumber)
-	number := strconv.AppendUint(buf, seq, 10)[len(buf):]
-	out := &stamped{stanza: *s, attrs: [3]stanza.Attr{
-		{Local: "by", Value: by.String()}, {Local: "id"},
-		{Local: "number", Value: unsafe.String(&number[0], len(number))},
-	}}
-	content := make([]stanza.Element, 0, len(s.Payload)+3) // one more place for whoever delivers, such as a delay
-	for i := range s.Payload {
-		if e := &s.Payload[i]; !a.ownStanzaID(e, by) && e.Space != nsPosition {
-			content = append(content, *e)
+// Stamp adds to a packet with a stored message what the server says of it to the owner of the archive by: under which
+// identity it is stored there (XEP-0313 §3.4), and which number it has in its conversation. It takes the place of any
+// stanza-id that claims to be by the same archive, or by the archive of another account of this domain: that one must
+// not be shown to others. A sent carbon is stamped for the sender. Without archived, the message is not in the archive
+// of by: its number is told all the same, so that whoever looks for gaps finds none. seq is 0 for a marker, which has
+// no number.
+func (a *Archive) Stamp(p *stream.Packet, by jid.JID, seq uint64, archived bool) {
+	claims := func(e *stanza.Element) bool { return e.Space == nsPosition || a.ownStanzaID(e, by) }
+	for i := range p.Stanza.Payload {
+		if claims(&p.Stanza.Payload[i]) {
+			p.Stanza, p.Content = p.Stanza.Copy(), nil
+			p.Stanza.Remove(claims)
+			break
 		}
 	}
+	// One allocation holds all of it; nothing writes to the texts after this.
+	type stamp struct {
+		elements [2]stanza.Element
+		attrs    [3]stanza.Attr
+		text     [blockSize + stanzaIDLength + maxNumber]byte
+	}
+	own := &stamp{}
+	list := own.elements[:0]
 	if archived {
-		out.attrs[1].Value = a.writeStanzaID(buf, id)
-		content = append(content, stanza.Element{Space: nsStanzaID, Local: "stanza-id", Attrs: out.attrs[:2:2]})
+		own.attrs[0] = stanza.Attr{Local: "by", Value: by.String()}
+		own.attrs[1] = stanza.Attr{Local: "id", Value: a.writeStanzaID(own.text[:], p.ArchiveID)}
+		list = append(list, stanza.Element{Space: nsStanzaID, Local: "stanza-id", Attrs: own.attrs[:2:2]})
 	}
 	if seq != 0 {
-		content = append(content, stanza.Element{Space: nsPosition, Local: "position", Attrs: out.attrs[2:]})
+		number := strconv.AppendUint(own.text[blockSize+stanzaIDLength:][:0], seq, 10)
+		own.attrs[2] = stanza.Attr{Local: "number", Value: unsafe.String(&number[0], len(number))}
+		list = append(list, stanza.Element{Space: nsPosition, Local: "position", Attrs: own.attrs[2:]})
 	}
-	out.stanza.Payload = content
-	return &out.stanza
+	p.Own = list
 }
 
 // ownStanzaID reports whether e is a stanza-id by the given archive or another one of this domain's accounts.

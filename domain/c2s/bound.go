@@ -94,7 +94,7 @@ func (b *bound) own(s *session.Session) {
 // hibernates and ends when even then more arrives; any other is told <resource-constraint/> and ends, and what it did
 // not get is given back.
 func (b *bound) Send(p *stream.Packet) {
-	size := p.Stanza.Size()
+	size := p.Size()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.returned || b.state == closing && b.at != nil && b.over(burst) {

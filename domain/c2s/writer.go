@@ -1,6 +1,7 @@
 package c2s
 
 import (
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -17,13 +18,17 @@ const (
 	maxWriteAcks    = 256
 	// ackCost is about the size of one <a/>, for the bound on what is owed to a client that does not read.
 	ackCost = 40
+	// maxCopied is the longest content of a packet that is copied: to pass a short one to the system apart costs more.
+	maxCopied = 1024
 )
 
 // writer is the scratch of a goroutine that writes. Writers are shared: an idle client has none.
 type writer struct {
 	entries []entry
 	bufs    [][]byte
-	text    []byte // what is said beside packets; the slices in bufs point into it or into an array that it has left
+	text    []byte // what is written; the slices in bufs point into it or into an array that it has left
+	cut     int    // what of text is in bufs
+	framed  bool   // what is said stands in a buffer of its own, which the link makes a message
 	ids     []uint64
 	ack     stanza.Element
 	pool    *writerPool // nil: none
@@ -37,7 +42,7 @@ var writers = sync.Pool{New: func() any {
 // free gives the scratch back without what it points to.
 func (w *writer) free() {
 	w.reset()
-	if cap(w.text) <= 64<<10 {
+	if cap(w.text) <= 2*maxWriteBytes {
 		writers.Put(w)
 	}
 }
@@ -46,6 +51,7 @@ func (w *writer) reset() {
 	clear(w.entries)
 	clear(w.bufs)
 	w.entries, w.bufs, w.text, w.ids = w.entries[:0], w.bufs[:0], w.text[:0], w.ids[:0]
+	w.cut = 0
 }
 
 // turn is what one write consists of, decided under bound.mu.
@@ -209,16 +215,17 @@ func (b *bound) choked() bool {
 // acknowledgement, and the stream error and footer.
 func (b *bound) compose(w *writer, t *turn) {
 	codec := t.to.codec
+	w.framed = t.to.transport == overWebSocket
 	w.bufs = append(w.bufs, t.control...)
 	if p, ok := codec.(ponger); ok && t.pong {
 		w.add(p.AppendPong)
 	}
-	if t.acks > 0 {
+	ack := func(dst []byte) []byte {
 		w.ack.Attrs[0] = stanza.Attr{Local: "h", Value: strconv.FormatUint(uint64(t.handled), 10)}
-		w.add(func(dst []byte) []byte { return codec.AppendElement(dst, &w.ack) })
-		for range t.acks - 1 {
-			w.bufs = append(w.bufs, w.bufs[len(w.bufs)-1])
-		}
+		return codec.AppendElement(dst, &w.ack)
+	}
+	for range t.acks {
+		w.add(ack)
 	}
 	m := b.srv.metrics
 	for i := range w.entries {
@@ -226,7 +233,7 @@ func (b *bound) compose(w *writer, t *turn) {
 		if p == nil {
 			p = b.confirmation(w.entries[i].receipt)
 		}
-		w.bufs = append(w.bufs, p.Encode(codec))
+		w.packet(codec, p)
 		m.out[p.Stanza.Kind].Inc()
 	}
 	if t.ask {
@@ -234,19 +241,40 @@ func (b *bound) compose(w *writer, t *turn) {
 	}
 	if t.final {
 		if t.sm { // XEP-0198 §7: what was handled is said before the stream is closed
-			w.ack.Attrs[0] = stanza.Attr{Local: "h", Value: strconv.FormatUint(uint64(t.handled), 10)}
-			w.add(func(dst []byte) []byte { return codec.AppendElement(dst, &w.ack) })
+			w.add(ack)
 		}
 		if t.last != nil {
 			w.add(func(dst []byte) []byte { return codec.AppendError(dst, t.last) })
 		}
 		w.add(codec.AppendClose)
 	}
+	w.seal()
 }
 
-// add appends a buffer with what f appends.
+// add adds what f appends.
 func (w *writer) add(f func(dst []byte) []byte) {
-	start := len(w.text)
 	w.text = f(w.text)
-	w.bufs = append(w.bufs, w.text[start:len(w.text):len(w.text)])
+	if w.framed {
+		w.seal()
+	}
+}
+
+// packet adds a packet. A long content goes out from where all sessions share it.
+func (w *writer) packet(codec stream.Codec, p *stream.Packet) {
+	out, at, content := p.Encode(codec, w.text)
+	if len(content) <= maxCopied || w.framed {
+		w.add(func([]byte) []byte { return slices.Insert(out, at, content...) })
+		return
+	}
+	w.text = out
+	w.bufs = append(w.bufs, out[w.cut:at:at], content)
+	w.cut = at
+}
+
+// seal puts what is not in bufs yet into a buffer.
+func (w *writer) seal() {
+	if end := len(w.text); end > w.cut {
+		w.bufs = append(w.bufs, w.text[w.cut:end:end])
+		w.cut = end
+	}
 }

@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"time"
 
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/domain/service"
@@ -32,7 +31,7 @@ func (d *Domain) carbons(_ context.Context, e *router.Envelope) {
 	if s.To.Bare() == s.From.Bare() {
 		return // what goes to the own account reaches its devices by Deliver
 	}
-	var wrapper *stanza.Element
+	var p *stream.Packet
 	d.sessions.Visit(s.From, func(u *session.User) {
 		if u.Account() != e.Origin.Account {
 			return // another account by the same name
@@ -41,17 +40,13 @@ func (d *Domain) carbons(_ context.Context, e *router.Envelope) {
 			if !u.Carbons(other) || other.JID() == s.From {
 				continue
 			}
-			if wrapper == nil {
+			if p == nil {
 				if !payload.Eligible(s) {
 					return
 				}
-				inner := s
-				if d.config.Stamp != nil && e.Receipt.ID != 0 {
-					inner = d.config.Stamp(s, s.From.Bare(), e.Receipt.ID, e.Receipt.Seq, true)
-				}
-				wrapper = wrap("sent", inner)
+				p = d.stamped(e, s.From.Bare(), true)
 			}
-			u.Send(other, carbon(other, s, wrapper, 0))
+			u.Send(other, p.Carbon(other.JID(), true, 0))
 		}
 	})
 }
@@ -59,38 +54,19 @@ func (d *Domain) carbons(_ context.Context, e *router.Envelope) {
 // sendReceived copies a message to the sessions that want carbons and did not get it by the delivery rules
 // (XEP-0280 §7). addressed is the session that it was delivered to, nil when it went to all that are live.
 func (d *Domain) sendReceived(u *session.User, p *stream.Packet, addressed *session.Session) {
-	var wrapper *stanza.Element
+	eligible := false
 	for other := range u.All {
 		if !u.Carbons(other) || other == addressed || addressed == nil && u.IsLive(other) ||
 			other.JID() == p.Stanza.From {
 			continue
 		}
-		if wrapper == nil {
-			if !payload.Eligible(p.Stanza) {
+		if !eligible {
+			if eligible = payload.Eligible(p.Stanza); !eligible {
 				return
 			}
-			wrapper = wrap("received", p.Stanza)
 		}
-		u.Send(other, carbon(other, p.Stanza, wrapper, p.ArchiveID))
+		u.Send(other, p.Carbon(other.JID(), false, p.ArchiveID))
 	}
-}
-
-// carbon returns the copy for one session. That it arrived counts as arrival of the message itself when id is not 0.
-func carbon(to *session.Session, s *stanza.Stanza, wrapper *stanza.Element, id uint64) *stream.Packet {
-	return &stream.Packet{
-		Stanza: &stanza.Stanza{
-			Kind: stanza.Message, Type: s.Type, ID: s.ID, From: to.JID().Bare(), To: to.JID(),
-			Payload: []stanza.Element{*wrapper},
-		},
-		ArchiveID: id,
-		Role:      stream.Carbon,
-	}
-}
-
-// wrap puts a message into a carbon (XEP-0280 §7, §8).
-func wrap(name string, s *stanza.Stanza) *stanza.Element {
-	e := stanza.New(nsCarbons, name).With(payload.Forward(s, time.Time{}))
-	return &e
 }
 
 // carbonsHandlers lets a client turn carbons on and off (XEP-0280 §4, §5).

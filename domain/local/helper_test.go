@@ -72,7 +72,7 @@ func (b *box) take() []*stream.Packet {
 func (b *box) texts() []string {
 	out := []string{}
 	for _, p := range b.take() {
-		out = append(out, show(p.Stanza))
+		out = append(out, show(p.Whole()))
 	}
 	return out
 }

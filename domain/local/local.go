@@ -73,9 +73,9 @@ type Config struct {
 
 	// Offline keeps messages for accounts without a device; nil refuses them with <service-unavailable/>.
 	Offline Offline `yaml:"-"`
-	// Stamp returns a copy of a stored message that tells the owner of the archive by its number in the conversation
-	// and, when it is in that archive, its identity there (XEP-0359); nil leaves messages as they are.
-	Stamp func(s *stanza.Stanza, by jid.JID, id, seq uint64, archived bool) *stanza.Stanza `yaml:"-"`
+	// Stamp adds to a packet that is being made, of a stored message, what the owner of the archive by is told of it:
+	// its number in the conversation and, when it is in that archive, its identity there (XEP-0359). nil adds nothing.
+	Stamp func(p *stream.Packet, by jid.JID, seq uint64, archived bool) `yaml:"-"`
 	// Known reports whether a message that is about to be refused was stored before, and then fills the envelope's
 	// receipt with the first answer; nil knows none.
 	Known func(ctx context.Context, e *router.Envelope) bool `yaml:"-"`

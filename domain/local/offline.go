@@ -122,7 +122,7 @@ func (d *Domain) Return(ctx context.Context, s *session.Session, unacked []*stre
 
 // giveBack finds another session for a stored message that s did not get, or keeps it.
 func (d *Domain) giveBack(s *session.Session, p *stream.Packet) {
-	p = original(p)
+	p = p.Original()
 	copied := payload.Eligible(p.Stanza)
 	lock := d.keep(s.JID())
 	lock.RLock()
@@ -155,17 +155,4 @@ func (d *Domain) giveBack(s *session.Session, p *stream.Packet) {
 	if !taken && d.offline != nil {
 		d.offline.Kept(s.Account(), p.ArchiveID)
 	}
-}
-
-// original returns the message of which the packet is a carbon, or the packet itself.
-func original(p *stream.Packet) *stream.Packet {
-	if p.Role != stream.Carbon {
-		return p
-	}
-	if wrapper := p.Stanza.Child(nsCarbons, "received"); wrapper != nil {
-		if inner, _ := payload.Forwarded(wrapper); inner != nil && !inner.To.IsZero() {
-			return &stream.Packet{Stanza: inner, ArchiveID: p.ArchiveID}
-		}
-	}
-	return p
 }

@@ -97,15 +97,21 @@ func (d *Domain) Deliver(ctx context.Context, e *router.Envelope) *stanza.Error 
 	return d.Route(ctx, &stream.Packet{Stanza: e.Stanza})
 }
 
+// stamped returns the packet with an accepted message, and with what the owner of the archive by is told of it.
+func (d *Domain) stamped(e *router.Envelope, by jid.JID, archived bool) *stream.Packet {
+	p := &stream.Packet{Stanza: e.Stanza, Content: &e.Content, ArchiveID: e.Receipt.ID}
+	if p.ArchiveID != 0 && d.config.Stamp != nil {
+		d.config.Stamp(p, by, e.Receipt.Seq, archived)
+	}
+	return p
+}
+
 // accepted delivers an accepted message to the account that Resolve has found. It looks nothing up but the account's
-// sessions, here and at other nodes. Deciding and
-// delivering are one step under the lock of the account, so that no session comes or goes in between.
+// sessions, here and at other nodes. Deciding and delivering are one step under the lock of the account, so that no
+// session comes or goes in between.
 func (d *Domain) accepted(ctx context.Context, e *router.Envelope) {
 	s, id, account := e.Stanza, e.Receipt.ID, e.Target.Account
-	if id != 0 && d.config.Stamp != nil {
-		s = d.config.Stamp(s, s.To.Bare(), id, e.Receipt.Seq, e.Target.Archived)
-	}
-	p := d.cleaned(&stream.Packet{Stanza: s, ArchiveID: id})
+	p := d.cleaned(d.stamped(e, s.To.Bare(), e.Target.Archived))
 	form := formOf(s.To)
 	action := d.give(account, p, form)
 	elsewhere := d.sessions.Elsewhere(ctx, session.Frame{Account: account, Packet: p}, func(there *session.Entry) bool {

@@ -37,6 +37,8 @@ type Envelope struct {
 	Target Target
 	// Receipt is what Stored will be told; stages fill it.
 	Receipt Receipt
+	// Content is shared by all packets of the stanza as it was accepted.
+	Content stream.Content
 	// Stored is called exactly once, when it is certain what became of the stanza: a message is durable, or was found
 	// not to be one for keeping; anything else was delivered; or it was refused. For a message that is on the archive's
 	// committer, and waits for no delivery. It must not block. It may be nil.

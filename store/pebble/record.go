@@ -93,10 +93,14 @@ func appendAddress(b []byte, j jid.JID) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(address))), address...)
 }
 
+// checksum covers the identity and the content. The identity's eight bytes are taken one by one, because what is passed
+// to crc32 is allocated.
 func checksum(id store.MessageID, content []byte) uint32 {
-	var key [8]byte
-	binary.BigEndian.PutUint64(key[:], uint64(id))
-	return crc32.Update(crc32.Update(0, castagnoli, key[:]), castagnoli, content)
+	sum := ^uint32(0)
+	for shift := 56; shift >= 0; shift -= 8 {
+		sum = castagnoli[byte(sum)^byte(id>>shift)] ^ sum>>8
+	}
+	return crc32.Update(^sum, castagnoli, content)
 }
 
 var (

@@ -11,21 +11,7 @@ import (
 // of a message that is passed on. received is when it was received, the zero time for unknown. The elements of s are
 // shared.
 func Forward(s *stanza.Stanza, received time.Time) stanza.Element {
-	inner := &stanza.Element{Space: stanza.NSClient, Local: s.Kind.String(), Nodes: make([]stanza.Node, len(s.Payload))}
-	for _, a := range [...]stanza.Attr{
-		{Local: "from", Value: s.From.String()}, {Local: "to", Value: s.To.String()},
-		{Local: "type", Value: s.Type}, {Local: "id", Value: s.ID}, {Space: stanza.NSXML, Local: "lang", Value: s.Lang},
-	} {
-		if a.Value != "" {
-			inner.Attrs = append(inner.Attrs, a)
-		}
-	}
-	for i := range s.Payload {
-		inner.Nodes[i].Element = &s.Payload[i]
-	}
-	e := Empty(received)
-	e.Nodes = append(e.Nodes, stanza.Node{Element: inner})
-	return e
+	return Empty(received).With(s.Element())
 }
 
 // Empty returns a <forwarded/> without a stanza: the place of one that cannot be read (XEP-0313 §3.2). See Forward.

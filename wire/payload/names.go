@@ -1,10 +1,12 @@
 package payload
 
+import "github.com/posthouse-im/posthouse/wire/stanza"
+
 // Namespaces of the elements in the table.
 const (
 	NSAddresses   = "http://jabber.org/protocol/address"
 	NSAttention   = "urn:xmpp:attention:0"
-	NSCarbons     = "urn:xmpp:carbons:2"
+	NSCarbons     = stanza.NSCarbons
 	NSChatStates  = "http://jabber.org/protocol/chatstates"
 	NSConference  = "jabber:x:conference"
 	NSContent     = "urn:posthouse:content:1"
@@ -13,7 +15,7 @@ const (
 	NSEncryption  = "urn:xmpp:eme:0"
 	NSFallback    = "urn:xmpp:fallback:0"
 	NSFileSharing = "urn:xmpp:sfs:0"
-	NSForward     = "urn:xmpp:forward:0"
+	NSForward     = stanza.NSForward
 	NSForms       = "jabber:x:data"
 	NSGeoloc      = "http://jabber.org/protocol/geoloc"
 	NSHints       = "urn:xmpp:hints"

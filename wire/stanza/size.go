@@ -10,11 +10,16 @@ const (
 // Size is about how many bytes s takes as XML, characters that have to be escaped counted once. It is cheap, and never
 // far below the truth for what can be large: text. Queues are bounded and buffers are made by it.
 func (s *Stanza) Size() int {
-	n := stanzaCost + len(s.ID) + len(s.Type) + len(s.From.String()) + len(s.To.String()) + len(s.Lang)
+	n := s.HeadSize()
 	for i := range s.Payload {
 		n += s.Payload[i].Size()
 	}
 	return n
+}
+
+// HeadSize is what s takes without its payload; see Size.
+func (s *Stanza) HeadSize() int {
+	return stanzaCost + len(s.ID) + len(s.Type) + len(s.From.String()) + len(s.To.String()) + len(s.Lang)
 }
 
 // Size is about how many bytes e takes as XML; see Stanza.Size.

@@ -95,6 +95,8 @@ const (
 	NSStream  = "http://etherx.jabber.org/streams"
 	NSStanzas = "urn:ietf:params:xml:ns:xmpp-stanzas"
 	NSXML     = "http://www.w3.org/XML/1998/namespace"
+	NSCarbons = "urn:xmpp:carbons:2"
+	NSForward = "urn:xmpp:forward:0"
 )
 
 // MessageType returns the message's type with the default of RFC 6121 §5.2.2 in place:
@@ -145,6 +147,31 @@ func (e *Element) clone() Element {
 		c.Nodes = append(c.Nodes, node)
 	}
 	return c
+}
+
+// Attrs calls yield for each attribute that s has as an element, in the order in which they are written, until it
+// returns false; it is a range function.
+func (s *Stanza) Attrs(yield func(Attr) bool) {
+	for _, a := range [...]Attr{
+		{Local: "from", Value: s.From.String()}, {Local: "to", Value: s.To.String()}, {Local: "type", Value: s.Type},
+		{Local: "id", Value: s.ID}, {Space: NSXML, Local: "lang", Value: s.Lang},
+	} {
+		if a.Value != "" && !yield(a) {
+			return
+		}
+	}
+}
+
+// Element returns s as an element, to be put into another one. Its payload is shared.
+func (s *Stanza) Element() Element {
+	e := Element{Space: NSClient, Local: s.Kind.String(), Nodes: make([]Node, len(s.Payload))}
+	for a := range s.Attrs {
+		e.Attrs = append(e.Attrs, a)
+	}
+	for i := range s.Payload {
+		e.Nodes[i].Element = &s.Payload[i]
+	}
+	return e
 }
 
 // Child returns the first payload element of that name, or nil.

@@ -6,7 +6,6 @@ package stream
 
 import (
 	"errors"
-	"sync/atomic"
 
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
@@ -78,56 +77,21 @@ type Decoder interface {
 
 // Codec writes what is said on a link. It has no state: appending is a pure function.
 type Codec interface {
-	// Index is a small number unique to the codec, below MaxCodecs; it names the Packet's cache slot.
-	Index() int
-	// Usual is the size of nearly every chat message as it is delivered, so that encoding it allocates once and little
-	// more than it needs.
-	Usual() int
+	// Content is a small number below Contents. Codecs that write the elements of a stanza alike have the same one.
+	Content() int
 	AppendStanza(dst []byte, s *stanza.Stanza) []byte
 	AppendElement(dst []byte, e *stanza.Element) []byte
 	AppendOpen(dst []byte, h Header) []byte
 	AppendError(dst []byte, e *Error) []byte
 	AppendClose(dst []byte) []byte
+
+	// AppendContent appends the elements of the packet's stanza, of which there is one at least. shared is false when
+	// they are encoded otherwise for another recipient.
+	AppendContent(dst []byte, p *Packet) (out []byte, shared bool)
+	// AppendFrame appends all else of the packet. The content, of the given length, belongs at the place at in out.
+	// With it, out is what AppendStanza appends for the whole packet.
+	AppendFrame(dst []byte, p *Packet, content int) (out []byte, at int)
 }
 
-// MaxCodecs bounds Codec.Index.
-const MaxCodecs = 4
-
-// Role says what a packet is to the session that gets it, so that nobody has to look into its payload to find out.
-type Role uint8
-
-// The roles of a packet.
-const (
-	// Live: the stanza itself, as it comes.
-	Live Role = iota
-	// Carbon: a copy of a message that went to another device, or came from one (XEP-0280).
-	Carbon
-	// Replay: a message that waited for a device, as it is delivered late (XEP-0160).
-	Replay
-	// History: a result of a history query (XEP-0313), which belongs before the answer that ends the page.
-	History
-)
-
-// Packet is a stanza on its way to one or more links. It is immutable but for its caches,
-// and may be queued on any number of links at once.
-type Packet struct {
-	// Stanza is what is sent; nobody changes it.
-	Stanza *stanza.Stanza
-	// ArchiveID is the message's position in the log, 0 when it is not stored.
-	ArchiveID uint64
-	// Role says what it is. Only what is Live is copied to other devices.
-	Role Role
-
-	encoded [MaxCodecs]atomic.Pointer[[]byte]
-}
-
-// Encode returns the packet's bytes in the given codec, made on first use and shared after that.
-func (p *Packet) Encode(c Codec) []byte {
-	slot := &p.encoded[c.Index()]
-	if b := slot.Load(); b != nil {
-		return *b
-	}
-	b := c.AppendStanza(make([]byte, 0, c.Usual()), p.Stanza)
-	slot.Store(&b)
-	return b
-}
+// Contents bounds Codec.Content.
+const Contents = 2

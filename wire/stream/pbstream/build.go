@@ -87,18 +87,7 @@ func (b *builder) release() {
 	builders.Put(b)
 }
 
-// allocate prepares for the second reading, of top elements side by side that are not in another one.
-func (b *builder) allocate(top int) {
-	b.elem = make([]stanza.Element, b.elems)
-	if b.attrs > 0 {
-		b.attr = make([]stanza.Attr, b.attrs)
-	}
-	if b.nodes > 0 {
-		b.node = make([]stanza.Node, b.nodes)
-	}
-	b.fill(top)
-}
-
+// fill begins the second reading, of top elements side by side that are not in another one.
 func (b *builder) fill(top int) {
 	b.counting, b.elems, b.attrs, b.nodes, b.next = false, top, 0, 0, 0
 }

@@ -139,7 +139,9 @@ var (
 				{number: stanzaBody, as: asChild, name: "body"},
 				{number: stanzaPayload, as: asPayload},
 			})})
-	forwarded = []field{{number: 1, as: asForm, of: delayForm}, {number: 2, as: asForm, of: messageForm}}
+	forwarded = []field{
+		{number: 1, as: asForm, of: delayForm}, {number: forwardedMessage, as: asForm, of: messageForm},
+	}
 	// RFC 6121 §2.1.2.
 	itemForm = newForm(form{name: "RosterItem", space: nsRoster, local: "item", fields: []field{
 		{number: 1, name: "jid"},

@@ -16,12 +16,12 @@ const (
 	nsSID        = "urn:xmpp:sid:0"
 	nsDelay      = "urn:xmpp:delay"
 	nsHints      = "urn:xmpp:hints"
-	nsCarbons    = "urn:xmpp:carbons:2"
+	nsCarbons    = stanza.NSCarbons
 	nsPing       = "urn:xmpp:ping"
 	nsCaps       = "http://jabber.org/protocol/caps"
 	nsMarker     = "urn:posthouse:marker:1"
 	nsPosition   = "urn:posthouse:position:1"
-	nsForward    = "urn:xmpp:forward:0"
+	nsForward    = stanza.NSForward
 	nsMAM        = "urn:xmpp:mam:2"
 	nsSync       = "urn:posthouse:sync:1"
 )

@@ -166,26 +166,12 @@ func (b *builder) readElement(data string) (*stanza.Element, *stream.Error) {
 	if err := b.generic(&b.dummy, data, "", 1, 0); err != nil {
 		return nil, err
 	}
-	b.allocate(1)
+	b.elem, b.attr, b.node = stanza.Slabs(b.elems, b.attrs, b.nodes)
+	b.fill(1)
 	if err := b.generic(&b.elem[0], data, "", 1, 0); err != nil {
 		return nil, err
 	}
 	return &b.elem[0], nil
-}
-
-// small is a stanza with one child that has nothing but text: what is said most.
-type small struct {
-	stanza  stanza.Stanza
-	payload [1]stanza.Element
-	node    [1]stanza.Node
-}
-
-// usual is a message as most clients send it, with a body and its small companions.
-type usual struct {
-	stanza  stanza.Stanza
-	payload [6]stanza.Element
-	attrs   [3]stanza.Attr
-	node    [1]stanza.Node
 }
 
 // readStanza reads Stanza. An address that cannot be parsed is left out and reported.
@@ -197,21 +183,8 @@ func (b *builder) readStanza(kind stanza.Kind, data string) (*stanza.Stanza, *st
 		return nil, nil, err
 	}
 	var out *stanza.Stanza
-	switch {
-	case b.elems == 1 && b.attrs == 0 && b.nodes == 1:
-		all := new(small)
-		out, b.elem, b.node = &all.stanza, all.payload[:], all.node[:]
-		b.fill(top)
-	case b.elems >= 4 && b.elems <= 6 && b.attrs <= 3 && b.nodes <= 1:
-		all := new(usual)
-		out, b.elem, b.attr, b.node = &all.stanza, all.payload[:], all.attrs[:], all.node[:]
-		b.fill(top)
-	default:
-		out = new(stanza.Stanza)
-		if b.elems > 0 {
-			b.allocate(top)
-		}
-	}
+	out, b.elem, b.attr, b.node = stanza.Allocate(b.elems, b.attrs, b.nodes)
+	b.fill(top)
 	*out = head
 	out.Kind = kind
 	bad := b.addresses(out, from)

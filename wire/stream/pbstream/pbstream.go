@@ -12,6 +12,7 @@ package pbstream
 import (
 	"strings"
 
+	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
@@ -71,6 +72,9 @@ const (
 	kindContacts
 )
 
+// forwardedMessage is a field of Forwarded.
+const forwardedMessage = 2
+
 // Fields of Element.
 const (
 	elementSpace = iota + 1
@@ -104,24 +108,72 @@ type Codec struct{}
 
 var _ stream.Codec = Codec{}
 
-// Index implements stream.Codec.
-func (Codec) Index() int { return 2 }
-
-// Usual implements stream.Codec.
-func (Codec) Usual() int { return 224 }
+// Content implements stream.Codec.
+func (Codec) Content() int { return 1 }
 
 // AppendStanza implements stream.Codec. What is not valid is made valid, as the XML codec does it: a character that XML
 // cannot carry becomes U+FFFD, an element name that is no name an underscore; an attribute that has no name, or that is
 // there twice, is left out.
 func (Codec) AppendStanza(dst []byte, s *stanza.Stanza) []byte {
+	at := aroundStanza(s, s.To)
 	dst, frame := begin(dst)
-	kind := s.Kind
+	dst, inner := beginField(dst, stanzaFrame(s.Kind))
+	dst = appendHead(dst, s)
+	dst = appendPayloads(dst, s.Payload, &at)
+	return end(end(dst, inner), frame)
+}
+
+// stanzaFrame returns the field of Frame for a stanza. The fields are numbered as the kinds are.
+func stanzaFrame(kind stanza.Kind) uint32 {
 	if kind < stanza.Message || kind > stanza.IQ {
 		kind = stanza.Message
 	}
-	dst, inner := beginField(dst, uint32(kind)) // the fields are numbered as the kinds are
-	dst = appendStanza(dst, s)
-	return end(end(dst, inner), frame)
+	return uint32(kind)
+}
+
+// AppendContent implements stream.Codec.
+func (Codec) AppendContent(dst []byte, p *stream.Packet) (out []byte, shared bool) {
+	at := aroundPacket(p)
+	out = appendPayloads(dst, p.Stanza.Payload, &at)
+	return out, !at.personal
+}
+
+// AppendFrame implements stream.Codec.
+func (Codec) AppendFrame(dst []byte, p *stream.Packet, content int) ([]byte, int) {
+	s, at := p.Stanza, aroundPacket(p)
+	dst, frame := begin(dst)
+	var starts [5]int // of what has the content in it, from the outermost one
+	inside := append(starts[:0], frame)
+	open := func(field uint32) {
+		var start int
+		dst, start = beginField(dst, field)
+		inside = append(inside, start)
+	}
+	if p.Role == stream.Carbon {
+		open(frameMessage)
+		dst = appendHead(dst, &stanza.Stanza{Type: s.Type, ID: s.ID, From: p.CopyTo.Bare(), To: p.CopyTo})
+		open(stanzaPayload)
+		if p.Sent {
+			open(kindSent)
+		} else {
+			open(kindReceived)
+		}
+		open(forwardedMessage)
+		dst = appendInnerHead(dst, s, &at)
+	} else {
+		open(stanzaFrame(s.Kind))
+		dst = appendHead(dst, s)
+	}
+	place := len(dst)
+	for i := range p.Own {
+		dst = appendOne(dst, &p.Own[i], &at)
+	}
+	for i := len(inside) - 1; i >= 0; i-- {
+		before := len(dst)
+		dst = endWith(dst, inside[i], content)
+		place += len(dst) - before
+	}
+	return dst, place
 }
 
 // AppendElement implements stream.Codec.
@@ -189,9 +241,20 @@ func (Codec) AppendPing(dst []byte) []byte { return append(dst, 2, framePing<<3|
 // AppendPong appends the answer to a ping.
 func (Codec) AppendPong(dst []byte) []byte { return append(dst, 2, framePong<<3|lengthType, 0) }
 
-// appendStanza appends the fields of Stanza.
-func appendStanza(dst []byte, s *stanza.Stanza) []byte {
-	at := around{space: stanza.NSClient, id: s.ID, own: s.To.Bare().String()}
+// aroundStanza returns what is known around the elements of a stanza that is sent to an address.
+func aroundStanza(s *stanza.Stanza, to jid.JID) around {
+	return around{space: stanza.NSClient, id: s.ID, own: to.Bare().String()}
+}
+
+func aroundPacket(p *stream.Packet) around {
+	if p.Role == stream.Carbon {
+		return aroundStanza(p.Stanza, p.CopyTo)
+	}
+	return aroundStanza(p.Stanza, p.Stanza.To)
+}
+
+// appendHead appends the attributes of a stanza.
+func appendHead(dst []byte, s *stanza.Stanza) []byte {
 	from, to := s.From.String(), s.To.String()
 	if resource, ok := ownResource(account(from), to); ok {
 		dst = appendPresent(dst, stanzaOwnTo, resource)
@@ -199,8 +262,27 @@ func appendStanza(dst []byte, s *stanza.Stanza) []byte {
 		dst = appendJID(dst, stanzaTo, to)
 	}
 	dst = appendJID(dst, stanzaFrom, from)
-	dst = appendHead(dst, s.ID, s.Type, s.Lang)
-	payload := s.Payload
+	if s.ID != "" {
+		dst = appendID(dst, stanzaID, s.ID)
+	}
+	if n := index(types[:], s.Type); n != 0 {
+		dst = appendUint(dst, stanzaType, n)
+	} else {
+		dst = appendString(dst, stanzaTypeName, s.Type)
+	}
+	return appendString(dst, stanzaLang, s.Lang)
+}
+
+// appendInnerHead appends the attributes of a stanza that is in another one.
+func appendInnerHead(dst []byte, s *stanza.Stanza, at *around) []byte {
+	for a := range s.Attrs {
+		dst, _ = appendAttribute(dst, messageForm, at, &a)
+	}
+	return dst
+}
+
+// appendPayloads appends the elements of a stanza.
+func appendPayloads(dst []byte, payload []stanza.Element, at *around) []byte {
 	if len(payload) > 0 && payload[0].Local == "body" {
 		if text, ok := plainText(&payload[0], stanza.NSClient); ok && text != "" {
 			dst = appendString(dst, stanzaBody, text)
@@ -208,24 +290,15 @@ func appendStanza(dst []byte, s *stanza.Stanza) []byte {
 		}
 	}
 	for i := range payload {
-		var inner int
-		dst, inner = beginField(dst, stanzaPayload)
-		dst = end(appendPayload(dst, &at, &payload[i]), inner)
+		dst = appendOne(dst, &payload[i], at)
 	}
 	return dst
 }
 
-// appendHead appends the attributes of a stanza other than its addresses.
-func appendHead(dst []byte, id, kind, lang string) []byte {
-	if id != "" {
-		dst = appendID(dst, stanzaID, id)
-	}
-	if n := index(types[:], kind); n != 0 {
-		dst = appendUint(dst, stanzaType, n)
-	} else {
-		dst = appendString(dst, stanzaTypeName, kind)
-	}
-	return appendString(dst, stanzaLang, lang)
+// appendOne appends an element of a stanza.
+func appendOne(dst []byte, e *stanza.Element, at *around) []byte {
+	dst, inner := beginField(dst, stanzaPayload)
+	return end(appendPayload(dst, at, e), inner)
 }
 
 // account returns the bare form of the text of an address.

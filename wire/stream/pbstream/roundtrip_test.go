@@ -3,6 +3,7 @@ package pbstream
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -350,6 +351,34 @@ func TestLengths(t *testing.T) {
 			stanza.New("u", "x").WithText(text).With(stanza.New("u", "y")),
 		} {
 			checkStanza(t, &stanza.Stanza{Kind: stanza.Message, Payload: []stanza.Element{e}})
+		}
+	}
+}
+
+// TestStamps: a time goes over the wire as a number when its text is the only one of that number.
+func TestStamps(t *testing.T) {
+	for text, want := range map[string]bool{
+		"1970-01-01T00:00:00.000Z": true, "2026-10-21T08:00:00.123Z": true, "9999-12-31T23:59:59.999Z": true,
+		"2024-02-29T23:59:59Z": true, "1970-01-01T00:00:00Z": true,
+		"2023-02-29T00:00:00Z": false, "2024-13-01T00:00:00Z": false, "2024-00-10T00:00:00Z": false,
+		"2024-01-00T00:00:00Z": false, "2024-01-01T24:00:00Z": false, "2024-01-01T00:60:00Z": false,
+		"2024-01-01T00:00:60Z": false, "1969-12-31T23:59:59Z": false, "2024-01-01t00:00:00Z": false,
+		"2024-01-01T00:00:00z": false, "2024-01-01T00:00:00.00Z": false, "2024-01-01T00:00:00,000Z": false,
+		"+024-01-01T00:00:00Z": false, "2024-01-01T00:00:0\xffZ": false, "": false,
+	} {
+		form := stampSeconds
+		if len(text) == len(stampMillis) {
+			form = stampMillis
+		}
+		n, ok := parseStamp(text, form)
+		require.Equal(t, want, ok, text)
+		_, err := time.Parse(form, text)
+		require.True(t, err == nil || !ok, text)
+		switch {
+		case ok && form == stampMillis:
+			require.Equal(t, text, formatMillis(n))
+		case ok:
+			require.Equal(t, text, formatSeconds(n))
 		}
 	}
 }

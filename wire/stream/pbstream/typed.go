@@ -13,6 +13,8 @@ type around struct {
 	space string // of the element that it is in
 	id    string // of the stanza that it is in
 	own   string // the bare form of the outermost stanza's to
+	// personal is set when something is written for which own mattered: it is written otherwise for others.
+	personal bool
 }
 
 // typed is an element that has a typed form.
@@ -123,6 +125,7 @@ func appendForm(dst []byte, number uint32, f *form, at *around, e *stanza.Elemen
 		nodes = child.Nodes
 	}
 	out, ok := appendChildren(out, f, &inside, nodes)
+	at.personal = at.personal || inside.personal
 	if !ok {
 		return dst, false
 	}
@@ -135,6 +138,7 @@ func (at *around) implied(f *form) string {
 	case ofStanza:
 		return at.id
 	case ofAccount:
+		at.personal = true
 		return at.own
 	case sha1:
 		return "sha-1"
@@ -154,7 +158,7 @@ func appendAttribute(dst []byte, f *form, at *around, a *stanza.Attr) ([]byte, u
 			return dst, one
 		}
 		for ; i < f.attrs && f.fields[i].one == one; i++ {
-			if out, ok := appendAs(dst, &f.fields[i], at.own, a.Value); ok {
+			if out, ok := appendAs(dst, &f.fields[i], at, a.Value); ok {
 				return out, one
 			}
 		}
@@ -164,7 +168,7 @@ func appendAttribute(dst []byte, f *form, at *around, a *stanza.Attr) ([]byte, u
 }
 
 // appendAs appends the value of an attribute as a field, when that can say it.
-func appendAs(dst []byte, x *field, own, value string) ([]byte, bool) {
+func appendAs(dst []byte, x *field, at *around, value string) ([]byte, bool) {
 	switch x.as {
 	case asText:
 		return appendString(dst, x.number, value), value != ""
@@ -183,7 +187,8 @@ func appendAs(dst []byte, x *field, own, value string) ([]byte, bool) {
 		}
 		return append(append(appendTag(dst, x.number, lengthType), 16), b[:]...), true
 	case asOwn:
-		resource, ok := ownResource(own, value)
+		at.personal = true
+		resource, ok := ownResource(at.own, value)
 		if !ok {
 			return dst, false
 		}

@@ -144,16 +144,27 @@ func parseStamp(s, form string) (uint64, bool) {
 	if len(s) != len(form) {
 		return 0, false
 	}
-	t, err := time.Parse(form, s)
-	if err != nil {
-		return 0, false
+	digit := func(c byte) bool { return c-'0' < 10 }
+	for i := range len(form) {
+		if digit(form[i]) != digit(s[i]) || !digit(s[i]) && s[i] != form[i] {
+			return 0, false
+		}
+	}
+	two := func(at int) int { return int(s[at]-'0')*10 + int(s[at+1]-'0') }
+	year, month, day := two(0)*100+two(2), time.Month(two(5)), two(8)
+	hour, minute, second := two(11), two(14), two(17)
+	t := time.Date(year, month, day, hour, minute, second, 0, time.UTC)
+	if y, m, d := t.Date(); y != year || m != month || d != day || hour > 23 || minute > 59 || second > 59 {
+		return 0, false // there is no such day or time
 	}
 	n := t.Unix()
-	if form == stampMillis {
-		n = t.UnixMilli()
+	if n < 0 {
+		return 0, false
 	}
-	var buf [len(stampMillis)]byte
-	return uint64(n), n >= 0 && string(t.AppendFormat(buf[:0], form)) == s
+	if form == stampMillis {
+		n = n*1000 + int64(two(20))*10 + int64(s[22]-'0')
+	}
+	return uint64(n), true
 }
 
 // formatMillis is the inverse of parseStamp for stampMillis.

@@ -33,17 +33,22 @@ func beginField(dst []byte, field uint32) ([]byte, int) {
 
 // end writes the length of what began at start, and moves it when the length takes more than one byte.
 func end(dst []byte, start int) []byte {
-	n := len(dst) - start
-	if n < 0x80 {
+	if n := len(dst) - start; n < 0x80 {
 		dst[start-1] = byte(n)
 		return dst
 	}
-	more := (bits.Len(uint(n)) - 1) / 7
+	return endWith(dst, start, 0)
+}
+
+// endWith is end for what has extra bytes more that are not in dst.
+func endWith(dst []byte, start, extra int) []byte {
+	n := len(dst) - start
+	more := (bits.Len(uint(n+extra)|1) - 1) / 7
 	for range more {
 		dst = append(dst, 0)
 	}
 	copy(dst[start+more:], dst[start:start+n])
-	binary.PutUvarint(dst[start-1:start+more], uint64(n))
+	binary.PutUvarint(dst[start-1:start+more], uint64(n+extra))
 	return dst
 }
 

@@ -7,8 +7,8 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// builder turns a complete tape into a tree. All strings of the tree are pieces of one, and its nodes, attributes
-// and elements lie in one slab each: a stanza costs five allocations, whatever its shape.
+// builder turns a complete tape into a tree. All strings of the tree are pieces of one, and its nodes, attributes and
+// elements lie in one slab each: a stanza costs five allocations, whatever its shape, and most cost two.
 type builder struct {
 	s     *scanner
 	d     *Decoder
@@ -56,8 +56,10 @@ func (b *builder) space(e *elem) string {
 
 // stanza builds a stanza. An address that cannot be parsed is left out and reported.
 func (b *builder) stanza() (*stanza.Stanza, *stanza.Error) {
-	out := &stanza.Stanza{Kind: b.s.kind}
 	root := &b.s.elems[0]
+	var out *stanza.Stanza
+	out, b.elems, b.attrs, b.nodes = stanza.Allocate(b.count(1, int(root.end)))
+	out.Kind = b.s.kind
 	var bad *stanza.Error
 	for i := range b.s.attrs[root.attrs:root.end] {
 		a := &b.s.attrs[int(root.attrs)+i]
@@ -97,8 +99,18 @@ func address(name, value string, bad *stanza.Error) (jid.JID, *stanza.Error) {
 
 // element builds any other element.
 func (b *builder) element() *stanza.Element {
+	b.elems, b.attrs, b.nodes = stanza.Slabs(b.count(0, 0))
 	b.tree(0, 0, 1)
 	return &b.elems[0]
+}
+
+// count returns how many elements, attributes and nodes the tape has from the given element and attribute on.
+func (b *builder) count(first, firstAttr int) (elements, attrs, nodes int) {
+	tape := b.s.elems[first:]
+	for i := range tape {
+		nodes += int(tape[i].nodes)
+	}
+	return len(tape), len(b.s.attrs) - firstAttr, nodes
 }
 
 // tree builds the elements of the tape from the given one on, the attributes likewise. Those without a parent among
@@ -106,20 +118,6 @@ func (b *builder) element() *stanza.Element {
 func (b *builder) tree(first, firstAttr, top int) {
 	s := b.s
 	tape := s.elems[first:]
-	if len(tape) == 0 {
-		return
-	}
-	b.elems = make([]stanza.Element, len(tape))
-	if n := len(s.attrs) - firstAttr; n > 0 {
-		b.attrs = make([]stanza.Attr, n)
-	}
-	total := 0
-	for i := range tape {
-		total += int(tape[i].nodes)
-	}
-	if total > 0 {
-		b.nodes = make([]stanza.Node, total)
-	}
 	nextTop, nextInner, nextNode := 0, top, 0
 	for i := range tape {
 		e := &tape[i]

@@ -18,26 +18,41 @@ var (
 	_ stream.Codec = Framed{}
 )
 
-// Index implements stream.Codec.
-func (XML) Index() int { return 0 }
+// Content implements stream.Codec.
+func (XML) Content() int { return 0 }
 
-// Usual implements stream.Codec.
-func (XML) Usual() int { return 512 }
+// Content implements stream.Codec: only start tags differ.
+func (Framed) Content() int { return 0 }
 
-// Index implements stream.Codec.
-func (Framed) Index() int { return 1 }
-
-// Usual implements stream.Codec.
-func (Framed) Usual() int { return 512 }
+// inClient is what a stanza declares that does not inherit its namespace.
+const inClient = " xmlns='" + stanza.NSClient + "'"
 
 // AppendStanza implements stream.Codec.
-func (XML) AppendStanza(dst []byte, s *stanza.Stanza) []byte {
-	return appendStanza(dst, s, "")
-}
+func (XML) AppendStanza(dst []byte, s *stanza.Stanza) []byte { return appendStanza(dst, s, "") }
 
 // AppendStanza implements stream.Codec.
 func (Framed) AppendStanza(dst []byte, s *stanza.Stanza) []byte {
-	return appendStanza(dst, s, " xmlns='"+stanza.NSClient+"'")
+	return appendStanza(dst, s, inClient)
+}
+
+// AppendContent implements stream.Codec.
+func (XML) AppendContent(dst []byte, p *stream.Packet) ([]byte, bool) {
+	return appendElements(dst, p.Stanza.Payload), true
+}
+
+// AppendContent implements stream.Codec.
+func (Framed) AppendContent(dst []byte, p *stream.Packet) ([]byte, bool) {
+	return XML{}.AppendContent(dst, p)
+}
+
+// AppendFrame implements stream.Codec.
+func (XML) AppendFrame(dst []byte, p *stream.Packet, _ int) ([]byte, int) {
+	return appendFrame(dst, p, "")
+}
+
+// AppendFrame implements stream.Codec.
+func (Framed) AppendFrame(dst []byte, p *stream.Packet, _ int) ([]byte, int) {
+	return appendFrame(dst, p, inClient)
 }
 
 // AppendElement implements stream.Codec.
@@ -119,9 +134,18 @@ func (Framed) AppendClose(dst []byte) []byte { return append(dst, "<close xmlns=
 
 // appendStanza appends s; declaration is what its start tag must declare.
 func appendStanza(dst []byte, s *stanza.Stanza, declaration string) []byte {
-	name := s.Kind.String()
+	dst = appendStanzaStart(dst, s, declaration)
+	if len(s.Payload) == 0 {
+		return append(dst, "/>"...)
+	}
+	dst = appendElements(append(dst, '>'), s.Payload)
+	return appendStanzaEnd(dst, s)
+}
+
+// appendStanzaStart appends the start tag of s up to its end.
+func appendStanzaStart(dst []byte, s *stanza.Stanza, declaration string) []byte {
 	dst = append(dst, '<')
-	dst = append(dst, name...)
+	dst = append(dst, s.Kind.String()...)
 	dst = append(dst, declaration...)
 	if !s.From.IsZero() {
 		dst = append(dst, " from='"...)
@@ -139,15 +163,46 @@ func appendStanza(dst []byte, s *stanza.Stanza, declaration string) []byte {
 		dst = append(dst, " id='"...)
 		dst = append(appendValue(dst, s.ID), '\'')
 	}
-	dst = appendLang(dst, s.Lang)
-	if len(s.Payload) == 0 {
-		return append(dst, "/>"...)
-	}
-	dst = append(dst, '>')
-	for i := range s.Payload {
-		dst = appendElement(dst, &s.Payload[i], stanza.NSClient)
-	}
+	return appendLang(dst, s.Lang)
+}
+
+func appendStanzaEnd(dst []byte, s *stanza.Stanza) []byte {
 	dst = append(dst, "</"...)
-	dst = append(dst, name...)
+	dst = append(dst, s.Kind.String()...)
 	return append(dst, '>')
+}
+
+// appendElements appends the elements of a stanza.
+func appendElements(dst []byte, list []stanza.Element) []byte {
+	for i := range list {
+		dst = appendElement(dst, &list[i], stanza.NSClient)
+	}
+	return dst
+}
+
+// appendFrame appends all of a packet but its content, and returns the place of that.
+func appendFrame(dst []byte, p *stream.Packet, start string) ([]byte, int) {
+	s := p.Stanza
+	carbon := p.Role == stream.Carbon
+	if carbon {
+		dst = appendStanzaStart(dst, &stanza.Stanza{
+			Kind: stanza.Message, Type: s.Type, ID: s.ID, From: p.CopyTo.Bare(), To: p.CopyTo,
+		}, start)
+		dst = append(append(dst, "><"...), p.Wrapper()...)
+		dst = append(dst, " xmlns='"+stanza.NSCarbons+"'><forwarded xmlns='"+stanza.NSForward+"'>"...)
+		start = inClient
+	}
+	dst = appendStanzaStart(dst, s, start)
+	at := len(dst) + 1
+	if len(s.Payload)+len(p.Own) == 0 {
+		dst = append(dst, "/>"...)
+		at++
+	} else {
+		dst = appendElements(append(dst, '>'), p.Own)
+		dst = appendStanzaEnd(dst, s)
+	}
+	if carbon {
+		dst = append(append(append(dst, "</forwarded></"...), p.Wrapper()...), "></message>"...)
+	}
+	return dst, at
 }

@@ -12,6 +12,19 @@ import (
 // It is the form in which messages are stored.
 func Marshal(dst []byte, s *stanza.Stanza) []byte { return Framed{}.AppendStanza(dst, s) }
 
+// MarshalContent is Marshal that notes the stanza's content in c, which shares the memory of what is appended.
+func MarshalContent(dst []byte, s *stanza.Stanza, c *stream.Content) []byte {
+	dst = appendStanzaStart(dst, s, inClient)
+	if len(s.Payload) == 0 {
+		return append(dst, "/>"...)
+	}
+	dst = append(dst, '>')
+	start := len(dst)
+	dst = appendElements(dst, s.Payload)
+	c.Keep(XML{}, dst[start:len(dst):len(dst)])
+	return appendStanzaEnd(dst, s)
+}
+
 // MarshalElement appends e as one self-contained element in canonical form.
 func MarshalElement(dst []byte, e *stanza.Element) []byte { return appendElement(dst, e, "") }
 
