@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/posthouse-im/posthouse/test/clients"
 	"github.com/posthouse-im/posthouse/test/flakyproxy"
 	"github.com/posthouse-im/posthouse/test/nodetest"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -25,14 +26,14 @@ import (
 // compiled checks and compiles the client in TypeScript, and returns the program.
 func compiled(t *testing.T) string {
 	t.Helper()
-	clients, err := filepath.Abs(filepath.Join("..", "clients"))
+	folder, err := filepath.Abs(filepath.Join("..", "clients"))
 	require.NoError(t, err)
 	out := t.TempDir()
-	compiler := filepath.Join(clients, "node_modules", "typescript", "bin", "tsc")
+	compiler := filepath.Join(folder, "node_modules", "typescript", "bin", "tsc")
 	require.FileExists(t, compiler, "this test needs TypeScript: run test/setup.sh")
 	cmd := exec.Command("node", compiler, "--strict", "--noEmitOnError", "--target", "es2022",
 		"--module", "nodenext", "--types", "node", "--outDir", out, "compact_person.mts")
-	cmd.Dir = clients
+	cmd.Dir = folder
 	text, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", text)
 	return filepath.Join(out, "compact_person.mjs")
@@ -43,12 +44,12 @@ func published(node *nodetest.Node, name string) string {
 }
 
 // connectTS connects a person on the client in TypeScript.
-func connectTS(t *testing.T, p *person, node *nodetest.Node, address, username string) event {
+func connectTS(t *testing.T, p *clients.Person, node *nodetest.Node, address, username string) clients.Event {
 	t.Helper()
 	host, port := split(t, address)
-	p.do("connect", "host", host, "port", port, "domain", "localhost", "username", username, "password", password,
+	p.Do("connect", "host", host, "port", port, "domain", "localhost", "username", username, "password", password,
 		"device", "8d1e2b3c-"+username, "published", published(node, "dictionary"))
-	online := p.tells("online")
+	online := p.Tells("online")
 	require.Equal(t, "SCRAM-SHA-256", online["mechanism"])
 	return online
 }
@@ -66,8 +67,8 @@ func TestCompactClient(t *testing.T) {
 func testChat(t *testing.T, program string) {
 	node := newNode(t, "romeo", "juliet")
 	proxy := flakyproxy.New(t, node.Endpoints().Compact)
-	romeo, second := newPerson(t, "romeo", "node", program), newPerson(t, "second", "node", program)
-	juliet := slixmpp(t, "juliet")
+	romeo, second := clients.New(t, "romeo", "node", program), clients.New(t, "second", "node", program)
+	juliet := clients.Slixmpp(t, "juliet")
 	first := connectTS(t, romeo, node, proxy.Addr(), "romeo")
 	require.Regexp(t, `^romeo@localhost/ts~.{16}$`, first["jid"])
 	connectSlix(t, juliet, node.Endpoints().XMPP, "juliet@localhost/balcony")
@@ -75,59 +76,59 @@ func testChat(t *testing.T, program string) {
 
 	// A login with the token, and one whose token is refused, which falls back on the password.
 	for _, token := range []string{"", "not-a-token-of-this-server"} {
-		romeo.do("leave")
-		romeo.tells("disconnected")
+		romeo.Do("leave")
+		romeo.Tells("disconnected")
 		want := "HT-SHA-256-NONE"
 		if token != "" {
-			romeo.do("forget", "token", token)
+			romeo.Do("forget", "token", token)
 			want = "SCRAM-SHA-256"
 		}
-		romeo.do("return")
-		online := romeo.tells("online")
+		romeo.Do("return")
+		online := romeo.Tells("online")
 		require.Equal(t, want, online["mechanism"])
 		require.Equal(t, false, online["resumed"])
 	}
 
-	romeo.do("send", "to", "juliet@localhost", "body", "But soft! 破晓 🌹")
-	confirmed := romeo.tells("confirmed")
+	romeo.Do("send", "to", "juliet@localhost", "body", "But soft! 破晓 🌹")
+	confirmed := romeo.Tells("confirmed")
 	require.Equal(t, "juliet@localhost", confirmed["conversation"])
 	require.Equal(t, "1", confirmed["number"])
-	juliet.tells("message", "body", "But soft! 破晓 🌹")
-	got := second.tells("message", "body", "But soft! 破晓 🌹", "number", 1)
+	juliet.Tells("message", "body", "But soft! 破晓 🌹")
+	got := second.Tells("message", "body", "But soft! 破晓 🌹", "number", 1)
 	require.Equal(t, confirmed["stanza-id"], got["archived"])
-	juliet.do("send", "to", "romeo@localhost", "body", "Ay me!")
-	got = romeo.tells("message", "body", "Ay me!", "from", "juliet@localhost/balcony", "number", 2)
-	second.do("marker", "to", "romeo@localhost", "kind", "read", "number", 1)
-	romeo.tells("marker", "kind", "read", "number", 1)
+	juliet.Do("send", "to", "romeo@localhost", "body", "Ay me!")
+	got = romeo.Tells("message", "body", "Ay me!", "from", "juliet@localhost/balcony", "number", 2)
+	second.Do("marker", "to", "romeo@localhost", "kind", "read", "number", 1)
+	romeo.Tells("marker", "kind", "read", "number", 1)
 
 	// Its connection is cut: it resumes, and nothing is lost or comes twice.
 	proxy.Down()
-	romeo.tells("disconnected")
-	juliet.do("send", "to", "romeo@localhost", "body", "meanwhile")
-	juliet.do("history")
-	require.Len(t, juliet.tells("history")["bodies"], 4, "three messages, and how far she has read")
-	romeo.do("send", "to", "juliet@localhost", "body", "into the void")
+	romeo.Tells("disconnected")
+	juliet.Do("send", "to", "romeo@localhost", "body", "meanwhile")
+	juliet.Do("history")
+	require.Len(t, juliet.Tells("history")["bodies"], 4, "three messages, and how far she has read")
+	romeo.Do("send", "to", "juliet@localhost", "body", "into the void")
 	proxy.Up()
-	online := romeo.tells("online", "resumed", true)
+	online := romeo.Tells("online", "resumed", true)
 	require.Equal(t, "HT-SHA-256-NONE", online["mechanism"])
-	romeo.tells("message", "body", "meanwhile", "number", 3)
-	juliet.tells("message", "body", "into the void")
-	romeo.tells("confirmed", "number", 4)
-	require.Zero(t, romeo.told("Ay me!"), "a message came twice")
+	romeo.Tells("message", "body", "meanwhile", "number", 3)
+	juliet.Tells("message", "body", "into the void")
+	romeo.Tells("confirmed", "number", 4)
+	require.Zero(t, romeo.Told("Ay me!"), "a message came twice")
 
-	romeo.do("history", "who", "juliet@localhost", "max", 4)
-	require.Equal(t, []any{"Ay me!", nil, "meanwhile", "into the void"}, bodies(romeo.tells("history")),
+	romeo.Do("history", "who", "juliet@localhost", "max", 4)
+	require.Equal(t, []any{"Ay me!", nil, "meanwhile", "into the void"}, bodies(romeo.Tells("history")),
 		"with her read marker in between")
-	romeo.do("sync")
-	synced := romeo.tells("synced")
+	romeo.Do("sync")
+	synced := romeo.Tells("synced")
 	require.Equal(t, []any{"But soft! 破晓 🌹", "Ay me!", "meanwhile", "into the void"}, bodies(synced))
 	require.Equal(t, "juliet@localhost", synced["conversations"].([]any)[0].(map[string]any)["with"])
-	romeo.do("sync", "cursor", synced["cursor"])
-	require.Empty(t, romeo.tells("synced")["messages"])
+	romeo.Do("sync", "cursor", synced["cursor"])
+	require.Empty(t, romeo.Tells("synced")["messages"])
 	require.Equal(t, got["archived"], synced["messages"].([]any)[1].(map[string]any)["archived"])
 }
 
-func bodies(e event) (out []any) {
+func bodies(e clients.Event) (out []any) {
 	for _, m := range e["messages"].([]any) {
 		out = append(out, m.(map[string]any)["body"])
 	}
@@ -137,27 +138,31 @@ func bodies(e event) (out []any) {
 // testVectors: it reads each frame of the test vectors as the XML beside it says.
 func testVectors(t *testing.T, program string) {
 	node := newNode(t)
-	romeo := newPerson(t, "romeo", "node", program)
+	romeo := clients.New(t, "romeo", "node", program)
 	var file struct {
 		Exchanges []struct {
-			Steps []struct{ Says, XML, Hex string }
+			Steps []struct {
+				Says     string
+				XML, Hex []string // in pieces
+			}
 		}
 	}
 	require.NoError(t, json.Unmarshal([]byte(pbstream.Vectors()), &file))
 	var frames, want []string
 	for _, x := range file.Exchanges {
 		for _, s := range x.Steps {
-			if strings.HasPrefix(s.XML, "<stream:") || strings.HasPrefix(s.XML, "</") || s.XML == "" {
+			xml := strings.Join(s.XML, "")
+			if strings.HasPrefix(xml, "<stream:") || strings.HasPrefix(xml, "</") || xml == "" {
 				continue // no element
 			}
-			frames = append(frames, withoutLength(t, s.Hex))
-			e, err := xmlstream.UnmarshalElement([]byte(inClient(s.XML)))
+			frames = append(frames, withoutLength(t, strings.Join(s.Hex, "")))
+			e, err := xmlstream.UnmarshalElement([]byte(inClient(xml)))
 			require.NoError(t, err)
 			want = append(want, canonical(e))
 		}
 	}
-	romeo.do("read", "published", published(node, "dictionary"), "frames", frames)
-	for i, got := range romeo.tells("read")["frames"].([]any) {
+	romeo.Do("read", "published", published(node, "dictionary"), "frames", frames)
+	for i, got := range romeo.Tells("read")["frames"].([]any) {
 		require.Equal(t, want[i], told(got), frames[i])
 	}
 }
@@ -165,7 +170,7 @@ func testVectors(t *testing.T, program string) {
 // testLaterSchema: it survives what a later schema may have.
 func testLaterSchema(t *testing.T, program string) {
 	node := newNode(t)
-	romeo := newPerson(t, "romeo", "node", program)
+	romeo := clients.New(t, "romeo", "node", program)
 	part := func(number protowire.Number, data ...byte) []byte {
 		return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), data)
 	}
@@ -186,8 +191,8 @@ func testLaterSchema(t *testing.T, program string) {
 		"names": {message(part(10, part(1, append(numbered(1, 999), numbered(3, 9999)...)...)...)),
 			"{jabber:client}message[]({unknown-999}unknown-9999[]())"},
 	} {
-		romeo.do("read", "published", published(node, "dictionary"), "frames", []string{test.frame})
-		got := romeo.tells("read")["frames"].([]any)[0]
+		romeo.Do("read", "published", published(node, "dictionary"), "frames", []string{test.frame})
+		got := romeo.Tells("read")["frames"].([]any)[0]
 		if test.want == "" {
 			require.Nil(t, got, name)
 		} else {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/posthouse-im/posthouse/test/clients"
 	"github.com/posthouse-im/posthouse/test/flakyproxy"
 	"github.com/posthouse-im/posthouse/test/nodetest"
 )
@@ -37,29 +38,29 @@ func split(t *testing.T, address string) (host string, port int) {
 }
 
 // connectSlix connects a person on slixmpp over STARTTLS.
-func connectSlix(t *testing.T, p *person, address, jid string) {
+func connectSlix(t *testing.T, p *clients.Person, address, jid string) {
 	t.Helper()
 	host, port := split(t, address)
-	p.do("connect", "jid", jid, "password", password, "host", host, "port", port)
-	online := p.tells("online")
+	p.Do("connect", "jid", jid, "password", password, "host", host, "port", port)
+	online := p.Tells("online")
 	require.Equal(t, "TLSv1.3", online["tls"], "slixmpp should have used STARTTLS")
 	require.Equal(t, "SCRAM-SHA-256", online["mechanism"])
-	p.tells("managed")
+	p.Tells("managed")
 }
 
 // connectJS connects a person on xmpp.js over WebSocket, or by whatever the service's address says, and returns the
 // address that it got: the login is that of XEP-0388 and XEP-0386.
-func connectJS(t *testing.T, p *person, service, jid string) (address string) {
+func connectJS(t *testing.T, p *clients.Person, service, jid string) (address string) {
 	t.Helper()
-	p.do("connect", "jid", jid, "password", password, "service", service)
-	login := p.tells("login")
+	p.Do("connect", "jid", jid, "password", password, "service", service)
+	login := p.Tells("login")
 	require.Equal(t, "authenticate", login["way"])
 	require.Equal(t, "SCRAM-SHA-1", login["mechanism"])
 	require.Contains(t, login["inline"], "bind")
 	require.Contains(t, login["inline"], "request-token")
-	address = p.tells("online")["jid"].(string)
+	address = p.Tells("online")["jid"].(string)
 	require.True(t, strings.HasPrefix(address, jid+"~"), address)
-	p.tells("managed")
+	p.Tells("managed")
 	return address
 }
 
@@ -70,74 +71,74 @@ func webSocket(address string) string { return "ws://" + address + "/xmpp-websoc
 func TestConversation(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo", "juliet")
-	romeo, juliet := slixmpp(t, "romeo"), xmppjs(t, "juliet")
+	romeo, juliet := clients.Slixmpp(t, "romeo"), clients.XMPPJS(t, "juliet")
 	connectSlix(t, romeo, node.Endpoints().XMPP, "romeo@localhost/orchard")
 	balcony := connectJS(t, juliet, webSocket(node.Endpoints().HTTP), "juliet@localhost/balcony")
-	romeo.do("subscribe", "to", "juliet@localhost")
-	juliet.tells("presence", "type", "subscribe")
-	juliet.do("agree", "to", "romeo@localhost")
-	romeo.tells("presence", "from", balcony, "type", "available")
+	romeo.Do("subscribe", "to", "juliet@localhost")
+	juliet.Tells("presence", "type", "subscribe")
+	juliet.Do("agree", "to", "romeo@localhost")
+	romeo.Tells("presence", "from", balcony, "type", "available")
 
 	var bodies []any
 	for i := range 10 {
 		body := fmt.Sprintf("from romeo %d: <&> “quoted” 你好 🌹", i)
-		romeo.do("send", "to", "juliet@localhost", "body", body)
-		juliet.tells("message", "body", body, "from", "romeo@localhost/orchard")
+		romeo.Do("send", "to", "juliet@localhost", "body", body)
+		juliet.Tells("message", "body", body, "from", "romeo@localhost/orchard")
 		reply := fmt.Sprintf("from juliet %d", i)
-		juliet.do("send", "to", "romeo@localhost", "body", reply)
-		romeo.tells("message", "body", reply, "from", balcony)
+		juliet.Do("send", "to", "romeo@localhost", "body", reply)
+		romeo.Tells("message", "body", reply, "from", balcony)
 		bodies = append(bodies, body, reply)
 	}
-	juliet.do("leave")
-	juliet.tells("left")
-	romeo.tells("presence", "from", balcony, "type", "unavailable")
-	romeo.do("send", "to", "juliet@localhost", "body", "are you there?")
+	juliet.Do("leave")
+	juliet.Tells("left")
+	romeo.Tells("presence", "from", balcony, "type", "unavailable")
+	romeo.Do("send", "to", "juliet@localhost", "body", "are you there?")
 	bodies = append(bodies, "are you there?")
 
-	again := xmppjs(t, "juliet again")
+	again := clients.XMPPJS(t, "juliet again")
 	balcony = connectJS(t, again, webSocket(node.Endpoints().HTTP), "juliet@localhost/balcony")
-	romeo.tells("presence", "from", balcony, "type", "available")
-	again.tells("message", "body", "are you there?", "delayed", true)
-	again.do("history", "with", "romeo@localhost")
-	require.Equal(t, bodies, again.tells("history")["bodies"])
-	romeo.do("history", "with", "juliet@localhost")
-	require.Equal(t, bodies, romeo.tells("history")["bodies"])
+	romeo.Tells("presence", "from", balcony, "type", "available")
+	again.Tells("message", "body", "are you there?", "delayed", true)
+	again.Do("history", "with", "romeo@localhost")
+	require.Equal(t, bodies, again.Tells("history")["bodies"])
+	romeo.Do("history", "with", "juliet@localhost")
+	require.Equal(t, bodies, romeo.Tells("history")["bodies"])
 }
 
 // TestCarbons: a second device sees what the first one sends and receives.
 func TestCarbons(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo", "juliet")
-	first, second, juliet := slixmpp(t, "first"), xmppjs(t, "second"), slixmpp(t, "juliet")
+	first, second, juliet := clients.Slixmpp(t, "first"), clients.XMPPJS(t, "second"), clients.Slixmpp(t, "juliet")
 	connectSlix(t, first, node.Endpoints().XMPP, "romeo@localhost/first")
 	address := connectJS(t, second, webSocket(node.Endpoints().HTTP), "romeo@localhost/second")
 	connectSlix(t, juliet, node.Endpoints().XMPP, "juliet@localhost/balcony")
-	second.do("carbons")
-	second.tells("carbons")
-	first.do("carbons")
-	first.tells("carbons")
+	second.Do("carbons")
+	second.Tells("carbons")
+	first.Do("carbons")
+	first.Tells("carbons")
 
-	first.do("send", "to", "juliet@localhost", "body", "sent from the first")
-	juliet.tells("message", "body", "sent from the first")
-	second.tells("carbon", "way", "sent", "body", "sent from the first", "to", "juliet@localhost")
-	juliet.do("send", "to", address, "body", "to the second only")
-	second.tells("message", "body", "to the second only")
-	first.tells("carbon", "way", "received", "body", "to the second only", "from", "juliet@localhost/balcony")
+	first.Do("send", "to", "juliet@localhost", "body", "sent from the first")
+	juliet.Tells("message", "body", "sent from the first")
+	second.Tells("carbon", "way", "sent", "body", "sent from the first", "to", "juliet@localhost")
+	juliet.Do("send", "to", address, "body", "to the second only")
+	second.Tells("message", "body", "to the second only")
+	first.Tells("carbon", "way", "received", "body", "to the second only", "from", "juliet@localhost/balcony")
 }
 
 // TestResume: a connection breaks, the client resumes its stream, and what was said meanwhile comes once.
 func TestResume(t *testing.T) {
 	t.Parallel()
-	for kind, connect := range map[string]func(*testing.T, *nodetest.Node) (*person, *flakyproxy.Proxy){
-		"slixmpp": func(t *testing.T, node *nodetest.Node) (*person, *flakyproxy.Proxy) {
+	for kind, connect := range map[string]func(*testing.T, *nodetest.Node) (*clients.Person, *flakyproxy.Proxy){
+		"slixmpp": func(t *testing.T, node *nodetest.Node) (*clients.Person, *flakyproxy.Proxy) {
 			proxy := flakyproxy.New(t, node.Endpoints().XMPP)
-			p := slixmpp(t, "romeo")
+			p := clients.Slixmpp(t, "romeo")
 			connectSlix(t, p, proxy.Addr(), "romeo@localhost/orchard")
 			return p, proxy
 		},
-		"xmpp.js": func(t *testing.T, node *nodetest.Node) (*person, *flakyproxy.Proxy) {
+		"xmpp.js": func(t *testing.T, node *nodetest.Node) (*clients.Person, *flakyproxy.Proxy) {
 			proxy := flakyproxy.New(t, node.Endpoints().HTTP)
-			p := xmppjs(t, "romeo")
+			p := clients.XMPPJS(t, "romeo")
 			connectJS(t, p, webSocket(proxy.Addr()), "romeo@localhost/orchard")
 			return p, proxy
 		},
@@ -145,30 +146,30 @@ func TestResume(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			node := newNode(t, "romeo", "juliet")
-			juliet := slixmpp(t, "juliet")
+			juliet := clients.Slixmpp(t, "juliet")
 			connectSlix(t, juliet, node.Endpoints().XMPP, "juliet@localhost/balcony")
 			romeo, proxy := connect(t, node)
-			juliet.do("send", "to", "romeo@localhost", "body", "before")
-			romeo.tells("message", "body", "before")
+			juliet.Do("send", "to", "romeo@localhost", "body", "before")
+			romeo.Tells("message", "body", "before")
 			proxy.Down()
-			romeo.tells("disconnected")
-			juliet.do("send", "to", "romeo@localhost", "body", "meanwhile")
-			juliet.do("history")
-			require.Equal(t, []any{"before", "meanwhile"}, juliet.tells("history")["bodies"])
+			romeo.Tells("disconnected")
+			juliet.Do("send", "to", "romeo@localhost", "body", "meanwhile")
+			juliet.Do("history")
+			require.Equal(t, []any{"before", "meanwhile"}, juliet.Tells("history")["bodies"])
 			proxy.Up()
 			if kind == "xmpp.js" {
-				login := romeo.tells("login")
+				login := romeo.Tells("login")
 				require.Equal(t, "HT-SHA-256-NONE", login["mechanism"])
 				require.Contains(t, login["inline"], "resume")
 			}
-			romeo.tells("resumed")
-			romeo.tells("message", "body", "meanwhile")
-			juliet.do("send", "to", "romeo@localhost", "body", "after")
-			romeo.tells("message", "body", "after")
-			require.Zero(t, romeo.told("before"), "a message came twice")
-			require.Zero(t, romeo.told("meanwhile"), "a message came twice")
-			romeo.do("send", "to", "juliet@localhost", "body", "and back")
-			juliet.tells("message", "body", "and back")
+			romeo.Tells("resumed")
+			romeo.Tells("message", "body", "meanwhile")
+			juliet.Do("send", "to", "romeo@localhost", "body", "after")
+			romeo.Tells("message", "body", "after")
+			require.Zero(t, romeo.Told("before"), "a message came twice")
+			require.Zero(t, romeo.Told("meanwhile"), "a message came twice")
+			romeo.Do("send", "to", "juliet@localhost", "body", "and back")
+			juliet.Tells("message", "body", "and back")
 		})
 	}
 }
@@ -177,19 +178,19 @@ func TestResume(t *testing.T) {
 func TestReturning(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo")
-	romeo := xmppjs(t, "romeo")
+	romeo := clients.XMPPJS(t, "romeo")
 	before := connectJS(t, romeo, "xmpps://"+node.Endpoints().XMPPTLS, "romeo@localhost/orchard")
 	for range 2 {
-		romeo.do("leave")
-		romeo.tells("left")
-		romeo.do("return")
-		login := romeo.tells("login")
+		romeo.Do("leave")
+		romeo.Tells("left")
+		romeo.Do("return")
+		login := romeo.Tells("login")
 		require.Equal(t, "HT-SHA-256-NONE", login["mechanism"])
 		require.Contains(t, login["inline"], "fast")
-		online := romeo.tells("online")
+		online := romeo.Tells("online")
 		require.NotEqual(t, before, online["jid"])
 		require.Equal(t, "HT-SHA-256-NONE", online["mechanism"])
-		romeo.tells("managed")
+		romeo.Tells("managed")
 	}
 }
 
@@ -197,17 +198,17 @@ func TestReturning(t *testing.T) {
 func TestTransports(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "romeo", "juliet")
-	romeo, juliet := xmppjs(t, "romeo"), xmppjs(t, "juliet")
+	romeo, juliet := clients.XMPPJS(t, "romeo"), clients.XMPPJS(t, "juliet")
 	orchard := connectJS(t, romeo, "xmpp://"+node.Endpoints().XMPP, "romeo@localhost/orchard")
-	juliet.do("connect", "jid", "juliet@localhost/balcony", "password", password, "service", "xmpps://"+
+	juliet.Do("connect", "jid", "juliet@localhost/balcony", "password", password, "service", "xmpps://"+
 		node.Endpoints().XMPPTLS, "classic", true)
-	require.Equal(t, "auth", juliet.tells("login")["way"])
-	require.Equal(t, "juliet@localhost/balcony", juliet.tells("online")["jid"])
-	juliet.tells("managed")
-	romeo.do("send", "to", "juliet@localhost", "body", "over STARTTLS")
-	juliet.tells("message", "body", "over STARTTLS", "from", orchard)
-	juliet.do("send", "to", orchard, "body", "over TLS")
-	romeo.tells("message", "body", "over TLS", "from", "juliet@localhost/balcony")
+	require.Equal(t, "auth", juliet.Tells("login")["way"])
+	require.Equal(t, "juliet@localhost/balcony", juliet.Tells("online")["jid"])
+	juliet.Tells("managed")
+	romeo.Do("send", "to", "juliet@localhost", "body", "over STARTTLS")
+	juliet.Tells("message", "body", "over STARTTLS", "from", orchard)
+	juliet.Do("send", "to", orchard, "body", "over TLS")
+	romeo.Tells("message", "body", "over TLS", "from", "juliet@localhost/balcony")
 }
 
 // TestSlixmppAsItComes: its wrong idea of channel binding is refused, and is not taken for a
@@ -217,15 +218,15 @@ func TestSlixmppAsItComes(t *testing.T) {
 	node := newNode(t, "romeo")
 	host, port := split(t, node.Endpoints().XMPP)
 	for range 3 {
-		romeo := slixmpp(t, "romeo")
-		romeo.do("connect", "jid", "romeo@localhost/orchard", "password", password, "host", host, "port", port,
+		romeo := clients.Slixmpp(t, "romeo")
+		romeo.Do("connect", "jid", "romeo@localhost/orchard", "password", password, "host", host, "port", port,
 			"as_it_comes", true)
 		for range 4 { // SCRAM with both hashes, binding by what TLS 1.3 does not have, and claiming that we do not bind
-			romeo.tells("refused")
+			romeo.Tells("refused")
 		}
-		require.Equal(t, "PLAIN", romeo.tells("online")["mechanism"])
-		romeo.do("leave")
-		romeo.tells("left")
+		require.Equal(t, "PLAIN", romeo.Tells("online")["mechanism"])
+		romeo.Do("leave")
+		romeo.Tells("left")
 	}
 }
 
@@ -233,11 +234,11 @@ func TestSlixmppAsItComes(t *testing.T) {
 func TestGoSendxmpp(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "nurse", "juliet")
-	juliet := slixmpp(t, "juliet")
+	juliet := clients.Slixmpp(t, "juliet")
 	connectSlix(t, juliet, node.Endpoints().XMPP, "juliet@localhost/balcony")
 	path, err := exec.LookPath("go-sendxmpp")
 	require.NoError(t, err, "this test needs go-sendxmpp: run test/setup.sh")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), clients.Patience)
 	defer cancel()
 	login := []string{"-u", "nurse@localhost", "-p", password, "-j", node.Endpoints().XMPPTLS, "-t", "-n"}
 
@@ -245,7 +246,7 @@ func TestGoSendxmpp(t *testing.T) {
 	send.Stdin = strings.NewReader("Anon, good nurse!\n")
 	out, err := send.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	got := juliet.tells("message", "body", "Anon, good nurse!")
+	got := juliet.Tells("message", "body", "Anon, good nurse!")
 	require.Contains(t, got["from"], "nurse@localhost/")
 
 	listen := exec.CommandContext(ctx, path, append(login, "-l", "juliet@localhost")...)
@@ -254,7 +255,7 @@ func TestGoSendxmpp(t *testing.T) {
 	require.NoError(t, listen.Start())
 	defer listen.Wait()
 	defer listen.Process.Kill()
-	juliet.do("send", "to", "nurse@localhost", "body", "What o'clock?")
+	juliet.Do("send", "to", "nurse@localhost", "body", "What o'clock?")
 	lines := bufio.NewScanner(pipe)
 	for lines.Scan() {
 		if strings.Contains(lines.Text(), "What o'clock?") {

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/posthouse-im/posthouse/test/clients"
 	"github.com/posthouse-im/posthouse/test/flakyproxy"
 )
 
@@ -116,7 +117,7 @@ func (p *terminal) logs(parts ...string) string {
 			return line
 		}
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(clients.Patience)
 	defer timer.Stop()
 	for {
 		select {
@@ -154,7 +155,7 @@ next:
 func TestProfanity(t *testing.T) {
 	t.Parallel()
 	node := newNode(t, "nurse", "juliet")
-	juliet := slixmpp(t, "juliet")
+	juliet := clients.Slixmpp(t, "juliet")
 	connectSlix(t, juliet, node.Endpoints().XMPP, "juliet@localhost/balcony")
 	proxy := flakyproxy.New(t, node.Endpoints().XMPPTLS)
 	nurse := profanity(t, proxy.Addr(), "nurse", "hall")
@@ -163,22 +164,22 @@ func TestProfanity(t *testing.T) {
 	nurse.logs("Message carbons enabled")
 
 	nurse.types("/sub request juliet@localhost")
-	juliet.tells("presence", "type", "subscribe")
-	juliet.do("agree", "to", "nurse@localhost")
+	juliet.Tells("presence", "type", "subscribe")
+	juliet.Do("agree", "to", "nurse@localhost")
 	nurse.logs("RECV: <presence", "from=\"juliet@localhost/balcony\"")
 	nurse.types("/msg juliet@localhost Peter, my fan")
-	juliet.tells("message", "body", "Peter, my fan")
-	juliet.do("send", "to", "nurse@localhost", "body", "What news?")
+	juliet.Tells("message", "body", "Peter, my fan")
+	juliet.Do("send", "to", "nurse@localhost", "body", "What news?")
 	nurse.logs("RECV: <message", "<body>What news?</body>")
 
 	proxy.Down()
 	nurse.logs("XMPP_CONN_DISCONNECT")
-	juliet.do("send", "to", "nurse@localhost", "body", "I pray thee, speak")
+	juliet.Do("send", "to", "nurse@localhost", "body", "I pray thee, speak")
 	proxy.Up()
 	nurse.logs("RECV: <resumed")
 	nurse.logs("RECV: <message", "<body>I pray thee, speak</body>")
 	nurse.types("/msg juliet@localhost I am aweary")
-	juliet.tells("message", "body", "I am aweary")
+	juliet.Tells("message", "body", "I am aweary")
 	require.Zero(t, nurse.logged("RECV: <message", "from=\"juliet@localhost/balcony\"", "<body>"),
 		"a message came twice")
 

@@ -108,7 +108,7 @@ func (d *xmlTransport) say(to jid.JID, id string, what content.Content, _ entry)
 		body := "<body xmlns='jabber:client'>" + what.Text + "</body>"
 		children = append([]string{body, "<request xmlns='urn:xmpp:receipts'/>"}, children...)
 	}
-	d.do("say", "to", to.String(), "id", id, "children", children)
+	d.Do("say", "to", to.String(), "id", id, "children", children)
 	return entry{}
 }
 
@@ -122,7 +122,7 @@ func (d *xmlTransport) hears(own bool) entry {
 
 func (d *xmlTransport) marks(_ jid.JID, _ bool, kind content.Kind, marked entry) {
 	d.t.Helper()
-	e := d.tells("marked")
+	e := d.Tells("marked")
 	require.Equal(d.t, string(kind)+" "+marked.id, fmt.Sprint(e["kind"], " ", e["id"]))
 }
 
@@ -312,7 +312,7 @@ func requireHistories(t *testing.T, transports map[jid.JID][]transport, all []en
 		require.Equal(t, want, compact, "the history of %s on the compact stream", who)
 
 		s := mine[1].(*xmlTransport)
-		s.do("archive", "with", with.String())
+		s.Do("archive", "with", with.String())
 		for range want {
 			xml = append(xml, s.placed())
 		}

@@ -62,7 +62,7 @@ func FuzzDecoder(f *testing.F) {
 	}
 	for i, x := range exchanges(f) {
 		for _, s := range x.Steps {
-			wire, err := hex.DecodeString(s.Hex)
+			wire, err := hex.DecodeString(string(s.Hex))
 			require.NoError(f, err)
 			f.Add(wire, uint8(i))
 		}

@@ -1,10 +1,12 @@
 package pbstream
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/pbkdf2"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -26,9 +28,43 @@ type step struct {
 	From string `json:"from"`
 	Says string `json:"says"`
 	// XML is what it stands for; absent for a ping and a pong.
-	XML string `json:"xml,omitempty"`
+	XML pieces `json:"xml,omitempty"`
 	// Hex is the frame with its length.
-	Hex string `json:"hex"`
+	Hex pieces `json:"hex"`
+}
+
+// pieces is a text that is published as a list of pieces, so that no line is too long.
+type pieces string
+
+// mostPiece is the length of a piece; that of hexadecimal is whole bytes.
+const mostPiece = 100
+
+// MarshalJSON implements json.Marshaler. XML is cut between tags where that is possible.
+func (p pieces) MarshalJSON() ([]byte, error) {
+	list := []string{}
+	for rest := string(p); rest != ""; {
+		n := len(rest)
+		if n > mostPiece {
+			if n = strings.LastIndex(rest[:mostPiece], "><") + 1; n == 0 {
+				n = mostPiece
+			}
+		}
+		list = append(list, rest[:n])
+		rest = rest[n:]
+	}
+	var all bytes.Buffer
+	e := json.NewEncoder(&all)
+	e.SetEscapeHTML(false)
+	err := e.Encode(list)
+	return all.Bytes(), err
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *pieces) UnmarshalJSON(in []byte) error {
+	var list []string
+	err := json.Unmarshal(in, &list)
+	*p = pieces(strings.Join(list, ""))
+	return err
 }
 
 // Who says it.
@@ -70,7 +106,7 @@ func openXML(from string) string {
 }
 
 // says makes a step of XML.
-func says(from, what, xml string) step { return step{From: from, Says: what, XML: xml} }
+func says(from, what, xml string) step { return step{From: from, Says: what, XML: pieces(xml)} }
 
 func opens(from string) step { return says(from, sayOpen, openXML(from)) }
 
