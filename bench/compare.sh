@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Measures Posthouse, in XML and on the compact stream, and, when asked, Debian's ejabberd beside it in the same minutes, one after the other:
+# Measures Posthouse, in XML and on the compact stream, and, when asked, Debian's ejabberd beside it in the same
+# minutes, one after the other:
 #   bench/compare.sh [ejabberd]
-# Results go to the terminal and, as JSON, one object a line, to bench/results/ (not kept in git). Settings by environment:
+# Results go to the terminal and, as JSON, one object a line, to bench/results/ (not kept in git). Settings by
+# environment:
 #   PAIRS=200 WINDOW=16 DURATION=20s USERS=2000 IDLE=10000 IDLE_TLS=5000 MECHANISM=SCRAM-SHA-256 PORT=5222
-# PORT is that of XMPP; direct TLS is the next one, the compact stream is three above, and HTTP, metrics and the peer are above it.
+# PORT is that of XMPP; direct TLS is the next one, the compact stream is three above, and HTTP, metrics and the peer
+# are above it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 pairs=${PAIRS:-200} window=${WINDOW:-16} duration=${DURATION:-20s} users=${USERS:-2000}
@@ -56,7 +59,8 @@ wait_for() {
   exit 1
 }
 
-# half FILE: half of the messages a second that were measured last, to see how long a message takes when the server is not at its limit.
+# half FILE: half of the messages a second that were measured last, to see how long a message takes when the server is
+# not at its limit.
 half() { echo $(($(tail -1 "$1" | sed 's/.*"per_second":\([0-9]*\).*/\1/') / 2 + 1)); }
 
 # run NAME PIDS PORT MECHANISM: every scenario against one server, in XML.
@@ -64,7 +68,8 @@ run() {
   local name=$1 pids=$2 at=$3 mechanism=$4
   local out="$results/$stamp-$name.json"
   local common=(-out "$out" -pid "$pids" -mechanism "$mechanism")
-  local plain=("${common[@]}" -address "127.0.0.1:$at") secure=("${common[@]}" -address "127.0.0.1:$((at + 1))" -security tls)
+  local plain=("${common[@]}" -address "127.0.0.1:$at")
+  local secure=("${common[@]}" -address "127.0.0.1:$((at + 1))" -security tls)
   echo "== $name ($(nproc) cores, load $(cut -d' ' -f1 /proc/loadavg))" >&2
   $bench "${plain[@]}" -users "$users" register
   $bench "${plain[@]}" -users "$users" -duration "$duration" login
@@ -81,7 +86,8 @@ run_compact() {
   local pids=$1 at=$2
   local out="$results/$stamp-compact.json"
   local common=(-out "$out" -pid "$pids" -transport compact)
-  local plain=("${common[@]}" -address "127.0.0.1:$((at + 3))") secure=("${common[@]}" -address "127.0.0.1:$((at + 1))" -security tls)
+  local plain=("${common[@]}" -address "127.0.0.1:$((at + 3))")
+  local secure=("${common[@]}" -address "127.0.0.1:$((at + 1))" -security tls)
   echo "== posthouse, compact stream ($(nproc) cores, load $(cut -d' ' -f1 /proc/loadavg))" >&2
   $bench "${plain[@]}" -users "$users" register
   $bench "${plain[@]}" -mechanism SCRAM-SHA-256 -users "$users" -duration "$duration" login
@@ -95,9 +101,11 @@ run_compact() {
 
 # serve NAME: a node of its own with an empty data folder.
 serve() {
-  env POSTHOUSE_DATA="$work/$1" POSTHOUSE_LISTEN_XMPP_ADDRESS="127.0.0.1:$port" POSTHOUSE_LISTEN_XMPP_TLS_ADDRESS="127.0.0.1:$((port + 1))" \
+  env POSTHOUSE_DATA="$work/$1" \
+    POSTHOUSE_LISTEN_XMPP_ADDRESS="127.0.0.1:$port" POSTHOUSE_LISTEN_XMPP_TLS_ADDRESS="127.0.0.1:$((port + 1))" \
     POSTHOUSE_LISTEN_COMPACT_ADDRESS="127.0.0.1:$((port + 3))" \
-    POSTHOUSE_LISTEN_HTTP_ADDRESS="127.0.0.1:$((port + 58))" POSTHOUSE_LISTEN_METRICS_ADDRESS="127.0.0.1:$((port + 68))" \
+    POSTHOUSE_LISTEN_HTTP_ADDRESS="127.0.0.1:$((port + 58))" \
+    POSTHOUSE_LISTEN_METRICS_ADDRESS="127.0.0.1:$((port + 68))" \
     bin/posthouse serve --quiet --config bench/node.yaml >"$work/log" 2>&1 &
   server=$!
   wait_for "$port" "$work/log"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the whole-system tests talk to: XMPP clients that others wrote, strace, a disk that can be unplugged, and
-# libexpat's xmlwf. It tells what it does, does nothing when all is there, and needs a Debian-like system.
+# Installs what the whole-system tests talk to: XMPP clients that others wrote, strace, a disk that can be unplugged,
+# and libexpat's xmlwf. It tells what it does, does nothing when all is there, and needs a Debian-like system.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +32,8 @@ command -v npm >/dev/null || missing+=(nodejs npm)
 if [ ${#missing[@]} -gt 0 ]; then
   echo "setup: installing ${missing[*]}"
   if ! command -v apt-get >/dev/null; then
-    echo "setup: this is not a Debian-like system: install these by hand, under the names that they have here: ${missing[*]}" >&2
+    echo "setup: this is not a Debian-like system: install these by hand, under the names that they have here:" \
+      "${missing[*]}" >&2
     exit 1
   fi
   root=()
@@ -55,7 +56,8 @@ fi
 
 # The JavaScript clients, exactly as locked. The lock names no registry: the one that npm is configured for is used.
 clients=test/clients
-if [ -f "$clients/package-lock.json" ] && ! cmp -s "$clients/package-lock.json" "$clients/node_modules/.installed-lock"; then
+if [ -f "$clients/package-lock.json" ] &&
+  ! cmp -s "$clients/package-lock.json" "$clients/node_modules/.installed-lock"; then
   echo "setup: npm ci in $clients"
   (cd "$clients" && npm ci --no-audit --no-fund --ignore-scripts --omit-lockfile-registry-resolved --loglevel=error)
   cp "$clients/package-lock.json" "$clients/node_modules/.installed-lock"

@@ -52,7 +52,8 @@ if [ "$mode" = postgres ]; then
   mkdir "$work/pg" && chown postgres: "$work/pg"
   su postgres -s /bin/sh -c "$pgbin/initdb -D $work/pg -A trust >/dev/null &&
     $pgbin/pg_ctl -D $work/pg -w -o '-p $pgport -k /tmp -c listen_addresses=127.0.0.1' -l $work/pg/log start" >/dev/null
-  su postgres -s /bin/sh -c "createdb -h 127.0.0.1 -p $pgport ejabberd && psql -q -h 127.0.0.1 -p $pgport -d ejabberd -f /usr/share/ejabberd/sql/pg.sql" >/dev/null
+  su postgres -s /bin/sh -c "createdb -h 127.0.0.1 -p $pgport ejabberd &&
+    psql -q -h 127.0.0.1 -p $pgport -d ejabberd -f /usr/share/ejabberd/sql/pg.sql" >/dev/null
   pids=$(head -1 "$work/pg/postmaster.pid")
 fi
 

@@ -1,12 +1,14 @@
-"""One person on slixmpp, told what to do by JSON lines on standard input; what happens is told as JSON lines on standard output.
+"""One person on slixmpp, told what to do by JSON lines on standard input.
+
+What happens is told as JSON lines on standard output.
 
 Orders: {"do": "connect", "jid", "password", "host", "port", "direct_tls", "as_it_comes"}, {"do": "send", "to", "body"},
-{"do": "say", "to", "id", "children"} (children are XML; with an origin-id of the same id), {"do": "subscribe", "to"}, {"do": "agree", "to"},
-{"do": "carbons"}, {"do": "history", "with"}, {"do": "archive", "with"}, {"do": "leave"}.
-Every message that has a place in its conversation, live, as a carbon or (at "archive") from the archive, is told in full as {"event": "placed"}, and every
-read marker, which has none, as {"event": "marked"}.
-When the connection breaks and the stream can be resumed (XEP-0198), the person comes back. Whatever goes wrong is told as
-{"event": "problem"}. With CLIENT_TRACE in the environment, the stream goes to standard error.
+{"do": "say", "to", "id", "children"} (children are XML; with an origin-id of the same id), {"do": "subscribe", "to"},
+{"do": "agree", "to"}, {"do": "carbons"}, {"do": "history", "with"}, {"do": "archive", "with"}, {"do": "leave"}.
+Every message that has a place in its conversation, live, as a carbon or (at "archive") from the archive, is told in
+full as {"event": "placed"}, and every read marker, which has none, as {"event": "marked"}.
+When the connection breaks and the stream can be resumed (XEP-0198), the person comes back. Whatever goes wrong is told
+as {"event": "problem"}. With CLIENT_TRACE in the environment, the stream goes to standard error.
 """
 import asyncio
 import json
@@ -30,9 +32,11 @@ def find(xml, name):
 def placed(xml, bare, **more):
     """Tells of a message with everything that names it: xml is the <message/>."""
     number = find(xml, "{urn:posthouse:position:1}position").get("number")
-    marks = [e for name in ("{urn:xmpp:chat-markers:0}displayed", "{urn:xmpp:receipts}received") if (e := xml.find(name)) is not None]
+    names = ("{urn:xmpp:chat-markers:0}displayed", "{urn:xmpp:receipts}received")
+    marks = [e for name in names if (e := xml.find(name)) is not None]
     if number is None and marks:
-        tell("marked", kind="read" if marks[0].tag.endswith("displayed") else "delivered", id=marks[0].get("id"), **more)
+        kind = "read" if marks[0].tag.endswith("displayed") else "delivered"
+        tell("marked", kind=kind, id=marks[0].get("id"), **more)
     if number is None:
         return
     stanza_id = next((e.get("id") for e in xml.findall("{urn:xmpp:sid:0}stanza-id") if e.get("by") == bare), None)
@@ -42,8 +46,10 @@ def placed(xml, bare, **more):
         ("retracted", "{urn:xmpp:message-retract:1}retracted")) if (e := xml.find(name)) is not None}
     kind, target = next(iter(about.items()), ("text", ""))
     body = xml.find("{jabber:client}body")
-    tell("placed", **{"id": find(xml, "{urn:xmpp:sid:0}origin-id").get("id") or xml.get("id") or "", "number": int(number), "from": xml.get("from"), "to": xml.get("to"),
-                      "kind": kind, "target": target, "text": "" if body is None else body.text, "stanza_id": stanza_id, **more})
+    tell("placed", **{
+        "id": find(xml, "{urn:xmpp:sid:0}origin-id").get("id") or xml.get("id") or "", "number": int(number),
+        "from": xml.get("from"), "to": xml.get("to"), "kind": kind, "target": target,
+        "text": "" if body is None else body.text, "stanza_id": stanza_id, **more})
 
 
 def tell(event, **fields):
@@ -54,7 +60,8 @@ class Teller(logging.Handler):
     """Tells what slixmpp logs as an error, so that a failing test shows it."""
 
     def emit(self, record):
-        # This slixmpp forgets what was not acknowledged when it resumes, and is then surprised by an acknowledgement of it.
+        # This slixmpp forgets what was not acknowledged when it resumes, and is then surprised by an acknowledgement of
+        # it.
         if not record.msg.startswith("Inconsistent sequence numbers"):
             tell("problem", doing=record.name, what=self.format(record))
 
@@ -68,12 +75,14 @@ class Person(slixmpp.ClientXMPP):
         self.ssl_context.check_hostname = False
         self.ssl_context.verify_mode = ssl.CERT_NONE
         self.auto_authorize = None
-        # This slixmpp binds channels by tls-unique only, which TLS 1.3 does not have (RFC 9266 §1). It is refused, also when
-        # it claims that we do not bind at all, and ends with PLAIN. That is how it comes; told not to bind, it uses SCRAM.
+        # This slixmpp binds channels by tls-unique only, which TLS 1.3 does not have (RFC 9266 §1). It is refused, also
+        # when it claims that we do not bind at all, and ends with PLAIN. That is how it comes; told not to bind, it
+        # uses SCRAM.
         if not order.get("as_it_comes"):
             mechanisms = self["feature_mechanisms"]
             credentials = mechanisms.sasl_callback
-            mechanisms.sasl_callback = lambda wanted, optional: {**credentials(wanted, optional), "channel_binding": b""}
+            mechanisms.sasl_callback = lambda wanted, optional: {
+                **credentials(wanted, optional), "channel_binding": b""}
             mechanisms.use_mechs = {"SCRAM-SHA-256", "SCRAM-SHA-1"}
         self.add_event_handler("session_start", self.started)
         self.add_event_handler("session_resumed", lambda _: tell("resumed"))
@@ -81,11 +90,13 @@ class Person(slixmpp.ClientXMPP):
         self.add_event_handler("sm_failed", lambda _: tell("unmanaged"))
         self.add_event_handler("message", self.heard)
         # Marks and the like have no body, and are no event of slixmpp's.
-        self.register_handler(Callback("placed", MatchXPath("{jabber:client}message"), lambda m: placed(m.xml, self.boundjid.bare)))
+        self.register_handler(Callback(
+            "placed", MatchXPath("{jabber:client}message"), lambda m: placed(m.xml, self.boundjid.bare)))
         self.add_event_handler("carbon_received", lambda m: self.copied("received", m["carbon_received"]))
         self.add_event_handler("carbon_sent", lambda m: self.copied("sent", m["carbon_sent"]))
         self.add_event_handler("presence", lambda p: tell("presence", **{"from": str(p["from"]), "type": p["type"]}))
-        self.add_event_handler("stream_error", lambda e: tell("problem", doing="stream", what=e["condition"] + ": " + e["text"]))
+        self.add_event_handler(
+            "stream_error", lambda e: tell("problem", doing="stream", what=e["condition"] + ": " + e["text"]))
         self.add_event_handler("failed_auth", lambda f: tell("refused", condition=f["condition"]))
         self.add_event_handler("failed_all_auth", lambda _: tell("problem", doing="log in", what="no mechanism worked"))
         self.add_event_handler("connection_failed", lambda why: tell("problem", doing="connect", what=str(why)))
@@ -127,7 +138,8 @@ class Person(slixmpp.ClientXMPP):
         n = 0
         async for result in self["xep_0313"].iterate(with_jid=slixmpp.JID(other), rsm={"max": 20}):
             n += 1
-            placed(result["mam_result"]["forwarded"]["stanza"].xml, self.boundjid.bare, archived=True, stanza_id=result["mam_result"]["id"])
+            found = result["mam_result"]
+            placed(found["forwarded"]["stanza"].xml, self.boundjid.bare, archived=True, stanza_id=found["id"])
         tell("archive", count=n)
 
 
@@ -168,7 +180,8 @@ async def obey(person, order):
 
 async def main():
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: tell("problem", doing="in a task", what=repr(context.get("exception") or context)))
+    loop.set_exception_handler(
+        lambda _, context: tell("problem", doing="in a task", what=repr(context.get("exception") or context)))
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     person = None

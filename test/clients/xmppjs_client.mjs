@@ -1,8 +1,8 @@
-// One person on xmpp.js, told what to do by JSON lines on standard input; what happens is told as JSON lines on standard
-// output. The orders and events are those of slixmpp_client.py, but "connect" takes {"jid", "password", "service"}, where
-// the service is an address with ws:, xmpp: (STARTTLS) or xmpps: (direct TLS). The jid's resource is the tag of the one that the
-// server makes (XEP-0386), unless "classic" is true: then the login is that of RFC 6120. "login" tells of each one that is tried.
-// "return" connects again after "leave", with what was kept.
+// One person on xmpp.js, told what to do by JSON lines on standard input; what happens is told as JSON lines on
+// standard output. The orders and events are those of slixmpp_client.py, but "connect" takes {"jid", "password",
+// "service"}, where the service is an address with ws:, xmpp: (STARTTLS) or xmpps: (direct TLS). The jid's resource is
+// the tag of the one that the server makes (XEP-0386), unless "classic" is true: then the login is that of RFC 6120.
+// "login" tells of each one that is tried. "return" connects again after "leave", with what was kept.
 import { client, xml } from "@xmpp/client";
 import { createInterface } from "node:readline";
 
@@ -21,13 +21,15 @@ async function connect({ jid, password, service, classic }) {
     resource: jid.split("/")[1],
     credentials: async (authenticate, mechanisms, fast) => {
       const token = await fast?.fetch();
-      const device = xml("user-agent", { id: "8d1e2b3c-" + username }, xml("software", {}, "xmpp.js"), xml("device", {}, "test"));
+      const about = [xml("software", {}, "xmpp.js"), xml("device", {}, "test")];
+      const device = xml("user-agent", { id: "8d1e2b3c-" + username }, ...about);
       await authenticate({ username, password, token }, mechanisms[0], device);
     },
   });
   if (classic) {
     person.prependListener("element", (element) => {
-      if (element.name === "stream:features") element.children = element.children.filter((child) => child.name !== "authentication");
+      if (element.name === "stream:features")
+        element.children = element.children.filter((child) => child.name !== "authentication");
     });
   }
   person.on("send", (element) => {
@@ -43,7 +45,8 @@ async function connect({ jid, password, service, classic }) {
     person.on("send", trace("SENT"));
   }
   // A broken connection is no problem; a stream error is.
-  person.on("error", (problem) => tell(problem.condition ? "problem" : "trouble", { doing: "stream", what: String(problem) }));
+  person.on("error", (problem) =>
+    tell(problem.condition ? "problem" : "trouble", { doing: "stream", what: String(problem) }));
   person.on("disconnect", ({ clean }) => tell("disconnected", { why: clean ? "clean" : "broken" }));
   person.on("online", async (address) => {
     await person.send(xml("presence"));
@@ -63,13 +66,15 @@ function heard(stanza) {
   if (stanza.is("presence")) tell("presence", { from, type: stanza.attrs.type ?? "available" });
   if (!stanza.is("message")) return;
   for (const way of ["sent", "received"]) {
-    const inner = stanza.getChild(way, "urn:xmpp:carbons:2")?.getChild("forwarded", "urn:xmpp:forward:0")?.getChild("message");
+    const forwarded = stanza.getChild(way, "urn:xmpp:carbons:2")?.getChild("forwarded", "urn:xmpp:forward:0");
+    const inner = forwarded?.getChild("message");
     if (inner) tell("carbon", { way, from: inner.attrs.from, to: inner.attrs.to, body: inner.getChildText("body") });
   }
   const result = stanza.getChild("result", "urn:xmpp:mam:2");
   if (result) page.push(result.getChild("forwarded", "urn:xmpp:forward:0").getChild("message").getChildText("body"));
   const body = stanza.getChildText("body");
-  if (body) tell("message", { from, type: stanza.attrs.type, body, delayed: Boolean(stanza.getChild("delay", "urn:xmpp:delay")) });
+  const delayed = Boolean(stanza.getChild("delay", "urn:xmpp:delay"));
+  if (body) tell("message", { from, type: stanza.attrs.type, body, delayed });
 }
 
 // history pages through the archive (XEP-0313) seven at a time.
@@ -83,7 +88,8 @@ async function history(other) {
         xml("query", { xmlns: "urn:xmpp:mam:2" },
           xml("x", { xmlns: "jabber:x:data", type: "submit" },
             field("FORM_TYPE", "urn:xmpp:mam:2", "hidden"), ...(other ? [field("with", other)] : [])),
-          xml("set", { xmlns: "http://jabber.org/protocol/rsm" }, xml("max", {}, "7"), ...(after ? [xml("after", {}, after)] : [])))),
+          xml("set", { xmlns: "http://jabber.org/protocol/rsm" }, xml("max", {}, "7"),
+            ...(after ? [xml("after", {}, after)] : [])))),
       patience);
     bodies.push(...page);
     const end = fin.getChild("fin", "urn:xmpp:mam:2");
@@ -95,7 +101,8 @@ async function history(other) {
 
 const orders = {
   connect,
-  send: ({ to, body }) => person.send(xml("message", { to, type: "chat", id: crypto.randomUUID() }, xml("body", {}, body))),
+  send: ({ to, body }) =>
+    person.send(xml("message", { to, type: "chat", id: crypto.randomUUID() }, xml("body", {}, body))),
   subscribe: ({ to }) => person.send(xml("presence", { to, type: "subscribe" })),
   agree: ({ to }) => person.send(xml("presence", { to, type: "subscribed" })),
   carbons: async () => {

@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"go/ast"
 	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -57,6 +61,32 @@ func proseTooWide(page, text string) []string {
 	})
 }
 
+// wrapped are the kinds of other files whose lines wrap.
+var wrapped = []string{".script", ".json", ".py", ".mjs", ".mts", ".sql", ".sh", ".yml", ".yaml", ".proto", ".conf"}
+
+// otherFiles returns the files of these kinds, by path.
+func otherFiles(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != root && (skipped(path) || path == filepath.Join(root, "bench", "results")):
+			return filepath.SkipDir
+		case d.IsDir() || !slices.Contains(wrapped, filepath.Ext(path)):
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		all[path] = string(text)
+		return err
+	}))
+	return all
+}
+
+// nothingStands is for files in which every line wraps.
+func nothingStands(int, string) bool { return false }
+
 func TestWidth(t *testing.T) {
 	var broken []string
 	for _, s := range allSources(t) {
@@ -66,6 +96,14 @@ func TestWidth(t *testing.T) {
 	}
 	for page, text := range allPages(t) {
 		broken = append(broken, proseTooWide(page, text)...)
+	}
+	seen := map[string]bool{}
+	for path, text := range otherFiles(t) {
+		seen[filepath.Ext(path)] = true
+		broken = append(broken, tooWide(path, text, nothingStands)...)
+	}
+	for _, kind := range wrapped {
+		require.True(t, seen[kind], "no file of the kind %s was found", kind)
 	}
 	report(t, broken)
 }
@@ -89,4 +127,5 @@ func TestWidthBites(t *testing.T) {
 	} {
 		require.Len(t, proseTooWide("x.md", text), want, "%q", text)
 	}
+	require.Len(t, tooWide("x.sh", "    "+wide+"\n\t"+wide, nothingStands), 2)
 }

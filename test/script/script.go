@@ -19,7 +19,8 @@ type System interface {
 	Restart() error
 }
 
-// Script is a test as text, one step a line; indented lines below a step belong to it:
+// Script is a test as text, one step a line; indented lines below a step belong to it. A line that is indented by more
+// than four blanks continues the one above: between them stands a blank, unless that one ends with ">".
 //
 //	# A comment, or the script's title.
 //	settings: registration.open=true        of the node, as path=value
@@ -66,7 +67,8 @@ func Parse(name, text string) (*Script, error) {
 			if len(s.lines) == 0 {
 				return nil, fmt.Errorf("%s:%d: indented line without a step above it", name, number)
 			}
-			s.lines[len(s.lines)-1].body += strings.TrimSpace(trimmed) + "\n"
+			last := &s.lines[len(s.lines)-1]
+			last.body = below(last.body, trimmed)
 		case strings.HasPrefix(trimmed, "settings:"):
 			s.Settings = append(s.Settings, strings.Fields(trimmed)[1:]...)
 		default:
@@ -74,6 +76,19 @@ func Parse(name, text string) (*Script, error) {
 		}
 	}
 	return s, nil
+}
+
+// below appends an indented line to the others of its step.
+func below(body, line string) string {
+	text := strings.TrimSpace(line) + "\n"
+	if body == "" || !strings.HasPrefix(line, "     ") {
+		return body + text
+	}
+	body = strings.TrimSuffix(body, "\n")
+	if !strings.HasSuffix(body, ">") {
+		body += " "
+	}
+	return body + text
 }
 
 // run is one run of a script.

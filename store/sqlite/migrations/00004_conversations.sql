@@ -17,7 +17,8 @@ CREATE TABLE profile (
     changed INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX profile_changed ON profile (changed);
--- The last number that was given to a change of a profile: one row. Numbers are not used again, also after an account was deleted.
+-- The last number that was given to a change of a profile: one row. Numbers are not used again, also after an account
+-- was deleted.
 CREATE TABLE profile_version (
     id      INTEGER PRIMARY KEY CHECK (id = 1),
     version INTEGER NOT NULL

@@ -41,7 +41,8 @@ END;
 -- +goose StatementEnd
 -- Also keeps an entry from being replaced.
 -- +goose StatementBegin
-CREATE TRIGGER audit_insert BEFORE INSERT ON audit WHEN NEW.number <> (SELECT coalesce(max(number), 0) + 1 FROM audit) BEGIN
+CREATE TRIGGER audit_insert BEFORE INSERT ON audit
+WHEN NEW.number <> (SELECT coalesce(max(number), 0) + 1 FROM audit) BEGIN
     SELECT RAISE(ABORT, 'entries of the audit log follow each other');
 END;
 -- +goose StatementEnd

@@ -1,2 +1,3 @@
 -- +goose Up
-ALTER TABLE archive_preference ADD COLUMN hide_reads INTEGER NOT NULL DEFAULT 0; -- others are not to know how far the account has read
+-- hide_reads: others are not to know how far the account has read.
+ALTER TABLE archive_preference ADD COLUMN hide_reads INTEGER NOT NULL DEFAULT 0;
