@@ -51,7 +51,7 @@ func appendJournal(dst []byte, j *journal) []byte {
 		dst = binary.AppendUvarint(dst, uint64(p.from))
 		dst = binary.AppendUvarint(dst, uint64(p.to))
 		if p.views&viewNamed != 0 {
-			dst = binary.BigEndian.AppendUint64(dst, p.name)
+			dst = binary.BigEndian.AppendUint64(dst, uint64(p.name))
 		}
 		last = p.id
 	}
@@ -95,7 +95,7 @@ func decodeJournal(b []byte) (j journal, err error) {
 		p.flags, p.views = r.byte(), r.byte()
 		p.from, p.to = store.AccountID(r.uvarint()), store.AccountID(r.uvarint())
 		if p.views&viewNamed != 0 {
-			p.name = r.number()
+			p.name = name(r.number())
 		}
 		j.positions = append(j.positions, p)
 	}

@@ -17,7 +17,7 @@ import (
 //	received | account | id of the first           → a block of direct messages to the account
 //	sent | account | id of the first               → a block of direct messages from the account to somebody else
 //	origin | account | digest                      → what was sent under an origin-id, see originEntry
-//	named | conversation | digest                  → the newest message with a stanza id, see namedEntry
+//	named | conversation | row                     → where messages with stanza ids are, see names.go
 //	activity | account | ^id                       → the direct conversation whose last message in a part is id,
 //	                                                 see activity.go
 //	marker | conversation | account | kind         → a current marker, see markers.go
@@ -83,6 +83,7 @@ const (
 	pairKeySize   = 1 + 8 + 8       // all others but key and those that follow
 	markerKeySize = pairKeySize + 1 // and in
 	originKeySize = 1 + 8 + 16
+	namedKeySize  = 1 + 8 + 1 + 4
 )
 
 // idKey writes a key of one number.
@@ -127,23 +128,6 @@ func originKey(author store.Party, originID string) (key [originKeySize]byte) {
 	digest := sha256.Sum256(append(text, originID...))
 	copy(key[9:], digest[:16])
 	return key
-}
-
-// name is an author's stanza id in a conversation.
-type name struct {
-	conversation store.ConversationID
-	// digest is of the author and the id, and a cryptographic one so that nobody can make a message pass for another's.
-	digest uint64
-}
-
-func nameOf(conversation store.ConversationID, author store.Party, stanzaID string) name {
-	var buf [256]byte
-	text := binary.BigEndian.AppendUint64(buf[:0], uint64(author.Account))
-	if author.Account == 0 {
-		text = append(append(text, author.JID.String()...), 0)
-	}
-	digest := sha256.Sum256(append(text, stanzaID...))
-	return name{conversation, binary.BigEndian.Uint64(digest[:])}
 }
 
 // partyKey writes what a party is known by.

@@ -2,7 +2,6 @@ package pebble
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -64,9 +63,10 @@ func (l *Log) pack(r *recent, done chan<- struct{}) {
 		}
 	}()
 	w := packer{log: l}
-	w.blocks(keyConversation, slices.Sorted(maps.Keys(r.conversations)), r)
+	conversations := slices.Sorted(maps.Keys(r.conversations))
+	w.blocks(keyConversation, conversations, r)
 	w.origins(r)
-	w.names(r)
+	w.names(conversations, r)
 	w.accounts(keyReceived, slices.Sorted(maps.Keys(r.received)), r)
 	w.accounts(keySent, slices.Sorted(maps.Keys(r.sent)), r)
 	w.activity(r)
@@ -136,19 +136,6 @@ func (w *packer) origins(r *recent) {
 	}
 }
 
-// names writes where messages with stanza ids are, the newest of each. They are written in the order of keys.
-func (w *packer) names(r *recent) {
-	keys := slices.SortedFunc(maps.Keys(r.names), func(a, b name) int {
-		return cmp.Or(cmp.Compare(a.conversation, b.conversation), cmp.Compare(a.digest, b.digest))
-	})
-	var key [pairKeySize]byte
-	for _, n := range keys {
-		p := &r.positions[r.names[n]]
-		w.buf = appendNamed(w.buf[:0], p.seq, p.id)
-		w.set(pairKey(key[:0], keyNamed, uint64(n.conversation), n.digest), w.buf)
-	}
-}
-
 // markers writes the current ones, and takes what they replace out of the lists.
 func (w *packer) markers(r *recent) {
 	var buf [markerKeySize]byte
@@ -215,6 +202,13 @@ func (w *packer) finish(r *recent) {
 func (w *packer) set(key, value []byte) {
 	if b := w.room(); b != nil {
 		set(b, key, value)
+	}
+}
+
+// merge adds a value to what is under a key: the engine appends it.
+func (w *packer) merge(key, value []byte) {
+	if b := w.room(); b != nil {
+		w.err = b.Merge(key, value, nil)
 	}
 }
 

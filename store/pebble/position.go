@@ -10,8 +10,8 @@ type position struct {
 	// from is the author's account, and to that of the other party in whose index of received messages it is; 0 for
 	// none.
 	from, to store.AccountID
-	// name is the digest of the stanza id, when views has viewNamed.
-	name uint64
+	// name is what the message is found by, when views has viewNamed.
+	name name
 	// flags are the bits of the entry in the conversation, views those of the entries of the accounts.
 	flags, views byte
 }
@@ -40,7 +40,7 @@ func newPosition(m *store.Message, key *store.ConversationKey) position {
 	p := position{id: m.ID, conversation: m.Conversation, seq: m.Seq, flags: byte(m.Flags), from: m.Author.Account}
 	if m.StanzaID != "" && m.StanzaID != m.OriginID {
 		p.views |= viewNamed
-		p.name = nameOf(m.Conversation, m.Author, m.StanzaID).digest
+		p.name = nameOf(m.Conversation, m.Author, m.StanzaID)
 	}
 	if key.Kind == store.Room {
 		p.flags |= inRoom

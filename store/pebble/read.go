@@ -281,17 +281,12 @@ func (l *Log) Named(
 	if seq, id := l.recents.named(n); id != 0 {
 		return seq, id, nil
 	}
-	value, err := l.get(pairKey(nil, keyNamed, uint64(n.conversation), n.digest)) // as above
-	if err == nil && value == nil {
-		return 0, 0, fmt.Errorf("stanza id: %w", store.ErrNotFound)
-	}
-	var seq uint64
-	var message store.MessageID
-	if err == nil {
-		seq, message, err = decodeNamed(value)
-	}
+	seq, message, err := l.storedName(id, n) // as above
 	if err != nil {
 		return 0, 0, fmt.Errorf("look up a stanza id: %w", err)
+	}
+	if message == 0 {
+		return 0, 0, fmt.Errorf("stanza id: %w", store.ErrNotFound)
 	}
 	return seq, message, nil
 }

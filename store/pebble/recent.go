@@ -30,11 +30,16 @@ type recent struct {
 	lists   map[changeList][]int32
 }
 
-// newRecent returns one that follows another; nil for the first.
+// newRecent returns one that follows another, for as many messages as there were in that; nil for the first.
 func newRecent(after *recent) *recent {
+	var positions, names int
+	if after != nil {
+		positions, names = len(after.positions), len(after.names)
+	}
 	r := &recent{
+		positions:     make([]position, 0, positions),
 		origins:       make(map[[originKeySize]byte]originEntry),
-		names:         make(map[name]int32),
+		names:         make(map[name]int32, names),
 		conversations: make(map[store.ConversationID][]int32),
 		received:      make(map[store.AccountID][]int32),
 		sent:          make(map[store.AccountID][]int32),
@@ -84,7 +89,7 @@ func (r *recent) addPosition(p *position) {
 		r.sent[p.from] = append(r.sent[p.from], at)
 	}
 	if p.views&viewNamed != 0 {
-		r.names[name{p.conversation, p.name}] = at
+		r.names[p.name] = at
 	}
 }
 

@@ -197,18 +197,6 @@ func decodeOrigin(b []byte) (originEntry, error) {
 	return e, r.err
 }
 
-// The value of a named entry: number uvarint, id 8 bytes.
-
-func appendNamed(dst []byte, seq uint64, id store.MessageID) []byte {
-	return binary.BigEndian.AppendUint64(binary.AppendUvarint(dst, seq), uint64(id))
-}
-
-func decodeNamed(b []byte) (seq uint64, id store.MessageID, err error) {
-	r := reader{b: b}
-	seq, id = r.uvarint(), store.MessageID(r.number())
-	return seq, id, r.end()
-}
-
 // A delivery cursor: version 1 byte, through 8 bytes, then each missed id as 8 bytes.
 const cursorVersion = 1
 
