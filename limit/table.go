@@ -59,10 +59,8 @@ func (t *Table[K]) Take(key K, tokens float64) (wait time.Duration) {
 	if !t.rate.Limited() {
 		return 0
 	}
-	now, s := t.moment(), t.shard(key)
-	s.mu.Lock()
+	s, b, known, now := t.lock(key)
 	defer s.mu.Unlock()
-	b, known := s.buckets[key]
 	if wait = b.Take(t.rate, now, tokens); wait == 0 {
 		s.put(key, b, known, now, t.bound)
 	}
@@ -75,13 +73,19 @@ func (t *Table[K]) Spend(key K, tokens float64) (debt time.Duration) {
 	if !t.rate.Limited() {
 		return 0
 	}
-	now, s := t.moment(), t.shard(key)
-	s.mu.Lock()
+	s, b, known, now := t.lock(key)
 	defer s.mu.Unlock()
-	b, known := s.buckets[key]
 	debt = b.Spend(t.rate, now, tokens)
 	s.put(key, b, known, now, t.bound)
 	return debt
+}
+
+// lock returns the bucket of a key, and its shard with mu held.
+func (t *Table[K]) lock(key K) (s *tableShard[K], b Bucket, known bool, now time.Duration) {
+	now, s = t.moment(), t.shard(key)
+	s.mu.Lock()
+	b, known = s.buckets[key]
+	return s, b, known, now
 }
 
 // Len returns how many keys it holds.

@@ -286,30 +286,23 @@ func (s *Store) SetArchivePreference(ctx context.Context, owner store.AccountID,
 		text, _ := json.Marshal(texts) // strings always can be
 		return string(text)
 	}
-	err := s.change(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(
-			ctx, `INSERT INTO archive_preference (account, fallback, always, never) VALUES (?, ?, ?, ?)
-			ON CONFLICT (account) DO UPDATE SET fallback = excluded.fallback, always = excluded.always, never = excluded.never`,
-			owner, p.Default, list(p.Always), list(p.Never))
-		if err != nil {
-			return err
-		}
-		return s.noteOf(ctx, tx, store.PreferenceChanged, owner)
-	})
-	if err != nil {
-		return fmt.Errorf("set archive preference: %w", err)
-	}
-	return nil
+	return s.setPreference(ctx, owner,
+		`INSERT INTO archive_preference (account, fallback, always, never) VALUES (?, ?, ?, ?)
+		ON CONFLICT (account) DO UPDATE SET fallback = excluded.fallback, always = excluded.always, never = excluded.never`,
+		owner, p.Default, list(p.Always), list(p.Never))
 }
 
 // SetHideReads implements store.ArchivePreferences.
 func (s *Store) SetHideReads(ctx context.Context, owner store.AccountID, hide bool) error {
+	return s.setPreference(ctx, owner,
+		`INSERT INTO archive_preference (account, fallback, always, never, hide_reads) VALUES (?, '', '[]', '[]', ?)
+		ON CONFLICT (account) DO UPDATE SET hide_reads = excluded.hide_reads`, owner, hide)
+}
+
+// setPreference writes a preference of an account and notes that it has changed.
+func (s *Store) setPreference(ctx context.Context, owner store.AccountID, query string, args ...any) error {
 	err := s.change(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(
-			ctx,
-			`INSERT INTO archive_preference (account, fallback, always, never, hide_reads) VALUES (?, '', '[]', '[]', ?)
-			ON CONFLICT (account) DO UPDATE SET hide_reads = excluded.hide_reads`, owner, hide)
-		if err != nil {
+		if _, err := tx.ExecContext(ctx, query, args...); err != nil {
 			return err
 		}
 		return s.noteOf(ctx, tx, store.PreferenceChanged, owner)

@@ -16,15 +16,13 @@ import (
 // Audit runs the suite for store.Audit. That a chain which somebody has changed is noticed is tested where the storage
 // can be changed.
 func Audit(t *testing.T, d Databases) {
-	for name, run := range map[string]func(*testing.T, Databases){
+	databaseTests{
 		"Chain":             testAuditChain,
 		"Pages":             testAuditPages,
 		"SeveralAtOnce":     testAuditAtOnce,
 		"HashIsAsWritten":   testAuditHash,
 		"FieldsDoNotRunOut": testAuditFields,
-	} {
-		t.Run(name, func(t *testing.T) { run(t, d) })
-	}
+	}.run(t, d)
 }
 
 func auditEntry(n int) store.AuditEntry {

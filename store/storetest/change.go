@@ -14,14 +14,12 @@ import (
 
 // Changes runs the suite for store.Changes.
 func Changes(t *testing.T, d Databases) {
-	for name, run := range map[string]func(*testing.T, Databases){
+	databaseTests{
 		"OfEveryKind":  testChangeKinds,
 		"OfOthers":     testChangesOfOthers,
 		"CommitOrder":  testChangesInOrder,
 		"OfOneAccount": testChangesOfAccount,
-	} {
-		t.Run(name, func(t *testing.T) { run(t, d) })
-	}
+	}.run(t, d)
 }
 
 // pair opens one database twice, as two processes do.

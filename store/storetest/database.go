@@ -53,9 +53,18 @@ func credentials(n byte) []store.Credential {
 	return made
 }
 
+// databaseTests are the tests of a suite, by name. They do not depend on each other.
+type databaseTests map[string]func(*testing.T, Databases)
+
+func (tests databaseTests) run(t *testing.T, d Databases) {
+	for name, run := range tests {
+		t.Run(name, func(t *testing.T) { run(t, d) })
+	}
+}
+
 // Accounts runs the suite for store.Accounts and store.FormerAccounts.
 func Accounts(t *testing.T, d Databases) {
-	for name, run := range map[string]func(*testing.T, Databases){
+	databaseTests{
 		"Create":                testCreateAccount,
 		"CreateMany":            testCreateAccounts,
 		"Change":                testChangeAccount,
@@ -64,9 +73,7 @@ func Accounts(t *testing.T, d Databases) {
 		"IdentitiesAreUsedOnce": testIdentities,
 		"List":                  testListAccounts,
 		"TwoProcesses":          testTwoProcesses,
-	} {
-		t.Run(name, func(t *testing.T) { run(t, d) })
-	}
+	}.run(t, d)
 }
 
 func testCreateAccount(t *testing.T, d Databases) {
@@ -283,13 +290,11 @@ func testTwoProcesses(t *testing.T, d Databases) {
 
 // Preferences runs the suite for store.ArchivePreferences, store.LastActivity, store.Activities and store.Secrets.
 func Preferences(t *testing.T, d Databases) {
-	for name, run := range map[string]func(*testing.T, Databases){
+	databaseTests{
 		"ArchivePreference": testArchivePreference,
 		"LastActivity":      testLastActivity,
 		"Secret":            testSecret,
-	} {
-		t.Run(name, func(t *testing.T) { run(t, d) })
-	}
+	}.run(t, d)
 }
 
 // twoAccounts creates accounts.

@@ -15,16 +15,14 @@ import (
 
 // Devices runs the suite for store.Devices.
 func Devices(t *testing.T, d Databases) {
-	for name, run := range map[string]func(*testing.T, Databases){
+	databaseTests{
 		"KeepsWholeDevices":  testDevices,
 		"Limit":              testDeviceLimit,
 		"ChangeIsOne":        testDeviceChange,
 		"NoteLogins":         testDeviceLogins,
 		"EndWithTheAccount":  testDevicesEnd,
 		"RemovalsAreNoticed": testDeviceRemovals,
-	} {
-		t.Run(name, func(t *testing.T) { run(t, d) })
-	}
+	}.run(t, d)
 }
 
 func device(owner store.AccountID, id string, seen time.Duration) store.Device {

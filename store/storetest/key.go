@@ -15,14 +15,12 @@ import (
 
 // Keys runs the suite for store.SigningKeys and store.ServiceKeys.
 func Keys(t *testing.T, d Databases) {
-	for name, run := range map[string]func(*testing.T, Databases){
+	databaseTests{
 		"SigningKeys":            testSigningKeys,
 		"OneFollowsAnother":      testSigningKeysAtOnce,
 		"ServiceKeys":            testServiceKeys,
 		"NamesAreFreeAfterwards": testServiceKeyNames,
-	} {
-		t.Run(name, func(t *testing.T) { run(t, d) })
-	}
+	}.run(t, d)
 }
 
 func signingKey(id string, created time.Duration) store.SigningKey {

@@ -16,26 +16,22 @@ import (
 
 // Settings runs the suite for store.Settings.
 func Settings(t *testing.T, d Databases) {
-	for name, run := range map[string]func(*testing.T, Databases){
+	databaseTests{
 		"KeepsWholeSettings": testSettings,
 		"Chosen":             testChosenSettings,
 		"Changes":            testSettingsChanges,
 		"Limit":              testSettingsLimit,
-	} {
-		t.Run(name, func(t *testing.T) { run(t, d) })
-	}
+	}.run(t, d)
 }
 
 // Profiles runs the suite for store.Profiles.
 func Profiles(t *testing.T, d Databases) {
-	for name, run := range map[string]func(*testing.T, Databases){
+	databaseTests{
 		"EveryAccountHasOne": testProfiles,
 		"Changes":            testProfileChanges,
 		"Search":             testProfileSearch,
 		"SearchPages":        testProfileSearchPages,
-	} {
-		t.Run(name, func(t *testing.T) { run(t, d) })
-	}
+	}.run(t, d)
 }
 
 func mute(with string, until time.Time, pinned bool) store.ConversationSettings {

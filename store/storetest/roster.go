@@ -16,7 +16,7 @@ import (
 
 // Rosters runs the suite for store.Rosters.
 func Rosters(t *testing.T, d Databases) {
-	for name, run := range map[string]func(*testing.T, Databases){
+	databaseTests{
 		"KeepsWholeItems":   testRosterItems,
 		"Versions":          testRosterVersions,
 		"Changes":           testRosterChanges,
@@ -32,9 +32,7 @@ func Rosters(t *testing.T, d Databases) {
 			owner, _ := twoAccounts(t, a)
 			require.NoError(t, RosterChangers(context.Background(), owner, a, b, a))
 		},
-	} {
-		t.Run(name, func(t *testing.T) { run(t, d) })
-	}
+	}.run(t, d)
 }
 
 // SetRosterItem stores an item, whatever was there, and returns the roster's version. One with nothing but its JID
