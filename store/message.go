@@ -191,6 +191,9 @@ type HistoryQuery struct {
 	Backward bool
 	// Limit is at least 1.
 	Limit int
+	// Bytes ends the answer early, with more, once the stanzas read are longer than that; 0 does not. There is one
+	// result in any case.
+	Bytes int
 	// Markers: the current markers are results too: the owner's, and those of others that are not private and, in a
 	// room, name a message that the owner may read.
 	Markers bool
@@ -213,7 +216,7 @@ type MessageReader interface {
 	// Message returns one message, or ErrNotFound. Markers are no messages.
 	Message(ctx context.Context, id MessageID) (Message, error)
 	// History returns the messages that the owner sees and that match, in rising order of ID.
-	// more tells whether the range holds others beyond the limit.
+	// more tells whether the range holds others beyond the limits.
 	History(ctx context.Context, q HistoryQuery) (found []Message, more bool, err error)
 	// InHistory reports whether the message is one that the owner sees.
 	InHistory(ctx context.Context, owner AccountID, id MessageID) (bool, error)

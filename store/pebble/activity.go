@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"math"
 	"slices"
 	"sync"
 
@@ -21,14 +20,16 @@ import (
 // fewConversations is how many an account may have that is not large. One has a few more until that is noticed.
 const fewConversations = 64
 
-// counts tells for which new conversations those of the parties are counted: for one in eight, since counting costs a
+// counts tells for which new conversations those of the parties are counted: for one in sixteen, since counting costs a
 // read. Which ones follows no pattern that openings could have.
-func counts(id store.ConversationID) bool { return uint64(id)*0x9e3779b97f4a7c15>>61 == 0 }
+func counts(id store.ConversationID) bool { return uint64(id)*0x9e3779b97f4a7c15>>60 == 0 }
 
 // large are the accounts that are. Some 20 bytes each.
 type large struct {
 	// mu guards accounts. It is a leaf.
-	mu       sync.RWMutex
+	mu sync.RWMutex
+	// accounts have activity entries written for them from now on. What they have from before is complete when the
+	// value is true.
 	accounts map[store.AccountID]bool
 }
 
@@ -38,10 +39,25 @@ func (l *large) has(account store.AccountID) bool {
 	return l.accounts[account]
 }
 
-func (l *large) add(account store.AccountID) {
+// listed reports whether activity entries are written for an account.
+func (l *large) listed(account store.AccountID) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	_, listed := l.accounts[account]
+	return listed
+}
+
+// none reports whether no account is large.
+func (l *large) none() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.accounts) == 0
+}
+
+func (l *large) add(account store.AccountID, complete bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.accounts[account] = true
+	l.accounts[account] = complete || l.accounts[account]
 }
 
 // readLarge reads which accounts are.
@@ -52,27 +68,61 @@ func (l *Log) readLarge() error {
 	}
 	defer it.Close()
 	for ok := it.First(); ok; ok = it.Next() {
-		l.large.add(store.AccountID(firstNumber(it.Key())))
+		l.large.add(store.AccountID(firstNumber(it.Key())), true)
 	}
 	return it.Error()
 }
 
-// grows reports whether an account has become large with a conversation, which is about to be opened.
-func (l *Log) grows(ctx context.Context, account store.AccountID, with store.ConversationID) (bool, error) {
-	if !counts(with) || l.large.has(account) {
-		return false, nil
+// enlargeIfDue looks now and then whether the parties of a conversation that was opened are large by now. No lock is
+// held meanwhile.
+func (l *Log) enlargeIfDue(ctx context.Context, known *conversation) error {
+	if !counts(known.id) {
+		return nil
 	}
-	in, err := l.memberships(ctx, account, store.Direct, fewConversations)
-	return len(in) == fewConversations, err
-}
-
-// enlarge gives an account the entries of the conversations that it has. What is stored from then on is of a later part
-// than any that is being written now.
-func (l *Log) enlarge(ctx context.Context, b *engine.Batch, account store.AccountID) error {
-	in, err := l.memberships(ctx, account, store.Direct, math.MaxInt)
+	done, err := l.use(ctx)
 	if err != nil {
 		return err
 	}
+	defer done()
+	for _, account := range known.accounts() {
+		if account == 0 || l.large.has(account) {
+			continue
+		}
+		many, err := l.many(account)
+		if err == nil && many {
+			err = l.enlarge(ctx, account)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// many reports whether an account is in as many direct conversations as make it large.
+func (l *Log) many(account store.AccountID) (bool, error) {
+	it, err := l.db.NewIter(&engine.IterOptions{
+		LowerBound: inKey(nil, account, store.Direct, 0), UpperBound: inKey(nil, account, store.Direct+1, 0),
+	})
+	if err != nil {
+		return false, err
+	}
+	n := 0
+	for ok := it.First(); ok && n < fewConversations; ok = it.Next() {
+		n++
+	}
+	return n == fewConversations, it.Close()
+}
+
+// enlarge gives an account the entries of the conversations that it has. Those of what is stored meanwhile are written
+// with the indexes of that, since the account is among the large ones before it is looked at.
+func (l *Log) enlarge(ctx context.Context, account store.AccountID) error {
+	l.large.add(account, false)
+	in, err := l.memberships(ctx, account, store.Direct)
+	if err != nil {
+		return err
+	}
+	b := l.db.NewBatch()
 	var key [pairKeySize]byte
 	set(b, idKey(key[:0], keyLarge, uint64(account)), nil)
 	for i := range in {
@@ -84,6 +134,13 @@ func (l *Log) enlarge(ctx context.Context, b *engine.Batch, account store.Accoun
 			set(b, activityKey(key[:0], account, last.id), binary.BigEndian.AppendUint64(nil, uint64(in[i].id)))
 		}
 	}
+	if err := l.roomInMemory(ctx); err != nil {
+		return err
+	}
+	if err := l.commitUnflushed(ctx, b); err != nil {
+		return err
+	}
+	l.large.add(account, true)
 	return nil
 }
 
@@ -101,6 +158,9 @@ type active struct {
 // activity writes the entries of a part. What they replace is left to the readers of lists, who come across it: they
 // hand it over to be deleted.
 func (w *packer) activity(r *recent) {
+	if w.log.large.none() {
+		return
+	}
 	var all []active
 	for conversation, at := range r.conversations {
 		var seen [2]store.AccountID // a party has one entry
@@ -118,7 +178,7 @@ func (w *packer) activity(r *recent) {
 				default:
 					seen[1] = account
 				}
-				if w.log.large.has(account) {
+				if w.log.large.listed(account) {
 					all = append(all, active{account, p.id, conversation})
 				}
 			}

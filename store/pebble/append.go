@@ -13,18 +13,38 @@ import (
 	engine "github.com/cockroachdb/pebble/v2"
 
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
-// tail is where a conversation goes on.
+// tail is where a conversation goes on, and what an entry of it needs.
 type tail struct {
-	*conversation
+	id store.ConversationID
+	// key is without addresses that are not needed to tell its parties apart.
+	key          store.ConversationKey
 	last, rights uint64 // numbers of the last message, and of the last that changed rights
+	// begins is the conversation when it is to be written with the next batch, nil when it is on disk. round is of the
+	// last batch that it was to be written with.
+	begins *conversation
+	round  uint64
 }
+
+func newTail(known *conversation) *tail {
+	t := &tail{id: known.id, key: known.key}
+	for _, p := range [...]*store.Party{&t.key.A, &t.key.B} {
+		if p.Account != 0 {
+			p.JID = jid.JID{}
+		}
+	}
+	t.key.Room = jid.JID{}
+	return t
+}
+
+// size is about how much memory it takes, with its place in a map.
+func (t *tail) size() int { return 192 + len(t.key.A.JID.String()) + len(t.key.B.JID.String()) }
 
 // writer is what Append keeps between calls. Guarded by Log.writing.
 type writer struct {
 	last, lastMessage store.MessageID
-	lastConversation  store.ConversationID
 	// epoch begins with the next batch; nil when it has begun.
 	epoch *epoch
 	// tails are the ends of the conversations that were written to lately, so that a message of a live conversation
@@ -43,6 +63,9 @@ type writer struct {
 	retracted []*retraction
 	members   []memberChange
 	rights    map[store.ConversationID]uint64
+	// begun are the conversations that begin with it. round counts batches, refused ones too.
+	begun []*tail
+	round uint64
 	// frozen and young are what was in memory when the batch began, seek what was on disk some time later: nothing
 	// falls between them when index entries are written meanwhile. seek is nil until the batch has an origin-id.
 	frozen, young *recent
@@ -56,17 +79,13 @@ type memberChange struct {
 	store.Member
 }
 
-func newWriter(conversations int) writer {
+func newWriter(o *Options) writer {
 	return writer{
-		tails: newGenerations[store.ConversationID, *tail](
-			conversations,
-		),
-		reached: newGenerations[marker, uint64](conversations),
-		byKey: make(
-			map[[originKeySize]byte]*origin,
-		),
-		moved:  make(map[marker]*stagedMarker),
-		rights: make(map[store.ConversationID]uint64),
+		tails:   newGenerations[store.ConversationID](o.ConversationBytes/8*5, (*tail).size),
+		reached: newGenerations[marker](o.ConversationBytes/8, func(uint64) int { return markerSize }),
+		byKey:   make(map[[originKeySize]byte]*origin),
+		moved:   make(map[marker]*stagedMarker),
+		rights:  make(map[store.ConversationID]uint64),
 	}
 }
 
@@ -84,6 +103,8 @@ func (w *writer) reset() {
 	w.retracted = emptied(w.retracted)
 	w.members = emptied(w.members)
 	clear(w.rights)
+	w.begun = emptied(w.begun)
+	w.round++
 }
 
 // emptied returns the slice without what it referred to.
@@ -129,15 +150,8 @@ func (l *Log) Append(ctx context.Context, b *store.Batch) error {
 		return notStored(ctx, fmt.Errorf("message log: %w", err))
 	}
 	defer done()
-	size := batchSize(b)
-	if err := l.room(ctx, b.Now, size); err != nil {
-		return err
-	}
-	if err := l.packIfDue(ctx); err != nil {
-		return notStored(ctx, err)
-	}
 	l.writer.reset()
-	err = l.tailsOf(b)
+	size, err := l.prepare(ctx, b)
 	if err == nil {
 		if err = l.append(ctx, b, size); err != nil {
 			// Numbers were given out that may not have been stored.
@@ -149,6 +163,21 @@ func (l *Log) Append(ctx context.Context, b *store.Batch) error {
 		l.writer.journal.number--
 	}
 	return err
+}
+
+// prepare does what can be refused, before any number is given out. size is about what the batch takes.
+func (l *Log) prepare(ctx context.Context, b *store.Batch) (size int, err error) {
+	if err := l.tailsOf(b); err != nil {
+		return 0, err
+	}
+	size = batchSize(b)
+	for _, t := range l.writer.begun {
+		size += 2 * t.begins.size()
+	}
+	if err := l.room(ctx, b.Now, size); err != nil {
+		return 0, err
+	}
+	return size, notStored(ctx, l.packIfDue(ctx))
 }
 
 // batchSize is an upper bound of what a batch takes, half as much again for the index entries.
@@ -169,6 +198,7 @@ func batchSize(b *store.Batch) int {
 
 // tailsOf finds the conversations of the entries, and refuses what belongs nowhere before any number is given out.
 func (l *Log) tailsOf(b *store.Batch) error {
+	w := &l.writer
 	for _, a := range b.Entries {
 		t, err := l.tail(a.Conversation)
 		if err != nil {
@@ -177,7 +207,11 @@ func (l *Log) tailsOf(b *store.Batch) error {
 		if err := belongs(a, &t.key); err != nil {
 			return fmt.Errorf("message log: conversation %d: %w", t.id, err)
 		}
-		l.writer.entries = append(l.writer.entries, t)
+		w.entries = append(w.entries, t)
+		if t.begins != nil && t.round != w.round {
+			t.round = w.round
+			w.begun = append(w.begun, t)
+		}
 	}
 	return nil
 }
@@ -200,11 +234,18 @@ func (l *Log) tail(id store.ConversationID) (*tail, error) {
 	if t, known := w.tails.get(id); known {
 		return t, nil
 	}
+	known, unwritten := l.conversations.find(id)
+	if unwritten {
+		t := newTail(known)
+		t.begins = known
+		w.tails.put(id, t)
+		return t, nil
+	}
 	known, err := l.conversation(id)
 	if err != nil {
 		return nil, err
 	}
-	t := &tail{conversation: known}
+	t := newTail(known)
 	if t.rights, err = l.rights(known, false); err != nil {
 		return nil, err
 	}
@@ -226,6 +267,9 @@ func (l *Log) append(ctx context.Context, b *store.Batch, size int) error {
 	}
 	changed := l.db.NewBatchWithSize(size)
 	w.write(changed)
+	for _, t := range w.begun {
+		t.begins.write(changed)
+	}
 	anew, err := l.writeAnew(changed)
 	if err != nil {
 		return fmt.Errorf("prepare a batch: %w", err)
@@ -239,6 +283,10 @@ func (l *Log) append(ctx context.Context, b *store.Batch, size int) error {
 		return err
 	}
 	l.recents.add(&w.journal, w.last, w.epoch)
+	for _, t := range w.begun {
+		l.conversations.written(t.begins)
+		t.begins = nil
+	}
 	l.visible.Store(uint64(w.last))
 	l.pending.Store(nil)
 	w.epoch = nil

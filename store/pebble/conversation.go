@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/posthouse-im/posthouse/store"
@@ -68,7 +67,7 @@ type page struct {
 
 // look looks at all that the owner is or was in, of a kind.
 func (p *page) look(kind store.ConversationKind) error {
-	in, err := p.memberships(p.ctx, p.owner, kind, math.MaxInt)
+	in, err := p.memberships(p.ctx, p.owner, kind)
 	if err != nil {
 		return err
 	}
@@ -126,15 +125,11 @@ func (l *Log) newest(ctx context.Context, m *membership, upto store.MessageID) (
 func (l *Log) ConversationOf(
 	ctx context.Context, owner store.AccountID, id store.ConversationID,
 ) (store.Conversation, error) {
-	done, err := l.use(ctx)
+	known, done, err := l.useOf(ctx, id)
 	if err != nil {
 		return store.Conversation{}, fmt.Errorf("find a conversation: %w", err)
 	}
 	defer done()
-	known, err := l.conversation(id)
-	if err != nil {
-		return store.Conversation{}, err
-	}
 	member, in, err := l.memberOf(known, owner)
 	if err != nil {
 		return store.Conversation{}, err

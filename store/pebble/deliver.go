@@ -43,11 +43,7 @@ func (l *Log) Deliver(ctx context.Context, reports []store.Delivered) error {
 	if b.Empty() {
 		return nil
 	}
-	if err := l.commit(context.WithoutCancel(ctx), b, engine.NoSync); err != nil {
-		l.events.fail(err)
-		return l.Err()
-	}
-	return nil
+	return l.commitUnflushed(ctx, b)
 }
 
 // deliver merges one report.
@@ -133,7 +129,8 @@ func (l *Log) Undelivered(
 	if err != nil {
 		return nil, fmt.Errorf("read undelivered messages: %w", err)
 	}
-	return l.messages(ctx, found)
+	messages, _, err := l.messages(ctx, found, 0)
+	return messages, err
 }
 
 // undelivered returns up to limit messages and markers after one identity, up to another, that the cursor does not

@@ -35,14 +35,14 @@ func (l *Log) History(ctx context.Context, q store.HistoryQuery) (found []store.
 	if more = len(results) > q.Limit; more {
 		results = results[:q.Limit]
 	}
+	found, cut, err := l.messages(ctx, results, q.Bytes)
 	if q.Backward {
-		slices.Reverse(results)
+		slices.Reverse(found)
 	}
-	found, err = l.messages(ctx, results)
 	if err != nil {
-		return found, more, fmt.Errorf("read history: %w", err)
+		return found, more || cut, fmt.Errorf("read history: %w", err)
 	}
-	return found, more, nil
+	return found, more || cut, nil
 }
 
 // checkEvery is how many index entries are passed over between looks at the context.
@@ -101,7 +101,7 @@ func (s *search) all() error {
 	if s.q.Kind == store.Direct {
 		return nil
 	}
-	rooms, err := s.memberships(s.ctx, s.q.Owner, store.Room, math.MaxInt)
+	rooms, err := s.memberships(s.ctx, s.q.Owner, store.Room)
 	for i := range rooms {
 		err = cmp.Or(err, s.room(&rooms[i]))
 	}

@@ -51,10 +51,10 @@ type Options struct {
 	// ReserveBytes of free disk are not touched: below, Append returns store.ErrFull. 0 means 5 % of the disk but
 	// at most 1 GiB; negative means no reserve.
 	ReserveBytes int64 `yaml:"reserve_bytes"`
-	// Conversations is how many conversations are kept in memory, with their last number, about 400 bytes each,
-	// and where as many markers stand. Beyond half of them, those not used for the longest time may have to be read
-	// again.
-	Conversations int `yaml:"conversations" default:"131072" min:"1"`
+	// ConversationBytes bounds the memory for conversations that were used lately, with their last number and where
+	// their markers stand, some 400 bytes each. Beyond half of it, those not used for the longest time may have to be
+	// read again.
+	ConversationBytes int `yaml:"conversation_bytes" default:"33554432" min:"65536"`
 
 	// Logger receives what the engine has to say; nil means slog.Default().
 	Logger *slog.Logger `yaml:"-"`
@@ -114,8 +114,8 @@ type Log struct {
 	// delivering is held by Deliver, for one at a time. It is taken before using.
 	delivering sync.Mutex
 
-	// writing is held by Append, and while a conversation is made: it guards writer, packing, checkpoints and space. It
-	// is taken before using.
+	// writing is held by Append, and while conversations are written without it: it guards writer, packing, checkpoints
+	// and space. It is taken before using.
 	writing     sync.Mutex
 	writer      writer
 	packing     packing
@@ -152,10 +152,12 @@ func Open(path string, o Options) (*Log, error) {
 	l := &Log{path: path, opts: o, closing: make(chan struct{}), log: o.Logger.With("part", "message log")}
 	l.events = newEvents(l.log, o.Metrics)
 	l.space = &space{files: o.files, path: path, reserve: o.ReserveBytes, events: l.events}
-	l.writer = newWriter(o.Conversations)
+	l.writer = newWriter(&o)
 	l.large.accounts = make(map[store.AccountID]bool)
-	l.conversations.byID = newGenerations[store.ConversationID, *conversation](o.Conversations)
-	l.conversations.byKey = newGenerations[string, *conversation](o.Conversations)
+	l.conversations.unwritten = make(map[store.ConversationID]*conversation)
+	l.conversations.keys = make(map[string]*conversation)
+	l.conversations.byID = newGenerations[store.ConversationID](o.ConversationBytes/8, (*conversation).size)
+	l.conversations.byKey = newGenerations[string](o.ConversationBytes/8, (*conversation).size)
 	l.recents.young = newRecent(nil)
 	if err := l.unlessFailed(l.open); err != nil {
 		l.events.unregister()
@@ -242,10 +244,10 @@ func (l *Log) recover() error {
 	if err := l.readLarge(); err != nil {
 		return fmt.Errorf("read which lists are long: %w", err)
 	}
-	w := &l.writer
-	if w.lastConversation, err = l.lastOpened(); err != nil {
+	if l.conversations.last, err = l.lastOpened(); err != nil {
 		return fmt.Errorf("find the last conversation: %w", err)
 	}
+	w := &l.writer
 	w.last, w.lastMessage, w.journal.number = young.last, lastMessage, young.batch
 	w.epoch = newEpoch(young.last)
 	l.visible.Store(uint64(young.last))
@@ -372,6 +374,9 @@ func (l *Log) Close() error {
 			return l.Err()
 		}
 	}
+	if err := l.keepUnwritten(); err != nil {
+		return err
+	}
 	l.events.closing.Store(true)
 	err := l.unlessFailed(l.db.Close)
 	if err != nil {
@@ -397,6 +402,18 @@ func (l *Log) use(ctx context.Context) (done func(), err error) {
 		return nil, errClosed
 	}
 	return l.using.RUnlock, nil
+}
+
+// useOf begins a use of the engine for a conversation, or returns store.ErrNotFound when nobody has opened it.
+func (l *Log) useOf(ctx context.Context, id store.ConversationID) (known *conversation, done func(), err error) {
+	if done, err = l.use(ctx); err != nil {
+		return nil, nil, err
+	}
+	if known, err = l.conversation(id); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return known, done, nil
 }
 
 // diskBytes is the space that the log's files take.

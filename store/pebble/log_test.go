@@ -80,9 +80,9 @@ func TestMessageLogPacked(t *testing.T) {
 
 // TestMessageLogSmall keeps no conversation in memory, packs at once and flushes all the time.
 func TestMessageLogSmall(t *testing.T) {
-	storetest.MessageLog(t, inMemory(Options{Conversations: 1, MemTableBytes: 256 << 10, packMessages: 1}))
+	storetest.MessageLog(t, inMemory(Options{ConversationBytes: 1, MemTableBytes: 256 << 10, packMessages: 1}))
 }
 
 func TestModel(t *testing.T) {
-	storetest.MessageLogModel(t, inMemory(Options{Conversations: 2, packMessages: 3, MemTableBytes: 256 << 10}))
+	storetest.MessageLogModel(t, inMemory(Options{ConversationBytes: 4000, packMessages: 3, MemTableBytes: 256 << 10}))
 }

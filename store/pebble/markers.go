@@ -26,6 +26,9 @@ type marker struct {
 	kind         store.MarkerKind
 }
 
+// markerSize is about how much memory a marker takes that a map leads to.
+const markerSize = 96
+
 func (m marker) key(dst []byte) []byte {
 	return append(pairKey(dst, keyMarker, uint64(m.conversation), uint64(m.account)), byte(m.kind))
 }
@@ -368,16 +371,12 @@ func (r *recents) standing(id store.ConversationID, account store.AccountID, s *
 func (l *Log) Markers(
 	ctx context.Context, id store.ConversationID, from store.AccountID, limit int,
 ) (found []store.Marker, more bool, err error) {
-	done, err := l.use(ctx)
+	known, done, err := l.useOf(ctx, id)
 	if err != nil {
 		return nil, false, fmt.Errorf("list markers: %w", err)
 	}
 	defer done()
-	known, err := l.conversation(id)
-	if err != nil {
-		return nil, false, fmt.Errorf("list markers: %w", err)
-	}
-	accounts := []store.AccountID{known.key.A.Account, known.key.B.Account}
+	accounts := known.accounts()
 	if known.key.Kind == store.Room {
 		if accounts, err = l.marking(id, from, limit+1); err != nil {
 			return nil, false, fmt.Errorf("list markers: %w", err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"slices"
 
 	engine "github.com/cockroachdb/pebble/v2"
 
@@ -68,15 +67,11 @@ func (l *Log) memberOf(known *conversation, account store.AccountID) (m store.Me
 
 // Member implements store.ConversationReader.
 func (l *Log) Member(ctx context.Context, id store.ConversationID, account store.AccountID) (store.Member, error) {
-	done, err := l.use(ctx)
+	known, done, err := l.useOf(ctx, id)
 	if err != nil {
 		return store.Member{}, fmt.Errorf("read a member: %w", err)
 	}
 	defer done()
-	known, err := l.conversation(id)
-	if err != nil {
-		return store.Member{}, err
-	}
 	m, in, err := l.memberOf(known, account)
 	if err == nil && !in {
 		err = fmt.Errorf("member: %w", store.ErrNotFound)
@@ -91,21 +86,15 @@ func (l *Log) Member(ctx context.Context, id store.ConversationID, account store
 func (l *Log) Members(
 	ctx context.Context, id store.ConversationID, after store.AccountID, limit int,
 ) (found []store.Member, more bool, err error) {
-	done, err := l.use(ctx)
+	known, done, err := l.useOf(ctx, id)
 	if err != nil {
 		return nil, false, fmt.Errorf("list members: %w", err)
 	}
 	defer done()
-	known, err := l.conversation(id)
-	if err != nil {
-		return nil, false, err
-	}
 	if known.key.Kind == store.Room {
 		found, err = l.members(id, after, limit+1)
 	} else {
-		accounts := []store.AccountID{known.key.A.Account, known.key.B.Account}
-		slices.Sort(accounts)
-		for _, account := range slices.Compact(accounts) {
+		for _, account := range known.accounts() {
 			if account > after {
 				found = append(found, partyMember(account))
 			}
@@ -147,9 +136,9 @@ type membership struct {
 	store.Member
 }
 
-// memberships returns the conversations that an account is or was in: up to limit of those of one kind.
+// memberships returns the conversations of a kind that an account is or was in.
 func (l *Log) memberships(
-	ctx context.Context, account store.AccountID, kind store.ConversationKind, limit int,
+	ctx context.Context, account store.AccountID, kind store.ConversationKind,
 ) (found []membership, err error) {
 	it, err := l.db.NewIter(&engine.IterOptions{
 		LowerBound: inKey(nil, account, kind, 0), UpperBound: inKey(nil, account, kind+1, 0),
@@ -158,7 +147,7 @@ func (l *Log) memberships(
 		return nil, err
 	}
 	defer it.Close()
-	for ok := it.First(); ok && len(found) < limit; ok = it.Next() {
+	for ok := it.First(); ok; ok = it.Next() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	engine "github.com/cockroachdb/pebble/v2"
 
@@ -83,40 +84,48 @@ func (l *Log) damage(err error, ids ...store.MessageID) error {
 	return d
 }
 
-// messages reads the given results in their order. Damaged ones are left out, and named by the error.
-func (l *Log) messages(ctx context.Context, results []result) ([]store.Message, error) {
+// messages reads the given results in their order, until their stanzas are longer than size; 0 reads all. cut tells
+// that some were left. Damaged ones are left out, and named by the error.
+func (l *Log) messages(ctx context.Context, results []result, size int) (found []store.Message, cut bool, err error) {
 	var (
 		d       decoder
-		found   = make([]store.Message, 0, len(results))
 		damaged []store.MessageID
 		cause   error
 	)
+	found = make([]store.Message, 0, len(results))
+	read := 0
 	for _, r := range results {
+		if size > 0 && read > size {
+			cut = true
+			break
+		}
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		var m store.Message
 		var err error
 		if r.marker == nil {
 			m, err = l.message(r.id, &d)
 		} else if m, err = l.result(r.marker); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if err == nil {
 			found = append(found, m)
+			read += len(m.Stanza)
 			continue
 		}
 		if unreadable(err) {
-			return nil, fmt.Errorf("message %d: %w", r.id, err)
+			return nil, false, fmt.Errorf("message %d: %w", r.id, err)
 		}
 		if damaged = append(damaged, r.id); cause == nil {
 			cause = err
 		}
 	}
 	if damaged != nil {
-		return found, l.damage(cause, damaged...)
+		slices.Sort(damaged)
+		return found, cut, l.damage(cause, damaged...)
 	}
-	return found, nil
+	return found, cut, nil
 }
 
 // Since implements store.MessageReader.
@@ -211,7 +220,8 @@ func (l *Log) Numbered(
 	if err != nil {
 		return nil, fmt.Errorf("read a conversation: %w", err)
 	}
-	return l.messages(ctx, results)
+	messages, _, err := l.messages(ctx, results, 0)
+	return messages, err
 }
 
 // Last implements store.MessageReader.
@@ -237,11 +247,13 @@ func (l *Log) Origin(
 	return e.id, e.conversation, e.seq, err
 }
 
-// sent returns what was sent under an origin-id, or store.ErrNotFound.
+// errNoOrigin: nobody has sent anything under that origin-id.
+var errNoOrigin = fmt.Errorf("origin-id: %w", store.ErrNotFound)
+
+// sent returns what was sent under an origin-id, or errNoOrigin.
 func (l *Log) sent(author store.Party, originID string) (e originEntry, err error) {
-	none := fmt.Errorf("origin-id: %w", store.ErrNotFound)
 	if originID == "" {
-		return e, none
+		return e, errNoOrigin
 	}
 	key := originKey(author, originID)
 	if e, known := l.recents.origin(&key); known {
@@ -250,7 +262,7 @@ func (l *Log) sent(author store.Party, originID string) (e originEntry, err erro
 	// What is packed was taken out of memory after it was written, so that nothing falls between the two.
 	value, err := l.get(key[:])
 	if err == nil && value == nil {
-		return e, none
+		return e, errNoOrigin
 	}
 	if err == nil {
 		e, err = decodeOrigin(value)

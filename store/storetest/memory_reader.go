@@ -34,13 +34,19 @@ func (m *Memory) History(_ context.Context, q store.HistoryQuery) ([]store.Messa
 			(q.Markers || old.Marker == nil) &&
 			(q.Conversation == old.Conversation || q.Conversation == 0 && (q.Kind == 0 || q.Kind == t.Key.Kind))
 	})
-	if len(found) <= q.Limit {
-		return found, false, nil
-	}
 	if q.Backward {
-		return found[len(found)-q.Limit:], true, nil
+		slices.Reverse(found)
 	}
-	return found[:q.Limit], true, nil
+	n, size := 0, 0
+	for n < min(len(found), q.Limit) && (q.Bytes == 0 || size <= q.Bytes) {
+		size += len(found[n].Stanza)
+		n++
+	}
+	more := n < len(found)
+	if found = found[:n]; q.Backward {
+		slices.Reverse(found)
+	}
+	return found, more, nil
 }
 
 // InHistory implements store.MessageReader.

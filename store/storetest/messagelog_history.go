@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -64,7 +65,6 @@ func testNumbered(t *testing.T, logs Logs) {
 // testHistoryPages walks through a history in both directions with pages of several sizes.
 func testHistoryPages(t *testing.T, logs Logs) {
 	l := open(t, logs)
-	ctx := context.Background()
 	const total = 23
 	for i := 1; i <= total; i++ {
 		from, to := alice(), bob()
@@ -77,33 +77,35 @@ func testHistoryPages(t *testing.T, logs Logs) {
 	}
 	for _, in := range []store.ConversationID{0, direct(t, l, alice(), bob())} {
 		for _, size := range []int{1, 2, 7, total - 1, total, total + 1} {
-			var seen []string
-			q := store.HistoryQuery{Owner: 1, Conversation: in, Limit: size}
-			for more := true; more; {
-				var page []store.Message
-				var err error
-				page, more, err = l.History(ctx, q)
-				require.NoError(t, err)
-				require.NotEmpty(t, page)
-				seen = append(seen, texts(page)...)
-				q.After = page[len(page)-1].ID
+			for _, backward := range []bool{false, true} {
+				q := store.HistoryQuery{Owner: 1, Conversation: in, Limit: size, Backward: backward}
+				require.Equal(t, numbered("", 1, total), texts(paged(t, l, q, nil)))
 			}
-			require.Equal(t, numbered("", 1, total), seen)
-
-			seen = nil
-			q = store.HistoryQuery{Owner: 1, Conversation: in, Limit: size, Backward: true}
-			for more := true; more; {
-				var page []store.Message
-				var err error
-				page, more, err = l.History(ctx, q)
-				require.NoError(t, err)
-				require.NotEmpty(t, page)
-				seen = append(texts(page), seen...)
-				q.Before = page[0].ID
-			}
-			require.Equal(t, numbered("", 1, total), seen)
 		}
 	}
+}
+
+// paged returns what a query selects, in rising order, page by page in its direction. look is called with each page.
+func paged(
+	t testing.TB, l store.MessageReader, q store.HistoryQuery, look func([]store.Message),
+) (all []store.Message) {
+	t.Helper()
+	for more := true; more; {
+		var page []store.Message
+		var err error
+		page, more, err = l.History(context.Background(), q)
+		require.NoError(t, err)
+		require.NotEmpty(t, page)
+		if look != nil {
+			look(page)
+		}
+		if q.Backward {
+			all, q.Before = append(page, all...), page[0].ID
+		} else {
+			all, q.After = append(all, page...), page[len(page)-1].ID
+		}
+	}
+	return all
 }
 
 // testHistoryRanges tries every pair of bounds, in both directions.
@@ -156,6 +158,45 @@ func testHistoryRanges(t *testing.T, logs Logs) {
 					require.Equal(t, want, ids(found), "%+v", q)
 					require.Equal(t, more, gotMore, "%+v", q)
 				}
+			}
+		}
+	}
+}
+
+// testHistoryBytes: an answer ends when enough was read, from either end, and the next goes on where it ended.
+func testHistoryBytes(t *testing.T, logs Logs) {
+	l := open(t, logs)
+	in, room := direct(t, l, alice(), bob()), roomOf(t, l, "hall", alice(), bob())
+	var batch []*store.Append
+	for i := range 30 {
+		batch = append(batch, said(in, bob(), fmt.Sprint(i, strings.Repeat("x", i%3*500)), stored),
+			said(room, alice(), strings.Repeat("y", i*20), 0))
+	}
+	mustAppend(t, l, noon(), append(batch, marker(in, 2, store.MarkRead, 20))...)
+	for _, q := range []store.HistoryQuery{
+		{Owner: 1, Limit: 100, Markers: true}, {Owner: 1, Conversation: in, Limit: 100, Markers: true},
+		{Owner: 2, Conversation: room, Limit: 7}, {Owner: 2, Limit: 1},
+	} {
+		all := q
+		all.Limit = 1000
+		want, more, err := l.History(context.Background(), all)
+		require.NoError(t, err)
+		require.False(t, more)
+		for _, size := range []int{1, 700, 3000, 1 << 20} {
+			for _, backward := range []bool{false, true} {
+				q.Bytes, q.Backward = size, backward
+				got := paged(t, l, q, func(page []store.Message) {
+					last := page[len(page)-1]
+					if backward {
+						last = page[0]
+					}
+					read := -len(last.Stanza)
+					for _, m := range page {
+						read += len(m.Stanza)
+					}
+					require.LessOrEqual(t, read, size, "without the last that was read")
+				})
+				require.Equal(t, ids(want), ids(got), "%+v", q)
 			}
 		}
 	}

@@ -73,6 +73,78 @@ func testOpenConversation(t *testing.T, logs Logs) {
 	require.NoError(t, l.Close())
 }
 
+// testOpenedAndEmpty: a conversation is there from the moment it is opened, whatever is asked; a batch that stores
+// nothing leaves it as it is, and it stays with the first entry, whichever that is.
+func testOpenedAndEmpty(t *testing.T, logs Logs) {
+	folder := t.TempDir()
+	ctx := context.Background()
+	l := logs.Open(t, folder)
+	keys := []store.ConversationKey{store.DirectKey(alice(), bob()), store.DirectKey(alice(), romeo()),
+		store.DirectKey(alice(), alice()), store.DirectKey(carol(), bob())}
+	check := func(in store.ConversationID, key *store.ConversationKey, last uint64) {
+		t.Helper()
+		for _, ask := range []func() (store.Opened, error){
+			func() (store.Opened, error) { return l.FindConversation(ctx, *key) },
+			func() (store.Opened, error) { return l.ConversationByID(ctx, in) },
+			func() (store.Opened, error) { return l.OpenConversation(ctx, noon(), *key, nil) },
+		} {
+			o, err := ask()
+			require.NoError(t, err)
+			require.Equal(t, store.Opened{ID: in, Key: *key, Last: last}, o)
+		}
+		owner := key.B.Account
+		view := viewOf(t, l, owner, in)
+		require.Equal(t, last, view.LastSeq)
+		members, _, err := l.Members(ctx, in, 0, 10)
+		require.NoError(t, err)
+		require.NotEmpty(t, members)
+		member, err := l.Member(ctx, in, owner)
+		require.NoError(t, err)
+		require.Equal(t, view.Member, member)
+		found, err := l.Numbered(ctx, in, 1, 10)
+		require.NoError(t, err)
+		require.Len(t, found, int(last))
+		found, _, err = l.History(ctx, store.HistoryQuery{Owner: owner, Conversation: in, Limit: 10, Markers: true})
+		require.NoError(t, err)
+		require.Len(t, found, int(last))
+		markers, _, err := l.Markers(ctx, in, 0, 10)
+		require.NoError(t, err)
+		require.Empty(t, markers)
+		_, _, err = l.Named(ctx, in, key.A, "x")
+		require.ErrorIs(t, err, store.ErrNotFound)
+	}
+	in := make([]store.ConversationID, len(keys))
+	for i := range keys {
+		in[i] = direct(t, l, keys[i].A, keys[i].B)
+		check(in[i], &keys[i], 0)
+	}
+	b := &store.Batch{Now: noon()}
+	for i := range keys {
+		b.Entries = append(b.Entries, marker(in[i], keys[i].B.Account, store.MarkRead, 7)) // of nothing
+	}
+	require.NoError(t, l.Append(ctx, b))
+	require.Zero(t, b.Number)
+	for i := range keys {
+		check(in[i], &keys[i], 0)
+	}
+	b.Entries = append(b.Entries, said(in[0], keys[0].A, "a", stored), said(in[1], keys[1].A, "b", stored),
+		said(in[0], carol(), "refused with all others", stored))
+	require.ErrorIs(t, l.Append(ctx, b), store.ErrNotFound)
+	check(in[0], &keys[0], 0)
+	b.Entries = b.Entries[:len(b.Entries)-1]
+	require.NoError(t, l.Append(ctx, b))
+	mustAppend(t, l, noon(), said(in[2], alice(), "c", stored))
+	for range 2 {
+		for i := range 3 {
+			check(in[i], &keys[i], 1)
+		}
+		require.NoError(t, l.Close())
+		l = logs.Open(t, folder)
+	}
+	require.NotContains(t, in[:3], direct(t, l, carol(), bob()))
+	require.NoError(t, l.Close())
+}
+
 // testOpenRaces: of many who open a conversation at once, all get the same, and members are those of one of them.
 func testOpenRaces(t *testing.T, logs Logs) {
 	l := open(t, logs)

@@ -193,7 +193,6 @@ func testRoomAccess(t *testing.T, logs Logs) {
 		for _, conversation := range []store.ConversationID{in, 0} {
 			for _, backward := range []bool{false, true} {
 				for size := 1; size < 8; size++ {
-					var got []store.MessageID
 					q := store.HistoryQuery{
 						Owner:        2,
 						Conversation: conversation,
@@ -201,21 +200,7 @@ func testRoomAccess(t *testing.T, logs Logs) {
 						Limit:        size,
 						Backward:     backward,
 					}
-					for more := true; more; {
-						var page []store.Message
-						var err error
-						page, more, err = l.History(ctx, q)
-						require.NoError(t, err)
-						require.NotEmpty(t, page)
-						if backward {
-							got = append(ids(page), got...)
-							q.Before = page[0].ID
-						} else {
-							got = append(got, ids(page)...)
-							q.After = page[len(page)-1].ID
-						}
-					}
-					require.Equal(t, want, got)
+					require.Equal(t, want, ids(paged(t, l, q, nil)))
 				}
 			}
 		}
