@@ -23,6 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/limit"
@@ -124,6 +125,7 @@ type Archive struct {
 
 	queue         *queue
 	conversations *conversations
+	markers       *cache.Cache[markerOf, uint64] // how far they have come, at least
 	reports       *reports
 	budget        *limit.Table[uint64] // of queries, by account
 	ended         chan struct{}        // closed when Run has returned
@@ -149,6 +151,7 @@ func New(c Config) (*Archive, error) {
 		preferences:   newPreferences(c.Preferences, c.Contacts),
 		queue:         newQueue(c.QueueMessages, c.QueueBytes),
 		conversations: newConversations(c.Log),
+		markers:       cache.New(cache.Config[markerOf, uint64]{Limit: maxMarkersKnown}),
 		budget:        newBudget(c.QueryRate, c.QueryBurst, c.Now),
 		newPause:      newPause,
 		ended:         make(chan struct{}),

@@ -197,6 +197,7 @@ func (a *Archive) releaseOne(ctx context.Context, next *entry, durable time.Time
 		return
 	}
 	a.metrics.durable.Observe(durable.Sub(next.accepted).Seconds())
+	a.noteMarkers(next)
 	if !next.stored {
 		a.releaseMarker(ctx, next)
 		return

@@ -3,35 +3,50 @@ package archive
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// maxConversationsKnown bounds the conversations whose identities are held, some 150 bytes each.
-const maxConversationsKnown = 1 << 17
+// conversationBytes bounds the memory for the identities of conversations, and conversationSize is what one takes
+// beside an address.
+const (
+	conversationBytes = 16 << 20
+	conversationSize  = 128
+)
 
 // conversations finds the conversations that messages belong to. What is held of one never changes.
 type conversations struct {
 	log   store.MessageLog
-	known *cache.Cache[pair, store.ConversationID]
+	known *cache.Cache[pair, held]
 }
 
-// pair is two parties in order. Those with an account are without an address, so that one pair has one spelling.
-type pair struct{ a, b store.Party }
+// held is what is held of a conversation, and how much memory that takes.
+type held struct {
+	id   store.ConversationID
+	size int
+}
+
+// pair is two parties in order, of which one at least has an account here. A party without one has an address, which
+// one with an account needs not, so that one pair has one spelling.
+type pair struct {
+	a, b    store.AccountID
+	address string
+}
 
 func newConversations(log store.MessageLog) *conversations {
 	return &conversations{log: log,
-		known: cache.New(cache.Config[pair, store.ConversationID]{Limit: maxConversationsKnown})}
+		known: cache.New(cache.Config[pair, held]{
+			Limit: conversationBytes, Weight: func(h held) int { return h.size },
+		})}
 }
 
 func pairOf(k *store.ConversationKey) pair {
-	p := pair{k.A, k.B}
-	for _, party := range [...]*store.Party{&p.a, &p.b} {
-		if party.Account != 0 {
-			party.JID = store.Party{}.JID
-		}
+	p := pair{a: k.A.Account, b: k.B.Account}
+	if p.a == 0 { // the lesser one comes first
+		p.address = k.A.JID.String()
 	}
 	return p
 }
@@ -41,16 +56,17 @@ func pairOf(k *store.ConversationKey) pair {
 func (c *conversations) open(ctx context.Context, now time.Time, a, b store.Party) (store.ConversationID, error) {
 	key := store.DirectKey(a, b)
 	p := pairOf(&key)
-	if id, ok := c.known.Get(p); ok {
-		return id, nil
+	if h, ok := c.known.Get(p); ok {
+		return h.id, nil
 	}
-	p.a.JID, p.b.JID = p.a.JID.Clone(), p.b.JID.Clone() // without the stanza that they are a piece of
+	p.address = strings.Clone(p.address) // without the stanza that it is a piece of
 	key.A.JID, key.B.JID = key.A.JID.Clone(), key.B.JID.Clone()
-	return c.known.Load(ctx, p, func(ctx context.Context) (store.ConversationID, time.Duration, error) {
+	h, err := c.known.Load(ctx, p, func(ctx context.Context) (held, time.Duration, error) {
 		opened, err := c.log.OpenConversation(ctx, now, key, nil)
 		if err != nil {
-			return 0, 0, fmt.Errorf("open a conversation: %w", err)
+			return held{}, 0, fmt.Errorf("open a conversation: %w", err)
 		}
-		return opened.ID, cache.Forever, nil
+		return held{opened.ID, conversationSize + len(p.address)}, cache.Forever, nil
 	})
+	return h.id, err
 }

@@ -1,10 +1,12 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/store"
@@ -18,10 +20,14 @@ import (
 const (
 	// filterChunk is how many messages are read at once to be filtered here rather than in the store.
 	filterChunk = 250
-	// filterReach is how many messages one query may read to find those that match.
+	// filterReach is how many messages one query may read to find those that match, and filterBytes is about how much
+	// text.
 	filterReach = 2000
-	// messagesPerToken is how many messages read cost as much as one query.
+	filterBytes = 1 << 20
+	// messagesPerToken is how many messages read cost as much as one query, and bytesPerMessage how much text costs as
+	// much as a message.
 	messagesPerToken = 100
+	bytesPerMessage  = 1 << 10
 )
 
 // page is one page of history.
@@ -33,9 +39,12 @@ type page struct {
 	first, last store.MessageID
 	// complete: there is nothing more in the direction of the query.
 	complete bool
-	// read counts the messages read from the store.
-	read int
+	// read counts the messages read from the store, and bytes the length of their stanzas.
+	read, bytes int
 }
+
+// cost is what the page costs of the budget, in messages.
+func (p *page) cost() int { return max(p.read, p.bytes/bytesPerMessage) }
 
 // item is a message with its stanza, nil when it cannot be read back.
 type item struct {
@@ -56,7 +65,7 @@ func (a *Archive) answerQuery(ctx context.Context, r *service.Request) ([]stanza
 		return nil, refusal
 	}
 	p, err := a.page(ctx, owner, r.From.Bare(), &q)
-	a.Spend(r.Account, p.read+len(q.named))
+	a.Spend(r.Account, p.cost()+len(q.named))
 	a.metrics.queryMessages.Add(float64(p.read))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -167,6 +176,12 @@ func (a *Archive) filter(ctx context.Context, owner store.AccountID, self, with 
 	return f, err
 }
 
+// mayMatch reports whether a message is worth reading: whether a full address that is looked for is in its text.
+func (f *filter) mayMatch(m *store.Message) bool {
+	text := f.full.String()
+	return text == "" || strings.ContainsAny(text, `&<>'"`) || bytes.Contains(m.Stanza, []byte(text))
+}
+
 // matches reports what the store cannot tell: whether the full address is in to or from.
 func (f *filter) matches(it *item) bool {
 	if it.stanza == nil {
@@ -178,12 +193,12 @@ func (f *filter) matches(it *item) bool {
 // scan reads a page from a range of the archive. Items are in the order of reading.
 func (a *Archive) scan(ctx context.Context, owner store.AccountID, q *query, with filter, p *page) error {
 	h := store.HistoryQuery{Owner: owner, Conversation: with.conversation, Kind: store.Direct, After: q.after,
-		Before: q.before, Backward: q.backward, Limit: max(1, q.limit),
+		Before: q.before, Backward: q.backward, Limit: max(1, q.limit), Bytes: a.config.PageBytes,
 		Markers: with.full.IsZero()}
 	if !with.full.IsZero() {
 		h.Limit = filterChunk
 	}
-	bytes := 0
+	size := 0
 	for {
 		found, more, err := a.log.History(ctx, h)
 		found, err = salvage(found, err, a.unreadable)
@@ -195,14 +210,21 @@ func (a *Archive) scan(ctx context.Context, owner store.AccountID, q *query, wit
 			slices.Reverse(found)
 		}
 		for i := range found {
+			p.bytes += len(found[i].Stanza)
+		}
+		for i := range found {
+			if !with.mayMatch(&found[i]) {
+				p.reach(found[i].ID)
+				continue
+			}
 			it, read, err := a.resultOf(ctx, &found[i])
 			if err != nil {
 				return err
 			}
 			p.read += read
 			if with.matches(&it) {
-				bytes += it.size()
-				if len(p.items) >= q.limit || bytes > a.config.PageBytes && len(p.items) > 0 {
+				size += it.size()
+				if len(p.items) >= q.limit || size > a.config.PageBytes && len(p.items) > 0 {
 					return nil
 				}
 				p.add(it)
@@ -214,7 +236,7 @@ func (a *Archive) scan(ctx context.Context, owner store.AccountID, q *query, wit
 		case !more:
 			p.complete = true
 			return nil
-		case len(p.items) >= q.limit || p.read >= filterReach || len(found) == 0:
+		case len(p.items) >= q.limit || p.read >= filterReach || p.bytes >= filterBytes || len(found) == 0:
 			return nil
 		}
 		if last := found[len(found)-1].ID; h.Backward {
@@ -231,7 +253,7 @@ func (a *Archive) listed(ctx context.Context, owner store.AccountID, q *query, w
 	if q.backward {
 		slices.Reverse(ids)
 	}
-	bytes := 0
+	size := 0
 	for _, id := range ids {
 		if id <= q.after || q.before != 0 && id >= q.before {
 			continue
@@ -247,15 +269,23 @@ func (a *Archive) listed(ctx context.Context, owner store.AccountID, q *query, w
 		if p.read++; len(found) == 0 {
 			continue // of another conversation, or a marker that was changed since
 		}
+		if p.bytes += len(found[0].Stanza); p.bytes > filterBytes && p.first != 0 {
+			return nil
+		}
+		if !with.mayMatch(&found[0]) {
+			p.reach(id)
+			continue
+		}
 		it, read, err := a.resultOf(ctx, &found[0])
 		if err != nil {
 			return err
 		}
 		if p.read += read; !with.matches(&it) {
+			p.reach(id)
 			continue
 		}
-		bytes += it.size()
-		if len(p.items) >= q.limit || bytes > a.config.PageBytes && len(p.items) > 0 {
+		size += it.size()
+		if len(p.items) >= q.limit || size > a.config.PageBytes && len(p.items) > 0 {
 			return nil
 		}
 		p.add(it)

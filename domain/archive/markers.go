@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
+	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/payload"
@@ -86,16 +88,14 @@ func (a *Archive) hideRead(ctx context.Context, e *router.Envelope, meaning *pay
 func (a *Archive) clamp(
 	ctx context.Context, e *router.Envelope, kind store.MarkerKind, through uint64, author, other store.Party,
 ) (uint64, error) {
-	opened, err := a.log.ConversationByID(ctx, store.ConversationID(e.Target.Conversation))
-	if err != nil {
-		return 0, fmt.Errorf("find the end of a conversation: %w", err)
-	}
-	if through = min(through, opened.Last); through == 0 {
-		return 0, nil
-	}
-	n := names{Archive: a, conversation: opened.ID, author: other, limit: 1}
-	if n.told, err = a.reached(ctx, opened.ID, author.Account, kind); err != nil {
+	in := store.ConversationID(e.Target.Conversation)
+	n := names{Archive: a, conversation: in, author: other, limit: 1, exact: true}
+	var err error
+	if n.told, err = a.reached(ctx, markerOf{in, author.Account, kind}); err != nil {
 		return 0, err
+	}
+	if through <= n.told {
+		return through, nil
 	}
 	relation := payload.Read
 	if kind == store.MarkDelivered {
@@ -103,7 +103,15 @@ func (a *Archive) clamp(
 		n.asked, n.limit = true, maxReceipts
 	}
 	ids, err := n.find(ctx, through)
-	if err != nil {
+	if err == nil && n.beyond {
+		n.exact = false
+		var last uint64
+		if last, err = a.end(ctx, in); err == nil {
+			through = min(through, last)
+			ids, err = n.find(ctx, through)
+		}
+	}
+	if err != nil || through == 0 {
 		return 0, err
 	}
 	s := e.Stanza.Copy()
@@ -122,19 +130,51 @@ func (a *Archive) clamp(
 	return through, nil
 }
 
-// reached returns how far an account's marker has come.
-func (a *Archive) reached(ctx context.Context, in store.ConversationID, account store.AccountID,
-	kind store.MarkerKind) (uint64, error) {
-	all, _, err := a.log.Markers(ctx, in, account, 1)
+// end returns the number of a conversation's last message.
+func (a *Archive) end(ctx context.Context, in store.ConversationID) (uint64, error) {
+	opened, err := a.log.ConversationByID(ctx, in)
 	if err != nil {
-		return 0, fmt.Errorf("look how far a marker has come: %w", err)
+		return 0, fmt.Errorf("find the end of a conversation: %w", err)
 	}
-	for i := range all {
-		if all[i].Account == account && all[i].Kind == kind {
-			return all[i].Through, nil
+	return opened.Last, nil
+}
+
+// markerOf names a marker.
+type markerOf struct {
+	conversation store.ConversationID
+	account      store.AccountID
+	kind         store.MarkerKind
+}
+
+// maxMarkersKnown bounds the markers of which it is held how far they have come at least, some 80 bytes each.
+const maxMarkersKnown = 1 << 16
+
+// reached returns how far a marker has come, or had come when it was last moved from here. It reads the log when it was
+// not moved lately.
+func (a *Archive) reached(ctx context.Context, m markerOf) (uint64, error) {
+	return a.markers.Load(ctx, m, func(ctx context.Context) (uint64, time.Duration, error) {
+		all, _, err := a.log.Markers(ctx, m.conversation, m.account, 1)
+		if err != nil {
+			return 0, 0, fmt.Errorf("look how far a marker has come: %w", err)
 		}
+		for i := range all {
+			if all[i].Account == m.account && all[i].Kind == m.kind {
+				return all[i].Through, cache.Forever, nil
+			}
+		}
+		return 0, cache.Forever, nil
+	})
+}
+
+// noteMarkers remembers how far the markers of an entry that is stored have come. A marker never goes back, so what is
+// remembered is never too much.
+func (a *Archive) noteMarkers(next *entry) {
+	for _, m := range next.markers {
+		if m.Stale {
+			continue
+		}
+		a.markers.Set(markerOf{m.Conversation, m.Marker.Account, m.Marker.Kind}, m.Marker.Through, cache.Forever)
 	}
-	return 0, nil
 }
 
 // namedBy is a marker that names a message by its id, as XMPP clients say it.

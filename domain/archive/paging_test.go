@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -81,6 +82,89 @@ func TestFilteredPageIsNotTheEnd(t *testing.T) {
 		}
 		require.Len(t, found, 2, direction)
 		require.Greater(t, pages, 2, "no query reads everything")
+	}
+}
+
+// countedHistory counts what is read of it, and how much at once.
+type countedHistory struct {
+	store.MessageLog
+	rows, bytes, most int
+}
+
+func (c *countedHistory) History(ctx context.Context, q store.HistoryQuery) ([]store.Message, bool, error) {
+	found, more, err := c.MessageLog.History(ctx, q)
+	c.rows += len(found)
+	size := 0
+	for i := range found {
+		size += len(found[i].Stanza)
+	}
+	c.bytes += size
+	c.most = max(c.most, size)
+	return found, more, err
+}
+
+// A query that finds nothing costs no more than one that does, in messages and in text, whatever their size; it says
+// where it ended, is paid for out of the budget, and others go on from there to the end.
+func TestFilterIsBounded(t *testing.T) {
+	for name, test := range map[string]struct{ n, size int }{"short ones": {5000, 10}, "long ones": {100, 100_000}} {
+		log := &countedHistory{MessageLog: memory()}
+		h := newHouse(t, log)
+		long := strings.Repeat("x", test.size)
+		var batch []*store.Append
+		var listed []string
+		for range test.n {
+			batch = append(batch, stored(t, log, "juliet@verona.example/closet", "romeo@verona.example", long))
+		}
+		for _, m := range put(t, log, noon, batch...) {
+			listed = append(listed, h.StanzaID(uint64(m.ID)))
+		}
+		const with = "juliet@verona.example/it's"
+		queries := map[string]func(place string) string{
+			"forward": func(place string) string { return form("<max>10</max>"+place, "with", with) },
+			"backward": func(place string) string {
+				return form("<max>10</max><before>"+place+"</before>", "with", with)
+			},
+			"another": func(place string) string {
+				return form("<max>10</max>"+place, "with", "juliet@verona.example/x")
+			},
+			"listed": func(place string) string {
+				return form("<max>10</max>"+place, "with", with, "ids",
+					strings.Join(listed[:min(maxIDs, test.n)], "</value><value>"))
+			},
+		}
+		for kind, query := range queries {
+			h.budget = newBudget(1, 1e9, h.now)
+			place, pages := "", 0
+			for {
+				log.rows, log.bytes = 0, 0
+				got := h.query(t, query(place))
+				require.LessOrEqual(t, log.rows, filterReach+filterChunk, name, kind)
+				require.LessOrEqual(t, log.bytes, filterBytes+h.config.PageBytes+2*test.size, name, kind)
+				require.Empty(t, got.bodies)
+				pages++
+				require.Less(t, pages, 20, name, kind)
+				if got.complete {
+					break
+				}
+				require.NotEmpty(t, got.last, name, kind)
+				if place = "<after>" + got.last + "</after>"; kind == "backward" {
+					place = got.first
+				}
+			}
+			require.LessOrEqual(t, log.most, h.config.PageBytes+2*test.size, "at once")
+			if test.size < 1000 {
+				continue
+			}
+			require.Greater(t, pages, 4, name, kind)
+			h.budget = newBudget(0.001, 60, h.now)
+			allowed := 0
+			for ; allowed < 10; allowed++ {
+				if _, refusal := h.tryQuery(t, query("")); refusal != nil {
+					break
+				}
+			}
+			require.LessOrEqual(t, allowed, 6, "%s: ten tokens for a megabyte", kind)
+		}
 	}
 }
 

@@ -67,6 +67,8 @@ type names struct {
 	told         uint64 // only later ones
 	limit        int
 	read         int
+	// exact ends the search when there is no message of the number itself, which beyond tells then.
+	exact, beyond bool
 }
 
 // find returns ids of the newest messages through a number, the newest first.
@@ -82,6 +84,9 @@ func (n *names) find(ctx context.Context, through uint64) (ids []string, err err
 			return nil, fmt.Errorf("look for what a marker names: %w", err)
 		}
 		n.read += int(end - first + 1)
+		if n.beyond = n.exact && end == through && len(found) == 0; n.beyond {
+			return nil, nil
+		}
 		for i := len(found) - 1; i >= 0 && len(ids) < n.limit; i-- {
 			if m := &found[i]; m.Author.Is(n.author) && (!n.asked || asksForReceipt(m)) {
 				if id := idOf(m); id != "" {
