@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/stream"
 )
@@ -60,7 +61,7 @@ func (a *assembly) noteChange(ctx context.Context, c store.Change) {
 		a.auth.Directory().Invalidate(c.Name)
 	case store.AccountChanged:
 		a.auth.Directory().Invalidate(c.Name)
-		a.accountChanged(c.Account)
+		a.accountChanged(account, nil, changedElsewhere())
 		a.Log.Info("an account was changed by another process", "account", account)
 	case store.DeviceRemoved:
 		a.auth.ForgetDevices(c.Account)
@@ -77,17 +78,27 @@ func (a *assembly) noteChange(ctx context.Context, c store.Change) {
 	}
 }
 
-// accountChanged forgets all that was known of an account which was changed, and ends its sessions.
-func (a *assembly) accountChanged(account store.AccountID) {
-	a.tokens.Forget(account, "")
-	a.auth.ForgetDevices(account)
-	a.contacts.Forget(uint64(account))
-	a.archive.ForgetPreference(account)
-	a.clients.Disconnect(uint64(account), nil,
-		stream.Fail(stream.NotAuthorized, "The account was changed. Log in again."))
+// changedElsewhere is what the sessions of an account are told that was changed.
+func changedElsewhere() *stream.Error {
+	return stream.Fail(stream.NotAuthorized, "The account was changed. Log in again.")
 }
 
-// endDevice ends the sessions of a device that was signed out.
+// accountChanged forgets all that was known of an account which was changed, and ends what runs for it: its sessions
+// but one, which may be nil, its requests to the API, and those that wait for news.
+func (a *assembly) accountChanged(id uint64, but *session.Session, e *stream.Error) {
+	account := store.AccountID(id)
+	a.tokens.Forget(account, "")
+	a.auth.ForgetDevices(account)
+	a.contacts.Forget(id)
+	a.archive.ForgetPreference(account)
+	a.clients.Disconnect(id, but, e)
+	a.ingress.End(id, "")
+	a.changed(id)
+}
+
+// endDevice ends what runs for a device that was signed out, as accountChanged does.
 func (a *assembly) endDevice(account store.AccountID, device string) {
 	a.clients.DisconnectDevice(uint64(account), device, stream.Fail(stream.NotAuthorized, "The device was signed out."))
+	a.ingress.End(uint64(account), device)
+	a.changed(uint64(account))
 }

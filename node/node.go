@@ -24,6 +24,7 @@ import (
 	"github.com/posthouse-im/posthouse/inbox"
 	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/public/api"
+	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/store/pebble"
 	"github.com/posthouse-im/posthouse/store/sqlite"
 	"github.com/posthouse-im/posthouse/token"
@@ -240,7 +241,7 @@ func (a *assembly) makeAuth(ctx context.Context) (err error) {
 		return err
 	}
 	c.Tokens.Devices = a.database
-	c.Tokens.Changes = a.database
+	c.Changes = a.database
 	c.Registerer = a.Registry
 	c.Log = a.Log
 	a.auth, err = auth.New(a.database, c)
@@ -251,6 +252,10 @@ func (a *assembly) sessionConfig() session.Config {
 	c := a.Config.Session
 	c.Metrics = a.Registry
 	c.Log = a.Log
+	c.Overtaken = func(ctx context.Context, account uint64, device string, basis int64) (bool, error) {
+		changed, _, err := a.database.ChangedSince(ctx, store.AccountID(account), device, store.Basis(basis))
+		return changed, err
+	}
 	c.Departed = func(ctx context.Context, s *session.Session,
 		last *stanza.Stanza) {
 		a.contacts.Departed(ctx, s, last)
@@ -275,6 +280,7 @@ func (a *assembly) makeClients() (err error) {
 	c.StanzaID = a.archive.StanzaID
 	c.Features = func() []stanza.Element { return []stanza.Element{a.services.Caps()} }
 	c.Authenticated = a.admitted.authenticated
+	c.Revoked = a.accountChanged
 	c.Metrics = a.Registry
 	c.Log = a.Log
 	if a.clients, err = c2s.New(c); err != nil {

@@ -60,7 +60,9 @@ func (a *assembly) makeUplink() (err error) {
 		Audit:     a.database,
 		Log:       a.Log,
 		Moderate:  a.archive.AnswerModerate,
-		Changed:   func(_ context.Context, account store.AccountID, _ string) { a.accountChanged(account) },
+		Changed: func(_ context.Context, account store.AccountID, _ string) {
+			a.accountChanged(uint64(account), nil, changedElsewhere())
+		},
 		Status: func() admin.Status {
 			r, _ := a.Health.report()
 			return admin.Status{Version: a.Version, Durability: a.Config.Durability, State: r.Status, Started: started}

@@ -36,7 +36,7 @@ func (a *assembly) makeDevices() (err error) {
 	c := a.Config.Device
 	c.Devices = a.auth.Devices()
 	c.Accounts = a.database
-	c.Changes = a.database
+	c.Ended = a.endDevice
 	c.Tokens = a.tokens
 	c.Sessions = a.sessions
 	c.MaxDevices = a.Config.Auth.Tokens.MaxDevices

@@ -19,6 +19,8 @@ type Account struct {
 	Disabled bool
 	// Credentials holds salted, iterated keys, one for each SCRAM hash. Passwords are never stored.
 	Credentials []Credential
+	// Basis is what AccountReader.Account has read it at. It is not stored.
+	Basis Basis
 }
 
 // Credential is what RFC 5802 §3 lets a server keep of a password.

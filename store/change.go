@@ -2,7 +2,8 @@ package store
 
 import (
 	"context"
-	"time"
+	"errors"
+	"math"
 )
 
 // ChangeKind says what a Change concerns, and so which memory of it is stale.
@@ -37,6 +38,18 @@ type Change struct {
 	Device string
 }
 
+// Basis is the number of the newest change (Changes.NewestChange) when an account, or a device of it, was read. What
+// somebody may do because of what was read ends with the first change of the account (AccountChanged), or removal of
+// the device, that has a higher number: whoever acts on it hands the Basis on to where the act takes effect, and it is
+// compared there, after the effect is visible or in its transaction. Zero is older than every change.
+type Basis int64
+
+// AnyBasis is that of an act which relies on nothing that was read before.
+const AnyBasis Basis = math.MaxInt64
+
+// ErrOvertaken tells that the account was changed, or the device removed, after the Basis of the act. Nothing was done.
+var ErrOvertaken = errors.New("the account or the device was changed meanwhile")
+
 // Changes lets a process notice what others have changed. A change is told for a day.
 type Changes interface {
 	// NewestChange returns the number of the newest change that there ever was, 0 for none: where to begin.
@@ -44,10 +57,9 @@ type Changes interface {
 	// Changes returns up to limit changes with higher numbers, in order, without those made through this very store.
 	// Whoever asks again with the last number misses none.
 	Changes(ctx context.Context, after int64, limit int) ([]Change, error)
-	// ChangedSince reports whether, after the change of that number and by anybody, the account was changed
-	// (AccountChanged) or that device of it removed.
-	ChangedSince(ctx context.Context, account AccountID, device string, number int64) (bool, error)
-	// LastChange returns when, within the last day and by anybody, the account was last changed (AccountChanged) or
-	// that device of it removed; the zero time when neither happened.
-	LastChange(ctx context.Context, account AccountID, device string) (time.Time, error)
+	// ChangedSince reports whether, after the basis and by anybody, the account was changed (AccountChanged) or that
+	// device of it removed; "" stands for no device. When neither happened, what was read at the basis holds at the
+	// newer one that is returned.
+	ChangedSince(ctx context.Context, account AccountID, device string, basis Basis) (changed bool, now Basis,
+		err error)
 }

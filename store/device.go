@@ -28,11 +28,14 @@ type Device struct {
 	// Counter is the highest one that the client has sent with the token of generation Used (XEP-0484 §3.4), 0 for
 	// none.
 	Counter uint64
-	// Refresh is the SHA-256 of the newest refresh token for the API and RefreshBefore that of the one before it; nil
-	// for none.
+	// Refresh is the SHA-256 of the newest refresh token for the API and RefreshBefore that of the one that it replaced
+	// at RefreshReplaced; nil for none.
 	Refresh, RefreshBefore []byte
+	RefreshReplaced        time.Time
 	// RefreshExpires is until when the newest refresh token is good.
 	RefreshExpires time.Time
+	// Basis is what DeviceReader.Device has read it at. It is not stored.
+	Basis Basis
 }
 
 // DeviceLogin is a login with a token, noted after the fact.
@@ -57,12 +60,13 @@ type DeviceReader interface {
 type Devices interface {
 	DeviceReader
 	// PutDevice stores the device, and makes it when it is not there. When there would be more than max, those seen
-	// longest ago are removed, with the same effect as RemoveDevice. ErrNotFound when the account is gone.
-	PutDevice(ctx context.Context, d Device, max int) error
+	// longest ago are removed, with the same effect as RemoveDevice. ErrNotFound when the account is gone, ErrOvertaken
+	// when it was changed, or the device signed out, after the basis.
+	PutDevice(ctx context.Context, d Device, basis Basis, max int) error
 	// ChangeDevice replaces the device by what change makes of it, in one transaction, so that of two who use the same
 	// token at once the second sees what the first did. An error from change is returned and nothing is stored.
-	// ErrNotFound when there is no such device.
-	ChangeDevice(ctx context.Context, owner AccountID, id string, change func(*Device) error) error
+	// ErrNotFound when there is no such device, ErrOvertaken as with PutDevice.
+	ChangeDevice(ctx context.Context, owner AccountID, id string, basis Basis, change func(*Device) error) error
 	// NoteLogins notes logins with tokens, in one transaction: Seen never goes back, and Counter neither, which is only
 	// noted while the token's generation is Device.Used. Devices that are gone are passed over.
 	NoteLogins(ctx context.Context, logins []DeviceLogin) error

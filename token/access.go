@@ -51,6 +51,7 @@ type holder struct {
 type standing struct {
 	good  bool
 	since int64
+	basis store.Basis
 }
 
 // access makes an access token for a device that was first seen at since.
@@ -119,6 +120,7 @@ func (s *Service) verify(ctx context.Context, access string) (*Principal, error)
 		return nil, ErrRevoked
 	}
 	p := g.Principal
+	p.Basis = is.basis
 	p.Scopes = s.scopesOf(g)
 	return &p, nil
 }
@@ -217,7 +219,7 @@ func (s *Service) standing(ctx context.Context, h holder) (standing, error) {
 		if err == nil && account.ID == h.account && !account.Disabled {
 			var device store.Device
 			if device, err = s.config.Devices.Device(ctx, h.account, h.device); err == nil {
-				is = standing{good: true, since: device.Created.UnixMilli()}
+				is = standing{good: true, since: device.Created.UnixMilli(), basis: min(account.Basis, device.Basis)}
 			}
 		}
 		if err != nil && !errors.Is(err, store.ErrNotFound) {

@@ -105,7 +105,7 @@ func (p *process) device(t testing.TB, a store.Account, id string) store.Device 
 	t.Helper()
 	now := a.Created
 	d := store.Device{Account: a.ID, ID: id, Name: "Phone", Created: now, Seen: now}
-	require.NoError(t, p.db.PutDevice(t.Context(), d, 10))
+	require.NoError(t, p.db.PutDevice(t.Context(), d, store.AnyBasis, 10))
 	return d
 }
 

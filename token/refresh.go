@@ -23,13 +23,15 @@ const (
 	// maxRefresh is how long a refresh token may be that is looked at: a localpart of 1023 bytes fits.
 	maxRefresh = 2 << 10
 	// grace is for how long a refresh token may be used again after it was replaced: the answer may have been lost, or
-	// two parts of a program have used it at once. Each time it gives the same next one.
+	// two parts of a program have used it at once. Each time it gives the same next one and changes nothing, so that
+	// the time is over when it is over.
 	grace = 2 * time.Minute
 	proof = 16
 )
 
-// errReplaced says that a refresh token was used whose successor was used, too: one of the two uses is a thief's.
-var errReplaced = errors.New("the refresh token was replaced long ago")
+// errReplaced says that a refresh token was used whose successor was used, too, or had been there for longer than an
+// answer may be lost: one of the two uses is a thief's.
+var errReplaced = errors.New("the refresh token was replaced before")
 
 // refreshToken is what stands in a refresh token. Its secret is 256 random bits in the first of a device, and is made
 // of the one before and our own secret in those that follow, so that two who use one at the same time get the same next
@@ -102,7 +104,8 @@ func (s *Service) hash(t *refreshToken) []byte {
 }
 
 // Issue makes tokens for a device that is in the store. An earlier refresh token of the device is not good any more.
-// The error is ErrRevoked when the account is disabled or the device was signed out meanwhile, or the store's.
+// The error is ErrRevoked when the account is disabled, or was changed or the device signed out after the account's
+// Basis, or the store's.
 func (s *Service) Issue(ctx context.Context, account store.Account, device store.Device) (Pair, error) {
 	if account.Disabled {
 		return Pair{}, ErrRevoked
@@ -116,31 +119,32 @@ func (s *Service) Issue(ctx context.Context, account store.Account, device store
 	now := s.config.Now()
 	t := &refreshToken{account: account.ID, secret: [32]byte(secret), name: account.Name, device: device.ID}
 	var created time.Time
-	err = s.config.Devices.ChangeDevice(ctx, account.ID, device.ID, func(d *store.Device) error {
+	err = s.config.Devices.ChangeDevice(ctx, account.ID, device.ID, account.Basis, func(d *store.Device) error {
 		created = d.Created
 		t.since = created.UnixMilli()
-		d.Refresh, d.RefreshBefore, d.RefreshExpires, d.Seen = s.hash(t), nil, now.Add(s.config.RefreshLifetime), now
+		d.Refresh, d.RefreshBefore, d.RefreshReplaced = s.hash(t), nil, time.Time{}
+		d.RefreshExpires, d.Seen = now.Add(s.config.RefreshLifetime), now
 		return nil
 	})
 	if err != nil {
 		return Pair{}, refused(err, "issue a token")
 	}
 	s.metrics.issued.WithLabelValues("login").Inc()
-	return s.pair(account, t, created, now)
+	return s.pair(account, t, created, now, now.Add(s.config.RefreshLifetime))
 }
 
-// pair is the access token that goes with a refresh token.
-func (s *Service) pair(account store.Account, t *refreshToken, created, now time.Time) (Pair, error) {
+// pair is the access token that goes with a refresh token, which is good until expires.
+func (s *Service) pair(account store.Account, t *refreshToken, created, now, expires time.Time) (Pair, error) {
 	p, err := s.access(account, t.device, created, now)
 	if err != nil {
 		return Pair{}, err
 	}
-	p.Refresh, p.RefreshExpires = s.text(t), now.Add(s.config.RefreshLifetime).UTC().Truncate(time.Second)
+	p.Refresh, p.RefreshExpires = s.text(t), expires.UTC().Truncate(time.Second)
 	return p, nil
 }
 
-// Refresh takes a refresh token for a new pair. The token is not good any more two minutes later; whoever uses it then,
-// or one that is older still, ends the device: it was stolen, or the device that uses it was (RFC 9700 §4.14.2). The
+// Refresh takes a refresh token for a new pair. The token is not good any more two minutes later, or when its successor
+// was used; whoever uses it then ends the device: it was stolen, or the device that uses it was (RFC 9700 §4.14.2). The
 // errors are those of Verify.
 func (s *Service) Refresh(ctx context.Context, refresh string) (Pair, Principal, error) {
 	pair, p, err := s.refresh(ctx, refresh)
@@ -163,10 +167,12 @@ func (s *Service) refresh(ctx context.Context, refresh string) (Pair, Principal,
 		return Pair{}, Principal{}, ErrRevoked
 	}
 	now, following := s.config.Now(), s.next(shown)
-	var created time.Time
-	err = s.config.Devices.ChangeDevice(ctx, account.ID, shown.device, func(d *store.Device) error {
+	var created, expires time.Time
+	err = s.config.Devices.ChangeDevice(ctx, account.ID, shown.device, account.Basis, func(d *store.Device) error {
 		created = d.Created
-		return s.renew(d, shown, following, now)
+		err := s.renew(d, shown, following, now)
+		expires = d.RefreshExpires
+		return err
 	})
 	switch {
 	case errors.Is(err, errReplaced):
@@ -175,7 +181,7 @@ func (s *Service) refresh(ctx context.Context, refresh string) (Pair, Principal,
 	case err != nil:
 		return Pair{}, Principal{}, refused(err, "renew a token")
 	}
-	pair, err := s.pair(account, following, created, now)
+	pair, err := s.pair(account, following, created, now, expires)
 	if err != nil {
 		return Pair{}, Principal{}, err
 	}
@@ -188,7 +194,8 @@ func (s *Service) refresh(ctx context.Context, refresh string) (Pair, Principal,
 	return pair, p.Principal, nil
 }
 
-// renew puts the following token into the place of the one that is shown, when that is the newest.
+// renew puts the following token into the place of the one that is shown, when that is the newest. When that was done
+// already, a moment ago, it changes nothing.
 func (s *Service) renew(d *store.Device, shown, following *refreshToken, now time.Time) error {
 	old, fresh := s.hash(shown), s.hash(following)
 	switch {
@@ -198,9 +205,10 @@ func (s *Service) renew(d *store.Device, shown, following *refreshToken, now tim
 		if !now.Before(d.RefreshExpires) {
 			return ErrExpired
 		}
-		d.Refresh, d.RefreshBefore = fresh, old
+		d.Refresh, d.RefreshBefore, d.RefreshReplaced = fresh, old, now
+		d.RefreshExpires, d.Seen = now.Add(s.config.RefreshLifetime), now
 	case subtle.ConstantTimeCompare(d.Refresh, fresh) == 1:
-		if renewed := d.RefreshExpires.Add(-s.config.RefreshLifetime); now.Sub(renewed) > grace {
+		if now.Sub(d.RefreshReplaced) > grace {
 			return errReplaced
 		}
 	case s.precedes(following, d.Refresh):
@@ -208,7 +216,6 @@ func (s *Service) renew(d *store.Device, shown, following *refreshToken, now tim
 	default: // of an earlier login of the device
 		return ErrRevoked
 	}
-	d.RefreshExpires, d.Seen = now.Add(s.config.RefreshLifetime), now
 	return nil
 }
 
@@ -243,7 +250,7 @@ func (s *Service) end(ctx context.Context, t *refreshToken) {
 // refused turns what the store does not have into ErrRevoked, and names anything else that it says.
 func refused(err error, doing string) error {
 	switch {
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, ErrRevoked):
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrOvertaken), errors.Is(err, ErrRevoked):
 		return ErrRevoked
 	case errors.Is(err, ErrExpired):
 		return ErrExpired

@@ -101,6 +101,58 @@ func TestAnswerLost(t *testing.T) {
 	}
 }
 
+// TestGraceIsOverWhenItIsOver: the time in which a token may be used again runs from its replacement. Using it changes
+// nothing, and neither does another lifetime of refresh tokens.
+func TestGraceIsOverWhenItIsOver(t *testing.T) {
+	for name, lifetime := range map[string]time.Duration{
+		"as before": 0, "shorter": time.Hour, "longer": 9000 * time.Hour,
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			p := w.open()
+			old := p.issue(t, "romeo", "phone")
+			_, _, err := p.Refresh(t.Context(), old.Refresh)
+			require.NoError(t, err)
+			before, err := p.db.ListDevices(t.Context(), 1)
+			require.NoError(t, err)
+			p = w.open(func(c *token.Config) { c.RefreshLifetime = lifetime })
+			w.clock.pass(119 * time.Second)
+			again, _, err := p.Refresh(t.Context(), old.Refresh)
+			require.NoError(t, err)
+			require.Equal(t, before[0].RefreshExpires, again.RefreshExpires)
+			after, err := p.db.ListDevices(t.Context(), 1)
+			require.NoError(t, err)
+			require.Equal(t, before, after)
+			w.clock.pass(119 * time.Second)
+			_, _, err = p.Refresh(t.Context(), old.Refresh)
+			require.ErrorIs(t, err, token.ErrRevoked)
+			require.Equal(t, []string{"phone"}, p.ended)
+		})
+	}
+}
+
+// TestTwoGenerationsOld: a token whose successor was used is a stolen one, however little time has passed: whoever used
+// the successor had got the answer.
+func TestTwoGenerationsOld(t *testing.T) {
+	w := newWorld(t)
+	p := w.open()
+	first := p.issue(t, "romeo", "phone")
+	second, _, err := p.Refresh(t.Context(), first.Refresh)
+	require.NoError(t, err)
+	third, _, err := p.Refresh(t.Context(), second.Refresh)
+	require.NoError(t, err)
+	w.clock.pass(time.Second)
+	_, _, err = p.Refresh(t.Context(), first.Refresh)
+	require.ErrorIs(t, err, token.ErrRevoked)
+	require.Equal(t, []string{"phone"}, p.ended)
+	for _, dead := range []token.Pair{second, third} {
+		_, _, err = p.Refresh(t.Context(), dead.Refresh)
+		require.ErrorIs(t, err, token.ErrRevoked)
+		_, err = p.Verify(t.Context(), dead.Access)
+		require.ErrorIs(t, err, token.ErrRevoked)
+	}
+}
+
 // TestStolenRefreshToken: whoever of the two uses it second ends the device, and so what the first has made of it.
 func TestStolenRefreshToken(t *testing.T) {
 	for uses := 1; uses <= 40; uses += 13 {

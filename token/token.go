@@ -62,6 +62,8 @@ type Principal struct {
 	TokenID string
 	Issued  time.Time
 	Expires time.Time
+	// Basis is what account and device were read at; 0 for a service key.
+	Basis store.Basis
 }
 
 // May reports whether the scope is among the principal's.

@@ -57,7 +57,7 @@ func (o *Operator) IssueToken(ctx context.Context, address, device string) (pair
 			Created:  time.Now(), Seen: time.Now(),
 		}
 		if _, err := o.Database.Device(ctx, account.ID, d.ID); errors.Is(err, store.ErrNotFound) {
-			if err := o.Database.PutDevice(ctx, d, o.MaxDevices); err != nil {
+			if err := o.Database.PutDevice(ctx, d, account.Basis, o.MaxDevices); err != nil {
 				return err
 			}
 		}

@@ -59,6 +59,8 @@ type Config struct {
 	Failures    FailureConfig    `yaml:"failures"`
 	Connections ConnectionConfig `yaml:"connections"`
 
+	// Changes tells whether an account was changed after it was read. nil: what is held of it is believed until then.
+	Changes Changes `yaml:"-"`
 	// Secret makes the answers for unknown names the same after a restart and on every node; 32 bytes that are
 	// kept with the data. Without it, a restart tells unknown names from accounts.
 	Secret []byte `yaml:"-"`
@@ -70,6 +72,12 @@ type Config struct {
 	Now func() time.Time `yaml:"-"`
 	// Random makes nonces; nil means crypto/rand.
 	Random io.Reader `yaml:"-"`
+}
+
+// Changes tells of changes by anybody: store.Changes.
+type Changes interface {
+	ChangedSince(ctx context.Context, account store.AccountID, device string, basis store.Basis) (changed bool,
+		now store.Basis, err error)
 }
 
 // Authenticator checks who logs in and keeps accounts. There is one for a domain.

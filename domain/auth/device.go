@@ -37,6 +37,7 @@ type deviceKey struct {
 type deviceState struct {
 	generation, used, counter uint64
 	expires, usedExpires      int64 // Unix milliseconds
+	basis                     store.Basis
 }
 
 const (
@@ -70,7 +71,7 @@ func (d *devices) find(ctx context.Context, key deviceKey) (deviceState, error) 
 		found, err := d.store.Device(ctx, key.account, key.id)
 		return deviceState{
 			generation: found.Generation, used: found.Used, counter: found.Counter,
-			expires: found.LoginExpires.UnixMilli(), usedExpires: found.UsedExpires.UnixMilli(),
+			expires: found.LoginExpires.UnixMilli(), usedExpires: found.UsedExpires.UnixMilli(), basis: found.Basis,
 		}, deviceTTL, err
 	})
 }
@@ -226,15 +227,15 @@ type heardDevices struct {
 	held *devices
 }
 
-func (h heardDevices) PutDevice(ctx context.Context, d store.Device, max int) error {
+func (h heardDevices) PutDevice(ctx context.Context, d store.Device, basis store.Basis, max int) error {
 	defer h.held.forgetAccount(d.Account) // others may have had to go
-	return h.Devices.PutDevice(ctx, d, max)
+	return h.Devices.PutDevice(ctx, d, basis, max)
 }
 
-func (h heardDevices) ChangeDevice(ctx context.Context, owner store.AccountID, id string,
+func (h heardDevices) ChangeDevice(ctx context.Context, owner store.AccountID, id string, basis store.Basis,
 	change func(*store.Device) error) error {
 	defer h.held.forget(owner, id)
-	return h.Devices.ChangeDevice(ctx, owner, id, change)
+	return h.Devices.ChangeDevice(ctx, owner, id, basis, change)
 }
 
 func (h heardDevices) RemoveDevice(ctx context.Context, owner store.AccountID, id string) error {

@@ -28,6 +28,7 @@ type Exchange struct {
 	authMessage []byte
 
 	token *tokenLogin // a login with a token that has succeeded
+	basis store.Basis // of the first that was read of the account and, for a login with a token, of the device
 
 	additional []byte
 }
@@ -111,7 +112,8 @@ func (e *Exchange) Step(ctx context.Context, response []byte) (challenge []byte,
 // Done reports whether the client is authenticated.
 func (e *Exchange) Done() bool { return e.state == succeeded }
 
-// Account returns who logged in, the zero account before Done.
+// Account returns who logged in, the zero account before Done. Its Basis is what the login relies on: whoever lets the
+// client in compares it with what has changed since.
 func (e *Exchange) Account() store.Account {
 	if !e.Done() {
 		return store.Account{}

@@ -36,6 +36,11 @@ func (m *memory) fail(err error) {
 
 func (m *memory) Account(ctx context.Context, name string) (store.Account, error) {
 	m.reads.Add(1)
+	var basis store.Basis
+	if m.devices != nil {
+		number, _ := m.devices.NewestChange(ctx)
+		basis = store.Basis(number)
+	}
 	m.mu.Lock()
 	a, ok := m.accounts[name]
 	err := m.err
@@ -51,6 +56,7 @@ func (m *memory) Account(ctx context.Context, name string) (store.Account, error
 	case !ok:
 		return store.Account{}, store.ErrNotFound
 	}
+	a.Basis = basis
 	return a, nil
 }
 

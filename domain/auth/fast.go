@@ -32,8 +32,6 @@ type TokenConfig struct {
 	// are no tokens.
 	Devices store.Devices `yaml:"-"`
 	Key     []byte        `yaml:"-"`
-	// Changes tells of what others change while somebody logs in; LogIn needs it.
-	Changes store.Changes `yaml:"-"`
 }
 
 // A token is made from the key of the domain, and stored nowhere: HMAC-SHA-256 over the account's identity, the device,
@@ -101,7 +99,7 @@ func (a *Authenticator) IssueToken(ctx context.Context, x *Exchange, agent Agent
 		return t, false, a.devices.note(ctx, key, deviceState{}, store.DeviceLogin{Seen: a.now()})
 	}
 	// it was signed out, or renewed elsewhere, in this moment
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, errSuperseded) {
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, errSuperseded) || errors.Is(err, store.ErrOvertaken) {
 		return t, false, nil
 	}
 	if err != nil {
@@ -130,30 +128,17 @@ func (a *Authenticator) issue(ctx context.Context, key deviceKey, x *Exchange, a
 		made = *d
 		return nil
 	}
-	err := a.Devices().ChangeDevice(ctx, key.account, key.id, change)
+	err := a.Devices().ChangeDevice(ctx, key.account, key.id, x.basis, change)
 	if errors.Is(err, store.ErrNotFound) && x.token == nil {
 		fresh := store.Device{Account: key.account, ID: strings.Clone(key.id), Created: a.now()}
 		if err = change(&fresh); err == nil {
-			err = a.Devices().PutDevice(ctx, fresh, a.config.Tokens.MaxDevices)
-		}
-		if err == nil {
-			err = a.confirm(ctx, x, key)
+			err = a.Devices().PutDevice(ctx, fresh, x.basis, a.config.Tokens.MaxDevices)
 		}
 	}
 	if err != nil {
 		return LoginToken{}, false, err
 	}
 	return LoginToken{a.token(key, made.Generation, mechanism), made.LoginExpires}, true, nil
-}
-
-// confirm removes a device that was just made when the account's password was changed, or the account disabled, since
-// the exchange has looked at it: that removed all devices, and this one came too late for it.
-func (a *Authenticator) confirm(ctx context.Context, x *Exchange, key deviceKey) error {
-	now, err := a.accounts.Account(ctx, x.account.Name)
-	if err == nil && now.ID == x.account.ID && !now.Disabled && x.key != nil && hasKey(&now, x.key) {
-		return nil
-	}
-	return errors.Join(errSuperseded, a.Devices().RemoveDevice(ctx, key.account, key.id))
 }
 
 // renew returns the next token when the one that was used is past half of its life. One that was made and never used is
@@ -167,7 +152,7 @@ func (a *Authenticator) renew(ctx context.Context, x *Exchange) (t LoginToken, o
 	if generation == x.token.generation || !due.Before(expires) {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		err = a.Devices().ChangeDevice(ctx, x.token.key.account, x.token.key.id, func(d *store.Device) error {
+		err = a.Devices().ChangeDevice(ctx, x.token.key.account, x.token.key.id, x.basis, func(d *store.Device) error {
 			if d.Generation != s.generation {
 				return errSuperseded
 			}

@@ -116,15 +116,12 @@ func (e *Exchange) checkToken(ctx context.Context, message []byte, use TokenUse)
 	if r := e.checkThrottle(); r != nil {
 		return r
 	}
-	account, r := a.account(ctx, e.name)
+	account, state, r := a.current(ctx, e.name, use.Device)
 	if r != nil {
 		return r
 	}
-	e.account = account
-	t := &tokenLogin{key: deviceKey{account.ID, use.Device}}
-	if t.state, r = a.findDevice(ctx, t.key); r != nil {
-		return r
-	}
+	e.account, e.basis = account, account.Basis
+	t := &tokenLogin{key: deviceKey{account.ID, use.Device}, state: state}
 	text, current := e.matching(t, mac, binding)
 	switch {
 	case t.state.generation == 0:
@@ -147,14 +144,10 @@ func (e *Exchange) checkToken(ctx context.Context, message []byte, use TokenUse)
 // findDevice returns the state of a device, the zero state when there is none.
 func (a *Authenticator) findDevice(ctx context.Context, key deviceKey) (deviceState, *refusal) {
 	s, err := a.devices.find(ctx, key)
-	switch {
-	case err == nil, errors.Is(err, store.ErrNotFound):
+	if err == nil || errors.Is(err, store.ErrNotFound) {
 		return s, nil
-	case ctx.Err() != nil:
-		return s, refuse(TemporaryAuthFailure, "", reasonInterrupted)
 	}
-	a.log.Error("device store failed", "event", "auth.store_failed", "err", err)
-	return s, refuse(TemporaryAuthFailure, "", reasonStore)
+	return s, a.storeFailed(ctx, "device", err)
 }
 
 // matching finds the token that mac was made with: the newest one, the one that was used last, or one of the two before
@@ -206,7 +199,7 @@ func (a *Authenticator) spend(ctx context.Context, t *tokenLogin, use TokenUse) 
 func (a *Authenticator) store(ctx context.Context, t *tokenLogin, use TokenUse) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	return a.Devices().ChangeDevice(ctx, t.key.account, t.key.id, func(d *store.Device) error {
+	return a.Devices().ChangeDevice(ctx, t.key.account, t.key.id, store.AnyBasis, func(d *store.Device) error {
 		switch {
 		case d.Generation != t.generation && d.Used != t.generation:
 			return errSuperseded
@@ -221,13 +214,4 @@ func (a *Authenticator) store(ctx context.Context, t *tokenLogin, use TokenUse) 
 		}
 		return nil
 	})
-}
-
-// Revoked reports whether the token that the exchange succeeded with has ended since. For other exchanges it is false.
-func (e *Exchange) Revoked(ctx context.Context) bool {
-	if e.token == nil || e.token.invalidated {
-		return false
-	}
-	s, err := e.auth.devices.find(ctx, e.token.key)
-	return err != nil || s.generation != e.token.generation && s.used != e.token.generation
 }

@@ -13,17 +13,13 @@ import (
 // LogIn checks a name, which may be an address of the domain, and a password as Verify does, and keeps the device that
 // logs in: a known one gets the new name and software, where they are told; one without an ID gets one. The error is a
 // *Failure when the login is refused. A device is not kept whose account was changed, or that was signed out, since the
-// login began: what the change removed must not come back by a login that was on its way. It needs TokenConfig.Devices
-// and Changes.
+// account was read: what the change removed must not come back by a login that was on its way. The account is returned
+// with the Basis of that. It needs TokenConfig.Devices.
 func (a *Authenticator) LogIn(ctx context.Context, ch *Channel, name, password string, d store.Device) (store.Account,
 	store.Device, error) {
 	name, domain, full := strings.Cut(name, "@")
 	if full && domain != ch.Domain {
 		return store.Account{}, d, &Failure{Condition: NotAuthorized}
-	}
-	began, err := a.config.Tokens.Changes.NewestChange(ctx) // before the password is looked at
-	if err != nil {
-		return store.Account{}, d, fmt.Errorf("log in: %w", err)
 	}
 	account, failure := a.Verify(ctx, ch, name, password)
 	if failure != nil {
@@ -33,16 +29,17 @@ func (a *Authenticator) LogIn(ctx context.Context, ch *Channel, name, password s
 		d.ID = rand.Text()[:22]
 	}
 	d.Account = account.ID
-	if err := a.keepDevice(ctx, &d, began); err != nil {
-		return store.Account{}, d, err
+	err := a.keepDevice(ctx, &d, account.Basis)
+	if errors.Is(err, store.ErrOvertaken) || errors.Is(err, store.ErrNotFound) {
+		err = &Failure{Condition: NotAuthorized}
 	}
-	return account, d, nil
+	return account, d, err
 }
 
 // keepDevice notes what is told of a device, and makes it when it is not there.
-func (a *Authenticator) keepDevice(ctx context.Context, d *store.Device, began int64) error {
+func (a *Authenticator) keepDevice(ctx context.Context, d *store.Device, basis store.Basis) error {
 	devices := a.Devices()
-	err := devices.ChangeDevice(ctx, d.Account, d.ID, func(known *store.Device) error {
+	err := devices.ChangeDevice(ctx, d.Account, d.ID, basis, func(known *store.Device) error {
 		if d.Name != "" {
 			known.Name = d.Name
 		}
@@ -54,27 +51,10 @@ func (a *Authenticator) keepDevice(ctx context.Context, d *store.Device, began i
 	if errors.Is(err, store.ErrNotFound) {
 		d.Created = a.now()
 		d.Seen = d.Created
-		if err = devices.PutDevice(ctx, *d, a.config.Tokens.MaxDevices); err == nil {
-			return a.confirmDevice(ctx, d, began)
-		}
+		err = devices.PutDevice(ctx, *d, basis, a.config.Tokens.MaxDevices)
 	}
 	if err != nil {
 		return fmt.Errorf("note the device: %w", err)
 	}
 	return nil
-}
-
-// confirmDevice takes a device away that was just made, when it was overtaken since the change of that number.
-func (a *Authenticator) confirmDevice(ctx context.Context, d *store.Device, began int64) error {
-	changed, err := a.config.Tokens.Changes.ChangedSince(ctx, d.Account, d.ID, began)
-	if err == nil && !changed {
-		return nil
-	}
-	if err == nil {
-		err = &Failure{Condition: NotAuthorized}
-	}
-	if gone := a.Devices().RemoveDevice(ctx, d.Account, d.ID); gone != nil && !errors.Is(gone, store.ErrNotFound) {
-		err = errors.Join(err, gone)
-	}
-	return err
 }

@@ -56,11 +56,11 @@ func (e *Exchange) checkPassword(ctx context.Context, password string) *refusal 
 	if !ok {
 		return refuse(NotAuthorized, "", reasonProof)
 	}
-	account, r := a.account(ctx, e.name)
+	account, _, r := a.current(ctx, e.name, "")
 	if r != nil {
 		return r
 	}
-	e.account = account
+	e.account, e.basis = account, account.Basis
 	hash, key := strongest(account.Credentials)
 	if key == nil {
 		hash = scram.SHA256

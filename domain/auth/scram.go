@@ -93,13 +93,13 @@ func (e *Exchange) checkBinding(first clientFirst) *refusal {
 // credential finds the keys to check against. For a name without an account, or without keys for this hash, they are
 // made up from the name: the same at every try, and no proof fits them.
 func (e *Exchange) credential(ctx context.Context) (*store.Credential, *refusal) {
-	a, r := e.auth.account(ctx, e.name)
+	a, _, r := e.auth.current(ctx, e.name, "")
 	if r != nil {
 		return nil, r
 	}
 	for i := range a.Credentials {
 		if a.Credentials[i].Hash == e.mechanism.hash.Name {
-			e.account, e.key = a, &a.Credentials[i]
+			e.account, e.basis, e.key = a, a.Basis, &a.Credentials[i]
 			return e.key, nil
 		}
 	}
@@ -160,6 +160,7 @@ func (e *Exchange) admit(ctx context.Context) *refusal {
 		return refuse(NotAuthorized, "", reasonProof)
 	}
 	e.account = a
+	e.account.Basis = e.basis // as of the proof
 	if a.Disabled {
 		return refuse(AccountDisabled, "", reasonDisabled)
 	}
@@ -195,11 +196,56 @@ func (a *Authenticator) account(ctx context.Context, name string) (store.Account
 		return found, nil
 	case errors.Is(err, store.ErrNotFound):
 		return store.Account{}, nil
-	case ctx.Err() != nil:
-		return store.Account{}, refuse(TemporaryAuthFailure, "", reasonInterrupted)
 	}
-	a.log.Error("account store failed", "event", "auth.store_failed", "err", err)
-	return store.Account{}, refuse(TemporaryAuthFailure, "", reasonStore)
+	return store.Account{}, a.storeFailed(ctx, "account", err)
+}
+
+// current returns what a login begins with: the account as account does and, when a device is named, what is known of
+// that. What is held in memory is compared with what others have changed since it was read, which costs as much for a
+// name without an account. The account's Basis is that of both.
+func (a *Authenticator) current(ctx context.Context, name, device string) (found store.Account, s deviceState,
+	r *refusal) {
+	for again := false; ; again = true {
+		if found, r = a.account(ctx, name); r != nil {
+			return found, s, r
+		}
+		if device != "" {
+			if s, r = a.findDevice(ctx, deviceKey{found.ID, device}); r != nil {
+				return found, s, r
+			}
+			found.Basis = min(found.Basis, s.basis)
+		}
+		if a.config.Changes == nil || again { // should it have changed twice meanwhile, whoever lets it in finds out
+			return found, s, nil
+		}
+		changed, now, err := a.changedSince(ctx, found, device)
+		switch {
+		case err != nil:
+			return found, s, a.storeFailed(ctx, "account", err)
+		case !changed:
+			found.Basis = now
+			return found, s, nil
+		}
+		a.directory.Invalidate(name)
+		if device != "" {
+			a.devices.forget(found.ID, device)
+		}
+	}
+}
+
+func (a *Authenticator) changedSince(ctx context.Context, of store.Account, device string) (bool, store.Basis, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return a.config.Changes.ChangedSince(ctx, of.ID, device, of.Basis)
+}
+
+// storeFailed is the refusal when a store cannot tell.
+func (a *Authenticator) storeFailed(ctx context.Context, which string, err error) *refusal {
+	if ctx.Err() != nil {
+		return refuse(TemporaryAuthFailure, "", reasonInterrupted)
+	}
+	a.log.Error(which+" store failed", "event", "auth.store_failed", "err", err)
+	return refuse(TemporaryAuthFailure, "", reasonStore)
 }
 
 // fakeCredential makes up what a name without an account answers: the salt depends on the name and a secret only,

@@ -39,6 +39,7 @@ func (c *conn) bind(item *stream.Item) {
 	b := newBound(c.srv)
 	bound, refusal := c.srv.config.Sessions.Bind(session.Binding{
 		Account: uint64(c.neg.account.ID), Bare: c.neg.bare, Resource: resource, Outbox: b, Device: c.neg.device,
+		Basis: int64(c.neg.account.Basis),
 	})
 	if refusal != nil {
 		refuse(refusal)

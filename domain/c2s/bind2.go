@@ -24,6 +24,7 @@ func (c *conn) bindInline(e *stanza.Element, s *success) bool {
 	b := newBound(c.srv)
 	bound, refusal := c.srv.config.Sessions.Bind(session.Binding{
 		Account: uint64(c.neg.account.ID), Bare: c.neg.bare, Resource: resource, Outbox: b, Device: c.neg.device,
+		Basis: int64(c.neg.account.Basis),
 	})
 	if refusal != nil {
 		return false
@@ -35,10 +36,15 @@ func (c *conn) bindInline(e *stanza.Element, s *success) bool {
 	result := stanza.New(nsBind2, "bound")
 	b.mu.Lock()
 	b.confirm = e.Child(nsConfirm, "enable") != nil
-	if enable := e.Child(nsSM, "enable"); enable != nil {
+	over := b.state != live // its login was overtaken, or somebody has ended it in this very moment
+	if enable := e.Child(nsSM, "enable"); enable != nil && !over {
 		result = result.With(b.startManagement(enable))
 	}
 	b.mu.Unlock()
+	if over {
+		c.notAttached(b)
+		return true
+	}
 	s.parts = append(s.parts, result)
 	c.holds.Store(b)
 	first := c.opening(s.element(bound.JID()), c.featuresBound())
@@ -103,8 +109,7 @@ func (c *conn) resumeInline(e *stanza.Element, s *success) bool {
 			return c.opening(s.element(b.session.JID()), features)
 		}
 		if b.takeOver(c.neg.ctx, c, first) {
-			c.srv.metrics.resumed.Inc()
-			c.setBound(b)
+			c.resumed(b)
 			return true
 		}
 		failure = failed(stanza.ItemNotFound)

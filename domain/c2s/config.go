@@ -29,6 +29,7 @@ type Sessions interface {
 	Unbind(s *session.Session)
 	SetCarbons(s *session.Session, on bool) bool
 	Supersede(s *session.Session) int
+	Confirm(s *session.Session, basis int64)
 }
 
 // Marker is told which stored messages reached a device: they were written to the socket of a client without
@@ -117,6 +118,9 @@ type Config struct {
 	Returner Returner `yaml:"-"`
 	// Authenticated is told once a client has logged in, for what counts unauthenticated connections; nil: nobody is.
 	Authenticated func(l link.Conn) `yaml:"-"`
+	// Revoked is told of a client that has changed its account's password, or removed the account: all sessions of the
+	// account but one, which may be nil, are to end with the error. nil: Server.Disconnect.
+	Revoked func(account uint64, but *session.Session, e *stream.Error) `yaml:"-"`
 	// StanzaID turns a message's position in the log into the text of its stanza-id (XEP-0359); nil: none is shown.
 	StanzaID func(id uint64) string `yaml:"-"`
 	// Features are further stream features for a client that has logged in, such as the server's entity capabilities

@@ -37,16 +37,19 @@ const (
 
 // accounts is a store.Accounts in memory.
 type accounts struct {
-	mu   sync.Mutex // guards the rest
-	byID map[string]store.Account
-	gone map[string]bool
-	last store.AccountID
+	devices *storetest.MemoryDevices
+	mu      sync.Mutex // guards the rest
+	byID    map[string]store.Account
+	gone    map[string]bool
+	last    store.AccountID
 }
 
-func (a *accounts) Account(_ context.Context, name string) (store.Account, error) {
+func (a *accounts) Account(ctx context.Context, name string) (store.Account, error) {
+	basis, _ := a.devices.NewestChange(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if acc, ok := a.byID[name]; ok {
+		acc.Basis = store.Basis(basis)
 		return acc, nil
 	}
 	return store.Account{}, store.ErrNotFound
@@ -292,17 +295,23 @@ func codecs(l link.Conn) (stream.Decoder, stream.Codec) {
 }
 
 func newEnv(t testing.TB, change func(*c2s.Config)) *env {
+	devices := &storetest.MemoryDevices{}
+	overtaken := func(ctx context.Context, account uint64, device string, basis int64) (bool, error) {
+		changed, _, err := devices.ChangedSince(ctx, store.AccountID(account), device, store.Basis(basis))
+		return changed, err
+	}
 	e := &env{
-		sessions: session.New(session.Config{}),
+		sessions: session.New(session.Config{Overtaken: overtaken}),
 		archive:  &archive{}, done: &delivered{},
-		store: &accounts{byID: map[string]store.Account{}, gone: map[string]bool{}},
+		store: &accounts{devices: devices, byID: map[string]store.Account{}, gone: map[string]bool{}},
 	}
 	e.t, _ = t.(*testing.T)
 	var err error
 	e.auth, err = auth.New(e.store, auth.Config{
 		Iterations: iterats, PlainWithoutTLS: true, Secret: make([]byte, 32), PasswordMin: 3,
 		AllowCommonPasswords: true,
-		Tokens:               auth.TokenConfig{Devices: &storetest.MemoryDevices{}, Key: make([]byte, 32)},
+		Tokens:               auth.TokenConfig{Devices: devices, Key: make([]byte, 32)},
+		Changes:              devices,
 	})
 	require.NoError(t, err)
 	var r *router.Router

@@ -18,6 +18,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/c2s"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/link"
+	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
@@ -516,36 +517,75 @@ func TestTags(t *testing.T) {
 	}
 }
 
-// signer signs a device out after its token was found right, and before its session can be found.
-type signer struct {
+// changer changes something after a login was found right, and before its session can be found.
+type changer struct {
 	*auth.Authenticator
-	out bool
+	change func(ctx context.Context) error // nil: nothing
 }
 
-func (s *signer) IssueToken(ctx context.Context, x *auth.Exchange, agent auth.Agent, mechanism string) (auth.LoginToken,
-	bool, error) {
+func (s *changer) IssueToken(ctx context.Context, x *auth.Exchange, agent auth.Agent,
+	mechanism string) (auth.LoginToken, bool, error) {
 	t, ok, err := s.Authenticator.IssueToken(ctx, x, agent, mechanism)
-	if s.out && err == nil {
-		err = s.Devices().RemoveDevice(ctx, x.Account().ID, agent.ID)
+	if s.change != nil && err == nil {
+		err = s.change(ctx)
 	}
 	return t, ok, err
 }
 
-// TestSignOutDuringLogin: the session that began in that very moment ends.
-func TestSignOutDuringLogin(t *testing.T) {
-	s := &signer{}
-	wrap := func(c *c2s.Config) {
-		s.Authenticator = c.Auth.(*auth.Authenticator)
-		c.Auth = s
+// TestChangedDuringLogin: when the account is changed or the device signed out in the very moment of a login, its
+// session ends, whatever way it came in.
+func TestChangedDuringLogin(t *testing.T) {
+	for way, login := range map[string]func(token, id string) stanza.Element{
+		"password, bind":   func(_, _ string) stanza.Element { return withPassword("romeo", deviceID) },
+		"password, Bind 2": func(_, _ string) stanza.Element { return withPassword("romeo", deviceID, binding()) },
+		"password, resume": func(_, id string) stanza.Element {
+			return withPassword("romeo", deviceID, elem(nsSM, "resume", "previd", id, "h", "0"))
+		},
+		"token, Bind 2": func(token, _ string) stanza.Element {
+			return withToken("romeo", token, deviceID, binding())
+		},
+		"token, resume": func(token, id string) stanza.Element {
+			return withToken("romeo", token, deviceID, elem(nsSM, "resume", "previd", id, "h", "0"))
+		},
+	} {
+		for kind, change := range map[string]func(context.Context, store.Devices) error{
+			"device": func(ctx context.Context, d store.Devices) error { return d.RemoveDevice(ctx, 1, deviceID) },
+			"account": func(ctx context.Context, d store.Devices) error {
+				_, err := d.RemoveDevices(ctx, 1, "")
+				return err
+			},
+		} {
+			t.Run(way+", "+kind, func(t *testing.T) {
+				s := &changer{}
+				wrap := func(c *c2s.Config) {
+					s.Authenticator = c.Auth.(*auth.Authenticator)
+					c.Auth = s
+				}
+				run(t, wrap, func(t *testing.T, e *env) {
+					before, _, id, token := e.firstLogin(link.ProtocolCompact, deviceID)
+					before.conn.Close()
+					s.change = func(ctx context.Context) error { return change(ctx, s.Devices()) }
+					p := e.peer(link.ProtocolCompact)
+					p.open("").send()
+					p.opened().hears(stanza.NSStream, "features")
+					p.say(login(token, id)).send()
+					if way == "password, bind" {
+						p.success()
+						p.sayStanza(&stanza.Stanza{Kind: stanza.IQ, Type: stanza.TypeSet, ID: "b",
+							Payload: []stanza.Element{elem("urn:ietf:params:xml:ns:xmpp-bind", "bind")}}).send()
+					}
+					for item := p.next(); ; item = p.next() {
+						require.Equal(t, stream.Element, item.Kind)
+						if item.Element.Local == "error" {
+							why := item.Element.Child("urn:ietf:params:xml:ns:xmpp-streams", "not-authorized")
+							require.NotNil(t, why, "%+v", item.Element)
+							break
+						}
+					}
+				})
+			})
+		}
 	}
-	run(t, wrap, func(t *testing.T, e *env) {
-		_, _, _, token := e.firstLogin(link.ProtocolCompact, deviceID)
-		s.out = true
-		p := e.peer(link.ProtocolCompact)
-		p.open("").say(withToken("romeo", token, deviceID, binding())).send()
-		p.opened().success()
-		p.failsWith("not-authorized")
-	})
 }
 
 // ender ends a session that was bound and has no connection yet.
@@ -564,7 +604,6 @@ func TestEndedBeforeAttached(t *testing.T) {
 		p.open("").send()
 		p.opened().hears(stanza.NSStream, "features")
 		p.say(withPassword("romeo", deviceID, binding())).send()
-		p.success()
 		p.failsWith("not-authorized")
 	})
 }

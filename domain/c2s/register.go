@@ -131,10 +131,14 @@ func hasSiblings(query *stanza.Element) bool {
 // registrationChanged ends the sessions that a change has made void, after it was answered: all of a removed account,
 // and all others after a change of password.
 func (c *conn) registrationChanged(query *stanza.Element) {
-	own := c.bound.session
+	own, but := c.bound.session, c.bound.session
+	e := stream.Fail(stream.Reset, "The password was changed.")
 	if query.Child(nsRegister, "remove") != nil {
-		c.srv.Disconnect(own.Account(), nil, stream.Fail(stream.NotAuthorized, "The account was removed."))
+		but, e = nil, stream.Fail(stream.NotAuthorized, "The account was removed.")
+	}
+	if f := c.srv.config.Revoked; f != nil {
+		f(own.Account(), but, e)
 		return
 	}
-	c.srv.Disconnect(own.Account(), own, stream.Fail(stream.Reset, "The password was changed."))
+	c.srv.Disconnect(own.Account(), but, e)
 }

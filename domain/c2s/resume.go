@@ -60,9 +60,17 @@ func (c *conn) resume(ctx context.Context, e *stanza.Element) {
 	case !b.takeOver(ctx, c, first):
 		c.refuseResume(failed(stanza.ItemNotFound))
 	default:
-		c.srv.metrics.resumed.Inc()
-		c.setBound(b)
+		c.resumed(b)
 	}
+}
+
+// resumed ends the negotiation with a session that was there before. The login by which it was resumed must be good,
+// too.
+func (c *conn) resumed(b *bound) {
+	basis := int64(c.neg.account.Basis)
+	c.srv.metrics.resumed.Inc()
+	c.setBound(b)
+	c.srv.config.Sessions.Confirm(b.session, basis)
 }
 
 // claim finds the session that <resume/> asks for, and reserves it. Without one, failure is the answer, or the stream

@@ -208,9 +208,6 @@ func (c *conn) loggedIn2(w *wishes) {
 	}
 	if w.resume != nil && c.resumeInline(w.resume, &s) || w.bind != nil && c.phase == phaseAuthenticated &&
 		c.bindInline(w.bind, &s) {
-		if x.Revoked(c.srv.background) { // in this very moment: whoever did it may not have found the session yet
-			c.fail(stream.Fail(stream.NotAuthorized, "The device was signed out."))
-		}
 		return
 	}
 	if c.phase == phaseAuthenticated {

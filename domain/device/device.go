@@ -40,7 +40,8 @@ type Tokens interface {
 
 // Config makes a Keeper.
 type Config struct {
-	// Rate and Burst are how many requests an account may make: so many a second, and so many at once.
+	// Rate and Burst are how many requests an account may make: so many a second, and so many at once. Each of its
+	// devices may sign devices out as often, whatever else was asked.
 	Rate  float64 `yaml:"rate" default:"0.5" min:"0"`
 	Burst float64 `yaml:"burst" default:"20" min:"1"`
 
@@ -48,9 +49,10 @@ type Config struct {
 	MaxDevices int              `yaml:"-" default:"50"`
 	Devices    store.Devices    `yaml:"-"`
 	Accounts   token.Accounts   `yaml:"-"`
-	Changes    store.Changes    `yaml:"-"`
 	Tokens     Tokens           `yaml:"-"`
 	Sessions   *session.Manager `yaml:"-"`
+	// Ended, when not nil, is called after a device was signed out: what runs for it elsewhere is to be ended.
+	Ended func(account store.AccountID, device string) `yaml:"-"`
 
 	// Metrics takes the metrics; nil leaves them unregistered.
 	Metrics prometheus.Registerer `yaml:"-"`
@@ -69,19 +71,28 @@ type Keeper struct {
 	refused prometheus.Counter
 
 	// Safe for concurrent use.
-	budget *limit.Table[store.AccountID]
+	budget   *limit.Table[store.AccountID]
+	removals *limit.Table[own]
+}
+
+// own is a device of an account. Removals are counted by the device that asks for them, so that whoever has got hold of
+// another one cannot keep the owner from signing that out.
+type own struct {
+	account store.AccountID
+	device  string
 }
 
 // New returns a keeper.
 func New(c Config) (*Keeper, error) {
-	if c.Devices == nil || c.Accounts == nil || c.Changes == nil || c.Tokens == nil || c.Sessions == nil {
+	if c.Devices == nil || c.Accounts == nil || c.Tokens == nil || c.Sessions == nil {
 		return nil, errors.New("device: a part is missing")
 	}
 	defaults.Fill(&c)
 	k := &Keeper{
-		config: c,
-		log:    c.Log,
-		budget: limit.NewTable[store.AccountID](limit.Per(c.Rate, time.Second, c.Burst), 0, c.Now),
+		config:   c,
+		log:      c.Log,
+		budget:   limit.NewTable[store.AccountID](limit.Per(c.Rate, time.Second, c.Burst), 0, c.Now),
+		removals: limit.NewTable[own](limit.Per(c.Rate, time.Second, c.Burst), 0, c.Now),
 		removed: prometheus.NewCounter(prometheus.CounterOpts{Name: "posthouse_device_removed_total",
 			Help: "Devices that were signed out by request."}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
@@ -98,13 +109,13 @@ func New(c Config) (*Keeper, error) {
 func (k *Keeper) Handlers() []service.Handler {
 	return []service.Handler{
 		{At: service.AtAccount, Type: stanza.TypeGet, Space: NSToken, Local: "token", From: service.Self,
-			Handle: k.limited(k.token)},
+			Handle: k.limited(k.ask, k.token)},
 		{At: service.AtAccount, Type: stanza.TypeGet, Space: NSDevice, Local: "devices", From: service.Self,
-			Handle: k.limited(k.list)},
+			Handle: k.limited(k.ask, k.list)},
 		{At: service.AtAccount, Type: stanza.TypeSet, Space: NSDevice, Local: "remove", From: service.Self,
-			Handle: k.limited(k.remove)},
+			Handle: k.limited(k.askRemoval, k.remove)},
 		{At: service.AtAccount, Type: stanza.TypeSet, Space: NSDevice, Local: "remove-others", From: service.Self,
-			Handle: k.limited(k.removeOthers)},
+			Handle: k.limited(k.askRemoval, k.removeOthers)},
 	}
 }
 
@@ -119,20 +130,31 @@ type request struct {
 // storeTimeout bounds what one request may wait for the store.
 const storeTimeout = 10 * time.Second
 
-// limited calls a handler as long as the account has not asked too often.
-func (k *Keeper) limited(handle func(context.Context, request) ([]stanza.Element, *stanza.Error)) service.Handle {
+// ask counts a request, and reports whether there are not too many.
+func (k *Keeper) ask(r request) bool { return k.budget.Take(r.account, 1) == 0 }
+
+// askRemoval is ask for a request to sign something out.
+func (k *Keeper) askRemoval(r request) bool {
+	return k.removals.Take(own{r.account, current(r)}, 1) == 0
+}
+
+// limited calls a handler as long as there are not too many requests.
+func (k *Keeper) limited(
+	allowed func(request) bool, handle func(context.Context, request) ([]stanza.Element, *stanza.Error),
+) service.Handle {
 	return func(ctx context.Context, req *service.Request) ([]stanza.Element, *stanza.Error) {
 		from := k.config.Sessions.Lookup(req.From)
 		if from == nil || from.Account() != req.Account {
 			return nil, stanza.Refuse(stanza.NotAuthorized, "The session has ended.")
 		}
-		if k.budget.Take(store.AccountID(req.Account), 1) > 0 {
+		r := request{store.AccountID(req.Account), req.IQ, from}
+		if !allowed(r) {
 			k.refused.Inc()
 			return nil, stanza.Refuse(stanza.ResourceConstraint, "That was asked too often. Try again in a minute.")
 		}
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		return handle(ctx, request{store.AccountID(req.Account), req.IQ, from})
+		return handle(ctx, r)
 	}
 }
 
@@ -158,18 +180,17 @@ func (k *Keeper) token(ctx context.Context, r request) ([]stanza.Element, *stanz
 	if err != nil {
 		return nil, k.broken(r, err)
 	}
+	// the device of that name may be a later one, which is not this session's
+	account.Basis = min(account.Basis, store.Basis(r.from.Basis()))
 	device := store.Device{Account: r.account, ID: of(r.iq.From.Resource(), r.from.Device())}
 	pair, err := k.config.Tokens.Issue(ctx, account, device)
 	if errors.Is(err, token.ErrRevoked) {
-		if err = k.make(ctx, r, device); err == nil {
+		if err = k.make(ctx, r, device, account.Basis); err == nil {
 			pair, err = k.config.Tokens.Issue(ctx, account, device)
 		}
 	}
-	if err == nil { // the device of that name may be a later one, which is not this session's
-		err = k.overtaken(ctx, r, device.ID)
-	}
 	switch {
-	case errors.Is(err, token.ErrRevoked):
+	case errors.Is(err, token.ErrRevoked), errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrOvertaken):
 		return nil, signedOut()
 	case err != nil:
 		return nil, k.broken(r, err)
@@ -182,32 +203,11 @@ func (k *Keeper) token(ctx context.Context, r request) ([]stanza.Element, *stanz
 		nil
 }
 
-// make makes the device that a session belongs to, when it is not in the store, and takes it away again when the
-// session is overtaken.
-func (k *Keeper) make(ctx context.Context, r request, d store.Device) error {
+// make makes the device that a session belongs to, unless the session is overtaken.
+func (k *Keeper) make(ctx context.Context, r request, d store.Device, basis store.Basis) error {
 	now := k.config.Now()
 	d.Created, d.Seen, d.Name = now, now, strings.ToValidUTF8(clip(r.iq.From.Resource(), maxName), "")
-	if err := k.config.Devices.PutDevice(ctx, d, k.config.MaxDevices); err != nil {
-		return err
-	}
-	err := k.overtaken(ctx, r, d.ID) // only now: whatever is changed later removes the device itself
-	if err == nil {
-		return nil
-	}
-	if gone := k.config.Devices.RemoveDevice(ctx, r.account, d.ID); gone != nil && !errors.Is(gone, store.ErrNotFound) {
-		err = errors.Join(err, gone)
-	}
-	return err
-}
-
-// overtaken returns token.ErrRevoked when the device was signed out, or the account changed, since the session began:
-// then the session is about to end.
-func (k *Keeper) overtaken(ctx context.Context, r request, device string) error {
-	changed, err := k.config.Changes.LastChange(ctx, r.account, device)
-	if err == nil && !changed.IsZero() && !changed.Before(r.from.Bound()) {
-		err = token.ErrRevoked
-	}
-	return err
+	return k.config.Devices.PutDevice(ctx, d, basis, k.config.MaxDevices)
 }
 
 // maxName bounds the name of a device, in bytes.

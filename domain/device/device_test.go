@@ -72,7 +72,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	require.NoError(t, err)
 	w.sessions = session.New(session.Config{Now: clock})
 	c := Config{
-		Devices: w.db, Accounts: w.db, Changes: w.db, Tokens: w.tokens, Sessions: w.sessions, Now: clock, MaxDevices: 3,
+		Devices: w.db, Accounts: w.db, Tokens: w.tokens, Sessions: w.sessions, Now: clock, MaxDevices: 3,
 		Burst: 100,
 		Log:   slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
@@ -95,9 +95,11 @@ func (w *world) open() *sqlite.Store {
 // bind makes a session, of a device when that is not "".
 func (w *world) bind(resource, device string, hidden *session.Hidden) {
 	b := &box{}
+	basis, err := w.db.NewestChange(w.t.Context())
+	require.NoError(w.t, err)
 	s, refusal := w.sessions.Bind(session.Binding{
 		Account: uint64(w.account), Bare: jid.MustParse("romeo@montague.lit"), Resource: resource, Outbox: b,
-		Device: device, Hidden: hidden,
+		Device: device, Basis: basis, Hidden: hidden,
 	})
 	require.Nil(w.t, refusal)
 	w.boxes[resource], w.all[resource] = b, s
@@ -107,7 +109,7 @@ func (w *world) bind(resource, device string, hidden *session.Hidden) {
 func (w *world) known(id string) {
 	require.NoError(w.t, w.db.PutDevice(w.t.Context(), store.Device{
 		Account: w.account, ID: id, Name: "My " + id, Software: "Test", Created: w.now, Seen: w.now,
-	}, 10))
+	}, store.AnyBasis, 10))
 }
 
 // ask asks from a session, and returns the answer or the condition of the refusal.
@@ -375,6 +377,35 @@ func TestRate(t *testing.T) {
 	_, refusal = w.ask("balcony", "get", askToken)
 	require.Equal(t, "resource-constraint", refusal)
 	require.Empty(t, w.boxes["balcony"].ended)
+}
+
+// TestRemovalIsNotStarved: whatever a thief asks with a device of the account, the owner can sign it out, by a stream
+// or by the API.
+func TestRemovalIsNotStarved(t *testing.T) {
+	for _, remove := range []string{"<remove xmlns='urn:posthouse:device:1' id='stolen'/>",
+		"<remove-others xmlns='urn:posthouse:device:1'/>"} {
+		for _, from := range []string{"phone", "api/phone"} {
+			w := newWorld(t, func(c *Config) { c.Rate, c.Burst = 0.01, 3 })
+			w.known("stolen")
+			w.known("phone")
+			w.bind("thief", "stolen", nil)
+			w.bind("phone", "phone", nil)
+			w.bind("api/phone", "phone", &session.Hidden{})
+			for kind, text := range map[string]string{
+				"get": "<devices xmlns='urn:posthouse:device:1'/>",
+				"set": "<remove xmlns='urn:posthouse:device:1' id='nothing'/>",
+			} {
+				refusal := ""
+				for n := 0; refusal != "resource-constraint"; n++ {
+					_, refusal = w.ask("thief", kind, text)
+					require.LessOrEqual(t, n, 3, "there is no limit")
+				}
+			}
+			_, refusal := w.ask(from, "set", remove)
+			require.Empty(t, refusal)
+			require.Equal(t, []string{"not-authorized"}, w.boxes["thief"].ended)
+		}
+	}
 }
 
 // broken is a store of devices that fails.

@@ -9,18 +9,18 @@ import (
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
-// own is a session of the account that asks, and the device that it belongs to.
-type own struct {
+// ownSession is a session of the account that asks, and the device that it belongs to.
+type ownSession struct {
 	*session.Session
 	device string
 }
 
 // sessions returns the sessions of the account that have a stream, in the order of binding.
-func (k *Keeper) sessions(r request) (all []own) {
+func (k *Keeper) sessions(r request) (all []ownSession) {
 	k.config.Sessions.Visit(r.iq.From, func(u *session.User) {
 		for s := range u.All {
 			if !s.Hidden() {
-				all = append(all, own{s, of(s.JID().Resource(), u.Device(s))})
+				all = append(all, ownSession{s, of(s.JID().Resource(), u.Device(s))})
 			}
 		}
 	})
@@ -78,7 +78,7 @@ func (k *Keeper) remove(ctx context.Context, r request) ([]stanza.Element, *stan
 	if id == "" {
 		return nil, stanza.Refuse(stanza.BadRequest, "Which device is to be signed out?")
 	}
-	var concerned []own
+	var concerned []ownSession
 	for _, s := range k.sessions(r) {
 		if s.device == id {
 			concerned = append(concerned, s)
@@ -111,7 +111,7 @@ func (k *Keeper) removeOthers(ctx context.Context, r request) ([]stanza.Element,
 		known[id] = true
 		k.config.Tokens.Forget(r.account, id)
 	}
-	var concerned []own
+	var concerned []ownSession
 	for _, s := range k.sessions(r) { // after that, so that it has those whose devices were removed
 		if s.device == here || s.Session == r.from {
 			continue
@@ -135,8 +135,8 @@ func (k *Keeper) removeOthers(ctx context.Context, r request) ([]stanza.Element,
 func (k *Keeper) note(ctx context.Context, r request, id string) error {
 	now := k.config.Now()
 	const all = 1 << 30 // no other device is removed
-	if err := k.config.Devices.PutDevice(ctx, store.Device{Account: r.account, ID: id, Created: now, Seen: now},
-		all); err != nil {
+	d := store.Device{Account: r.account, ID: id, Created: now, Seen: now}
+	if err := k.config.Devices.PutDevice(ctx, d, store.AnyBasis, all); err != nil {
 		return err
 	}
 	err := k.config.Devices.RemoveDevice(ctx, r.account, id)
@@ -147,13 +147,20 @@ func (k *Keeper) note(ctx context.Context, r request, id string) error {
 }
 
 // end ends the sessions of devices that were signed out.
-func (k *Keeper) end(ctx context.Context, r request, gone []string, concerned []own) {
+func (k *Keeper) end(ctx context.Context, r request, gone []string, concerned []ownSession) {
 	for _, s := range concerned {
 		if s.Session == r.from {
 			session.AfterReply(ctx, func() { s.End(ended()) })
 			continue
 		}
 		s.End(ended())
+	}
+	if k.config.Ended != nil {
+		session.AfterReply(ctx, func() {
+			for _, id := range gone {
+				k.config.Ended(r.account, id)
+			}
+		})
 	}
 	for _, id := range gone {
 		k.log.Info("a device was signed out", "event", "device.removed", "account", r.iq.From.Bare().String(), "device",

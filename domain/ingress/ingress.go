@@ -121,34 +121,65 @@ func (x *Ingress) sweep(unused time.Duration) {
 var overloaded = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint,
 	Text: "Too many callers. Try again later."}
 
+// End ends the sessions of an account's callers, of one device when that is not "": what they rely on is not so any
+// more. Requests that wait on them are over.
+func (x *Ingress) End(account uint64, device string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, p := range x.callers {
+		if p.session.Account() == account && (device == "" || p.session.Device() == device) {
+			p.Close(nil)
+		}
+	}
+}
+
 // enter returns the caller's session, which is made when there is none. leave must be called afterwards.
-func (x *Ingress) enter(c uplink.Caller) (p *proxy, err error) {
+func (x *Ingress) enter(c uplink.Caller) (*proxy, error) {
+	p, made, err := x.find(c)
+	if err != nil {
+		return nil, err
+	}
+	if made {
+		x.config.Sessions.Confirm(p.session, c.Basis) // without the lock, since it reads a store
+	}
+	if p.ended() {
+		x.leave(p)
+		return nil, uplink.ErrRevoked
+	}
+	return p, nil
+}
+
+// find is enter without the look at what has changed.
+func (x *Ingress) find(c uplink.Caller) (p *proxy, made bool, err error) {
 	resource := "api"
+	if c.Admin { // a session of its own, so that nothing else is done with that power
+		resource += "/admin"
+	}
 	if c.Device != "" {
 		resource += "/" + c.Device
 	}
 	full, err := c.Bare.WithResource(resource)
 	if err != nil {
-		return nil, stanza.Refuse(stanza.BadRequest, "The device has no valid name.")
+		return nil, false, stanza.Refuse(stanza.BadRequest, "The device has no valid name.")
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if p := x.callers[full.String()]; p != nil && p.fits(c) {
 		p.users++
-		return p, nil
+		return p, false, nil
 	}
 	if len(x.callers) >= x.config.Callers {
-		return nil, overloaded
+		return nil, false, overloaded
 	}
 	// Binding under the lock keeps two requests of one caller from ending each other's session.
 	p = &proxy{asked: map[string]chan answer{}}
 	var refusal *stanza.Error
 	p.session, refusal = x.config.Sessions.Bind(session.Binding{
 		Account: c.Account, Bare: c.Bare, Resource: full.Resource(), Outbox: p, Device: c.Device,
-		Hidden: &session.Hidden{Admin: c.Admin, Actor: c.Actor},
+		Basis: c.Basis, Hidden: &session.Hidden{Admin: c.Admin, Actor: c.Actor},
 	})
 	if refusal != nil {
-		return nil, refusal
+		return nil, false, refusal
 	}
 	p.origin = router.Origin{
 		Kind: router.API, Account: c.Account, Address: p.session.JID(), Session: p.session, Admin: p.session.Admin(),
@@ -156,7 +187,7 @@ func (x *Ingress) enter(c uplink.Caller) (p *proxy, err error) {
 	}
 	p.users = 1
 	x.callers[full.String()] = p
-	return p, nil
+	return p, true, nil
 }
 
 func (x *Ingress) leave(p *proxy) {

@@ -242,12 +242,13 @@ func TestLinger(t *testing.T) {
 		speak(uplink.Caller{Account: 2, Bare: romeo})
 		require.NotSame(t, first, h.sessions.Lookup(full))
 		speak(uplink.Caller{Account: 2, Bare: romeo, Admin: true})
-		require.True(t, h.sessions.Lookup(full).Admin())
+		require.True(t, h.sessions.Lookup(jid.MustParse("romeo@montague.lit/api/admin")).Admin())
 		speak(uplink.Caller{Account: 2, Bare: romeo})
 		require.False(t, h.sessions.Lookup(full).Admin())
 		cancel()
 		require.NoError(t, <-ended)
 		require.Nil(t, h.sessions.Lookup(full))
+		require.Nil(t, h.sessions.Lookup(jid.MustParse("romeo@montague.lit/api/admin")))
 	})
 }
 
@@ -279,6 +280,34 @@ func TestClosed(t *testing.T) {
 	}
 	_, err = h.Ask(t.Context(), caller, request("a"))
 	require.NoError(t, err)
+}
+
+// TestOvertaken: a caller whose account or device was changed after it was let in gets no session; one that has a
+// session loses it.
+func TestOvertaken(t *testing.T) {
+	changed := int64(5)
+	h := newHouse(t)
+	h.sessions = session.New(session.Config{
+		Overtaken: func(_ context.Context, _ uint64, _ string, basis int64) (bool, error) {
+			return basis < changed, nil
+		},
+	})
+	h.Ingress.config.Sessions = h.sessions
+	caller := uplink.Caller{Account: 1, Bare: romeo, Device: "phone", Basis: 4}
+	_, err := h.Send(t.Context(), caller, message(romeo))
+	require.ErrorIs(t, err, uplink.ErrRevoked)
+	for _, device := range []string{"", "phone"} {
+		caller.Basis = changed
+		_, err = h.Send(t.Context(), caller, message(romeo))
+		require.NoError(t, err)
+		changed++
+		h.End(1, "another")
+		_, err = h.Send(t.Context(), caller, message(romeo))
+		require.NoError(t, err, "it concerned another device")
+		h.End(1, device)
+		_, err = h.Send(t.Context(), caller, message(romeo))
+		require.ErrorIs(t, err, uplink.ErrRevoked)
+	}
 }
 
 // TestWatch: those who watch an account are told, once for many changes, and others are not.

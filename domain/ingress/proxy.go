@@ -41,10 +41,15 @@ var errClosed = fmt.Errorf("the domain ended the caller's session: %w", context.
 
 // fits reports whether it can be used for the caller. Under Ingress.mu.
 func (p *proxy) fits(c uplink.Caller) bool {
+	return !p.ended() && p.session.Account() == c.Account && p.session.Admin() == c.Admin &&
+		(c.Actor == "" || p.session.Actor() == c.Actor)
+}
+
+// ended reports whether the domain has ended the session.
+func (p *proxy) ended() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.closed && p.session.Account() == c.Account && p.session.Admin() == c.Admin &&
-		(c.Actor == "" || p.session.Actor() == c.Actor)
+	return p.closed
 }
 
 func (p *proxy) expect(id string) (<-chan answer, bool) {

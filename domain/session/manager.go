@@ -31,19 +31,26 @@ type Config struct {
 	// it was unavailable and had only sent directed presence. s.Broadcasting is held. It runs on the goroutine of
 	// Unbind or Bind.
 	Departed func(ctx context.Context, s *Session, last *stanza.Stanza) `yaml:"-"`
+	// Overtaken reports whether an account was changed, or a device of it signed out, after the basis (store.Basis)
+	// that a login relies on; nil: never.
+	Overtaken func(ctx context.Context, account uint64, device string, basis int64) (bool, error) `yaml:"-"`
 	// Directory and Peers know the other nodes of the domain; nil means Alone.
 	Directory Directory `yaml:"-"`
 	Peers     Peers     `yaml:"-"`
 	// Metrics receives the package's metrics; nil leaves them unregistered.
 	Metrics prometheus.Registerer `yaml:"-"`
 	// Log receives what an operator can act on; nil discards it.
-	Log *slog.Logger `yaml:"-"`
+	Log *slog.Logger `yaml:"-" default:"discard"`
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time `yaml:"-" default:"now"`
 }
 
-// departTime bounds telling others that a session has ended.
-const departTime = 10 * time.Second
+const (
+	// departTime bounds telling others that a session has ended.
+	departTime = 10 * time.Second
+	// confirmTime bounds looking for a change that has overtaken a login.
+	confirmTime = 10 * time.Second
+)
 
 // shardCount spreads the table of users, so that logins do not wait for each other.
 const shardCount = 128
@@ -97,7 +104,8 @@ var limitReached = func() *stanza.Error {
 
 // Bind makes a session. An older one with the same address is ended with <conflict/> (RFC 6120 §7.7.2.2, the newest
 // wins); too many resources are refused with resource-constraint, unless one of them has no connection and can go. The
-// session gets nothing but what is addressed to its full address until it sends presence.
+// session gets nothing but what is addressed to its full address until it sends presence. It is ended at once when its
+// login was overtaken, see Confirm; for a hidden one that is asked by whoever makes it.
 func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
 	resource := b.Resource
 	if resource == "" {
@@ -108,7 +116,7 @@ func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
 		return nil, stanza.Refuse(stanza.BadRequest, "The resource is not valid.")
 	}
 	s := &Session{address: address, account: b.Account, outbox: b.Outbox, bind: m.binds.Add(1),
-		bound: m.config.Now().UnixMilli(), hidden: b.Hidden}
+		bound: m.config.Now().UnixMilli(), basis: b.Basis, hidden: b.Hidden}
 	if b.Device != "" {
 		s.extra = &extra{device: b.Device}
 	}
@@ -131,7 +139,30 @@ func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
 		}
 		m.depart(old)
 	}
+	if s.hidden == nil {
+		m.Confirm(s, b.Basis)
+	}
 	return s, nil
+}
+
+// Confirm ends a session with <not-authorized/> when its account was changed, or its device signed out, after the basis
+// that a login relies on. It is called when others can find the session, by Bind and by whoever gives it to another
+// connection: what changes later finds it and ends it. So a login is ended by every change that it has not seen,
+// whichever of the two was first, and whatever way it came.
+func (m *Manager) Confirm(s *Session, basis int64) {
+	if m.config.Overtaken == nil || s.account == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), confirmTime)
+	defer cancel()
+	overtaken, err := m.config.Overtaken(ctx, s.account, s.Device(), basis)
+	switch {
+	case err != nil: // it cannot be told whether it may be here
+		m.config.Log.Error("cannot look for changes of an account that logs in", "account", s.account, "error", err)
+		s.outbox.Close(stream.Fail(stream.InternalServerError, ""))
+	case overtaken:
+		s.outbox.Close(stream.Fail(stream.NotAuthorized, "The account or the device was changed. Log in again."))
+	}
 }
 
 // departure is a session taken from the table, and what others believed of it.

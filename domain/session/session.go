@@ -42,6 +42,8 @@ type Binding struct {
 	Outbox   Outbox
 	// Device is what the session belongs to, as in store.Device.ID; "" when the client has named none.
 	Device string
+	// Basis is what the login relies on, as store.Basis: see Config.Overtaken.
+	Basis int64
 	// Hidden makes it a session without a stream; nil for one that has one.
 	Hidden *Hidden
 }
@@ -65,6 +67,7 @@ type Session struct {
 	user    *User
 	bind    uint64 // rises with each binding
 	bound   int64  // Unix milliseconds
+	basis   int64
 	hidden  *Hidden
 	// before is closed when the connection of the session that this one replaced has ended; nil when it replaced none.
 	before <-chan struct{}
@@ -111,6 +114,9 @@ const (
 	// maxSeen bounds extra.seen, with the same consequence.
 	maxSeen = 4096
 )
+
+// Basis returns what its login relies on, as store.Basis.
+func (s *Session) Basis() int64 { return s.basis }
 
 // JID returns the bound full address.
 func (s *Session) JID() jid.JID { return s.address }

@@ -105,7 +105,8 @@ func (a *API) onBehalfOf(ctx context.Context, from string) (uplink.Caller, error
 	if p.Account == 0 {
 		return c, problem(CodeNoAddress, "There is no account from.")
 	}
-	return uplink.Caller{Account: uint64(p.Account), Bare: p.JID, Actor: c.Actor}, nil
+	// The power is the key's, and relies on nothing that was read of the account.
+	return uplink.Caller{Account: uint64(p.Account), Bare: p.JID, Basis: int64(store.AnyBasis), Actor: c.Actor}, nil
 }
 
 func (a *API) sendMessage(ctx context.Context, in *struct{ Body NewMessage }) (*body[Sent], error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/posthouse-im/posthouse/token"
 	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/stanza"
+	calls "github.com/posthouse-im/posthouse/wire/uplink"
 )
 
 // Problem is how every error is told (RFC 9457).
@@ -215,7 +216,7 @@ func (a *API) problemOf(ctx context.Context, err error) *Problem {
 		return wrongField("body.content."+field.Field, field.Reason)
 	case errors.Is(err, token.ErrExpired):
 		return problem(CodeTokenExpired, "")
-	case errors.Is(err, token.ErrRevoked):
+	case errors.Is(err, token.ErrRevoked), errors.Is(err, calls.ErrRevoked):
 		return problem(CodeTokenRevoked, "")
 	case errors.Is(err, token.ErrInvalid):
 		return problem(CodeTokenInvalid, "")

@@ -42,6 +42,7 @@ type route struct {
 // request is what is known of a request beside its parameters.
 type request struct {
 	*token.Principal // nil when anybody may ask
+	bearer           string
 	client           netip.AddrPort
 	secure           bool
 	w                *responder
@@ -58,11 +59,7 @@ func (a *API) caller(ctx context.Context, admin bool) uplink.Caller {
 	if q.Key != "" {
 		return uplink.Caller{Bare: a.config.Domain, Device: "key/" + q.Key, Admin: admin, Actor: "key:" + q.KeyName}
 	}
-	c := uplink.Caller{Account: uint64(q.Account), Bare: q.JID, Device: q.Device, Admin: admin}
-	if admin {
-		c.Device = "admin/" + q.Device // a session of its own, so that nothing else is done with that power
-	}
-	return c
+	return uplink.Caller{Account: uint64(q.Account), Bare: q.JID, Device: q.Device, Basis: int64(q.Basis), Admin: admin}
 }
 
 // routes are the patterns of the mux, to tell a wrong method from a wrong path.
@@ -197,7 +194,7 @@ func (a *API) admit(r *http.Request, rt *route, q *request) *Problem {
 	if !slices.ContainsFunc(rt.scopes, p.May) {
 		return problem(CodeScope, "")
 	}
-	q.Principal = p
+	q.Principal, q.bearer = p, bearer
 	return nil
 }
 

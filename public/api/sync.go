@@ -69,15 +69,20 @@ func (a *API) news(ctx context.Context, o inbox.Owner, in *SyncRequest) (inbox.P
 	_ = control.SetWriteDeadline(time.Now().Add(wait + 30*time.Second))
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	for {
+	for waited, over := false, false; ; waited = true {
 		page, err := a.config.Inbox.Sync(ctx, o, in.Cursor, in.Limit)
-		if err != nil || !page.Empty() || page.More {
+		if waited { // the device may have been signed out meanwhile; after the read, so that it gets nothing newer
+			if _, ended := a.config.Tokens.Check(ctx, requestFrom(ctx).bearer); ended != nil {
+				return inbox.Page{}, ended
+			}
+		}
+		if err != nil || !page.Empty() || page.More || over {
 			return page, err
 		}
 		select {
 		case <-changed:
 		case <-timer.C:
-			return a.config.Inbox.Sync(ctx, o, in.Cursor, in.Limit)
+			over = true
 		case <-a.stopping:
 			return page, nil
 		case <-ctx.Done():

@@ -17,7 +17,7 @@ const reservation = 365 * 24 * time.Hour
 // Account implements store.AccountReader.
 func (s *Store) Account(ctx context.Context, name string) (store.Account, error) {
 	rows, err := s.read.QueryContext(ctx, `
-		SELECT a.id, a.created, a.disabled, c.hash, c.salt, c.iterations, c.stored_key, c.server_key
+		SELECT a.id, a.created, a.disabled, `+newestChange+`, c.hash, c.salt, c.iterations, c.stored_key, c.server_key
 		FROM account a LEFT JOIN credential c ON c.account = a.id WHERE a.name = ? ORDER BY c.hash`, name)
 	if err != nil {
 		return store.Account{}, fmt.Errorf("read account: %w", translate(err))
@@ -29,7 +29,7 @@ func (s *Store) Account(ctx context.Context, name string) (store.Account, error)
 		var hash sql.NullString
 		var iterations sql.NullInt64
 		var c store.Credential
-		if err := rows.Scan(&a.ID, &created, &a.Disabled, &hash, &c.Salt, &iterations, &c.StoredKey,
+		if err := rows.Scan(&a.ID, &created, &a.Disabled, &a.Basis, &hash, &c.Salt, &iterations, &c.StoredKey,
 			&c.ServerKey); err != nil {
 			return store.Account{}, fmt.Errorf("read account: %w", err)
 		}

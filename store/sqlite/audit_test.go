@@ -3,7 +3,6 @@ package sqlite
 import (
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -71,43 +70,4 @@ func TestAuditCannotBeChanged(t *testing.T) {
 	}
 	_, err = s.VerifyAudit(ctx)
 	require.NoError(t, err)
-}
-
-// TestLastChange: changes of the account and of the device count, those of other devices do not.
-func TestLastChange(t *testing.T) {
-	ctx, now := t.Context(), time.Unix(1_772_366_400, 0).UTC()
-	s, err := Open(ctx, filepath.Join(t.TempDir(), "posthouse.db"),
-		Options{Relaxed: true, Now: func() time.Time { return now }})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, s.Close()) }()
-	id, err := s.CreateAccount(ctx, store.Account{Name: "romeo"})
-	require.NoError(t, err)
-	for _, d := range []string{"phone", "laptop"} {
-		require.NoError(t, s.PutDevice(ctx, store.Device{Account: id, ID: d}, 10))
-	}
-	last := func(device string) time.Time {
-		at, err := s.LastChange(ctx, id, device)
-		require.NoError(t, err)
-		return at
-	}
-	require.Zero(t, last("phone"))
-	before, err := s.NewestChange(ctx)
-	require.NoError(t, err)
-	since := func(device string) bool {
-		changed, err := s.ChangedSince(ctx, id, device, before)
-		require.NoError(t, err)
-		return changed
-	}
-	require.False(t, since("phone"))
-	require.NoError(t, s.RemoveDevice(ctx, id, "phone"))
-	require.True(t, since("phone"))
-	require.False(t, since("laptop"))
-	removed := now
-	require.Equal(t, removed, last("phone"))
-	require.Zero(t, last("laptop"))
-	now = now.Add(time.Second)
-	require.NoError(t, s.SetCredentials(ctx, "romeo", nil))
-	require.Equal(t, now, last("phone"))
-	require.Equal(t, now, last("laptop"))
-	require.True(t, since("laptop"))
 }

@@ -38,9 +38,12 @@ func (s *Store) noteOf(ctx context.Context, tx *sql.Tx, kind store.ChangeKind, a
 	return s.note(ctx, tx, store.Change{Kind: kind, Account: account, Name: name})
 }
 
+// newestChange is the number of the newest change, as a column of what a statement reads.
+const newestChange = `coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'change'), 0)`
+
 // NewestChange implements store.Changes.
 func (s *Store) NewestChange(ctx context.Context) (number int64, err error) {
-	err = s.read.scan(ctx, `SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'change'), 0)`, nil, &number)
+	err = s.read.scan(ctx, `SELECT `+newestChange, nil, &number)
 	if err != nil {
 		return 0, fmt.Errorf("read the number of the newest change: %w", translate(err))
 	}
@@ -68,26 +71,30 @@ func (s *Store) Changes(ctx context.Context, after int64, limit int) ([]store.Ch
 }
 
 // ChangedSince implements store.Changes.
-func (s *Store) ChangedSince(ctx context.Context, account store.AccountID, device string, number int64) (changed bool,
-	err error) {
-	err = s.read.scan(
-		ctx,
-		`SELECT EXISTS (SELECT 1 FROM change WHERE account = ?1 AND number > ?2 AND (kind = ?3 OR kind = ?4 AND device = ?5))`,
-		[]any{account, number, string(store.AccountChanged), string(store.DeviceRemoved), device}, &changed)
-	if err != nil {
-		return false, fmt.Errorf("look for changes of an account: %w", translate(err))
+func (s *Store) ChangedSince(ctx context.Context, account store.AccountID, device string,
+	basis store.Basis) (changed bool, now store.Basis, err error) {
+	if err = s.read.scan(ctx, changedSince, sinceArgs(account, device, basis), &changed, &now); err != nil {
+		return false, 0, fmt.Errorf("look for changes of an account: %w", translate(err))
 	}
-	return changed, nil
+	return changed, now, nil
 }
 
-// LastChange implements store.Changes.
-func (s *Store) LastChange(ctx context.Context, account store.AccountID, device string) (time.Time, error) {
-	var at int64
-	err := s.read.scan(
-		ctx, `SELECT coalesce(max(at), 0) FROM change WHERE account = ?1 AND (kind = ?2 OR kind = ?3 AND device = ?4)`,
-		[]any{account, string(store.AccountChanged), string(store.DeviceRemoved), device}, &at)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("look for the last change of an account: %w", translate(err))
+// changedSince asks whether there is a change that voids what relies on a basis, and for the basis now; sinceArgs are
+// its arguments.
+const changedSince = `SELECT EXISTS (SELECT 1 FROM change
+	WHERE account = ?1 AND number > ?2 AND (kind = ?3 OR kind = ?4 AND device = ?5)), ` + newestChange
+
+func sinceArgs(account store.AccountID, device string, basis store.Basis) []any {
+	return []any{account, int64(basis), string(store.AccountChanged), string(store.DeviceRemoved), device}
+}
+
+// current returns store.ErrOvertaken when the basis is not good any more.
+func current(ctx context.Context, tx *sql.Tx, account store.AccountID, device string, basis store.Basis) error {
+	var changed bool
+	var now store.Basis
+	err := tx.QueryRowContext(ctx, changedSince, sinceArgs(account, device, basis)...).Scan(&changed, &now)
+	if err == nil && changed {
+		err = store.ErrOvertaken
 	}
-	return fromMilli(at), nil
+	return err
 }

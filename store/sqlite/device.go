@@ -12,13 +12,13 @@ import (
 
 var _ store.Devices = (*Store)(nil)
 
-const deviceColumns = `account, id, name, software, created, seen, generation, used, login_expires, used_expires, counter, refresh, refresh_before, refresh_expires`
+const deviceColumns = `account, id, name, software, created, seen, generation, used, login_expires, used_expires, counter, refresh, refresh_before, refresh_replaced, refresh_expires`
 
 // Device implements store.Devices.
 func (s *Store) Device(ctx context.Context, owner store.AccountID, id string) (d store.Device, err error) {
 	var r deviceRow
-	if err := s.read.scan(ctx, `SELECT `+deviceColumns+` FROM device WHERE account = ? AND id = ?`, []any{owner, id},
-		r.fields()...); err != nil {
+	if err := s.read.scan(ctx, `SELECT `+deviceColumns+`, `+newestChange+` FROM device WHERE account = ? AND id = ?`,
+		[]any{owner, id}, append(r.fields(), &r.d.Basis)...); err != nil {
 		return d, fmt.Errorf("read device: %w", translate(err))
 	}
 	return r.device(), nil
@@ -47,10 +47,13 @@ func (s *Store) ListDevices(ctx context.Context, owner store.AccountID) ([]store
 }
 
 // PutDevice implements store.Devices.
-func (s *Store) PutDevice(ctx context.Context, d store.Device, max int) error {
+func (s *Store) PutDevice(ctx context.Context, d store.Device, basis store.Basis, max int) error {
 	err := s.change(ctx, func(tx *sql.Tx) error {
 		name, err := accountName(ctx, tx, d.Account)
 		if err != nil {
+			return err
+		}
+		if err := current(ctx, tx, d.Account, d.ID, basis); err != nil {
 			return err
 		}
 		if err := putDevice(ctx, tx, d); err != nil {
@@ -72,9 +75,12 @@ func (s *Store) PutDevice(ctx context.Context, d store.Device, max int) error {
 }
 
 // ChangeDevice implements store.Devices.
-func (s *Store) ChangeDevice(ctx context.Context, owner store.AccountID, id string,
+func (s *Store) ChangeDevice(ctx context.Context, owner store.AccountID, id string, basis store.Basis,
 	change func(*store.Device) error) error {
 	err := s.change(ctx, func(tx *sql.Tx) error {
+		if err := current(ctx, tx, owner, id, basis); err != nil {
+			return err
+		}
 		var r deviceRow
 		err := tx.QueryRowContext(ctx, `SELECT `+deviceColumns+` FROM device WHERE account = ? AND id = ?`, owner,
 			id).Scan(r.fields()...)
@@ -200,35 +206,39 @@ func accountName(ctx context.Context, tx *sql.Tx, id store.AccountID) (name stri
 
 func putDevice(ctx context.Context, tx *sql.Tx, d store.Device) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO device (`+deviceColumns+
-		`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (account, id) DO UPDATE SET name = excluded.name, software = excluded.software, created = excluded.created,
 		seen = excluded.seen, generation = excluded.generation, used = excluded.used, login_expires = excluded.login_expires, used_expires = excluded.used_expires, counter = excluded.counter,
-		refresh = excluded.refresh, refresh_before = excluded.refresh_before, refresh_expires = excluded.refresh_expires`,
+		refresh = excluded.refresh, refresh_before = excluded.refresh_before,
+		refresh_replaced = excluded.refresh_replaced, refresh_expires = excluded.refresh_expires`,
 		d.Account, d.ID, d.Name, d.Software, unixMilli(d.Created), unixMilli(d.Seen), int64(d.Generation),
 		int64(d.Used), unixMilli(d.LoginExpires),
-		unixMilli(d.UsedExpires), int64(d.Counter), d.Refresh, d.RefreshBefore, unixMilli(d.RefreshExpires))
+		unixMilli(d.UsedExpires), int64(d.Counter), d.Refresh, d.RefreshBefore,
+		unixMilli(d.RefreshReplaced), unixMilli(d.RefreshExpires))
 	return err
 }
 
 // deviceRow is a row as the driver reads it.
 type deviceRow struct {
-	d                                                        store.Device
-	created, seen, loginExpires, usedExpires, refreshExpires int64
-	generation, used, counter                                int64
+	d                               store.Device
+	created, seen                   int64
+	loginExpires, usedExpires       int64
+	refreshReplaced, refreshExpires int64
+	generation, used, counter       int64
 }
 
 func (r *deviceRow) fields() []any {
 	d := &r.d
 	return []any{&d.Account, &d.ID, &d.Name, &d.Software, &r.created, &r.seen, &r.generation, &r.used, &r.loginExpires,
 		&r.usedExpires, &r.counter,
-		&d.Refresh, &d.RefreshBefore, &r.refreshExpires}
+		&d.Refresh, &d.RefreshBefore, &r.refreshReplaced, &r.refreshExpires}
 }
 
 func (r *deviceRow) device() store.Device {
 	d := r.d
 	d.Created, d.Seen = fromMilli(r.created), fromMilli(r.seen)
-	d.LoginExpires, d.UsedExpires, d.RefreshExpires = fromMilli(r.loginExpires), fromMilli(r.usedExpires),
-		fromMilli(r.refreshExpires)
+	d.LoginExpires, d.UsedExpires = fromMilli(r.loginExpires), fromMilli(r.usedExpires)
+	d.RefreshReplaced, d.RefreshExpires = fromMilli(r.refreshReplaced), fromMilli(r.refreshExpires)
 	d.Generation, d.Used, d.Counter = uint64(r.generation), uint64(r.used), uint64(r.counter)
 	return d
 }

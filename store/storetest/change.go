@@ -36,7 +36,7 @@ func testChangeKinds(t *testing.T, d Databases) {
 	node, tool := pair(t, d)
 	ctx := context.Background()
 	id, _ := twoAccounts(t, tool)
-	require.NoError(t, tool.PutDevice(ctx, device(id, "phone", 0), 1))
+	require.NoError(t, tool.PutDevice(ctx, device(id, "phone", 0), store.AnyBasis, 1))
 	after, err := node.NewestChange(ctx)
 	require.NoError(t, err)
 	for i, one := range []struct {
@@ -66,7 +66,9 @@ func testChangeKinds(t *testing.T, d Databases) {
 			return err
 		}},
 		{"", func() error { _, err := tool.SetProfile(ctx, store.Profile{Account: id, Name: "Alice"}); return err }},
-		{store.DeviceRemoved, func() error { return tool.PutDevice(ctx, device(id, "laptop", time.Hour), 1) }},
+		{store.DeviceRemoved, func() error {
+			return tool.PutDevice(ctx, device(id, "laptop", time.Hour), store.AnyBasis, 1)
+		}},
 		{"", func() error {
 			return tool.NoteLogins(ctx, []store.DeviceLogin{{Account: id, Device: "laptop", Seen: noon()}})
 		}},
@@ -185,40 +187,55 @@ func testChangesInOrder(t *testing.T, d Databases) {
 	require.Equal(t, writers*each, found)
 }
 
-// testChangesOfAccount: what ends logins of an account or a device is found by number and by time, whoever did it.
+// testChangesOfAccount: what ends logins of an account or a device is found by number, whoever did it, and nothing is
+// stored of a device that relies on what was read before it.
 func testChangesOfAccount(t *testing.T, d Databases) {
-	folder, ctx := t.TempDir(), context.Background()
-	now := noon()
-	s := d.Open(t, folder, func() time.Time { return now })
-	defer func() { require.NoError(t, s.Close()) }()
+	ctx := context.Background()
+	s, other := pair(t, d)
 	a, b := twoAccounts(t, s)
-	begin, err := s.NewestChange(ctx)
-	require.NoError(t, err)
-	check := func(account store.AccountID, device string, since int64, want time.Time) {
+	newest := func() store.Basis {
 		t.Helper()
-		changed, err := s.ChangedSince(ctx, account, device, since)
+		number, err := s.NewestChange(ctx)
 		require.NoError(t, err)
-		require.Equal(t, !want.IsZero(), changed)
-		at, err := s.LastChange(ctx, account, device)
-		require.NoError(t, err)
-		require.Equal(t, want, at)
+		return store.Basis(number)
 	}
-	check(a, "phone", 0, time.Time{}) // that it was made is no change
-	_, err = SetRosterItem(s, a, listed(1), 10)
+	basis := newest()
+	check := func(account store.AccountID, id string, want bool) {
+		t.Helper()
+		for _, s := range []Database{s, other} {
+			changed, now, err := s.ChangedSince(ctx, account, id, basis)
+			require.NoError(t, err)
+			require.Equal(t, want, changed)
+			require.Equal(t, newest(), now)
+			for _, later := range []store.Basis{now, store.AnyBasis} {
+				changed, _, err = s.ChangedSince(ctx, account, id, later)
+				require.NoError(t, err)
+				require.False(t, changed)
+			}
+		}
+		touched := false
+		put := s.PutDevice(ctx, device(account, id, 0), basis, 10)
+		require.NoError(t, other.PutDevice(ctx, device(account, id, 0), newest(), 10))
+		changed := s.ChangeDevice(ctx, account, id, basis, func(*store.Device) error { touched = true; return nil })
+		if want {
+			require.ErrorIs(t, put, store.ErrOvertaken)
+			require.ErrorIs(t, changed, store.ErrOvertaken)
+			require.False(t, touched)
+			return
+		}
+		require.NoError(t, put)
+		require.NoError(t, changed)
+	}
+	check(a, "phone", false) // that it was made is no change
+	_, err := SetRosterItem(s, a, listed(1), 10)
 	require.NoError(t, err)
-	check(a, "phone", begin, time.Time{}) // which ends no login
-	require.NoError(t, s.PutDevice(ctx, device(a, "phone", 0), 10))
+	check(a, "phone", false) // which ends no login
 	require.NoError(t, s.RemoveDevice(ctx, a, "phone"))
-	check(a, "phone", begin, noon())
-	check(a, "laptop", begin, time.Time{})
-	now = now.Add(time.Minute)
-	require.NoError(t, s.SetDisabled(ctx, "alice", true))
-	check(a, "phone", begin, now)
-	check(a, "laptop", begin, now)
-	check(b, "phone", begin, time.Time{})
-	last, err := s.NewestChange(ctx)
-	require.NoError(t, err)
-	changed, err := s.ChangedSince(ctx, a, "phone", last)
-	require.NoError(t, err)
-	require.False(t, changed)
+	check(a, "phone", true)
+	check(a, "laptop", false)
+	check(b, "phone", false)
+	require.NoError(t, other.SetDisabled(ctx, "alice", false))
+	check(a, "phone", true)
+	check(a, "laptop", true)
+	check(b, "phone", false)
 }

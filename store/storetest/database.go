@@ -85,7 +85,8 @@ func testCreateAccount(t *testing.T, d Databases) {
 	require.NoError(t, err)
 	got, err := s.Account(ctx, "alice")
 	require.NoError(t, err)
-	require.Equal(t, store.Account{ID: id, Name: "alice", Created: noon(), Credentials: credentials(1)}, got)
+	require.Equal(t, store.Account{ID: id, Name: "alice", Created: noon(), Credentials: credentials(1),
+		Basis: got.Basis}, got)
 	require.NotZero(t, id)
 	_, err = s.CreateAccount(ctx, store.Account{Name: "alice", Credentials: credentials(2)})
 	require.ErrorIs(t, err, store.ErrExists)
@@ -97,7 +98,7 @@ func testCreateAccount(t *testing.T, d Databases) {
 	require.NoError(t, err)
 	got, err = s.Account(ctx, "bob")
 	require.NoError(t, err)
-	require.Equal(t, store.Account{ID: other, Name: "bob", Created: noon(), Disabled: true}, got)
+	require.Equal(t, store.Account{ID: other, Name: "bob", Created: noon(), Disabled: true, Basis: got.Basis}, got)
 	require.NotEqual(t, id, other)
 	// Names are prepared already: the store compares them byte by byte.
 	_, err = s.Account(ctx, "Alice")

@@ -46,24 +46,22 @@ func testDevices(t *testing.T, d Databases) {
 
 	x, y, bare := device(a, "x", 0), device(a, "y", time.Second), store.Device{Account: b, ID: "x"}
 	for _, one := range []store.Device{x, y, bare} {
-		require.NoError(t, s.PutDevice(ctx, one, 10))
-		got, err := s.Device(ctx, one.Account, one.ID)
-		require.NoError(t, err)
-		require.Equal(t, one, got)
+		require.NoError(t, s.PutDevice(ctx, one, store.AnyBasis, 10))
+		require.Equal(t, one, storedDevice(t, s, one.Account, one.ID))
 	}
 	all, err = s.ListDevices(ctx, a)
 	require.NoError(t, err)
 	require.Equal(t, []store.Device{y, x}, all)
 
 	x.Seen, x.Refresh, x.Name = noon().Add(time.Minute), nil, ""
-	require.NoError(t, s.PutDevice(ctx, x, 10))
+	require.NoError(t, s.PutDevice(ctx, x, store.AnyBasis, 10))
 	all, err = s.ListDevices(ctx, a)
 	require.NoError(t, err)
 	require.Equal(t, []store.Device{x, y}, all)
 	all, err = s.ListDevices(ctx, b)
 	require.NoError(t, err)
 	require.Equal(t, []store.Device{bare}, all)
-	require.ErrorIs(t, s.PutDevice(ctx, device(b+99, "x", 0), 10), store.ErrNotFound)
+	require.ErrorIs(t, s.PutDevice(ctx, device(b+99, "x", 0), store.AnyBasis, 10), store.ErrNotFound)
 }
 
 // testDeviceLimit: those seen longest ago give way, the one that is stored never does.
@@ -74,12 +72,13 @@ func testDeviceLimit(t *testing.T, d Databases) {
 	a, b := twoAccounts(t, s)
 	begin, err := other.NewestChange(ctx)
 	require.NoError(t, err)
-	require.NoError(t, s.PutDevice(ctx, device(b, "of another", -time.Hour), 3))
+	require.NoError(t, s.PutDevice(ctx, device(b, "of another", -time.Hour), store.AnyBasis, 3))
 	for i := range 3 {
-		require.NoError(t, s.PutDevice(ctx, device(a, fmt.Sprint(i), time.Duration(i)*time.Second), 3))
+		require.NoError(t, s.PutDevice(ctx, device(a, fmt.Sprint(i), time.Duration(i)*time.Second), store.AnyBasis, 3))
 	}
-	require.NoError(t, s.PutDevice(ctx, device(a, "1", time.Hour), 3), "one that is there takes no place of another")
-	require.NoError(t, s.PutDevice(ctx, device(a, "long ago", -time.Hour), 3))
+	require.NoError(t, s.PutDevice(ctx, device(a, "1", time.Hour), store.AnyBasis, 3),
+		"one that is there takes no place of another")
+	require.NoError(t, s.PutDevice(ctx, device(a, "long ago", -time.Hour), store.AnyBasis, 3))
 	require.Equal(t, []string{"1", "2", "long ago"}, deviceNames(t, s, a))
 	require.Equal(t, []string{"of another"}, deviceNames(t, s, b))
 	changes, err := other.Changes(ctx, begin, 10)
@@ -99,6 +98,15 @@ func deviceNames(t *testing.T, s store.Devices, owner store.AccountID) (names []
 	return names
 }
 
+// storedDevice reads a device, without its basis.
+func storedDevice(t *testing.T, s Database, owner store.AccountID, id string) store.Device {
+	t.Helper()
+	d, err := s.Device(context.Background(), owner, id)
+	require.NoError(t, err)
+	d.Basis = 0
+	return d
+}
+
 // testDeviceChange: changes at the same time happen one after the other, and one that fails changes nothing.
 func testDeviceChange(t *testing.T, d Databases) {
 	folder, ctx := t.TempDir(), context.Background()
@@ -106,22 +114,21 @@ func testDeviceChange(t *testing.T, d Databases) {
 	defer func() { require.NoError(t, s.Close()); require.NoError(t, other.Close()) }()
 	a, b := twoAccounts(t, s)
 	begun := device(a, "x", 0)
-	require.NoError(t, s.PutDevice(ctx, begun, 10))
-	require.ErrorIs(t, s.ChangeDevice(ctx, b, "x", func(*store.Device) error { return nil }), store.ErrNotFound)
+	require.NoError(t, s.PutDevice(ctx, begun, store.AnyBasis, 10))
+	nothing := func(*store.Device) error { return nil }
+	require.ErrorIs(t, s.ChangeDevice(ctx, b, "x", store.AnyBasis, nothing), store.ErrNotFound)
 	refusal := errors.New("no")
-	require.ErrorIs(t, s.ChangeDevice(ctx, a, "x", func(d *store.Device) error {
+	require.ErrorIs(t, s.ChangeDevice(ctx, a, "x", store.AnyBasis, func(d *store.Device) error {
 		d.Counter = 99
 		return refusal
 	}), refusal)
-	got, err := s.Device(ctx, a, "x")
-	require.NoError(t, err)
-	require.Equal(t, begun, got)
+	require.Equal(t, begun, storedDevice(t, s, a, "x"))
 
 	var all sync.WaitGroup
 	for _, where := range []Database{s, other} {
 		all.Go(func() {
 			for range 20 {
-				if err := where.ChangeDevice(ctx, a, "x", func(d *store.Device) error {
+				if err := where.ChangeDevice(ctx, a, "x", store.AnyBasis, func(d *store.Device) error {
 					d.Counter++
 					d.Account, d.ID = b, "y" // which is not a change
 					return nil
@@ -132,10 +139,8 @@ func testDeviceChange(t *testing.T, d Databases) {
 		})
 	}
 	all.Wait()
-	got, err = s.Device(ctx, a, "x")
-	require.NoError(t, err)
 	begun.Counter += 40
-	require.Equal(t, begun, got)
+	require.Equal(t, begun, storedDevice(t, s, a, "x"))
 }
 
 // testDeviceLogins: neither time nor counter goes back, and a counter of another token does not count.
@@ -143,16 +148,14 @@ func testDeviceLogins(t *testing.T, d Databases) {
 	s, ctx := openDatabase(t, d), context.Background()
 	a, _ := twoAccounts(t, s)
 	want := device(a, "x", 0)
-	require.NoError(t, s.PutDevice(ctx, want, 10))
+	require.NoError(t, s.PutDevice(ctx, want, store.AnyBasis, 10))
 	note := func(seen time.Duration, generation, counter uint64) {
 		t.Helper()
 		require.NoError(t, s.NoteLogins(ctx, []store.DeviceLogin{
 			{Account: a, Device: "gone", Seen: noon()},
 			{Account: a, Device: "x", Seen: noon().Add(seen), Generation: generation, Counter: counter},
 		}))
-		got, err := s.Device(ctx, a, "x")
-		require.NoError(t, err)
-		require.Equal(t, want, got)
+		require.Equal(t, want, storedDevice(t, s, a, "x"))
 	}
 	want.Seen, want.Counter = noon().Add(time.Minute), 7
 	note(time.Minute, want.Used, 7)
@@ -175,14 +178,15 @@ func testDevicesEnd(t *testing.T, d Databases) {
 		require.NoError(t, err)
 		other, err := s.CreateAccount(ctx, store.Account{Name: name + "b"})
 		require.NoError(t, err)
-		require.NoError(t, s.PutDevice(ctx, device(id, "x", 0), 10))
-		require.NoError(t, s.PutDevice(ctx, device(other, "x", 0), 10))
+		require.NoError(t, s.PutDevice(ctx, device(id, "x", 0), store.AnyBasis, 10))
+		require.NoError(t, s.PutDevice(ctx, device(other, "x", 0), store.AnyBasis, 10))
 		require.NoError(t, s.SetDisabled(ctx, name, false), "which ends nothing")
 		require.Equal(t, []string{"x"}, deviceNames(t, s, id))
 		require.NoError(t, end(name))
 		require.Empty(t, deviceNames(t, s, id))
 		require.Equal(t, []string{"x"}, deviceNames(t, s, other))
-		require.ErrorIs(t, s.ChangeDevice(ctx, id, "x", func(*store.Device) error { return nil }), store.ErrNotFound)
+		nothing := func(*store.Device) error { return nil }
+		require.ErrorIs(t, s.ChangeDevice(ctx, id, "x", store.AnyBasis, nothing), store.ErrNotFound)
 	}
 }
 
@@ -193,9 +197,9 @@ func testDeviceRemovals(t *testing.T, d Databases) {
 	defer func() { require.NoError(t, node.Close()); require.NoError(t, tool.Close()) }()
 	a, b := twoAccounts(t, tool)
 	for i := range 4 {
-		require.NoError(t, tool.PutDevice(ctx, device(a, fmt.Sprint(i), 0), 10))
+		require.NoError(t, tool.PutDevice(ctx, device(a, fmt.Sprint(i), 0), store.AnyBasis, 10))
 	}
-	require.NoError(t, tool.PutDevice(ctx, device(b, "0", 0), 10))
+	require.NoError(t, tool.PutDevice(ctx, device(b, "0", 0), store.AnyBasis, 10))
 	begin, err := node.NewestChange(ctx)
 	require.NoError(t, err)
 

@@ -5,6 +5,7 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -19,11 +20,16 @@ type Caller struct {
 	Bare jid.JID
 	// Device names the device that speaks; "" for none.
 	Device string
+	// Basis is what it relies on that the account and the device may speak, as store.Basis.
+	Basis int64
 	// Admin: the caller may do what only administrators may, such as take back what others have said.
 	Admin bool
 	// Actor is who acts, for the audit log, such as "key:NAME"; "" for the account itself.
 	Actor string
 }
+
+// ErrRevoked: the caller's account was changed, or its device signed out, after Caller.Basis. Nothing was done.
+var ErrRevoked = errors.New("the account or the device was changed")
 
 // Receipt tells what became of a message. It is given when the message is durable.
 type Receipt struct {
