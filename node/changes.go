@@ -57,7 +57,7 @@ func (a *assembly) followChanges(ctx context.Context) error {
 func (a *assembly) noteChange(ctx context.Context, c store.Change) {
 	account := uint64(c.Account)
 	switch c.Kind {
-	case store.AccountCreated:
+	case store.AccountCreated, store.CredentialsRenewed:
 		a.auth.Directory().Invalidate(c.Name)
 	case store.AccountChanged:
 		a.auth.Directory().Invalidate(c.Name)

@@ -39,6 +39,14 @@ type AccountReader interface {
 	Account(ctx context.Context, name string) (Account, error)
 	// ListAccounts returns up to limit accounts whose names sort after the given one, by name, without credentials.
 	ListAccounts(ctx context.Context, after string, limit int) ([]Account, error)
+	// IterationCounts returns which counts of iterations credentials have, by hash and then by count, and how many.
+	IterationCounts(ctx context.Context) ([]IterationCount, error)
+}
+
+// IterationCount is how many credentials of that hash have that many iterations.
+type IterationCount struct {
+	Hash                    string
+	Iterations, Credentials int
 }
 
 // AccountWriter changes accounts.
@@ -50,6 +58,9 @@ type AccountWriter interface {
 	CreateAccounts(ctx context.Context, accounts []Account) ([]AccountID, error)
 	// SetCredentials replaces all credentials of the account.
 	SetCredentials(ctx context.Context, name string, c []Credential) error
+	// RenewCredentials replaces all credentials of an account with others of the same password, which ends no login.
+	// ErrOvertaken when the account was changed after the basis, or has other credentials than old by now.
+	RenewCredentials(ctx context.Context, name string, basis Basis, old, renewed []Credential) error
 	// SetDisabled disables or enables the account.
 	SetDisabled(ctx context.Context, name string, disabled bool) error
 	// DeleteAccount removes the account with its roster and preferences, and reserves its name for a year.

@@ -16,6 +16,8 @@ const (
 	// AccountChanged: the account got another password, was disabled, enabled or deleted. What is known of it and of
 	// its devices is stale.
 	AccountChanged ChangeKind = "account"
+	// CredentialsRenewed: the account has other keys of the same password.
+	CredentialsRenewed ChangeKind = "credentials"
 	// DeviceRemoved: the device was signed out.
 	DeviceRemoved ChangeKind = "device"
 	// RosterChanged, PreferenceChanged, SettingsChanged and ProfileChanged: what Rosters, ArchivePreferences, Settings

@@ -21,6 +21,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/posthouse-im/posthouse/cache"
 	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/store"
@@ -29,7 +30,8 @@ import (
 // Config is what an operator can set. The zero value works.
 type Config struct {
 	// Iterations of PBKDF2 for new passwords. The default is the value of XEP-0438 for higher security. The cost is
-	// borne by the client, and by the server for PLAIN; a SCRAM login costs the server the same with any number.
+	// borne by the client, and by the server for PLAIN; a SCRAM login costs the server the same with any number. Keys
+	// of fewer iterations are made anew when their owner logs in with a password that the server sees.
 	Iterations int `yaml:"iterations" default:"100000" min:"4096"`
 	// PasswordMin is the minimum length of a new password, in characters.
 	PasswordMin int `yaml:"password_min" default:"8" min:"1" max:"128"`
@@ -101,6 +103,7 @@ type Authenticator struct {
 	connections *Connections
 	hashing     *limit.Gate // where keys are derived
 	memo        *plainMemo
+	iterations  *cache.Cache[struct{}, []store.IterationCount] // in use
 	registered  *limit.Table[limit.Address]
 }
 
@@ -133,6 +136,7 @@ func New(accounts store.Accounts, config Config) (*Authenticator, error) {
 		connections: newConnections(config.Connections, monotonic(config.Now)),
 		hashing:     limit.NewGate(runtime.GOMAXPROCS(0), maxWaitingHashes),
 		registered:  newRegistrationTable(config.Failures, config.Now),
+		iterations:  cache.New(cache.Config[struct{}, []store.IterationCount]{Limit: 64, Now: config.Now}),
 	}
 	if t := &config.Tokens; t.Devices != nil && len(t.Key) > 0 {
 		a.devices = newDevices(t.Devices, t.Cached, config.Now)

@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"maps"
@@ -113,6 +114,39 @@ func (m *memory) SetCredentials(_ context.Context, name string, c []store.Creden
 		a.Credentials = c
 		m.endDevices(a)
 	})
+}
+
+func (m *memory) RenewCredentials(_ context.Context, name string, _ store.Basis, old,
+	renewed []store.Credential) (err error) {
+	same := func(a, b store.Credential) bool { return bytes.Equal(a.StoredKey, b.StoredKey) }
+	failed := m.update(name, func(a *store.Account) {
+		if !slices.EqualFunc(a.Credentials, old, same) {
+			err = store.ErrOvertaken
+			return
+		}
+		a.Credentials = renewed
+	})
+	return cmp.Or(failed, err)
+}
+
+func (m *memory) IterationCounts(context.Context) (all []store.IterationCount, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.accounts {
+		for _, c := range a.Credentials {
+			i := slices.IndexFunc(all, func(n store.IterationCount) bool {
+				return n.Hash == c.Hash && n.Iterations == c.Iterations
+			})
+			if i < 0 {
+				i, all = len(all), append(all, store.IterationCount{Hash: c.Hash, Iterations: c.Iterations})
+			}
+			all[i].Credentials++
+		}
+	}
+	slices.SortFunc(all, func(a, b store.IterationCount) int {
+		return cmp.Or(cmp.Compare(a.Hash, b.Hash), a.Iterations-b.Iterations)
+	})
+	return all, m.err
 }
 
 func (m *memory) endDevices(a *store.Account) {

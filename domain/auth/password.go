@@ -59,6 +59,9 @@ func isCommon(name, password string) bool {
 	return common
 }
 
+// scramHashes are the hashes that keys are kept for, the strongest first.
+var scramHashes = [...]*scram.Hash{scram.SHA256, scram.SHA1}
+
 // MakeCredentials derives what SCRAM-SHA-256 and SCRAM-SHA-1 keep of a password (RFC 5802 §3), each with a salt of its
 // own. It is slow by design: twice the iterations of HMAC. It applies no policy; iterations below 1 count as 1.
 func MakeCredentials(password string, iterations int) ([]store.Credential, error) {
@@ -66,8 +69,8 @@ func MakeCredentials(password string, iterations int) ([]store.Credential, error
 	if !ok {
 		return nil, RefusedPasswordMalformed
 	}
-	credentials := make([]store.Credential, 0, 2)
-	for _, h := range []*scram.Hash{scram.SHA256, scram.SHA1} {
+	credentials := make([]store.Credential, 0, len(scramHashes))
+	for _, h := range scramHashes {
 		salt := make([]byte, saltSize)
 		if _, err := rand.Read(salt); err != nil {
 			return nil, fmt.Errorf("making a salt: %w", err)

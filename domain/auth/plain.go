@@ -64,7 +64,7 @@ func (e *Exchange) checkPassword(ctx context.Context, password string) *refusal 
 	hash, key := strongest(account.Credentials)
 	if key == nil {
 		hash = scram.SHA256
-		fake := a.fakeCredential(hash, e.claimed)
+		fake := a.fakeCredential(ctx, hash, e.claimed)
 		key = &fake
 	} else {
 		e.key = key
@@ -82,7 +82,11 @@ func (e *Exchange) checkPassword(ctx context.Context, password string) *refusal 
 		return refuse(NotAuthorized, "", reasonProof)
 	}
 	a.memo.learn(account.ID, key, prepared)
-	return e.admit(ctx)
+	if r := e.admit(ctx); r != nil {
+		return r
+	}
+	a.renewKeys(ctx, e.account, prepared)
+	return nil
 }
 
 // derives pays for PBKDF2, when it is this login's turn.
@@ -112,7 +116,7 @@ func (e *Exchange) derives(ctx context.Context, hash *scram.Hash, key *store.Cre
 
 // strongest returns the account's best keys, nil when it has none.
 func strongest(credentials []store.Credential) (*scram.Hash, *store.Credential) {
-	for _, h := range []*scram.Hash{scram.SHA256, scram.SHA1} {
+	for _, h := range scramHashes {
 		for i := range credentials {
 			if credentials[i].Hash == h.Name {
 				return h, &credentials[i]

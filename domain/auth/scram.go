@@ -12,7 +12,6 @@ import (
 
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
-	"github.com/posthouse-im/posthouse/wire/scram"
 )
 
 // SCRAM is our own, because github.com/xdg-go/scram v1.4.0 cannot do what is asked of a server here: its
@@ -103,7 +102,7 @@ func (e *Exchange) credential(ctx context.Context) (*store.Credential, *refusal)
 			return e.key, nil
 		}
 	}
-	fake := e.auth.fakeCredential(e.mechanism.hash, e.claimed)
+	fake := e.auth.fakeCredential(ctx, e.mechanism.hash, e.claimed)
 	return &fake, nil
 }
 
@@ -131,7 +130,7 @@ func (e *Exchange) scramFinal(ctx context.Context, message []byte) ([]byte, *ref
 	message = append(append(e.authMessage, ','), final.withoutProof...)
 	key := e.key
 	if key == nil {
-		fake := e.auth.fakeCredential(hash, e.claimed)
+		fake := e.auth.fakeCredential(ctx, hash, e.claimed)
 		key = &fake
 	}
 	right := hash.Proves(key.StoredKey, message, final.proof)
@@ -156,7 +155,13 @@ func (e *Exchange) admit(ctx context.Context) *refusal {
 		return r
 	}
 	same := a.ID != 0 && a.ID == e.account.ID
-	if !same || e.key != nil && !hasKey(&a, e.key) {
+	if same && e.key != nil && !hasKey(&a, e.key) {
+		same, r = e.renewed(ctx)
+	}
+	if r != nil {
+		return r
+	}
+	if !same {
 		return refuse(NotAuthorized, "", reasonProof)
 	}
 	e.account = a
@@ -165,6 +170,21 @@ func (e *Exchange) admit(ctx context.Context) *refusal {
 		return refuse(AccountDisabled, "", reasonDisabled)
 	}
 	return nil
+}
+
+// renewed reports whether the account has other keys than the exchange began with because they were made anew of the
+// same password.
+func (e *Exchange) renewed(ctx context.Context) (bool, *refusal) {
+	if e.auth.config.Changes == nil {
+		return false, nil
+	}
+	began := e.account
+	began.Basis = e.basis
+	changed, _, err := e.auth.changedSince(ctx, began, "")
+	if err != nil {
+		return false, e.auth.storeFailed(ctx, "account", err)
+	}
+	return !changed, nil
 }
 
 // hasKey reports whether the key is still among the account's.
@@ -246,16 +266,4 @@ func (a *Authenticator) storeFailed(ctx context.Context, which string, err error
 	}
 	a.log.Error(which+" store failed", "event", "auth.store_failed", "err", err)
 	return refuse(TemporaryAuthFailure, "", reasonStore)
-}
-
-// fakeCredential makes up what a name without an account answers: the salt depends on the name and a secret only,
-// so that asking twice, on any node with that secret, does not tell it from an account.
-func (a *Authenticator) fakeCredential(h *scram.Hash, name string) store.Credential {
-	make := func(what string, size int) []byte {
-		return scram.SHA256.HMAC(a.secret, []byte(what+"\x00"+h.Name+"\x00"+name))[:size]
-	}
-	return store.Credential{
-		Hash: h.Name, Salt: make("salt", saltSize), Iterations: a.config.Iterations,
-		StoredKey: make("stored key", h.Size), ServerKey: make("server key", h.Size),
-	}
 }

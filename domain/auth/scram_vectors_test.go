@@ -71,6 +71,13 @@ func (oneAccount) CreateAccounts(context.Context, []store.Account) ([]store.Acco
 	return nil, nil
 }
 
+func (oneAccount) IterationCounts(context.Context) ([]store.IterationCount, error) { return nil, nil }
+
+func (oneAccount) RenewCredentials(context.Context, string, store.Basis, []store.Credential,
+	[]store.Credential) error {
+	return nil
+}
+
 func (oneAccount) SetCredentials(context.Context, string, []store.Credential) error { return nil }
 
 func (oneAccount) SetDisabled(context.Context, string, bool) error { return nil }

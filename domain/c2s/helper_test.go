@@ -91,6 +91,13 @@ func (a *accounts) SetCredentials(_ context.Context, name string, c []store.Cred
 	return a.change(name, func(acc *store.Account) { acc.Credentials = c })
 }
 
+func (a *accounts) RenewCredentials(context.Context, string, store.Basis, []store.Credential,
+	[]store.Credential) error {
+	return errors.New("not used here")
+}
+
+func (a *accounts) IterationCounts(context.Context) ([]store.IterationCount, error) { return nil, nil }
+
 func (a *accounts) SetDisabled(_ context.Context, name string, disabled bool) error {
 	return a.change(name, func(acc *store.Account) { acc.Disabled = disabled })
 }

@@ -69,6 +69,25 @@ func (s *Store) ListAccounts(ctx context.Context, after string, limit int) ([]st
 	return all, translate(rows.Err())
 }
 
+// IterationCounts implements store.AccountReader.
+func (s *Store) IterationCounts(ctx context.Context) ([]store.IterationCount, error) {
+	rows, err := s.read.QueryContext(ctx,
+		`SELECT hash, iterations, count(*) FROM credential GROUP BY hash, iterations ORDER BY hash, iterations`)
+	if err != nil {
+		return nil, fmt.Errorf("count iterations: %w", translate(err))
+	}
+	defer rows.Close()
+	var all []store.IterationCount
+	for rows.Next() {
+		var c store.IterationCount
+		if err := rows.Scan(&c.Hash, &c.Iterations, &c.Credentials); err != nil {
+			return nil, fmt.Errorf("count iterations: %w", err)
+		}
+		all = append(all, c)
+	}
+	return all, translate(rows.Err())
+}
+
 // CreateAccount implements store.AccountWriter.
 func (s *Store) CreateAccount(ctx context.Context, a store.Account) (id store.AccountID, err error) {
 	err = s.change(ctx, func(tx *sql.Tx) error {
@@ -171,6 +190,61 @@ func insertCredentials(ctx context.Context, insert *sql.Stmt, account int64, all
 	return nil
 }
 
+// replaceCredentials puts other credentials into the place of an account's.
+func replaceCredentials(ctx context.Context, tx *sql.Tx, account int64, c []store.Credential) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM credential WHERE account = ?`, account); err != nil {
+		return err
+	}
+	insert, err := prepareCredential(ctx, tx)
+	if err != nil {
+		return err
+	}
+	return insertCredentials(ctx, insert, account, c)
+}
+
+// hasCredentials returns store.ErrOvertaken when the credentials of an account are not these.
+func hasCredentials(ctx context.Context, tx *sql.Tx, account int64, want []store.Credential) error {
+	var all, same int
+	err := tx.QueryRowContext(ctx, `SELECT count(*) FROM credential WHERE account = ?`, account).Scan(&all)
+	for i := 0; i < len(want) && err == nil; i++ {
+		var n int
+		err = tx.QueryRowContext(ctx,
+			`SELECT count(*) FROM credential WHERE account = ? AND hash = ? AND stored_key = ?`,
+			account, want[i].Hash, want[i].StoredKey).Scan(&n)
+		same += n
+	}
+	if err == nil && (same != all || same != len(want)) {
+		err = store.ErrOvertaken
+	}
+	return err
+}
+
+// RenewCredentials implements store.AccountWriter.
+func (s *Store) RenewCredentials(ctx context.Context, name string, basis store.Basis,
+	old, renewed []store.Credential) error {
+	err := s.change(ctx, func(tx *sql.Tx) error {
+		id, err := accountID(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		account := store.AccountID(id)
+		if err := current(ctx, tx, account, "", basis); err != nil {
+			return err
+		}
+		if err := hasCredentials(ctx, tx, id, old); err != nil {
+			return err
+		}
+		if err := replaceCredentials(ctx, tx, id, renewed); err != nil {
+			return err
+		}
+		return s.note(ctx, tx, store.Change{Kind: store.CredentialsRenewed, Account: account, Name: name})
+	})
+	if err != nil {
+		return fmt.Errorf("renew credentials: %w", err)
+	}
+	return nil
+}
+
 // SetCredentials implements store.AccountWriter.
 func (s *Store) SetCredentials(ctx context.Context, name string, c []store.Credential) error {
 	err := s.change(ctx, func(tx *sql.Tx) error {
@@ -178,14 +252,7 @@ func (s *Store) SetCredentials(ctx context.Context, name string, c []store.Crede
 		if err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM credential WHERE account = ?`, id); err != nil {
-			return err
-		}
-		insert, err := prepareCredential(ctx, tx)
-		if err != nil {
-			return err
-		}
-		if err := insertCredentials(ctx, insert, id, c); err != nil {
+		if err := replaceCredentials(ctx, tx, id, c); err != nil {
 			return err
 		}
 		if err := forgetDevices(ctx, tx, id); err != nil {

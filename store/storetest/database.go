@@ -68,6 +68,7 @@ func Accounts(t *testing.T, d Databases) {
 		"Create":                testCreateAccount,
 		"CreateMany":            testCreateAccounts,
 		"Change":                testChangeAccount,
+		"RenewCredentials":      testRenewCredentials,
 		"Delete":                testDeleteAccount,
 		"NamesAreReserved":      testReservedNames,
 		"IdentitiesAreUsedOnce": testIdentities,
@@ -136,6 +137,43 @@ func testCreateAccounts(t *testing.T, d Databases) {
 	ids, err = s.CreateAccounts(ctx, nil)
 	require.NoError(t, err)
 	require.Empty(t, ids)
+}
+
+// testRenewCredentials: keys are replaced only when they and the account are as they were; that ends no login, and
+// others hear of it.
+func testRenewCredentials(t *testing.T, d Databases) {
+	node, tool := pair(t, d)
+	ctx := context.Background()
+	a, _ := twoAccounts(t, tool)
+	require.NoError(t, tool.SetCredentials(ctx, "alice", credentials(1)))
+	require.NoError(t, tool.PutDevice(ctx, device(a, "phone", 0), store.AnyBasis, 10))
+	before, err := node.Account(ctx, "alice")
+	require.NoError(t, err)
+	renew := func(basis store.Basis, old []store.Credential) error {
+		return tool.RenewCredentials(ctx, "alice", basis, old, credentials(2))
+	}
+	require.ErrorIs(t, renew(before.Basis, credentials(3)), store.ErrOvertaken)
+	require.ErrorIs(t, renew(before.Basis, credentials(1)[:1]), store.ErrOvertaken)
+	require.ErrorIs(t, renew(before.Basis-1, credentials(1)), store.ErrOvertaken)
+	require.ErrorIs(t, tool.RenewCredentials(ctx, "nobody", before.Basis, nil, nil), store.ErrNotFound)
+	require.NoError(t, renew(before.Basis, before.Credentials))
+	after, err := node.Account(ctx, "alice")
+	require.NoError(t, err)
+	require.Equal(t, credentials(2), after.Credentials)
+	changed, _, err := node.ChangedSince(ctx, a, "phone", before.Basis)
+	require.NoError(t, err)
+	require.False(t, changed)
+	_, err = node.Device(ctx, a, "phone")
+	require.NoError(t, err)
+	changes, err := node.Changes(ctx, int64(before.Basis), 10)
+	require.NoError(t, err)
+	require.Len(t, changes, 1)
+	require.Equal(t, store.CredentialsRenewed, changes[0].Kind)
+	require.Equal(t, "alice", changes[0].Name)
+	counts, err := node.IterationCounts(ctx)
+	require.NoError(t, err)
+	require.Equal(t, []store.IterationCount{{Hash: "SHA-1", Iterations: 4096, Credentials: 1},
+		{Hash: "SHA-256", Iterations: 10000, Credentials: 1}}, counts)
 }
 
 func testChangeAccount(t *testing.T, d Databases) {

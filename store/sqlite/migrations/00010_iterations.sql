@@ -1,0 +1,3 @@
+-- +goose Up
+-- How many keys have how many iterations.
+CREATE INDEX credential_iterations ON credential (hash, iterations);
