@@ -7,7 +7,7 @@ const (
 	rateWindow = 250 * time.Millisecond
 	// delayRate is how many messages a second make the delay worth while: of fewer, hardly two would share a
 	// transaction.
-	delayRate = 1000
+	delayRate = 500
 	// slowRate is below how many messages a second the delay is twice as long: a single one hardly brings messages
 	// together.
 	slowRate = 5000

@@ -35,25 +35,34 @@ func (l *Log) Deliver(ctx context.Context, reports []store.Delivered) error {
 		return notStored(ctx, err)
 	}
 	b := l.db.NewBatch()
+	var written []store.DeliveryCursor
 	for i := range reports {
-		if err := l.deliver(ctx, b, &reports[i]); err != nil {
+		c, err := l.deliver(ctx, b, &reports[i])
+		if err != nil {
 			return notStored(ctx, fmt.Errorf("report deliveries: %w", err))
 		}
+		written = append(written, c)
 	}
 	if b.Empty() {
 		return nil
 	}
-	return l.commitUnflushed(ctx, b)
-}
-
-// deliver merges one report.
-func (l *Log) deliver(ctx context.Context, b *engine.Batch, r *store.Delivered) error {
-	before, err := l.cursor(r.Account)
-	if err != nil {
+	if err := l.commitUnflushed(ctx, b); err != nil {
 		return err
 	}
+	l.cursors.changed(written)
+	return nil
+}
+
+// deliver merges one report, and returns the account's cursor after it.
+func (l *Log) deliver(
+	ctx context.Context, b *engine.Batch, r *store.Delivered,
+) (c store.DeliveryCursor, err error) {
+	before, err := l.cursor(r.Account)
+	if err != nil {
+		return c, err
+	}
 	upto := store.MessageID(l.visible.Load())
-	c := store.DeliveryCursor{Account: r.Account, Through: before.Through}
+	c = store.DeliveryCursor{Account: r.Account, Through: before.Through}
 	ids := slices.Sorted(slices.Values(inject(r.IDs, &before)))
 	for _, id := range ids {
 		if id <= upto {
@@ -63,7 +72,7 @@ func (l *Log) deliver(ctx context.Context, b *engine.Batch, r *store.Delivered) 
 	// More than that is not needed: what is beyond was reported, or is one missed too many.
 	open, err := l.undelivered(ctx, &before, 0, c.Through, store.MaxMissed+1+len(ids))
 	if err != nil {
-		return err
+		return c, err
 	}
 	reported := func(u result) bool { _, in := slices.BinarySearch(ids, u.id); return in }
 	for _, u := range open {
@@ -87,7 +96,7 @@ func (l *Log) deliver(ctx context.Context, b *engine.Batch, r *store.Delivered) 
 	if c.Through != before.Through || !slices.Equal(c.Missed, before.Missed) {
 		set(b, idKey(key[:0], keyCursor, uint64(r.Account)), appendCursor(nil, &c))
 	}
-	return nil
+	return c, nil
 }
 
 // Cursor implements store.MessageReader.
@@ -98,18 +107,6 @@ func (l *Log) Cursor(ctx context.Context, owner store.AccountID) (store.Delivery
 	}
 	defer done()
 	return l.cursor(owner)
-}
-
-func (l *Log) cursor(owner store.AccountID) (c store.DeliveryCursor, err error) {
-	value, err := l.get(idKey(make([]byte, 0, idKeySize), keyCursor, uint64(owner)))
-	c.Account = owner
-	if err == nil && value != nil {
-		c, err = decodeCursor(owner, value)
-	}
-	if err != nil {
-		return c, fmt.Errorf("read the delivery cursor of account %d: %w", owner, err)
-	}
-	return c, nil
 }
 
 // Undelivered implements store.MessageReader.

@@ -111,6 +111,9 @@ type Log struct {
 	// closing is closed when Close begins.
 	closing chan struct{}
 
+	// cursors are delivery cursors that were used lately.
+	cursors cursors
+
 	// delivering is held by Deliver, for one at a time. It is taken before using.
 	delivering sync.Mutex
 
@@ -158,6 +161,7 @@ func Open(path string, o Options) (*Log, error) {
 	l.conversations.keys = make(map[string]*conversation)
 	l.conversations.byID = newGenerations[store.ConversationID](o.ConversationBytes/8, (*conversation).size)
 	l.conversations.byKey = newGenerations[string](o.ConversationBytes/8, (*conversation).size)
+	l.cursors = newCursors()
 	l.recents.young = newRecent(nil)
 	if err := l.unlessFailed(l.open); err != nil {
 		l.events.unregister()
