@@ -139,7 +139,8 @@ type HTTPListener struct {
 	// does HTTPS, or on the loopback interface.
 	TLS bool `yaml:"tls"`
 	// ProxyFrom lists networks of reverse proxies whose X-Forwarded-For header is believed, and from which requests
-	// without TLS are taken.
+	// without TLS are taken. Limits and throttles then go by the last address in it that is not a proxy's. Other
+	// headers, such as Forwarded, are not read.
 	ProxyFrom []Prefixed `yaml:"proxy_from"`
 	// Origins lists the web origins, such as https://chat.example.org, whose pages may open a WebSocket and use the
 	// API. Clients that are not browsers send no origin and need no entry.

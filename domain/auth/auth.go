@@ -37,10 +37,11 @@ type Config struct {
 	PasswordMin int `yaml:"password_min" default:"8" min:"1" max:"128"`
 	// AllowCommonPasswords accepts passwords that are on the built-in list of common ones.
 	AllowCommonPasswords bool `yaml:"allow_common_passwords"`
-	// Mechanisms are the SASL mechanisms to offer; empty means all of SCRAM-SHA-256-PLUS, SCRAM-SHA-1-PLUS,
-	// SCRAM-SHA-256, SCRAM-SHA-1 and PLAIN.
-	Mechanisms []string `yaml:"mechanisms" enum:"SCRAM-SHA-256-PLUS,SCRAM-SHA-1-PLUS,SCRAM-SHA-256,SCRAM-SHA-1,PLAIN"`
-	// PlainWithoutTLS offers PLAIN on unencrypted connections from this machine.
+	// Mechanisms are the SASL mechanisms to offer; empty means all of SCRAM-SHA-256-PLUS, SCRAM-SHA-256, PLAIN,
+	// SCRAM-SHA-1-PLUS and SCRAM-SHA-1. PLAIN and those with SHA-1, which only old clients need, are offered over TLS
+	// only; posthouse_auth_logins_total tells how many logins each of them has.
+	Mechanisms []string `yaml:"mechanisms" enum:"SCRAM-SHA-256-PLUS,SCRAM-SHA-256,PLAIN,SCRAM-SHA-1-PLUS,SCRAM-SHA-1"`
+	// PlainWithoutTLS offers what needs TLS also on unencrypted connections from this machine.
 	PlainWithoutTLS bool `yaml:"plain_without_tls"`
 	// DowngradeProtectionOff omits the attribute of XEP-0474, for clients that refuse unknown attributes.
 	DowngradeProtectionOff bool `yaml:"downgrade_protection_off"`
@@ -159,7 +160,7 @@ func (a *Authenticator) Directory() *Directory { return a.directory }
 // Connections returns the throttle for accept loops.
 func (a *Authenticator) Connections() *Connections { return a.connections }
 
-// Mechanisms returns the names of the mechanisms to offer on a channel, strongest first (RFC 6120 §6.3.3). It may be
+// Mechanisms returns the names of the mechanisms to offer on a channel, the best first (RFC 6120 §6.3.3). It may be
 // empty. The list is shared and must not be changed. All of it must be advertised, or the hash of XEP-0474 will not
 // fit.
 func (a *Authenticator) Mechanisms(ch *Channel) []string { return a.offer(ch).mechanisms }

@@ -31,13 +31,13 @@ type Channel struct {
 	Domain string
 }
 
-// The names of the mechanisms, strongest first: RFC 7677, RFC 5802, RFC 4616.
+// The names of the mechanisms: RFC 7677, RFC 4616, RFC 5802.
 const (
 	ScramSHA256Plus = "SCRAM-SHA-256-PLUS"
-	ScramSHA1Plus   = "SCRAM-SHA-1-PLUS"
 	ScramSHA256     = "SCRAM-SHA-256"
-	ScramSHA1       = "SCRAM-SHA-1"
 	Plain           = "PLAIN"
+	ScramSHA1Plus   = "SCRAM-SHA-1-PLUS"
+	ScramSHA1       = "SCRAM-SHA-1"
 )
 
 // mechanism is how one of them works.
@@ -49,14 +49,19 @@ type mechanism struct {
 	binding string
 }
 
-// mechanisms in order of preference.
+// mechanisms in order of preference (RFC 6120 §6.3.3). SHA-1 is for old clients that know nothing better, and comes
+// last.
 var mechanisms = []*mechanism{
 	{name: ScramSHA256Plus, hash: scram.SHA256, plus: true},
-	{name: ScramSHA1Plus, hash: scram.SHA1, plus: true},
 	{name: ScramSHA256, hash: scram.SHA256},
-	{name: ScramSHA1, hash: scram.SHA1},
 	{name: Plain},
+	{name: ScramSHA1Plus, hash: scram.SHA1, plus: true},
+	{name: ScramSHA1, hash: scram.SHA1},
 }
+
+// needsTLS reports whether it is offered only where nobody can listen: what is heard of the others helps nobody to
+// guess passwords faster than SHA-256 allows.
+func (m *mechanism) needsTLS() bool { return m.hash != scram.SHA256 }
 
 func findMechanism(name string) *mechanism {
 	for _, m := range mechanisms {
@@ -85,7 +90,7 @@ type offer struct {
 }
 
 // offerKey is a kind of channel.
-type offerKey struct{ exporter, endPoint, plain bool }
+type offerKey struct{ exporter, endPoint, encrypted bool }
 
 func newOffers(enabled func(name string) bool) map[offerKey]*offer {
 	offers := make(map[offerKey]*offer)
@@ -104,7 +109,7 @@ func newOffers(enabled func(name string) bool) map[offerKey]*offer {
 			}
 		}
 		for _, m := range mechanisms {
-			if !enabled(m.name) || m.plus && len(o.bindings) == 0 || m.hash == nil && !key.plain {
+			if !enabled(m.name) || m.plus && len(o.bindings) == 0 || m.needsTLS() && !key.encrypted {
 				continue
 			}
 			o.mechanisms = append(o.mechanisms, m.name)
@@ -138,9 +143,9 @@ func (o *offer) downgradeHash(h *scram.Hash) string {
 // offer returns what is offered on a channel.
 func (a *Authenticator) offer(ch *Channel) *offer {
 	return a.offers[offerKey{
-		exporter: hasExporter(ch),
-		endPoint: ch.TLS != nil && a.bindings.endPoint(ch.LocalCertificate) != nil,
-		plain:    ch.Secure || a.config.PlainWithoutTLS && ch.Loopback,
+		exporter:  hasExporter(ch),
+		endPoint:  ch.TLS != nil && a.bindings.endPoint(ch.LocalCertificate) != nil,
+		encrypted: ch.Secure || a.config.PlainWithoutTLS && ch.Loopback,
 	}]
 }
 

@@ -72,7 +72,7 @@ func (e *Exchange) checkMechanism() *refusal {
 				return nil
 			}
 		}
-		if m.hash == nil && e.auth.enabled(m.name) {
+		if m.needsTLS() && !m.plus && e.auth.enabled(m.name) {
 			return refuse(EncryptionRequired, "", reasonMechanism)
 		}
 	}

@@ -48,7 +48,7 @@ func FuzzSCRAM(f *testing.F) {
 		if bits&4 != 0 {
 			c.password = "wrong password"
 		}
-		e, challenge, failure := s.Begin(context.Background(), plainChannel(), mechanism, c.firstMessage(), true)
+		e, challenge, failure := s.Begin(context.Background(), channelFor(mechanism), mechanism, c.firstMessage(), true)
 		if failure != nil {
 			require.Nil(t, e)
 			return
@@ -95,7 +95,8 @@ func FuzzSCRAMMessages(f *testing.F) {
 	f.Add("n,,n=juliet,r=abc,x=y", "c=biws,r=abc,x=y,p=AAAA")
 	f.Fuzz(func(t *testing.T, first, final string) {
 		for _, mechanism := range []string{auth.ScramSHA256, auth.ScramSHA1} {
-			e, challenge, failure := s.Begin(context.Background(), plainChannel(), mechanism, []byte(first), true)
+			e, challenge, failure := s.Begin(context.Background(), channelFor(mechanism), mechanism, []byte(first),
+				true)
 			if failure != nil {
 				continue
 			}

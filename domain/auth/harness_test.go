@@ -108,6 +108,14 @@ func proxied() *auth.Channel {
 	return ch
 }
 
+// channelFor is one without TLS here that a mechanism is offered on.
+func channelFor(mechanism string) *auth.Channel {
+	if mechanism == auth.ScramSHA1 {
+		return proxied()
+	}
+	return plainChannel()
+}
+
 // link is both ends of a TLS connection.
 type link struct {
 	server *auth.Channel

@@ -18,9 +18,9 @@ import (
 
 func TestOffers(t *testing.T) {
 	s := newServer(t)
-	scramOnly := []string{auth.ScramSHA256, auth.ScramSHA1}
-	withPlain := append(scramOnly[:2:2], auth.Plain)
-	all := append([]string{auth.ScramSHA256Plus, auth.ScramSHA1Plus}, withPlain...)
+	inTheClear := []string{auth.ScramSHA256}
+	encrypted := []string{auth.ScramSHA256, auth.Plain, auth.ScramSHA1}
+	all := []string{auth.ScramSHA256Plus, auth.ScramSHA256, auth.Plain, auth.ScramSHA1Plus, auth.ScramSHA1}
 	loopback := plainChannel()
 	loopback.Loopback = true
 	for name, tc := range map[string]struct {
@@ -28,22 +28,22 @@ func TestOffers(t *testing.T) {
 		mechanisms []string
 		bindings   []string
 	}{
-		"in the clear":    {plainChannel(), scramOnly, nil},
-		"loopback":        {loopback, scramOnly, nil},
-		"TLS ends before": {proxied(), withPlain, nil},
+		"in the clear":    {plainChannel(), inTheClear, nil},
+		"loopback":        {loopback, inTheClear, nil},
+		"TLS ends before": {proxied(), encrypted, nil},
 		"TLS 1.3": {tlsLink(t, tls.VersionTLS13, "ecdsa").server, all,
 			[]string{"tls-exporter", "tls-server-end-point"}},
 		"TLS 1.2":          {tlsLink(t, tls.VersionTLS12, "ecdsa").server, all, []string{"tls-server-end-point"}},
 		"TLS 1.3, Ed25519": {tlsLink(t, tls.VersionTLS13, "ed25519").server, all, []string{"tls-exporter"}},
-		"TLS 1.2, Ed25519": {tlsLink(t, tls.VersionTLS12, "ed25519").server, withPlain, nil},
+		"TLS 1.2, Ed25519": {tlsLink(t, tls.VersionTLS12, "ed25519").server, encrypted, nil},
 	} {
 		require.Equal(t, tc.mechanisms, s.Mechanisms(tc.ch), name)
 		require.Equal(t, tc.bindings, s.ChannelBindings(tc.ch), name)
 	}
 
 	s = newServer(t, func(c *auth.Config) { c.PlainWithoutTLS = true })
-	require.Equal(t, withPlain, s.Mechanisms(loopback))
-	require.Equal(t, scramOnly, s.Mechanisms(plainChannel()), "not from elsewhere")
+	require.Equal(t, encrypted, s.Mechanisms(loopback))
+	require.Equal(t, inTheClear, s.Mechanisms(plainChannel()), "not from elsewhere")
 
 	s = newServer(t, func(c *auth.Config) { c.Mechanisms = []string{auth.ScramSHA256} })
 	ch := tlsLink(t, tls.VersionTLS13, "ecdsa").server
@@ -63,6 +63,8 @@ func TestMechanismsNotOffered(t *testing.T) {
 		"EXTERNAL":           auth.InvalidMechanism,
 		"SCRAM-SHA-512":      auth.InvalidMechanism,
 		auth.ScramSHA256Plus: auth.InvalidMechanism,
+		auth.ScramSHA1Plus:   auth.InvalidMechanism,
+		auth.ScramSHA1:       auth.EncryptionRequired,
 		auth.Plain:           auth.EncryptionRequired,
 	} {
 		_, _, f := s.Begin(context.Background(), plainChannel(), mechanism, []byte("\x00juliet\x00"+password), true)
@@ -305,7 +307,7 @@ func TestUnknownUserIsNotToldApart(t *testing.T) {
 		first := func(s *server, name, nonce string) map[byte]string {
 			c := newSCRAMClient(mechanism)
 			c.name, c.nonce = name, nonce
-			_, challenge, f := s.Begin(context.Background(), plainChannel(), mechanism, c.firstMessage(), true)
+			_, challenge, f := s.Begin(context.Background(), channelFor(mechanism), mechanism, c.firstMessage(), true)
 			require.Nil(t, f)
 			fields := make(map[byte]string)
 			for field := range strings.SplitSeq(string(challenge), ",") {
@@ -322,10 +324,10 @@ func TestUnknownUserIsNotToldApart(t *testing.T) {
 
 		c := newSCRAMClient(mechanism)
 		c.name = "nobody"
-		_, unknownFailure := s.scram(t, plainChannel(), mechanism, c)
+		_, unknownFailure := s.scram(t, channelFor(mechanism), mechanism, c)
 		c = newSCRAMClient(mechanism)
 		c.password = "not the password"
-		_, knownFailure := s.scram(t, plainChannel(), mechanism, c)
+		_, knownFailure := s.scram(t, channelFor(mechanism), mechanism, c)
 		require.Equal(t, knownFailure, unknownFailure)
 		requireFailure(t, auth.NotAuthorized, knownFailure)
 	}
@@ -343,11 +345,11 @@ func TestDisabledAccount(t *testing.T) {
 	_, f = s.plain(proxied(), "", "juliet", "not the password")
 	requireFailure(t, auth.NotAuthorized, f)
 	for _, mechanism := range []string{auth.ScramSHA256, auth.ScramSHA1} {
-		_, f = s.scram(t, plainChannel(), mechanism, newSCRAMClient(mechanism))
+		_, f = s.scram(t, channelFor(mechanism), mechanism, newSCRAMClient(mechanism))
 		requireFailure(t, auth.AccountDisabled, f)
 		c := newSCRAMClient(mechanism)
 		c.password = "not the password"
-		_, f = s.scram(t, plainChannel(), mechanism, c)
+		_, f = s.scram(t, channelFor(mechanism), mechanism, c)
 		requireFailure(t, auth.NotAuthorized, f)
 	}
 	require.NoError(t, s.SetDisabled(context.Background(), "juliet", false))
@@ -428,7 +430,7 @@ func TestAccountWithOneHash(t *testing.T) {
 	s := newServer(t)
 	require.NoError(t, s.accounts.SetCredentials(context.Background(), "juliet", credentialsOf(t, password)[:1]))
 	s.Directory().Invalidate("juliet")
-	_, f := s.scram(t, plainChannel(), auth.ScramSHA1, newSCRAMClient(auth.ScramSHA1))
+	_, f := s.scram(t, proxied(), auth.ScramSHA1, newSCRAMClient(auth.ScramSHA1))
 	requireFailure(t, auth.NotAuthorized, f)
 	_, f = s.scram(t, plainChannel(), auth.ScramSHA256, newSCRAMClient(auth.ScramSHA256))
 	require.Nil(t, f)
