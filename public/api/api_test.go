@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -409,7 +410,8 @@ func TestPaths(t *testing.T) {
 // FuzzJSON: what passes the check is what encoding/json reads, without names that come twice.
 func FuzzJSON(f *testing.F) {
 	for _, seed := range []string{hello, `{"a":1,"a":2}`, `[[[]]]`, `{"a":"\u0000"}`, `1e400`,
-		`{"a":{"b":[1,{"c":null}]}} `, "\xff", `{}{}`, `{"a":1,"A":2}`, `{"a":1,"\u0061":2}`} {
+		`{"a":{"b":[1,{"c":null}]}} `, "\xff", `{}{}`, `{"a":1,"A":2}`, `{"a":1,"\u0061":2}`,
+		`["\ud83d","\ud83d\ude00"]`, `{"a":"\\ud83d\n"}`, `[ true , -1.5e3 , "" , { } , [ ] ]`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -421,7 +423,24 @@ func FuzzJSON(f *testing.F) {
 		again, err := json.Marshal(v)
 		require.NoError(t, err)
 		require.Nil(t, checkJSON(again))
+		// Nothing was replaced: U+FFFD comes from where it was written.
+		if !bytes.Contains(text, []byte("\uFFFD")) && !bytes.Contains(bytes.ToLower(text), []byte(`\ufffd`)) {
+			require.NotContains(t, string(again), "\uFFFD")
+		}
 	})
+}
+
+// TestHalfPairs: half a surrogate pair is refused wherever a string stands; encoding/json would make U+FFFD of it.
+func TestHalfPairs(t *testing.T) {
+	for _, text := range []string{
+		`"\ud83d"`, `"\ude00"`, `"\ud83d\ud83d\ude00"`, `"\ud83d\ude00\ude00"`, `"\ud83dx\ude00"`, `"\ud83d\n\ude00"`,
+		`"\uD83D\\ude00"`, `{"client_id":"\ud83d"}`, `[["\udfff"]]`, `{"\ud83d":1}`,
+	} {
+		require.NotNil(t, checkJSON([]byte(text)), text)
+	}
+	for _, text := range []string{`"\ud83d\ude00"`, `"\uD83D\uDE00\ud83d\ude00"`, `"\\ud83d"`, `"\\\ud83d\ude00\n"`, `"\uFFFD"`} {
+		require.Nil(t, checkJSON([]byte(text)), text)
+	}
 }
 
 // pages are documents, which the document that tells of all else does not tell of.

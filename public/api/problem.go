@@ -104,7 +104,7 @@ var meanings = []struct {
 	{CodeTimeout, 408, "The body did not come in time."},
 	{CodeConflict, 409, "It contradicts what is there: another message has that client_id, or the name is taken."},
 	{CodeStartOver, 410, "What the cursor points at is gone: throw away what you hold, and sync without a cursor."},
-	{CodeTooLarge, 413, "The body is larger than 1 MiB."},
+	{CodeTooLarge, 413, "The body is larger than the operation takes: 8 KiB, unless it says otherwise."},
 	{CodeMediaType, 415, "The body is not of the type that the operation takes, or is compressed."},
 	{CodeRateLimited, 429, "Too many requests: wait as long as Retry-After says."},
 	{CodeInternal, 500, "The server failed. Its log has more under the request id."},

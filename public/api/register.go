@@ -114,12 +114,14 @@ with a code for programs. Requests carry a token in the Authorization header. Th
 
 func (a *API) talkRoutes(h huma.API) {
 	add(a, h, route{id: "sendMessage", method: "POST", path: "/v1/messages", tag: inMessages, scopes: sayScopes,
+		most:    messageBody,
 		summary: "Send a message",
 		about: "The answer comes when the message is durable. The same client_id with the same content repeats the " +
 			"first answer; with another content it is a conflict."}, a.sendMessage)
 	add(a, h, route{id: "getMessage", method: "GET", path: "/v1/messages/{id}", tag: inMessages, scopes: userScopes,
 		summary: "Read a message"}, a.getMessage)
 	add(a, h, route{id: "editMessage", method: "PUT", path: "/v1/messages/{id}", tag: inMessages, scopes: userScopes,
+		most:    messageBody,
 		summary: "Edit one's own message",
 		about:   "The edit is a message with a number of its own (XEP-0308)."}, a.editMessage)
 	add(a, h, route{id: "retractMessage", method: "DELETE", path: "/v1/messages/{id}", tag: inMessages,
@@ -169,9 +171,10 @@ func (a *API) peopleRoutes(h huma.API) {
 		summary: "Search for people"}, a.searchDirectory)
 	add(a, h, route{id: "getPresence", method: "GET", path: "/v1/presence", tag: inPeople, scopes: readScopes,
 		summary: "See who is online"}, a.getPresence)
-	add(a, h, route{id: "getRoster", method: "GET", path: "/v1/roster", tag: inPeople, scopes: userScopes, tagged: true,
-		summary: "List contacts"}, a.getRoster)
+	add(a, h, route{id: "getRoster", method: "GET", path: "/v1/roster", tag: inPeople, scopes: userScopes,
+		tagged: true, summary: "List contacts"}, a.getRoster)
 	add(a, h, route{id: "setContact", method: "PUT", path: "/v1/roster/{jid}", tag: inPeople, scopes: userScopes,
+		most:   contactBody,
 		status: 204, summary: "Add or change a contact"}, a.setContact)
 	add(a, h, route{id: "removeContact", method: "DELETE", path: "/v1/roster/{jid}", tag: inPeople, scopes: userScopes,
 		status: 204, summary: "Remove a contact",

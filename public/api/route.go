@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -31,6 +32,8 @@ type route struct {
 	scopes []token.Scope
 	// body is the type of the request's body, "" for application/json.
 	body string
+	// most is how large the body of a request may be, in bytes; 0 means usualBody.
+	most int64
 	// tagged answers get an ETag.
 	tagged bool
 	// login counts against the limit for logins.
@@ -121,7 +124,7 @@ func (d *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 			return
 		}
 		if hasBody {
-			if p := readBody(out, r, rt.mediaType(), a.config.BodyTime); p != nil {
+			if p := readBody(out, r, &rt, a.config.BodyTime); p != nil {
 				a.refuse(out, p)
 				return
 			}
@@ -162,6 +165,8 @@ func (rt *route) mediaType() string {
 	}
 	return "application/json"
 }
+
+func (rt *route) mostBody() int64 { return cmp.Or(rt.most, usualBody) }
 
 // admit checks who asks, and how often they have.
 func (a *API) admit(r *http.Request, rt *route, q *request) *Problem {
@@ -205,7 +210,7 @@ func add[I, O any](a *API, h huma.API, rt route, handle func(ctx context.Context
 	op := huma.Operation{
 		OperationID: rt.id, Method: rt.method, Path: rt.path, Tags: []string{rt.tag}, Summary: rt.summary,
 		Description:   rt.about,
-		DefaultStatus: rt.status, MaxBodyBytes: maxBody + 1,
+		DefaultStatus: rt.status, MaxBodyBytes: rt.mostBody() + 1,
 		Responses: map[string]*huma.Response{"default": {
 			Description: "A problem (RFC 9457).",
 			Content: map[string]*huma.MediaType{
@@ -220,6 +225,10 @@ func add[I, O any](a *API, h huma.API, rt route, handle func(ctx context.Context
 		op.Security = []map[string][]string{{"bearer": {}}}
 		op.Description = strings.TrimSpace(op.Description + "\n\nNeeds a token with the scope " +
 			strings.Join(names, " or ") + ".")
+	}
+	if rt.most != 0 {
+		op.Description = strings.TrimSpace(op.Description +
+			fmt.Sprintf("\n\nThe body has at most %d KiB.", rt.most>>10))
 	}
 	huma.Register(h, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)

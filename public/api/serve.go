@@ -31,8 +31,24 @@ func requestID(ctx context.Context) string {
 	return id
 }
 
+// Refuse answers a request that came no further than to whoever shares the listener: 400 when it cannot be told who
+// sent it, 429 when its sender has too many.
+func (a *API) Refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
+	p := problem(CodeBadRequest, text)
+	if status == http.StatusTooManyRequests {
+		p = problem(CodeRateLimited, "")
+		p.Retry = 1
+	}
+	a.answer(w, r, func(out *responder, r *http.Request) {
+		_ = a.crossOrigin(out, r) // for the headers that let a page read the answer
+		a.refuse(out, p)
+	})
+}
+
 // ServeHTTP answers a request. Whatever happens, the answer is one of the API's own: an answer of a route or a problem.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.answer(w, r, a.serve) }
+
+func (a *API) answer(w http.ResponseWriter, r *http.Request, serve func(*responder, *http.Request)) {
 	out := &responder{ResponseWriter: w, id: rand.Text()}
 	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, out.id))
 	h := w.Header()
@@ -52,13 +68,17 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		a.metrics.count(out)
 	}()
-	a.serve(out, r)
+	serve(out, r)
 	out.finish(r)
 }
 
 func (a *API) serve(w *responder, r *http.Request) {
-	if p := a.crossOrigin(w, r); p != nil {
-		a.refuse(w, p)
+	refused := a.crossOrigin(w, r)
+	if p := a.limitAddress(a.config.Client(r)); p != nil { // whatever else is asked, and however wrong it is
+		refused = p
+	}
+	if refused != nil {
+		a.refuse(w, refused)
 		return
 	}
 	if !canonical(r) {
@@ -75,10 +95,6 @@ func (a *API) serve(w *responder, r *http.Request) {
 	} else if !slices.Contains(allowed, r.Method) {
 		w.Header().Set("Allow", strings.Join(append(allowed, http.MethodOptions), ", "))
 		a.refuse(w, problem(CodeMethod, ""))
-		return
-	}
-	if p := a.limitAddress(a.config.Client(r)); p != nil {
-		a.refuse(w, p)
 		return
 	}
 	a.mux.ServeHTTP(w, r)

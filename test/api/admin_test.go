@@ -295,8 +295,12 @@ func TestRates(t *testing.T) {
 
 	narrow := open(t, nil, "api.address_rate=0.01", "api.address_burst=2")
 	narrow.ask("", "GET", "/v1/profile", nil).refused(401, "token_missing")
-	narrow.ask("", "GET", "/v1/profile", nil).refused(401, "token_missing")
-	narrow.ask("", "GET", "/v1/profile", nil).refused(429, "rate_limited")
+	narrow.ask("", "GET", "/v1/nothing", nil).refused(404, "not_found")
+	for _, one := range []string{"GET /v1/profile", "GET /v1/nothing", "PATCH /v1/profile", "OPTIONS /v1/profile",
+		"OPTIONS /v1/nothing", "GET /v1/x/../profile", "GET /v1/docs", "GET /.well-known/jwks.json"} {
+		method, path, _ := strings.Cut(one, " ")
+		narrow.ask("", method, path, nil).refused(429, "rate_limited")
+	}
 }
 
 // TestAccept: answers are JSON, whatever the Accept header says.
