@@ -3,7 +3,6 @@ package link
 import (
 	"fmt"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -90,25 +89,14 @@ func canonicalOrigin(s string) (string, bool) {
 	return scheme + "://" + host + port, true
 }
 
-// forwarded returns the address of the client behind the proxies that are trusted: in X-Forwarded-For every proxy has
-// added, on the right, whom it was called by, so the last address that is not a trusted proxy's is the last that
-// somebody trusted has seen. The client's port is not told; that of the proxy's connection stands for it, so that two
-// connections of one client have different addresses.
-func forwarded(peer netip.AddrPort, h http.Header, trusted []netip.Prefix) netip.AddrPort {
-	if !contains(trusted, peer.Addr()) {
-		return peer
-	}
-	last := peer
-	list := strings.Split(strings.Join(h["X-Forwarded-For"], ","), ",")
-	for i := len(list) - 1; i >= 0; i-- {
-		a, err := netip.ParseAddr(strings.TrimSpace(list[i]))
-		if err != nil || a.Zone() != "" {
-			return last
-		}
-		last = netip.AddrPortFrom(a.Unmap(), peer.Port())
-		if !contains(trusted, last.Addr()) {
-			return last
-		}
-	}
-	return last
+// Origins decides which web pages may use what a browser can reach.
+type Origins struct{ list *origins }
+
+// NewOrigins returns a list of allowed origins, such as https://chat.example.org; "*" allows all.
+func NewOrigins(allowed []string) (*Origins, error) {
+	list, err := newOrigins(allowed, false)
+	return &Origins{list}, err
 }
+
+// Allow reports whether a request comes from an allowed page, or from no page at all.
+func (o *Origins) Allow(h http.Header) bool { return o.list.allow(h) }

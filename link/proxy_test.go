@@ -302,7 +302,8 @@ func TestRelayed(t *testing.T) {
 	dial(t, startListener(t, Config{}, tell))
 	require.False(t, <-got)
 	for _, trusted := range [][]netip.Prefix{nil, loopback} {
-		c := dial(t, startHTTP(t, Config{}, newWebSocket(t, WebSocketConfig{TrustedProxies: trusted}, tell)))
+		v := Visitors{Proxies: trusted}
+		c := dial(t, startHTTP(t, Config{}, v.Handler(newWebSocket(t, WebSocketConfig{}, tell))))
 		require.NoError(t, requestWebSocket(c))
 		require.Equal(t, trusted != nil, <-got)
 	}

@@ -46,8 +46,6 @@ type WebSocketConfig struct {
 	Origins []string `yaml:"origins"`
 	// RequireOrigin refuses requests without an Origin header, which browsers always send and other clients do not.
 	RequireOrigin bool `yaml:"require_origin"`
-	// TrustedProxies are the HTTP proxies whose X-Forwarded-For is believed.
-	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
 	// MaxMessage bounds the bytes of one message until SetMaxMessage is called; 0 means 256 KiB.
 	MaxMessage int `yaml:"max_message"`
 	// WriteTimeout bounds one Send; 0 means what it means for a Listener.
@@ -55,9 +53,6 @@ type WebSocketConfig struct {
 
 	// Name is the label of the metrics; "websocket" by default.
 	Name string `yaml:"-"`
-	// Admit is asked about clients whose address comes from X-Forwarded-For; all others were admitted by the listener.
-	// See Config.Admit.
-	Admit func(netip.AddrPort) (release func(), ok bool) `yaml:"-"`
 	// Registerer takes the metrics; nil leaves them unregistered.
 	Registerer prometheus.Registerer `yaml:"-"`
 	// Log; nil discards.
@@ -96,7 +91,7 @@ func NewWebSocket(cfg WebSocketConfig, handler func(Conn)) (*WebSocket, error) {
 func (w *WebSocket) Shutdown(ctx context.Context) error { return w.owner.wait(ctx) }
 
 // ServeHTTP answers 403 to an origin that is not allowed, 400 to a request that offers neither the sub-protocol "xmpp"
-// nor ProtocolCompact, 429 when the throttle refuses, 503 after Shutdown, and otherwise 101. The connection leaves
+// nor ProtocolCompact, 503 after Shutdown, and otherwise 101. The connection leaves
 // net/http at once: the goroutine of the request ends and its buffers are free.
 func (w *WebSocket) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	switch {
@@ -114,17 +109,7 @@ func (w *WebSocket) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			`" is required`)
 		return
 	}
-	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // not valid on a connection that is no TCP
-	peer = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
-	remote := forwarded(peer, r.Header, w.cfg.TrustedProxies)
-	release, ok := w.admit(peer, remote)
-	if !ok {
-		w.refuse(rw, http.StatusTooManyRequests, "throttle", "too many connections")
-		return
-	}
-	c, ok := w.upgrade(rw, r, remote, release)
-	if ok {
-		c.relayed = contains(w.cfg.TrustedProxies, peer.Addr())
+	if c, ok := w.upgrade(rw, r); ok {
 		go w.owner.serve(c)
 	}
 }
@@ -132,13 +117,6 @@ func (w *WebSocket) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 func (w *WebSocket) refuse(rw http.ResponseWriter, status int, reason, text string) {
 	w.owner.metrics.refused(reason)
 	http.Error(rw, text, status)
-}
-
-func (w *WebSocket) admit(peer, remote netip.AddrPort) (release func(), ok bool) {
-	if w.cfg.Admit == nil || remote == peer {
-		return nil, true
-	}
-	return w.cfg.Admit(remote)
 }
 
 // offersSpoken reports whether the client names a sub-protocol that is spoken (RFC 6455 §11.3.4: a list, possibly over
@@ -155,31 +133,28 @@ func offersSpoken(h http.Header) bool {
 
 // upgrade answers 101, or what the request deserves, and takes the connection from net/http. The answer bears no
 // extension: none is supported, compression least of all.
-func (w *WebSocket) upgrade(rw http.ResponseWriter, r *http.Request, remote netip.AddrPort, release func()) (*conn,
-	bool) {
+func (w *WebSocket) upgrade(rw http.ResponseWriter, r *http.Request) (*conn, bool) {
+	v := visitorOf(r)
 	u := ws.HTTPUpgrader{Timeout: w.owner.writeTimeout, Protocol: func(s string) bool { return spoken(s) != nil }}
 	nc, buf, agreed, err := u.Upgrade(r, rw)
 	var c *conn
 	if err == nil {
-		c, err = w.takeOver(nc, buf.Reader, spoken(agreed.Protocol), remote, release)
+		c, err = w.takeOver(nc, buf.Reader, spoken(agreed.Protocol), v)
 	}
 	if err == nil {
 		return c, true
 	}
-	w.owner.log.Debug("no WebSocket", "remote", remote.Addr(), "err", err)
+	w.owner.log.Debug("no WebSocket", "remote", v.remote.Addr(), "err", err)
 	w.owner.metrics.refused("protocol")
 	if nc != nil {
 		_ = nc.Close() // whether refused or not usable
 	}
-	if release != nil {
-		release()
-	}
 	return nil, false
 }
 
-// takeOver makes a connection of one that net/http has let go; what it has read too much is in rest.
-func (w *WebSocket) takeOver(nc net.Conn, rest *bufio.Reader, p *subprotocol, remote netip.AddrPort,
-	release func()) (*conn, error) {
+// takeOver makes a connection of one that net/http has let go; what it has read too much is in rest. What the visitor
+// was admitted to is the connection's then.
+func (w *WebSocket) takeOver(nc net.Conn, rest *bufio.Reader, p *subprotocol, v *visitor) (*conn, error) {
 	c, t, err := w.unwrap(nc)
 	if err != nil {
 		return nil, err
@@ -189,7 +164,7 @@ func (w *WebSocket) takeOver(nc net.Conn, rest *bufio.Reader, p *subprotocol, re
 		p, _ := rest.Peek(n) // cannot fail
 		l.early = slices.Clone(p)
 	}
-	c.owner, c.ws, c.remote, c.fresh = w.owner, l, remote, false
+	c.owner, c.ws, c.remote, c.relayed, c.fresh = w.owner, l, v.remote, v.relayed, false
 	if t != nil {
 		c.tls.Store(t)
 	}
@@ -197,8 +172,9 @@ func (w *WebSocket) takeOver(nc net.Conn, rest *bufio.Reader, p *subprotocol, re
 		return nil, net.ErrClosed
 	}
 	c.mu.Lock()
-	c.release = joinRelease(release, c.release)
+	c.release = joinRelease(v.release, c.release)
 	c.mu.Unlock()
+	v.release = nil
 	return c, nil
 }
 

@@ -629,6 +629,10 @@ func TestOrigin(t *testing.T) {
 	}
 }
 
+func refuseVisitor(w http.ResponseWriter, _ *http.Request, status int, text string) {
+	http.Error(w, text, status)
+}
+
 // Reliability row A16.
 func TestForwarded(t *testing.T) {
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}
@@ -648,45 +652,84 @@ func TestForwarded(t *testing.T) {
 			want: "198.51.100.1:5"},
 		"all trusted":            {peer: "10.0.0.1:5", header: []string{"10.0.0.3,10.0.0.2"}, want: "10.0.0.3:5"},
 		"trusted without header": {peer: "10.0.0.1:5", want: "10.0.0.1:5"},
-		"garbage":                {peer: "10.0.0.1:5", header: []string{"nobody"}, want: "10.0.0.1:5"},
-		"garbage behind a proxy": {peer: "10.0.0.1:5", header: []string{"nobody, 10.0.0.2"}, want: "10.0.0.2:5"},
-		"IPv6":                   {peer: "[2001:db8::1]:5", header: []string{"2001:db9::1"}, want: "[2001:db9::1]:5"},
-		"IPv4 mapped":            {peer: "10.0.0.1:5", header: []string{"::ffff:198.51.100.1"}, want: "198.51.100.1:5"},
+		"not trusted, garbage":   {peer: "192.0.2.1:5", header: []string{"nobody"}, want: "192.0.2.1:5"},
+		"garbage":                {peer: "10.0.0.1:5", header: []string{"nobody"}},
+		"garbage behind a proxy": {peer: "10.0.0.1:5", header: []string{"nobody, 10.0.0.2"}},
+		"empty":                  {peer: "10.0.0.1:5", header: []string{""}},
+		"empty at the end":       {peer: "10.0.0.1:5", header: []string{"198.51.100.1,"}},
+		"zone":                   {peer: "10.0.0.1:5", header: []string{"fe80::1%eth0"}},
+		"forged garbage": {peer: "10.0.0.1:5", header: []string{"<script>, 198.51.100.1"},
+			want: "198.51.100.1:5"},
+		"port":        {peer: "10.0.0.1:5", header: []string{"198.51.100.1:99"}, want: "198.51.100.1:5"},
+		"IPv6 port":   {peer: "10.0.0.1:5", header: []string{"[2001:db9::1]:99"}, want: "[2001:db9::1]:5"},
+		"IPv6":        {peer: "[2001:db8::1]:5", header: []string{"2001:db9::1"}, want: "[2001:db9::1]:5"},
+		"IPv4 mapped": {peer: "10.0.0.1:5", header: []string{"::ffff:198.51.100.1"}, want: "198.51.100.1:5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := http.Header{}
 			if c.header != nil {
 				h["X-Forwarded-For"] = c.header
 			}
-			require.Equal(t, c.want, forwarded(netip.MustParseAddrPort(c.peer), h, trusted).String())
+			h.Set("Forwarded", "for=203.0.113.1")
+			v := Visitors{Proxies: trusted, Refuse: refuseVisitor}
+			r := httptest.NewRequest("GET", "/", nil)
+			r.RemoteAddr, r.Header = c.peer, h
+			got := ""
+			w := httptest.NewRecorder()
+			v.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				got = Client(r).String()
+				require.Equal(t, contains(trusted, netip.MustParseAddrPort(c.peer).Addr()), Relayed(r))
+			})).ServeHTTP(w, r)
+			require.Equal(t, c.want, got)
+			if c.want == "" {
+				require.Equal(t, http.StatusBadRequest, w.Code)
+				require.Contains(t, w.Body.String(), "X-Forwarded-For")
+			}
 		})
 	}
 }
 
+// What comes through a proxy is admitted once, for whom it comes: a request while it is served, a WebSocket while it is
+// open. The proxy's own connections are not counted.
 func TestWebSocketBehindProxy(t *testing.T) {
 	got := make(chan string, 1)
-	released := make(chan struct{})
-	w := newWebSocket(t, WebSocketConfig{TrustedProxies: loopback, Admit: func(a netip.AddrPort) (func(), bool) {
-		return func() { close(released) }, a.Addr().String() == "198.51.100.1"
-	}}, remotes(got))
-	l := startHTTP(t, Config{}, w)
-	for from, status := range map[string]string{"198.51.100.1": "101", "198.51.100.2": "429"} {
+	released := make(chan string, 8)
+	admit := func(kind string) func(netip.AddrPort) (func(), bool) {
+		return func(a netip.AddrPort) (func(), bool) {
+			return func() { released <- kind }, a.Addr().String() == "198.51.100.1"
+		}
+	}
+	v := Visitors{Proxies: loopback, Admit: admit("socket"), AdmitRequest: admit("request"), Refuse: refuseVisitor}
+	w := newWebSocket(t, WebSocketConfig{}, remotes(got))
+	l := startHTTP(t, Config{Admit: v.AdmitConnection}, v.Handler(w))
+	ask := func(from, headers string) (net.Conn, string) {
 		c := dial(t, l)
-		_, err := io.WriteString(
-			c, "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-				"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: "+
-				"xmpp\r\n"+
-				"X-Forwarded-For: "+from+"\r\n\r\n")
+		_, err := fmt.Fprintf(c, "GET /ws HTTP/1.1\r\nHost: localhost\r\n%sX-Forwarded-For: %s\r\n\r\n", headers, from)
 		require.NoError(t, err)
 		answer, err := bufio.NewReader(c).ReadString('\n')
 		require.NoError(t, err)
-		require.Contains(t, answer, status)
-		if status == "101" {
-			require.Equal(t, fmt.Sprintf("%s:%d", from, c.LocalAddr().(*net.TCPAddr).Port), <-got)
-			require.NoError(t, c.Close())
-			<-released
-		}
+		return c, answer
 	}
+	const upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: xmpp\r\n"
+	for _, headers := range []string{upgrade, ""} {
+		_, answer := ask("198.51.100.2", headers)
+		require.Contains(t, answer, "429")
+	}
+	_, answer := ask("198.51.100.1", "")
+	require.Contains(t, answer, "400", "no WebSocket is asked for")
+	require.Equal(t, "request", <-released)
+	_, answer = ask("198.51.100.1", strings.Replace(upgrade, "Version: 13", "Version: 8", 1))
+	require.Contains(t, answer, "426")
+	require.Equal(t, "socket", <-released)
+
+	c, answer := ask("198.51.100.1", upgrade)
+	require.Contains(t, answer, "101")
+	require.Equal(t, fmt.Sprintf("198.51.100.1:%d", c.LocalAddr().(*net.TCPAddr).Port), <-got)
+	require.Empty(t, released)
+	require.NoError(t, c.Close())
+	require.Equal(t, "socket", <-released)
+	require.Empty(t, released)
 }
 
 func TestWebSocketShutdown(t *testing.T) {

@@ -28,7 +28,17 @@ type admissions struct {
 
 // admit is link.Config.Admit.
 func (d *admissions) admit(client netip.AddrPort) (release func(), ok bool) {
-	admission, ok := d.connections.Admit(client.Addr())
+	return d.hold(client, d.connections.Admit)
+}
+
+// admitRequest is link.Visitors.AdmitRequest.
+func (d *admissions) admitRequest(client netip.AddrPort) (release func(), ok bool) {
+	return d.hold(client, d.connections.AdmitRequest)
+}
+
+func (d *admissions) hold(client netip.AddrPort, admit func(netip.Addr) (*auth.Admission, bool)) (release func(),
+	ok bool) {
+	admission, ok := admit(client.Addr())
 	if !ok {
 		return nil, false
 	}
@@ -147,8 +157,7 @@ func (a *assembly) addWeb(gate *limit.Gate) (err error) {
 		return nil
 	}
 	a.web, err = link.NewWebSocket(link.WebSocketConfig{
-		Origins: h.Origins, TrustedProxies: Networks(h.ProxyFrom), WriteTimeout: a.Config.Link.WriteTimeout,
-		Admit: a.admitted.admit, Registerer: a.Registry, Log: a.Log,
+		Origins: h.Origins, WriteTimeout: a.Config.Link.WriteTimeout, Registerer: a.Registry, Log: a.Log,
 	}, func(conn link.Conn) { a.clients.Serve(context.Background(), conn) })
 	if err != nil {
 		return err
@@ -168,23 +177,46 @@ func (a *assembly) addWeb(gate *limit.Gate) (err error) {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+webSocketPath, a.web)
 	mux.Handle("/.well-known/", meta)
+	visitors := link.Visitors{
+		Proxies:      Networks(h.ProxyFrom),
+		Admit:        a.admitted.admit,
+		AdmitRequest: a.admitted.admitRequest,
+		Refuse:       a.refuseVisitor,
+	}
 	for _, address := range h.Address {
 		c := a.linkConfig("http", address, mode, gate)
 		c.TLS = a.webTLS.Load
-		a.Group.Add(a.webPart(scheme, c, a.webHandler(mux)))
+		c.Admit = visitors.AdmitConnection
+		a.Group.Add(a.webPart(scheme, c, visitors.Handler(a.webHandler(mux))))
 	}
 	return nil
 }
 
-// webHandler gives the API's requests to the API, before a mux could change their paths.
+// webHandler gives the API's requests to the API, before a mux could change their paths. Over TLS, every answer tells
+// browsers to come by TLS only (RFC 6797 §7.1), except with the development certificate: its name is most often
+// localhost, where other programs listen too. A proxy that does TLS says it itself.
 func (a *assembly) webHandler(rest http.Handler) http.Handler {
+	strict := a.Config.Listen.HTTP.TLS && a.Config.TLS.Certificate != ""
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strict {
+			w.Header().Set("Strict-Transport-Security", "max-age=31536000")
+		}
 		if api.Owns(r) {
 			a.api.ServeHTTP(w, r)
 			return
 		}
 		rest.ServeHTTP(w, r)
 	})
+}
+
+// refuseVisitor is link.Visitors.Refuse.
+func (a *assembly) refuseVisitor(w http.ResponseWriter, r *http.Request, status int, text string) {
+	a.Log.Debug("request refused", "peer", r.RemoteAddr, "status", status, "reason", text)
+	if api.Owns(r) {
+		a.api.Refuse(w, r, status, text)
+		return
+	}
+	http.Error(w, text, status)
 }
 
 // webPart is one listener for HTTP.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/posthouse-im/posthouse/domain/admin"
@@ -85,7 +84,6 @@ func (a *assembly) makeAPI() error {
 	if err != nil {
 		return err
 	}
-	proxies := Networks(h.ProxyFrom)
 	c := a.Config.API
 	c.Domain = a.domain
 	c.Uplink = up
@@ -102,25 +100,12 @@ func (a *assembly) makeAPI() error {
 	c.Preferences = a.database
 	c.StanzaID = a.archive.StanzaID
 	c.ParseStanzaID = a.archive.ParseStanzaID
-	c.Client = func(r *http.Request) netip.AddrPort { return link.Client(r, proxies) }
+	c.Client = link.Client
 	c.Origin = origins.Allow
 	c.Secure = func(r *http.Request) bool {
-		if h.TLS {
-			return true
-		}
-		peer, err := netip.ParseAddrPort(r.RemoteAddr)
-		for _, p := range proxies {
-			if err == nil && p.Contains(peer.Addr().Unmap()) {
-				return true // it does HTTPS: that is what it was named for
-			}
-		}
-		return false
+		return h.TLS || link.Relayed(r) // the proxy does HTTPS: that is what it was named for
 	}
-	c.Authenticated = func(r *http.Request) {
-		if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-			a.admitted.authenticatedAddress(peer)
-		}
-	}
+	c.Authenticated = func(r *http.Request) { a.admitted.authenticatedAddress(link.Client(r)) }
 	c.Version = a.Version
 	c.Metrics = a.Registry
 	c.Logger = a.Log

@@ -79,7 +79,16 @@ type Admission struct {
 
 // Admit asks for a slot for a connection from that address. When ok is false, the connection should be closed without
 // an answer.
-func (c *Connections) Admit(ip netip.Addr) (admission *Admission, ok bool) {
+func (c *Connections) Admit(ip netip.Addr) (admission *Admission, ok bool) { return c.admit(ip, 1) }
+
+// AdmitRequest asks for a slot for a request that came on a connection of somebody else, a proxy. It counts as a
+// connection that is open while it is served, but not as a new one: a client sends many requests on one connection.
+func (c *Connections) AdmitRequest(ip netip.Addr) (admission *Admission, ok bool) {
+	return c.admit(ip, 0)
+}
+
+// admit asks for a slot that takes so many tokens of the rate.
+func (c *Connections) admit(ip netip.Addr, tokens float64) (admission *Admission, ok bool) {
 	key, now := limit.AddressOf(ip), c.clock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -90,7 +99,7 @@ func (c *Connections) Admit(ip netip.Addr) (admission *Admission, ok bool) {
 	}
 	refusal := ConnectionRefusal("")
 	after := h.rate
-	wait := after.Take(c.rate, now, 1)
+	wait := after.Take(c.rate, now, tokens)
 	switch {
 	case c.unauthenticated > 0 && c.strange >= c.unauthenticated:
 		refusal = ConnectionUnauthenticated

@@ -201,7 +201,7 @@ func refused(t *testing.T, source, address, greeting string) bool {
 func (s *fixture) greetings() map[string]string {
 	return map[string]string{
 		s.Endpoints().XMPP: header, s.Endpoints().XMPPTLS: clientHello(&tls.Config{}),
-		s.Endpoints().HTTP: "GET / HTTP/1.0\r\n\r\n",
+		s.Endpoints().HTTP: "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	}
 }
 
@@ -229,8 +229,8 @@ func TestA4ConnectionsOfOneAddress(t *testing.T) {
 			s := open(t, limit...)
 			began := time.Now()
 			for range 2 {
-				for address := range s.greetings() {
-					dial(t, "127.0.0.2", address)
+				for address, greeting := range s.greetings() {
+					require.False(t, refused(t, "127.0.0.2", address, greeting))
 				}
 			}
 			admitted := 0
@@ -320,6 +320,80 @@ func TestA16ForgedAddress(t *testing.T) {
 		err := get(n)
 		require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 		require.Equal(t, n >= 2, err != nil, "connection %d: %v", n, err)
+	}
+}
+
+// A16: behind a reverse proxy, a client's connections, its failed logins and the rate of its requests are counted by
+// the address that the proxy names, for the API and for WebSockets alike, and one WebSocket is one connection. A client
+// that has all that it may have shuts nobody else out, however few connections the proxy may have by its own address.
+func TestA16ReverseProxy(t *testing.T) {
+	const most = 3
+	s := open(t, fmt.Sprint("auth.connections.per_address=", most), "listen.http.proxy_from=127.0.0.1",
+		"auth.failures.per_address=2", "api.login_rate=0.001", "api.login_burst=5")
+	through := func(client, request string) (net.Conn, int, string) {
+		conn := dial(t, "", s.Endpoints().HTTP)
+		conn.SetDeadline(time.Now().Add(patience))
+		_, err := io.WriteString(conn, strings.Replace(request, "\r\n", "\r\nX-Forwarded-For: "+client+"\r\n", 1))
+		require.NoError(t, err)
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err, "%s %s", client, request)
+		if response.StatusCode == http.StatusSwitchingProtocols {
+			return conn, response.StatusCode, ""
+		}
+		text, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		return conn, response.StatusCode, string(text)
+	}
+	const keys = "GET /.well-known/jwks.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	const meta = "GET /.well-known/host-meta HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	login := func(name, password string) string {
+		body := fmt.Sprintf(`{"grant_type":"password","username":%q,"password":%q}`, name, password)
+		return fmt.Sprintf("POST /v1/token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"+
+			"Content-Length: %d\r\n\r\n%s", len(body), body)
+	}
+	const flooder, other = "198.51.100.1", "198.51.100.2"
+	var sockets []net.Conn
+	for range most {
+		conn, status, _ := through(flooder, upgrade())
+		require.Equal(t, 101, status)
+		sockets = append(sockets, conn)
+	}
+	for range 10 { // forged addresses in front make no difference
+		_, status, _ := through("203.0.113.7, "+flooder, upgrade())
+		require.Equal(t, 429, status)
+	}
+	_, status, text := through(flooder, keys)
+	require.Equal(t, 429, status)
+	require.Contains(t, text, `"rate_limited"`)
+	_, status, _ = through(flooder, meta)
+	require.Equal(t, 429, status)
+	for n := range 10 {
+		client := fmt.Sprint("198.51.100.", 10+n)
+		_, status, _ = through(client, keys)
+		require.Equal(t, 200, status)
+		_, status, _ := through(client, upgrade())
+		require.Equal(t, 101, status)
+	}
+	sockets[0].Close()
+	until(t, func() bool {
+		_, status, _ := through(flooder, keys)
+		return status == 200
+	})
+
+	// Failures of one do not throttle another, and neither do requests.
+	for range 5 {
+		_, status, _ = through("198.51.100.3", login("romeo", "wrong"))
+	}
+	require.Equal(t, 429, status)
+	_, status, _ = through(other, login("juliet", password("juliet")))
+	require.Equal(t, 200, status)
+
+	for _, wrong := range []string{"nobody", "", "198.51.100.1, nobody", "nobody, 127.0.0.1", "fe80::1%lo"} {
+		for _, request := range []string{keys, meta, upgrade()} {
+			_, status, text := through(wrong, request)
+			require.Equal(t, 400, status, wrong)
+			require.Contains(t, text, "X-Forwarded-For", wrong)
+		}
 	}
 }
 

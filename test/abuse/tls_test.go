@@ -1,15 +1,18 @@
 package abuse
 
 import (
+	"bufio"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/posthouse-im/posthouse/node"
 	"github.com/posthouse-im/posthouse/test/script"
 )
 
@@ -84,6 +87,38 @@ func TestA7OldTLS(t *testing.T) {
 			state, err := handshake(dial(), &tls.Config{MinVersion: version, MaxVersion: version})
 			require.NoError(t, err, name)
 			require.Equal(t, version, state.Version)
+		}
+	}
+}
+
+// Over HTTPS every answer tells browsers not to come without it any more (RFC 6797), but not with the development
+// certificate, and not without TLS.
+func TestStrictTransport(t *testing.T) {
+	certificate, key, _, err := node.SelfSigned(t.TempDir(), "localhost", time.Now())
+	require.NoError(t, err)
+	for name, row := range map[string]struct {
+		want      string
+		overrides []string
+	}{
+		"TLS": {"max-age=31536000",
+			[]string{"listen.http.tls=true", "tls.certificate=" + certificate, "tls.key=" + key}},
+		"development": {"", []string{"listen.http.tls=true"}},
+		"no TLS":      {"", []string{"tls.certificate=" + certificate, "tls.key=" + key}},
+	} {
+		s := open(t, row.overrides...)
+		for _, path := range []string{"/v1/docs", "/v1/profile", "/v1/nothing", "/.well-known/host-meta", "/",
+			"/xmpp-websocket"} {
+			conn := dial(t, "", s.Endpoints().HTTP)
+			if name != "no TLS" {
+				conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+			}
+			conn.SetDeadline(time.Now().Add(patience))
+			_, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path)
+			require.NoError(t, err)
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			require.NoError(t, err)
+			require.Equal(t, row.want, response.Header.Get("Strict-Transport-Security"), "%s %s", name, path)
+			conn.Close()
 		}
 	}
 }
