@@ -60,8 +60,8 @@ type Changes interface {
 	// Whoever asks again with the last number misses none.
 	Changes(ctx context.Context, after int64, limit int) ([]Change, error)
 	// ChangedSince reports whether, after the basis and by anybody, the account was changed (AccountChanged) or that
-	// device of it removed; "" stands for no device. When neither happened, what was read at the basis holds at the
-	// newer one that is returned.
+	// device of it removed; "" stands for no device. When neither happened, what was read at the basis holds at the one
+	// that is returned, which may be newer. For whoever follows Changes, others have changed what it has returned.
 	ChangedSince(ctx context.Context, account AccountID, device string, basis Basis) (changed bool, now Basis,
 		err error)
 }

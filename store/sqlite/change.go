@@ -17,12 +17,16 @@ const changesKept = 24 * time.Hour
 // changesKept.
 func (s *Store) note(ctx context.Context, tx *sql.Tx, c store.Change) error {
 	now := s.now()
-	_, err := tx.ExecContext(
+	made, err := tx.ExecContext(
 		ctx, `INSERT INTO change (at, origin, kind, account, name, device) VALUES (?, ?, ?, ?, ?, ?)`,
 		now.UnixMilli(), s.origin, string(c.Kind), c.Account, c.Name, c.Device)
+	if err == nil {
+		c.Number, err = made.LastInsertId()
+	}
 	if err != nil {
 		return err
 	}
+	s.noted = append(s.noted, c)
 	_, err = tx.ExecContext(
 		ctx, `DELETE FROM change WHERE number IN (SELECT number FROM change ORDER BY number LIMIT 2) AND at < ?`,
 		now.Add(-changesKept).UnixMilli())
@@ -47,6 +51,7 @@ func (s *Store) NewestChange(ctx context.Context) (number int64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("read the number of the newest change: %w", translate(err))
 	}
+	s.known.begin(number)
 	return number, nil
 }
 
@@ -67,12 +72,20 @@ func (s *Store) Changes(ctx context.Context, after int64, limit int) ([]store.Ch
 		}
 		all = append(all, c)
 	}
-	return all, translate(rows.Err())
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read changes: %w", translate(err))
+	}
+	s.known.add(all)
+	s.known.follow(s.now())
+	return all, nil
 }
 
 // ChangedSince implements store.Changes.
 func (s *Store) ChangedSince(ctx context.Context, account store.AccountID, device string,
 	basis store.Basis) (changed bool, now store.Basis, err error) {
+	if changed, known := s.known.since(account, device, basis, s.now()); known {
+		return changed, basis, nil
+	}
 	if err = s.read.scan(ctx, changedSince, sinceArgs(account, device, basis), &changed, &now); err != nil {
 		return false, 0, fmt.Errorf("look for changes of an account: %w", translate(err))
 	}

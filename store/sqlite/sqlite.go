@@ -52,6 +52,9 @@ type Store struct {
 	now     func() time.Time
 	// origin names this store among all that have the file open.
 	origin string
+	// noted are the changes of the transaction that writes. Whoever has the connection of write owns them.
+	noted []store.Change
+	known known
 }
 
 // Open opens the file, makes it when it is missing, and brings its tables up to date. A file that a newer version has
@@ -69,7 +72,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	s := &Store{now: o.Now, origin: rand.Text()}
+	s := &Store{now: o.Now, origin: rand.Text(), known: newKnown()}
 	if s.write, err = sql.Open("sqlite", dsn(path, o, true)); err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -203,10 +206,17 @@ func (s *Store) change(ctx context.Context, do func(tx *sql.Tx) error) error {
 	if err != nil {
 		return translate(err)
 	}
+	s.noted = nil
 	if err := do(tx); err != nil {
 		return errors.Join(translate(err), ignoreDone(tx.Rollback()))
 	}
-	return translate(tx.Commit())
+	noted := s.noted
+	if err := tx.Commit(); err != nil {
+		s.known.end() // it may have been done
+		return translate(err)
+	}
+	s.known.add(noted)
+	return nil
 }
 
 func ignoreDone(err error) error {
