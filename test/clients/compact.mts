@@ -19,9 +19,8 @@ export type Dictionary = {
 export class Element {
   text = "";
   children: Element[] = [];
-  readonly attrs: Record<string, string>;
-  constructor(readonly space: string, readonly name: string, attrs = {}, ...inside: (Element | string)[]) {
-    this.attrs = attrs;
+  constructor(readonly space: string, readonly name: string, readonly attrs: Record<string, string> = {},
+    ...inside: (Element | string)[]) {
     for (const x of inside) typeof x === "string" ? (this.text += x) : this.children.push(x);
   }
   child = (name: string, space = this.space) => this.children.find((c) => c.name === name && c.space === space);
@@ -39,76 +38,65 @@ const NS = {
 
 type Value = number | Buffer;
 
-function* fields(data: Value): Generator<[number, Value]> {
+function fields(data: Value): [number, Value][] {
   if (typeof data === "number") throw new Error("a number in the place of a message");
+  const out: [number, Value][] = [];
   let at = 0;
-  const varint = () => {
-    for (let n = 0, unit = 1; ; unit *= 128) {
-      const byte = data.readUInt8(at++);
-      n += (byte & 127) * unit;
-      if (byte < 128) return n;
-    }
+  const varint = (n = 0, unit = 1): number => {
+    const byte = data.readUInt8(at++);
+    n += (byte & 127) * unit;
+    return byte < 128 ? n : varint(n, unit * 128);
   };
   while (at < data.length) {
     const tag = varint();
-    const [number, wire] = [Math.floor(tag / 8), tag % 8];
-    if (wire === 0) { yield [number, varint()]; continue; }
-    const size = wire === 2 ? varint() : wire === 1 ? 8 : wire === 5 ? 4 : Infinity;
+    const wire = tag % 8;
+    const size = wire === 2 ? varint() : { 0: 0, 1: 8, 5: 4 }[wire] ?? Infinity;
     if (at + size > data.length) throw new Error("a field is longer than what holds it");
-    yield [number, data.subarray(at, (at += size))];
+    out.push([Math.floor(tag / 8), wire === 0 ? varint() : data.subarray(at, (at += size))]);
   }
+  return out;
 }
 
-function varint(n: number): Buffer {
-  const out: number[] = [];
-  for (; n > 127; n = Math.floor(n / 128)) out.push((n % 128) + 128);
-  return Buffer.from([...out, n]);
-}
-const sized = (data: Buffer) => Buffer.concat([varint(data.length), data]);
+const varint = (n: number): number[] => (n < 128 ? [n] : [(n % 128) + 128, ...varint(Math.floor(n / 128))]);
+const sized = (data: Buffer) => Buffer.concat([Buffer.from(varint(data.length)), data]);
 const field = (number: number, value: number | string | Buffer) =>
-  typeof value === "number" ? Buffer.concat([varint(number * 8), varint(value)])
-    : Buffer.concat([varint(number * 8 + 2), sized(typeof value === "string" ? Buffer.from(value) : value)]);
-
-const text = (v: Value = 0) => (typeof v === "number" ? "" : v.toString("utf8"));
-const coded = (v: Value, as: BufferEncoding) => (typeof v === "number" ? "" : v.toString(as));
-const bare = (address: string) => address.split("/")[0] ?? "";
-// What the dictionary does not have gets a name that nobody asks for.
-const entry = (list: Names, n: Value) => list[Number(n)] ?? "unknown-" + n;
-const key = (space: string, name: string) => (space ? `{${space}}` : "") + name;
+  typeof value === "number" ? Buffer.from([...varint(number * 8), ...varint(value)])
+    : Buffer.concat([Buffer.from(varint(number * 8 + 2)), sized(Buffer.from(value as string))]);
 
 // ---- Frames to elements, and back ----
 
-type Around = { space: string; id: string; account: string };
+const bare = (address: string) => address.split("/")[0] ?? "";
+// What the dictionary does not have gets a name that nobody asks for.
+const entry = (list: Names, n: Value) => list[Number(n)] ?? "unknown-" + n;
+const stamp = (millis: number) => new Date(millis).toISOString();
 const attributeForms = ["text", "uuid", "key", "word", "uri", "data", "key", "seconds", "millis"]; // from field 5 on
 
 export class Codec {
   constructor(readonly dictionary: Dictionary) {}
 
   private value(as: string, v: Value, names: Names = [], account = ""): string {
+    const coded = (as: BufferEncoding) => (typeof v === "number" ? "" : v.toString(as));
     switch (as) {
-      case "text": return text(v);
-      case "uuid": return coded(v, "hex").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
-      case "key": return coded(v, "base64url");
-      case "data": return coded(v, "base64");
+      case "uuid": return coded("hex").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+      case "key": return coded("base64url");
+      case "data": return coded("base64");
       case "number": return String(v);
-      case "millis": return new Date(Number(v)).toISOString();
-      case "seconds": return new Date(Number(v) * 1000).toISOString().replace(".000Z", "Z");
+      case "millis": return stamp(Number(v));
+      case "seconds": return stamp(Number(v) * 1000).replace(".000Z", "Z");
       case "name": return v ? entry(names, v) : "";
       case "word": return entry(this.dictionary.words, v);
       case "uri": return entry(this.dictionary.namespaces, v);
-      case "own": return account + (text(v) && "/" + text(v));
+      case "own": return account + (coded("utf8") && "/" + coded("utf8"));
     }
-    return "";
+    return coded("utf8");
   }
 
   // named reads what elements and attributes begin with; the rest is the other fields.
   private named(data: Value, space: string): { space: string; name: string; rest: [number, Value][] } {
     let name = "";
-    const rest = [...fields(data)].filter(([number, v]) => {
-      if (number === 1 && v) space = this.value("uri", v);
-      else if (number === 2) space = text(v);
-      else if (number === 3 && v) name = this.value("word", v);
-      else if (number === 4) name = text(v);
+    const rest = fields(data).filter(([number, v]) => {
+      if (number < 3 && v) space = this.value(number === 1 ? "uri" : "text", v);
+      else if (number < 5 && v) name = this.value(number === 3 ? "word" : "text", v);
       return number > 4;
     });
     return { space, name, rest };
@@ -121,52 +109,51 @@ export class Codec {
       if (number === 5) {
         const a = this.named(v, "");
         const [form, value] = a.rest.find(([number]) => number < 14) ?? [5, Buffer.alloc(0)];
-        e.attrs[key(a.space, a.name)] = this.value(attributeForms[form - 5]!, value);
+        e.attrs[(a.space && `{${a.space}}`) + a.name] = this.value(attributeForms[form - 5]!, value);
       } else if (number === 7) e.children.push(this.element(v, space));
       else if (number === 8) {
         for (const [kind, node] of fields(v)) {
-          kind === 1 ? (e.text += text(node)) : e.children.push(this.element(node, space));
+          kind === 1 ? (e.text += node) : e.children.push(this.element(node, space));
         }
-      } else e.text += this.value({ 6: "text", 9: "word", 10: "data" }[number] ?? "", v);
+      } else if ([6, 9, 10].includes(number)) e.text += this.value({ 9: "word", 10: "data" }[number] ?? "text", v);
     }
     return e;
   }
 
-  private payload(data: Value, around: Around): Element[] {
+  // payload reads a Payload; what is not known is nothing.
+  private payload(data: Value, space: string, id: string, account: string): Element[] {
     for (const [number, v] of fields(data)) {
       const form = this.dictionary.payloads[number];
-      if (!form) continue; // a kind that is not known
-      const signal = form.name === "signal" ? this.dictionary.signals[Number(v)] : undefined;
+      const signal = form?.name === "signal" && this.dictionary.signals[Number(v)];
       if (signal) return [el(signal.namespace, signal.element, {}, signal.text ?? "")];
-      if (form.name === "signal") return []; // one that is not known
-      if (form.name === "element") return [this.element(v, around.space)];
+      if (!form || form.name === "signal") continue;
+      if (form.name === "element") return [this.element(v, space)];
       if (form.as === "number") return [el(form.namespace, form.element, { number: String(v) })];
-      return [this.typed(form, v, around)];
+      return [this.typed(form, v, id, account)];
     }
     return [];
   }
 
-  private typed(form: Form, data: Value, around: Around): Element {
-    const [e, list] = [el(form.namespace, form.element), form.fields ?? []];
-    for (const [number, v] of fields(data)) {
-      const f = list.find((f) => f.number === number);
-      if (f?.as === "content") e.text = text(v);
-      const value = f?.attribute && this.value(f.as, v, f.names, around.account);
-      if (value) e.attrs[key(f.namespace ?? "", f.attribute!)] = value;
-    }
-    const { attribute = "", is = "sha-1" } = form.implied ?? {};
-    const implied = { "stanza-id": around.id, account: around.account, "sha-1": "sha-1" }[is];
-    if (attribute && implied) e.attrs[attribute] ??= implied;
-    const id = form.namespace === NS.client ? (e.attrs["id"] ?? "") : "";
-    const inside = { space: form.namespace, id, account: around.account };
-    for (const f of list) {
+  // typed reads a form; id is that of the stanza around.
+  private typed(form: Form, data: Value, id: string, account: string): Element {
+    const e = el(form.namespace, form.element);
+    for (const f of form.fields ?? []) { // attributes come before children there
       for (const [number, v] of fields(data)) {
         if (number !== f.number) continue;
-        if (f.as === "child") e.children.push(el(form.namespace, f.child!, {}, text(v)));
-        else if (f.as === "payload") e.children.push(...this.payload(v, inside));
-        else if (f.as === "form") e.children.push(this.typed(this.dictionary.forms[f.form!]!, v, inside));
+        const inner = form.namespace === NS.client ? (e.attrs["id"] ?? "") : "";
+        if (f.as === "content") e.text = String(v);
+        else if (f.as === "child") e.children.push(el(form.namespace, f.child!, {}, String(v)));
+        else if (f.as === "payload") e.children.push(...this.payload(v, form.namespace, inner, account));
+        else if (f.as === "form") e.children.push(this.typed(this.dictionary.forms[f.form!]!, v, inner, account));
+        else {
+          const value = this.value(f.as, v, f.names, account);
+          if (value) e.attrs[(f.namespace ? `{${f.namespace}}` : "") + f.attribute] = value;
+        }
       }
     }
+    const { attribute = "", is = "sha-1" } = form.implied ?? {};
+    const implied = { "stanza-id": id, account, "sha-1": "sha-1" }[is];
+    if (attribute && implied) e.attrs[attribute] ??= implied;
     if (form.within) e.children = [el(NS.forward, form.within, {}, ...e.children)];
     return e;
   }
@@ -174,21 +161,20 @@ export class Codec {
   // frame returns the element that a frame stands for; of a kind that is not known, nothing.
   frame(data: Buffer): Element | undefined {
     for (const [number, v] of fields(data)) {
-      if (number === 8) return this.element(v, "");
-      if (number > 11) continue; // a kind that is not known
-      const one = (n: number) => [...fields(v)].find(([number]) => number === n)?.[1];
-      const account = bare(text(one(one(11) === undefined ? 1 : 2)));
-      const element = { 1: "message", 2: "presence", 3: "iq" }[number] ?? "";
+      const parts = new Map(number > 11 ? [] : fields(v));
       switch (number) {
-        case 1: case 2: case 3:
-          return this.typed({ ...this.dictionary.forms["Stanza"]!, element }, v, { space: "", id: "", account });
-        case 4: return el(NS.sm, "a", { h: String(one(1) ?? 0) });
+        case 1: case 2: case 3: {
+          const form = { ...this.dictionary.forms["Stanza"]!, element: ["", "message", "presence", "iq"][number]! };
+          return this.typed(form, v, "", bare(String(parts.get(parts.has(11) ? 2 : 1) ?? "")));
+        }
+        case 4: return el(NS.sm, "a", { h: String(parts.get(1) ?? 0) });
         case 5: return el(NS.sm, "r");
+        case 8: return this.element(v, "");
         case 6: case 7: case 9: case 10: return el("", { 6: "ping", 7: "pong", 9: "open", 10: "close" }[number]);
-        case 11: return el("", "error", { condition: entry(this.dictionary.stream_conditions, one(1) || 21) });
+        case 11: return el("", "error", { condition: entry(this.dictionary.stream_conditions, parts.get(1) || 21) });
       }
     }
-    return undefined;
+    return undefined; // of a kind that is not known
   }
 
   private encode(e: Element, around: string): Buffer {
@@ -224,19 +210,28 @@ export type Options = {
 };
 const none = "HT-SHA-256-NONE";
 const hmac = (key: string | Buffer, data: string) => createHmac("sha256", key).update(data).digest();
+const base64 = (data: string | Buffer) => Buffer.from(data as string).toString("base64");
 const message = (e: Element, archived = e.child("stanza-id", NS.sid)?.attrs["id"]) => ({
   id: e.attrs["id"], from: e.attrs["from"], body: e.child("body")?.text,
   number: Number(e.child("position", NS.position)?.attrs["number"]), archived,
 });
+
+// scram returns what the client answers to a challenge, and what the server answers to that.
+function scram(password: string, first: string, challenge: string): [string, string] {
+  const [r = "", s = "", i] = challenge.split(",").map((part) => part.slice(2));
+  if (!first.endsWith(r.slice(0, first.split("r=")[1]!.length))) throw new Error("the nonce is not ours");
+  const salted = pbkdf2Sync(password, Buffer.from(s, "base64"), Number(i), 32, "sha256");
+  const [clientKey, all] = [hmac(salted, "Client Key"), `${first},${challenge},c=biws,r=${r}`];
+  const signature = hmac(createHash("sha256").update(clientKey).digest(), all);
+  const proof = base64(Buffer.from(clientKey.map((byte, i) => byte ^ signature[i]!)));
+  return [`c=biws,r=${r},p=${proof}`, "v=" + base64(hmac(hmac(salted, "Server Key"), all))];
+}
 
 export class Client {
   token = "";
   address = "";
   private codec: Codec;
   private socket?: Socket;
-  private frames: Element[] = [];
-  private wake = () => {};
-  private gone = false;
   private session = { id: "", heard: 0, acknowledged: 0, pending: [] as Buffer[] };
   private asked = new Map<string, (answer: Element) => void>();
   private results: ReturnType<typeof message>[] = [];
@@ -247,12 +242,9 @@ export class Client {
 
   private write = (...frames: Buffer[]) => this.socket?.write(Buffer.concat(frames));
 
-  private connect(): void {
-    const socket = (this.socket = connect({ host: this.options.host, port: this.options.port, noDelay: true }));
+  private async *elements(socket: Socket): AsyncGenerator<Element, never> {
     let unread = Buffer.alloc(0);
-    [this.frames, this.gone] = [[], false];
-    const end = () => { this.gone ||= socket === this.socket; this.wake(); };
-    socket.on("error", end).on("close", end).on("data", (data) => {
+    for await (const data of socket) {
       unread = Buffer.concat([unread, data]);
       for (;;) {
         const at = unread.findIndex((byte) => byte < 128) + 1; // where the length ends
@@ -260,63 +252,47 @@ export class Client {
         if (at === 0 || unread.length < at + size) break;
         const e = this.codec.frame(unread.subarray(at, at + size));
         unread = unread.subarray(at + size);
-        if (e) this.frames.push(e);
+        if (e) yield e;
       }
-      this.wake();
-    });
-  }
-
-  private async next(): Promise<Element> {
-    while (this.frames.length === 0) {
-      if (this.gone) throw new Error("the connection is lost");
-      await new Promise<void>((resolve) => (this.wake = resolve));
     }
-    return this.frames.shift()!;
+    throw new Error("the connection is lost");
   }
 
   private authenticate(mechanism: string, first: string | Buffer, how: Element): Buffer {
     const { id, heard } = this.session;
     const enable = [el(NS.sm, "enable", { resume: "true" }), el(NS.carbons, "enable"), el(NS.confirm, "enable")];
     return this.codec.top(el(NS.sasl, "authenticate", { mechanism },
-      el(NS.sasl, "initial-response", {}, Buffer.from(first as string).toString("base64")),
-      el(NS.sasl, "user-agent", { id: this.options.device }), how,
+      el(NS.sasl, "initial-response", {}, base64(first)), el(NS.sasl, "user-agent", { id: this.options.device }), how,
       ...(id ? [el(NS.sm, "resume", { previd: id, h: String(heard) })] : []),
       el(NS.bind, "bind", {}, el(NS.bind, "tag", {}, "ts"), ...enable)));
   }
 
   // login comes back with the token and the stream of before when there are any, and with the password otherwise.
   async login(): Promise<{ mechanism: string; resumed: boolean }> {
-    const { username, domain, password, dictionary } = this.options;
-    this.connect();
-    const from = `${username}@${domain}`;
-    const open = Buffer.concat([field(1, from), field(2, domain), field(4, "1.0"), field(6, dictionary.schema)]);
+    const { host, port, username, domain, password, dictionary } = this.options;
+    const elements = this.elements((this.socket = connect({ host, port, noDelay: true })));
+    const open = [field(1, `${username}@${domain}`), field(2, domain), field(4, "1.0"), field(6, dictionary.schema)];
     const proof = Buffer.concat([Buffer.from(username + "\0"), hmac(this.token, "Initiator")]);
-    this.write(sized(field(9, open)), ...(this.token ? [this.authenticate(none, proof, el(NS.fast, "fast"))] : []));
-    const nonce = randomBytes(18).toString("base64");
-    const first = `n=${username},r=${nonce}`;
-    const request = el(NS.fast, "request-token", { mechanism: none });
-    const withPassword = () => this.write(this.authenticate("SCRAM-SHA-256", "n,," + first, request));
-    let expected = hmac(this.token, "Responder");
+    this.write(sized(field(9, Buffer.concat(open))),
+      ...(this.token ? [this.authenticate(none, proof, el(NS.fast, "fast"))] : []));
+    const first = `n=${username},r=${randomBytes(18).toString("base64")}`;
+    let expected = hmac(this.token, "Responder").toString("base64");
     for (;;) {
-      const e = await this.next();
+      const e = (await elements.next()).value;
       if (e.name === "error") throw new Error("stream error " + e.attrs["condition"]);
       if (e.name === "failure" && !this.token) throw new Error("refused: " + e.children[0]?.name);
       if (e.name === "failure") this.token = ""; // the first features have come before it
-      if (e.name === "failure" || (e.name === "features" && !this.token)) withPassword();
+      if (e.name === "failure" || (e.name === "features" && !this.token)) {
+        const request = el(NS.fast, "request-token", { mechanism: none });
+        this.write(this.authenticate("SCRAM-SHA-256", "n,," + first, request));
+      }
       if (e.name === "challenge") {
-        const challenge = Buffer.from(e.text, "base64").toString();
-        const [r = "", s = "", i] = challenge.split(",").map((part) => part.slice(2));
-        if (!r.startsWith(nonce)) throw new Error("the nonce is not ours");
-        const salted = pbkdf2Sync(password, Buffer.from(s, "base64"), Number(i), 32, "sha256");
-        const [clientKey, all] = [hmac(salted, "Client Key"), `${first},${challenge},c=biws,r=${r}`];
-        const signature = hmac(createHash("sha256").update(clientKey).digest(), all);
-        const p = Buffer.from(clientKey.map((byte, i) => byte ^ signature[i]!)).toString("base64");
-        expected = Buffer.from("v=" + hmac(hmac(salted, "Server Key"), all).toString("base64"));
-        this.write(this.codec.top(el(NS.sasl, "response", {}, Buffer.from(`c=biws,r=${r},p=${p}`).toString("base64"))));
+        const [answer, proof] = scram(password, first, Buffer.from(e.text, "base64").toString());
+        expected = base64(proof);
+        this.write(this.codec.top(el(NS.sasl, "response", {}, base64(answer))));
       }
       if (e.name !== "success") continue;
-      const data = Buffer.from(e.child("additional-data")?.text ?? "", "base64");
-      if (!data.equals(expected)) throw new Error("the server has proved nothing");
+      if (e.child("additional-data")?.text !== expected) throw new Error("the server has proved nothing");
       const [mechanism, resumed] = [this.token ? none : "SCRAM-SHA-256", e.child("resumed", NS.sm)];
       this.token = e.child("token", NS.fast)?.attrs["token"] ?? this.token;
       this.address = e.child("authorization-identifier")?.text ?? "";
@@ -324,7 +300,7 @@ export class Client {
       if (resumed) this.acknowledged(resumed);
       else this.session = { ...this.session, id: enabled?.attrs["id"] ?? "", heard: 0, acknowledged: 0 };
       this.write(...this.session.pending); // once more: the origin-ids are the same, so nothing has two effects
-      void this.listen();
+      void this.listen(elements);
       return { mechanism, resumed: resumed !== undefined };
     }
   }
@@ -334,9 +310,9 @@ export class Client {
     this.session.acknowledged = Number(e.attrs["h"]);
   }
 
-  private async listen(): Promise<void> {
+  private async listen(elements: AsyncIterable<Element>): Promise<void> {
     try {
-      for (;;) this.heard(await this.next());
+      for await (const e of elements) this.heard(e);
     } catch (e) {
       this.tell("disconnected", { why: String(e) });
     }
