@@ -38,6 +38,8 @@ type field struct {
 	repeated bool     // of asChild and asForm
 	// one is the fields of which one may be there, itself included, as bits. newForm sets it.
 	one uint64
+	// after is where the fields of the next attribute begin. newForm sets it.
+	after int
 }
 
 // implied says what an attribute is when it is absent from the form.
@@ -79,6 +81,12 @@ func newForm(f form) *form {
 		}
 		if f.byNumber[x.number] = x; x.as < asChild && !f.text {
 			f.attrs++
+		}
+	}
+	for i := range f.fields[:f.attrs] {
+		x := &f.fields[i]
+		for x.after = i; x.after < f.attrs && f.fields[x.after].one == x.one; {
+			x.after++
 		}
 	}
 	return &f

@@ -273,10 +273,13 @@ func appendHead(dst []byte, s *stanza.Stanza) []byte {
 	return appendString(dst, stanzaLang, s.Lang)
 }
 
-// appendInnerHead appends the attributes of a stanza that is in another one.
+// appendInnerHead appends the attributes of a stanza that is in another one. Its form can say each of them.
 func appendInnerHead(dst []byte, s *stanza.Stanza, at *around) []byte {
+	first := 0
 	for a := range s.Attrs {
-		dst, _ = appendAttribute(dst, messageForm, at, &a)
+		var x *field
+		dst, x = appendAttribute(dst, messageForm, at, &a, first)
+		first = x.after
 	}
 	return dst
 }

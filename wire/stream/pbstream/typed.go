@@ -91,13 +91,19 @@ func appendPayload(dst []byte, at *around, e *stanza.Element) []byte {
 // nothing of dst was changed.
 func appendForm(dst []byte, number uint32, f *form, at *around, e *stanza.Element) ([]byte, bool) {
 	out, inner := beginField(dst, number)
+	if f.text {
+		text, ok := onlyText(e)
+		return end(appendString(out, 1, text), inner), ok && len(e.Attrs) == 0
+	}
 	var said uint64
+	first := 0
 	for i := range e.Attrs {
-		var one uint64
-		if out, one = appendAttribute(out, f, at, &e.Attrs[i]); one == 0 || said&one != 0 {
+		var x *field
+		if out, x = appendAttribute(out, f, at, &e.Attrs[i], first); x == nil || said&x.one != 0 {
 			return dst, false
 		}
-		said |= one
+		said |= x.one
+		first = x.after
 	}
 	if f.implied != nothing && said&f.fields[0].one == 0 && at.implied(f) != "" {
 		return dst, false // absence would be understood as something else
@@ -109,10 +115,6 @@ func appendForm(dst []byte, number uint32, f *form, at *around, e *stanza.Elemen
 	inside := around{space: f.space, own: at.own}
 	if f.implied == ofNestedID {
 		inside.id = e.Attr("id")
-	}
-	if f.text {
-		text, ok := onlyText(e)
-		return end(appendString(out, 1, text), inner), ok
 	}
 	if f.within != "" {
 		if len(nodes) != 1 || nodes[0].Element == nil {
@@ -147,24 +149,31 @@ func (at *around) implied(f *form) string {
 }
 
 // appendAttribute appends an attribute in the first of its fields that can say it, or not at all when it is implied. It
-// returns the fields of the attribute as bits, 0 when the form cannot say it.
-func appendAttribute(dst []byte, f *form, at *around, a *stanza.Attr) ([]byte, uint64) {
-	for i := 0; i < f.attrs; i++ {
-		one := f.fields[i].one
-		if f.fields[i].name != a.Local || f.fields[i].space != a.Space {
-			continue
-		}
-		if i == 0 && f.implied != nothing && a.Value != "" && a.Value == at.implied(f) {
-			return dst, one
-		}
-		for ; i < f.attrs && f.fields[i].one == one; i++ {
-			if out, ok := appendAs(dst, &f.fields[i], at, a.Value); ok {
-				return out, one
+// returns one of the attribute's fields, nil when the form cannot say it. It looks from the field first on, where the
+// attribute is when attributes come in the form's order, and then from the beginning.
+func appendAttribute(dst []byte, f *form, at *around, a *stanza.Attr, first int) ([]byte, *field) {
+	for range 2 {
+		for i := first; i < f.attrs; i = f.fields[i].after {
+			x := &f.fields[i]
+			if x.name != a.Local || x.space != a.Space {
+				continue
 			}
+			if i == 0 && f.implied != nothing && a.Value != "" && a.Value == at.implied(f) {
+				return dst, x
+			}
+			for j := i; j < x.after; j++ {
+				if out, ok := appendAs(dst, &f.fields[j], at, a.Value); ok {
+					return out, x
+				}
+			}
+			return dst, nil
 		}
-		break
+		if first == 0 {
+			break
+		}
+		first = 0
 	}
-	return dst, 0
+	return dst, nil
 }
 
 // appendAs appends the value of an attribute as a field, when that can say it.
@@ -215,7 +224,7 @@ func appendAs(dst []byte, x *field, at *around, value string) ([]byte, bool) {
 
 // appendChildren appends the children of an element, which must come in the order of the form's fields.
 func appendChildren(dst []byte, f *form, at *around, nodes []stanza.Node) ([]byte, bool) {
-	next := 0
+	next := f.attrs
 	for i := range nodes {
 		child := nodes[i].Element
 		if child == nil {
