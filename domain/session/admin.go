@@ -96,7 +96,7 @@ func (m *Manager) end(e *stream.Error, which func(*Session) bool) (n int) {
 	return n
 }
 
-// metrics may be nil, which counts nothing.
+// metrics counts sessions.
 type metrics struct {
 	sessions                                                             prometheus.Gauge
 	boundTotal, refusedTotal, replacedTotal, replaysTotal, overflowTotal prometheus.Counter
@@ -120,42 +120,4 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		reg.MustRegister(m.sessions, m.boundTotal, m.refusedTotal, m.replacedTotal, m.replaysTotal, m.overflowTotal)
 	}
 	return m
-}
-
-func (m *metrics) bind() {
-	if m != nil {
-		m.sessions.Inc()
-		m.boundTotal.Inc()
-	}
-}
-
-func (m *metrics) unbind() {
-	if m != nil {
-		m.sessions.Dec()
-	}
-}
-
-func (m *metrics) refuse() {
-	if m != nil {
-		m.refusedTotal.Inc()
-	}
-}
-
-func (m *metrics) replace() {
-	if m != nil {
-		m.sessions.Dec()
-		m.replacedTotal.Inc()
-	}
-}
-
-func (m *metrics) replay() {
-	if m != nil {
-		m.replaysTotal.Inc()
-	}
-}
-
-func (m *metrics) overflow() {
-	if m != nil {
-		m.overflowTotal.Inc()
-	}
 }

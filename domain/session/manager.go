@@ -122,11 +122,12 @@ func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
 	}
 	ended, refusal := m.insert(s)
 	if refusal != nil {
-		m.metrics.refuse()
+		m.metrics.refusedTotal.Inc()
 		return nil, refusal
 	}
 	if s.hidden == nil {
-		m.metrics.bind()
+		m.metrics.sessions.Inc()
+		m.metrics.boundTotal.Inc()
 	}
 	for _, old := range ended {
 		condition := stream.Conflict
@@ -135,7 +136,8 @@ func (m *Manager) Bind(b Binding) (*Session, *stanza.Error) {
 		}
 		old.s.outbox.Close(stream.Fail(condition, ""))
 		if old.s.hidden == nil {
-			m.metrics.replace()
+			m.metrics.sessions.Dec()
+			m.metrics.replacedTotal.Inc()
 		}
 		m.depart(old)
 	}
@@ -266,7 +268,7 @@ func (m *Manager) Unbind(s *Session) {
 	s.user.mu.Unlock()
 	sh.mu.Unlock()
 	if s.hidden == nil {
-		m.metrics.unbind()
+		m.metrics.sessions.Dec()
 	}
 	m.depart(d)
 }

@@ -30,7 +30,7 @@ func (m *Manager) begin(u *User, s *Session) *Replay {
 	r := &Replay{m: m, s: s}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	s.more().replay = r
-	m.metrics.replay()
+	m.metrics.replaysTotal.Inc()
 	return r
 }
 
@@ -50,7 +50,7 @@ func (r *Replay) hold(p *stream.Packet) {
 	r.held = slices.Insert(r.held, at, p)
 	if len(r.held) > r.m.config.MaxHeld {
 		r.s.failed = true // after this one, which is handed back with the others
-		r.m.metrics.overflow()
+		r.m.metrics.overflowTotal.Inc()
 		r.stop()
 	}
 }
