@@ -9,12 +9,15 @@ import (
 	"github.com/posthouse-im/posthouse/store"
 )
 
-// changesKept is for how long a change can be noticed.
-const changesKept = 24 * time.Hour
+const (
+	// changesKept is for how long a change can be noticed.
+	changesKept = 24 * time.Hour
+	// forgetEvery is how many changes are made until those that are too old are forgotten, up to twice as many.
+	forgetEvery = 64
+)
 
 // note records a change for other processes. Numbers are given under the engine's one lock for writers, and so in the
-// order of commits. Each note forgets up to two that are too old, so that there are not more than are made in
-// changesKept.
+// order of commits.
 func (s *Store) note(ctx context.Context, tx *sql.Tx, c store.Change) error {
 	now := s.now()
 	made, err := tx.ExecContext(
@@ -27,9 +30,12 @@ func (s *Store) note(ctx context.Context, tx *sql.Tx, c store.Change) error {
 		return err
 	}
 	s.noted = append(s.noted, c)
+	if c.Number%forgetEvery != 0 {
+		return nil
+	}
 	_, err = tx.ExecContext(
-		ctx, `DELETE FROM change WHERE number IN (SELECT number FROM change ORDER BY number LIMIT 2) AND at < ?`,
-		now.Add(-changesKept).UnixMilli())
+		ctx, `DELETE FROM change WHERE number IN (SELECT number FROM change ORDER BY number LIMIT ?) AND at < ?`,
+		2*forgetEvery, now.Add(-changesKept).UnixMilli())
 	return err
 }
 

@@ -80,3 +80,30 @@ func TestChangedSinceInMemory(t *testing.T) {
 	require.NoError(t, other.SetDisabled(ctx, "alice", true))
 	require.True(t, changed(fifth))
 }
+
+// TestChangesAreForgotten: the table of changes holds little more than those of the last day.
+func TestChangesAreForgotten(t *testing.T) {
+	ctx := t.Context()
+	clock := time.Unix(1_700_000_000, 0)
+	s, err := Open(ctx, t.TempDir()+"/posthouse.db", Options{
+		Relaxed: true, Now: func() time.Time { return clock },
+	})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	_, err = s.CreateAccount(ctx, store.Account{Name: "alice"})
+	require.NoError(t, err)
+	for range 2 * forgetEvery {
+		require.NoError(t, s.SetDisabled(ctx, "alice", true))
+		require.NoError(t, s.SetDisabled(ctx, "alice", false))
+	}
+	clock = clock.Add(changesKept + time.Minute)
+	for range 3 * forgetEvery {
+		require.NoError(t, s.SetDisabled(ctx, "alice", true))
+		require.NoError(t, s.SetDisabled(ctx, "alice", false))
+	}
+	var left, old int
+	require.NoError(t, s.read.scan(ctx, `SELECT count(*), coalesce(sum(at < ?), 0) FROM change`,
+		[]any{clock.Add(-changesKept).UnixMilli()}, &left, &old))
+	require.Zero(t, old)
+	require.Equal(t, 6*forgetEvery, left)
+}
