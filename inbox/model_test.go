@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -61,12 +60,7 @@ func TestSyncModel(t *testing.T) {
 	h.config.Conversations, h.config.Messages = 3, 4
 	root := t.TempDir()
 	runs := 0
-	// Each run opens files and waits for the disk many times over.
-	checks := flag.Lookup("rapid.checks")
-	if checks.Value.String() == checks.DefValue {
-		require.NoError(t, checks.Value.Set("20"))
-		t.Cleanup(func() { require.NoError(t, checks.Value.Set(checks.DefValue)) })
-	}
+	storetest.Checks(t, 12)
 	rapid.Check(t, func(rt *rapid.T) {
 		runs++
 		m := &model{house: h, root: filepath.Join(root, fmt.Sprint(runs)), clients: map[store.AccountID][]*client{},

@@ -107,7 +107,7 @@ type brittle struct {
 	deliver func(reports []store.Delivered) error
 	commits atomic.Int32
 	largest atomic.Int32
-	// numbered counts how often messages were read by their number.
+	// numbered counts how often messages were read by their number, and what is looked up to move markers.
 	numbered atomic.Int32
 }
 

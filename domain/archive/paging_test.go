@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/store/pebble"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
@@ -106,8 +107,10 @@ func (c *countedHistory) History(ctx context.Context, q store.HistoryQuery) ([]s
 // A query that finds nothing costs no more than one that does, in messages and in text, whatever their size; it says
 // where it ended, is paid for out of the budget, and others go on from there to the end.
 func TestFilterIsBounded(t *testing.T) {
-	for name, test := range map[string]struct{ n, size int }{"short ones": {5000, 10}, "long ones": {100, 100_000}} {
-		log := &countedHistory{MessageLog: memory()}
+	for name, test := range map[string]struct{ n, size int }{"short ones": {2500, 10}, "long ones": {70, 100_000}} {
+		disk, err := pebble.Open(t.TempDir(), pebble.Options{})
+		require.NoError(t, err)
+		log := &countedHistory{MessageLog: disk}
 		h := newHouse(t, log)
 		long := strings.Repeat("x", test.size)
 		var batch []*store.Append
@@ -165,6 +168,7 @@ func TestFilterIsBounded(t *testing.T) {
 			}
 			require.LessOrEqual(t, allowed, 6, "%s: ten tokens for a megabyte", kind)
 		}
+		require.NoError(t, disk.Close())
 	}
 }
 

@@ -60,6 +60,7 @@ func (b *brittle) FindConversation(ctx context.Context, key store.ConversationKe
 
 func (b *brittle) ConversationByID(ctx context.Context, id store.ConversationID) (store.Opened, error) {
 	mayRead(b.t)
+	b.numbered.Add(1)
 	return b.MessageLog.ConversationByID(ctx, id)
 }
 
@@ -77,6 +78,7 @@ func (b *brittle) Cursor(ctx context.Context, owner store.AccountID) (store.Deli
 func (b *brittle) Markers(ctx context.Context, c store.ConversationID, from store.AccountID, limit int) ([]store.Marker,
 	bool, error) {
 	mayRead(b.t)
+	b.numbered.Add(1)
 	return b.MessageLog.Markers(ctx, c, from, limit)
 }
 

@@ -52,6 +52,7 @@ func entriesOf(t *testing.T, l *Log) (n int) {
 // TestActivityIsCleared: what is overtaken in a long list goes away when the list is read, and the list is right before
 // and after, also when the account has only just become large.
 func TestActivityIsCleared(t *testing.T) {
+	t.Parallel()
 	files := vfs.NewMem()
 	l := mustOpen(t, "log", Options{files: files, packMessages: 100, Logger: silent()})
 	const total = 300

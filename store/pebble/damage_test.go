@@ -12,11 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/store/storetest"
 )
 
 // TestRot changes one bit, or cuts the end off, at random places of the files of a closed log. The next start must
 // refuse, or serve everything, or name what it does not serve: nothing may be missing in silence (P28).
 func TestRot(t *testing.T) {
+	t.Parallel()
 	o := Options{MemTableBytes: 256 << 10, packMessages: 30, Logger: silent()}
 	for _, clean := range []bool{true, false} {
 		disk := vfs.NewCrashableMem()
@@ -47,7 +49,7 @@ func TestRot(t *testing.T) {
 		}
 		r := rand.New(rand.NewPCG(3, 4))
 		outcomes := map[string]int{}
-		for n := range 70 {
+		for n := range storetest.Scaled(t, 20) {
 			copied := vfs.NewMem()
 			_, err := vfs.Clone(disk, copied, "log", "log")
 			require.NoError(t, err)

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/store/storetest"
 	"github.com/posthouse-im/posthouse/wire/jid"
 )
 
@@ -326,11 +327,13 @@ func TestHangingDisk(t *testing.T) {
 // TestPowerCuts cuts the power at many moments, keeping none, some or all of what was not flushed: every acknowledged
 // message is there, once, in its place (P2).
 func TestPowerCuts(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(7, 8))
 	disk := vfs.NewCrashableMem()
 	o := Options{MemTableBytes: 256 << 10, packMessages: 20, Logger: silent()}
 	var acknowledged []store.Message
-	for cut := range 45 {
+	cuts := storetest.Scaled(t, 20)
+	for cut := range cuts {
 		o.files = disk
 		l := mustOpen(t, "log", o)
 		found, err := l.Since(t.Context(), 0, len(acknowledged)+1000)
@@ -366,7 +369,7 @@ func TestPowerCuts(t *testing.T) {
 		disk = <-clone
 		require.NoError(t, l.Close())
 	}
-	require.Greater(t, len(acknowledged), 500)
+	require.Greater(t, len(acknowledged), 10*cuts)
 }
 
 // TestPowerCutBites shows that the test above can fail: with relaxed durability, messages are lost.

@@ -66,20 +66,24 @@ func damage(t testing.TB, files vfs.FS, folder string, id store.MessageID) {
 }
 
 func TestMessageLog(t *testing.T) {
+	t.Parallel()
 	storetest.MessageLog(t, onDisk(Options{}))
 }
 
 func TestMessageLogRelaxed(t *testing.T) {
+	t.Parallel()
 	storetest.MessageLog(t, inMemory(Options{Durability: DurabilityRelaxed}))
 }
 
 // TestMessageLogPacked packs every few messages, so that answers come from disk and memory together.
 func TestMessageLogPacked(t *testing.T) {
+	t.Parallel()
 	storetest.MessageLog(t, inMemory(Options{packMessages: 7}))
 }
 
 // TestMessageLogSmall keeps no conversation in memory, packs at once and flushes all the time.
 func TestMessageLogSmall(t *testing.T) {
+	t.Parallel()
 	storetest.MessageLog(t, inMemory(Options{ConversationBytes: 1, MemTableBytes: 256 << 10, packMessages: 1}))
 }
 

@@ -35,6 +35,7 @@ func (f *nthFlush) MaybeError(op errorfs.Op) error {
 // TestFailedFlushWhileOpening: whichever flush fails while a log is opened after a crash, the log is not opened, and
 // the next time everything is there (P3).
 func TestFailedFlushWhileOpening(t *testing.T) {
+	t.Parallel()
 	disk := vfs.NewCrashableMem()
 	l := mustOpen(t, "log", Options{files: disk, Logger: silent()})
 	require.NoError(t, put(t.Context(), l, someTime(), batch(t, l, 100)...))
@@ -66,6 +67,7 @@ func TestFailedFlushWhileOpening(t *testing.T) {
 // TestFailedFlushWhileClosing: whichever flush fails while a log is closed, with tables being written, nothing is lost,
 // and Close says so.
 func TestFailedFlushWhileClosing(t *testing.T) {
+	t.Parallel()
 	refused := 0
 	for n := int64(1); n <= 12; n++ { // about as many as there are
 		files, broken := vfs.NewCrashableMem(), &nthFlush{}

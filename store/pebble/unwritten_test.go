@@ -93,10 +93,10 @@ func TestUnwrittenAreBounded(t *testing.T) {
 // TestConversationMemory: what is kept of conversations is bounded in bytes, whatever the length of addresses.
 func TestConversationMemory(t *testing.T) {
 	for _, length := range []int{3, 900} {
-		const limit = 1 << 20
+		const limit = 256 << 10
 		l := mustOpen(t, "log", Options{files: vfs.NewMem(), ConversationBytes: limit, Logger: silent()})
 		domain := strings.Repeat(strings.Repeat("x", 60)+".", length/60) + "example"
-		const total, size = 12_000, 100
+		const total, size = 3_000, 100
 		before := heap()
 		for i := 0; i < total; {
 			var entries []*store.Append

@@ -69,7 +69,7 @@ func auditEntries(rows *sql.Rows) (all []store.AuditEntry, err error) {
 }
 
 // auditPage is how many entries are verified at a time.
-const auditPage = 1000
+const auditPage = 250
 
 // VerifyAudit implements store.Audit.
 func (s *Store) VerifyAudit(ctx context.Context) (last store.AuditEntry, err error) {

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 
@@ -19,7 +20,8 @@ func TestAuditCannotBeChanged(t *testing.T) {
 	s, err := Open(ctx, filepath.Join(t.TempDir(), "posthouse.db"), Options{Relaxed: true})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.Close()) }()
-	for range 1010 { // more than are verified at a time
+	const last = auditPage + 10 // more than are verified at a time
+	for range last {
 		if _, err = s.AppendAudit(ctx,
 			store.AuditEntry{Actor: "key:desk", Action: "account.disable", Target: "romeo@localhost"}); err != nil {
 			t.Fatal(err)
@@ -28,7 +30,7 @@ func TestAuditCannotBeChanged(t *testing.T) {
 	for _, refused := range []string{
 		`UPDATE audit SET target = 'juliet@localhost' WHERE number = 2`,
 		`UPDATE OR IGNORE audit SET hash = x'00'`,
-		`DELETE FROM audit WHERE number = 1010`,
+		fmt.Sprint(`DELETE FROM audit WHERE number = `, last),
 		`DELETE FROM audit`,
 		`INSERT OR REPLACE INTO audit SELECT number, at, actor, action, 'x', detail, remote, hash FROM audit WHERE number = 3`,
 		`INSERT INTO audit SELECT 9999, at, actor, action, target, detail, remote, hash FROM audit WHERE number = 3`,
@@ -36,21 +38,24 @@ func TestAuditCannotBeChanged(t *testing.T) {
 		_, err := s.write.ExecContext(ctx, refused)
 		require.ErrorContains(t, err, "entries of the audit log", refused)
 	}
-	last, err := s.VerifyAudit(ctx)
+	verified, err := s.VerifyAudit(ctx)
 	require.NoError(t, err)
-	require.Equal(t, uint64(1010), last.Number)
+	require.Equal(t, uint64(last), verified.Number)
 
 	for _, name := range []string{"audit_update", "audit_delete", "audit_insert"} {
 		_, err := s.write.ExecContext(ctx, `DROP TRIGGER `+name)
 		require.NoError(t, err)
 	}
 	for _, test := range []struct{ change, want string }{
-		{`UPDATE audit SET target = 'juliet@localhost' WHERE number = 1005`, "entry 1005 is not what was written"},
+		{fmt.Sprint(`UPDATE audit SET target = 'juliet@localhost' WHERE number = `, last-5),
+			fmt.Sprintf("entry %d is not what was written", last-5)},
 		{`UPDATE audit SET at = at + 1 WHERE number = 1`, "entry 1 is not what was written"},
-		{`UPDATE audit SET hash = x'00' WHERE number = 1010`, "entry 1010 is not what was written"},
-		{`DELETE FROM audit WHERE number = 1000`, "entry 1000 is missing"},
+		{fmt.Sprint(`UPDATE audit SET hash = x'00' WHERE number = `, last),
+			fmt.Sprintf("entry %d is not what was written", last)},
+		{fmt.Sprint(`DELETE FROM audit WHERE number = `, auditPage),
+			fmt.Sprintf("entry %d is missing", auditPage)},
 		{`DELETE FROM audit WHERE number = 1`, "entry 1 is missing"},
-		{`DELETE FROM audit WHERE number > 1008`, "entry 1009 is missing"},
+		{fmt.Sprint(`DELETE FROM audit WHERE number > `, last-2), fmt.Sprintf("entry %d is missing", last-1)},
 		{`DELETE FROM audit`, "entry 1 is missing"},
 	} {
 		tx, err := s.write.BeginTx(ctx, nil)

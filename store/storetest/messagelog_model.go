@@ -19,6 +19,7 @@ import (
 func MessageLogModel(t *testing.T, logs Logs) {
 	parent := t.TempDir()
 	runs := 0
+	Checks(t, 25)
 	rapid.Check(t, func(rt *rapid.T) {
 		runs++
 		m := &model{t: t, logs: logs, folder: fmt.Sprintf("%s/%d", parent, runs), now: noon(), want: NewMemory()}

@@ -292,7 +292,7 @@ func testManyConversations(t *testing.T, logs Logs) {
 	folder := t.TempDir()
 	ctx := context.Background()
 	l := logs.Open(t, folder)
-	const total = 150
+	const total = 100
 	with := func(i int) store.Party { return party(fmt.Sprintf("c%d@example.org", i), store.AccountID(100+i)) }
 	last := map[store.AccountID]store.MessageID{}
 	say := func(i, round int) {
@@ -315,7 +315,7 @@ func testManyConversations(t *testing.T, logs Logs) {
 		}
 		slices.Sort(want)
 		slices.Reverse(want)
-		for _, size := range []int{7, total + 1} {
+		for _, size := range []int{15, total + 1} {
 			got = nil
 			before := store.MessageID(0)
 			for more := true; more; {

@@ -8,7 +8,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"fmt"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -31,6 +34,31 @@ type Logs struct {
 	// Damage changes one bit of a stored message while the log is closed; nil when the implementation keeps no
 	// checksums.
 	Damage func(t testing.TB, folder string, id store.MessageID)
+}
+
+// Scaled returns how large a test is that usually has that size: STORE_FACTOR times as large, when that is set in the
+// environment, as in `make nightly`.
+func Scaled(t testing.TB, size int) int {
+	t.Helper()
+	text := os.Getenv("STORE_FACTOR")
+	if text == "" {
+		return size
+	}
+	factor, err := strconv.Atoi(text)
+	require.NoError(t, err, "STORE_FACTOR")
+	require.Positive(t, factor, "STORE_FACTOR")
+	return size * factor
+}
+
+// Checks makes random tests check that many examples, STORE_FACTOR times as many when that is set, instead of rapid's
+// 100, unless a number is given on the command line: each of theirs opens files many times over.
+func Checks(t testing.TB, n int) {
+	t.Helper()
+	checks := flag.Lookup("rapid.checks")
+	if checks.Value.String() == checks.DefValue {
+		require.NoError(t, checks.Value.Set(strconv.Itoa(Scaled(t, n))))
+		t.Cleanup(func() { require.NoError(t, checks.Value.Set(checks.DefValue)) })
+	}
 }
 
 // noon is where the tests' clock begins.
