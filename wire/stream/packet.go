@@ -90,12 +90,6 @@ func (p *Packet) Encode(c Codec, dst []byte) (out []byte, at int, content []byte
 	return out, at, content
 }
 
-// Append appends the packet in the given codec.
-func (p *Packet) Append(c Codec, dst []byte) []byte {
-	out, at, content := p.Encode(c, dst)
-	return slices.Insert(out, at, content...)
-}
-
 func (p *Packet) content() *Content {
 	if p.Content != nil {
 		return p.Content

@@ -1,5 +1,6 @@
 // Package stream owns the contract between a negotiated link and its codecs: what a peer can send (Item), how it is
-// decoded and encoded, stream errors (RFC 6120 §4.9), and Packet, an outgoing stanza that is encoded once per codec.
+// decoded and encoded, stream errors (RFC 6120 §4.9), and Packet, an outgoing stanza whose content is encoded once per
+// codec for all recipients.
 //
 // It contains no sockets, clocks or goroutines.
 package stream
