@@ -72,7 +72,6 @@ func operatorTokens(ctx context.Context, c Config, database *sqlite.Store) (*tok
 		return nil, err
 	}
 	t.Domain = domain
-	t.Admins = c.Auth.Admins
 	t.Keys = database
 	t.Services = database
 	t.Devices = database

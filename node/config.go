@@ -192,6 +192,9 @@ func LoadConfig(file string, environ []string, flags []settings.Assignment) (con
 	problems settings.Problems) {
 	loaded, problems = settings.Load(&config, settings.Sources{
 		File: file, Prefix: Prefix, Environ: environ, Reserved: []string{Prefix + "CONFIG"}, Flags: flags,
+		Removed: map[string]string{
+			"auth.admins": "make accounts administrators with: posthouse user admin NAME on; and remove the setting",
+		},
 	})
 	return config, loaded, problems
 }

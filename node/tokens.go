@@ -23,7 +23,6 @@ func (a *assembly) makeTokens(ctx context.Context) (err error) {
 	c.Services = a.database
 	c.Devices = a.auth.Devices()
 	c.Accounts = a.database
-	c.Admins = a.Config.Auth.Admins
 	c.Ended = func(_ context.Context, account store.AccountID, device string) { a.endDevice(account, device) }
 	c.Metrics = a.Registry
 	c.Log = a.Log

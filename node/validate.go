@@ -51,23 +51,8 @@ func Networks(list []Prefixed) []netip.Prefix {
 
 // Validate checks what no single setting can show. It is called by the loader.
 func (c *Config) Validate() error {
-	return errors.Join(c.validateDomain(), c.validateAdmins(), c.validateListeners(), c.validateTLS(),
+	return errors.Join(c.validateDomain(), c.validateListeners(), c.validateTLS(),
 		c.validateCompact(), c.validateHTTP())
-}
-
-// validateAdmins keeps a name that no account can have from being taken for an administrator's.
-func (c *Config) validateAdmins() error {
-	var all []error
-	for _, name := range c.Auth.Admins {
-		if prepared, err := jid.PrepareLocal(name); err != nil {
-			all = append(all, invalid("auth.admins", fmt.Sprintf("%q is not a name that an account can have", name),
-				"write the part before the @ only, such as alice"))
-		} else if prepared != name {
-			all = append(all, invalid("auth.admins", fmt.Sprintf("%q is not in canonical form", name), "write it as "+
-				prepared))
-		}
-	}
-	return errors.Join(all...)
 }
 
 func (c *Config) validateDomain() error {

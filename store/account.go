@@ -17,6 +17,8 @@ type Account struct {
 	Created time.Time
 	// Disabled accounts keep their data and cannot log in.
 	Disabled bool
+	// Admin accounts administer the domain by the API.
+	Admin bool
 	// Credentials holds salted, iterated keys, one for each SCRAM hash. Passwords are never stored.
 	Credentials []Credential
 	// Basis is what AccountReader.Account has read it at. It is not stored.
@@ -63,6 +65,8 @@ type AccountWriter interface {
 	RenewCredentials(ctx context.Context, name string, basis Basis, old, renewed []Credential) error
 	// SetDisabled disables or enables the account.
 	SetDisabled(ctx context.Context, name string, disabled bool) error
+	// SetAdmin makes the account an administrator of the domain, or no longer one.
+	SetAdmin(ctx context.Context, name string, admin bool) error
 	// DeleteAccount removes the account with its roster and preferences, and reserves its name for a year.
 	DeleteAccount(ctx context.Context, name string) error
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +51,7 @@ type holder struct {
 // standing is what the store says of a holder.
 type standing struct {
 	good  bool
+	admin bool
 	since int64
 	basis store.Basis
 }
@@ -67,7 +69,7 @@ func (s *Service) access(account store.Account, device string, since, now time.T
 	expires := now.Add(s.config.Lifetime)
 	issuer := s.config.Domain.String()
 	scope := string(ScopeUser)
-	if s.admins[account.Name] {
+	if account.Admin {
 		scope += " " + string(ScopeAdmin)
 	}
 	text, err := s.sign(&claims{
@@ -121,16 +123,18 @@ func (s *Service) verify(ctx context.Context, access string) (*Principal, error)
 	}
 	p := g.Principal
 	p.Basis = is.basis
-	p.Scopes = s.scopesOf(g)
+	p.Scopes = scopesOf(g, is.admin)
 	return &p, nil
 }
 
-// scopesOf returns what the token says that its holder may do, without what they may not do any more.
-func (s *Service) scopesOf(g *grant) []Scope {
-	scopes := make([]Scope, 0, len(g.Scopes))
-	for _, scope := range g.Scopes {
-		if scope == ScopeUser || scope == ScopeAdmin && s.admins[g.JID.Local()] {
-			scopes = append(scopes, scope)
+// scopesOf returns what the holder of a token may do: what it says of the person's own account, and to administer when
+// the account may now, whatever it could when the token was made.
+func scopesOf(g *grant, admin bool) []Scope {
+	scopes := make([]Scope, 0, 2)
+	if slices.Contains(g.Scopes, ScopeUser) {
+		scopes = append(scopes, ScopeUser)
+		if admin {
+			scopes = append(scopes, ScopeAdmin)
 		}
 	}
 	return scopes
@@ -219,7 +223,10 @@ func (s *Service) standing(ctx context.Context, h holder) (standing, error) {
 		if err == nil && account.ID == h.account && !account.Disabled {
 			var device store.Device
 			if device, err = s.config.Devices.Device(ctx, h.account, h.device); err == nil {
-				is = standing{good: true, since: device.Created.UnixMilli(), basis: min(account.Basis, device.Basis)}
+				is = standing{
+					good: true, admin: account.Admin,
+					since: device.Created.UnixMilli(), basis: min(account.Basis, device.Basis),
+				}
 			}
 		}
 		if err != nil && !errors.Is(err, store.ErrNotFound) {

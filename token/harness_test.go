@@ -77,7 +77,7 @@ func (w *world) open(change ...func(*token.Config)) *process {
 	p := &process{db: db, metrics: prometheus.NewRegistry()}
 	c := token.Config{
 		Domain: jid.MustParse("posthouse.test"), Secret: w.secret, Keys: db, Services: db, Devices: db, Accounts: db,
-		Admins: []string{"escalus"}, Now: w.clock.Now, Metrics: p.metrics,
+		Now: w.clock.Now, Metrics: p.metrics,
 		Log:   slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Ended: func(_ context.Context, _ store.AccountID, device string) { p.ended = append(p.ended, device) },
 	}

@@ -190,7 +190,7 @@ func (s *Service) refresh(ctx context.Context, refresh string) (Pair, Principal,
 	if err != nil {
 		return Pair{}, Principal{}, err
 	}
-	p.Principal.Scopes = s.scopesOf(p)
+	p.Principal.Scopes = scopesOf(p, account.Admin)
 	return pair, p.Principal, nil
 }
 

@@ -43,8 +43,6 @@ type Config struct {
 	Services store.ServiceKeys `yaml:"-"`
 	Devices  store.Devices     `yaml:"-"`
 	Accounts Accounts          `yaml:"-"`
-	// Admins are the localparts of those whose tokens have ScopeAdmin.
-	Admins []string `yaml:"-"`
 	// Ended, when not nil, is called after a device was signed out because a refresh token of it was used that it had
 	// replaced long ago: its sessions are to be ended.
 	Ended func(ctx context.Context, account store.AccountID, device string) `yaml:"-"`
@@ -75,7 +73,6 @@ const (
 type Service struct {
 	// Fixed after New.
 	config  Config
-	admins  map[string]bool
 	metrics *metrics
 
 	// Safe for concurrent use.
@@ -102,7 +99,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		c.Random = rand.Reader
 	}
 	s := &Service{
-		config: c, admins: make(map[string]bool), metrics: newMetrics(c.Metrics),
+		config: c, metrics: newMetrics(c.Metrics),
 		verified: cache.New(cache.Config[[sha256.Size]byte, *grant]{Limit: mostVerified, Now: c.Now}),
 		holders: cache.New(cache.Config[holder, standing]{
 			Limit: mostHolders,
@@ -110,13 +107,6 @@ func New(ctx context.Context, c Config) (*Service, error) {
 			Now:   c.Now,
 		}),
 		services: cache.New(cache.Config[string, store.ServiceKey]{Limit: mostServiceKeys, Now: c.Now}),
-	}
-	for _, name := range c.Admins {
-		prepared, err := jid.PrepareLocal(name)
-		if err != nil {
-			return nil, fmt.Errorf("token: administrator %q: %w", name, err)
-		}
-		s.admins[prepared] = true
 	}
 	return s, s.Rotate(ctx)
 }

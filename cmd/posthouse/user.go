@@ -21,6 +21,7 @@ type userCommand struct {
 	Del     userDelCommand     `cmd:"" help:"Remove accounts for good."`
 	Disable userDisableCommand `cmd:"" help:"Keep somebody from logging in; their data stays."`
 	Enable  userEnableCommand  `cmd:"" help:"Let somebody log in again."`
+	Admin   userAdminCommand   `cmd:"" help:"Let somebody administer the domain by the API, or no longer."`
 	Import  userImportCommand  `cmd:"" help:"Make many accounts from a CSV file."`
 }
 
@@ -100,6 +101,7 @@ func (c *userListCommand) Run(ctx context.Context, a *app, s streams) error {
 				return e.Encode(map[string]any{
 					"address": account.Name + "@" + accounts.Domain,
 					"created": account.Created.UTC().Format(time.RFC3339), "disabled": account.Disabled,
+					"admin": account.Admin,
 				})
 			})
 		}
@@ -109,6 +111,9 @@ func (c *userListCommand) Run(ctx context.Context, a *app, s streams) error {
 			state := "enabled"
 			if account.Disabled {
 				state = "disabled"
+			}
+			if account.Admin {
+				state += ", administrator"
 			}
 			_, err := fmt.Fprintf(w, "%s@%s\t%s\t%s\n", account.Name, accounts.Domain,
 				account.Created.UTC().Format("2006-01-02 15:04:05Z"), state)
@@ -165,6 +170,30 @@ func (c *userEnableCommand) Run(ctx context.Context, a *app, s streams) error {
 	return a.forEach(ctx, s, c.Names, "enabled", func(p *node.Accounts, ctx context.Context, name string) error {
 		return p.SetDisabled(ctx, name, false)
 	})
+}
+
+type userAdminCommand struct {
+	Name  string `arg:"" help:"Whose account."`
+	State string `arg:"" enum:"on,off" help:"on or off."`
+}
+
+// Help is shown by posthouse user admin --help.
+func (*userAdminCommand) Help() string {
+	return "Administrators manage accounts, sessions and the keys of other systems by the API, with their own " +
+		"tokens. A node that runs follows within two seconds. The account must be there: nobody becomes an " +
+		"administrator by registering a name."
+}
+
+// Run changes who is an administrator.
+func (c *userAdminCommand) Run(ctx context.Context, a *app, s streams) error {
+	done := "no longer an administrator:"
+	if c.State == "on" {
+		done = "an administrator now:"
+	}
+	set := func(p *node.Accounts, ctx context.Context, name string) error {
+		return p.SetAdmin(ctx, name, c.State == "on")
+	}
+	return a.forEach(ctx, s, []string{c.Name}, done, set)
 }
 
 // forEach does one thing to each of several accounts or keys, and goes on after a failure.

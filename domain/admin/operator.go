@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -100,6 +101,25 @@ func (o *Operator) SetDisabled(ctx context.Context, address string, disabled boo
 		action = "account.disable"
 	}
 	return o.act(ctx, action, address, func(name string) error { return o.Auth.SetDisabled(ctx, name, disabled) })
+}
+
+// SetAdmin makes an account an administrator of the domain, or no longer one. A node that runs follows within two
+// seconds.
+func (o *Operator) SetAdmin(ctx context.Context, address string, admin bool) error {
+	action := "account.admin.off"
+	if admin {
+		action = "account.admin.on"
+	}
+	return o.act(ctx, action, address, func(name string) error {
+		prepared, err := jid.PrepareLocal(name)
+		if err == nil {
+			err = o.Database.SetAdmin(ctx, prepared, admin)
+		}
+		if err != nil && (errors.Is(err, store.ErrNotFound) || prepared == "") {
+			return auth.RefusedNoAccount
+		}
+		return err
+	})
 }
 
 // List calls visit for every account, by name.

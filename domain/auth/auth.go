@@ -50,10 +50,6 @@ type Config struct {
 	PlainCacheOff bool `yaml:"plain_cache_off"`
 	// PlainCacheTTL is how long a PLAIN login is remembered.
 	PlainCacheTTL time.Duration `yaml:"plain_cache_ttl" default:"1h" min:"1s"`
-	// Admins are the names, the part before the @, of those who administer the domain by the API. When one is removed
-	// from the list, it takes effect with the next start. A name whose account was deleted is not given to anybody else
-	// for a year.
-	Admins []string `yaml:"admins"`
 	// ReservedNames are refused to whoever registers an account, beside those that are built in.
 	ReservedNames []string `yaml:"reserved_names"`
 

@@ -164,6 +164,10 @@ func (m *memory) SetDisabled(_ context.Context, name string, disabled bool) erro
 	})
 }
 
+func (m *memory) SetAdmin(_ context.Context, name string, admin bool) error {
+	return m.update(name, func(a *store.Account) { a.Admin = admin })
+}
+
 func (m *memory) DeleteAccount(_ context.Context, name string) error {
 	if err := m.update(name, m.endDevices); err != nil {
 		return err

@@ -82,6 +82,8 @@ func (oneAccount) SetCredentials(context.Context, string, []store.Credential) er
 
 func (oneAccount) SetDisabled(context.Context, string, bool) error { return nil }
 
+func (oneAccount) SetAdmin(context.Context, string, bool) error { return nil }
+
 func (oneAccount) DeleteAccount(context.Context, string) error { return nil }
 
 // The example of XEP-0474 §5.3.

@@ -102,6 +102,10 @@ func (a *accounts) SetDisabled(_ context.Context, name string, disabled bool) er
 	return a.change(name, func(acc *store.Account) { acc.Disabled = disabled })
 }
 
+func (a *accounts) SetAdmin(_ context.Context, name string, admin bool) error {
+	return a.change(name, func(acc *store.Account) { acc.Admin = admin })
+}
+
 func (a *accounts) DeleteAccount(_ context.Context, name string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -158,7 +158,9 @@ func (l *loader) readPair(g *group, pair *ast.MappingValueNode, depth int) {
 		if g.path != "" {
 			path = g.path + "." + path
 		}
-		l.fail(at, clip(path), "there is no such setting", l.suggestKey(g, key.Value))
+		if !l.removed(at, func(removed string) bool { return removed == path }) {
+			l.fail(at, clip(path), "there is no such setting", l.suggestKey(g, key.Value))
+		}
 		return
 	}
 	l.readLeaf(f, pair.Value)

@@ -102,7 +102,7 @@ func (g *group) read(v reflect.Value, prefix string, hidden []string) {
 func newLeaf(path, prefix string, field reflect.StructField, v reflect.Value, owner reflect.Type) *leaf {
 	f := &leaf{
 		path: path, value: v, owner: owner, field: field.Name,
-		variable:    prefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(path)),
+		variable:    variableOf(prefix, path),
 		defaultText: field.Tag.Get("default"),
 		min:         field.Tag.Get("min"), max: field.Tag.Get("max"), secret: field.Tag.Get("secret"),
 	}
@@ -173,6 +173,11 @@ func (g *group) byPath(path string) *leaf {
 		return sub.byPath(rest)
 	}
 	return nil
+}
+
+// variableOf returns the environment variable of a path.
+func variableOf(prefix, path string) string {
+	return prefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(path))
 }
 
 // byVariable returns the setting with that environment variable, nil for none.

@@ -46,6 +46,8 @@ type Sources struct {
 	Reserved []string
 	// Flags are the assignments of the command line, later ones winning.
 	Flags []Assignment
+	// Removed says of settings that there were, by their paths, what to do instead.
+	Removed map[string]string
 }
 
 // Assignment is one value from the command line.
@@ -206,6 +208,9 @@ func (l *loader) readEnvironment() {
 		at := Origin{Kind: "environment", Name: name}
 		f := l.root.byVariable(name)
 		if f == nil {
+			if l.removed(at, func(path string) bool { return variableOf(l.src.Prefix, path) == name }) {
+				continue
+			}
 			l.fail(at, "", "no setting has this environment variable", l.suggestVariable(name))
 			continue
 		}
@@ -218,11 +223,24 @@ func (l *loader) readFlags() {
 		at := Origin{Kind: "flag", Name: a.Flag}
 		f := l.root.byPath(a.Path)
 		if f == nil {
-			l.fail(at, a.Path, "there is no such setting", l.suggestPath(a.Path))
+			if !l.removed(at, func(path string) bool { return path == a.Path }) {
+				l.fail(at, a.Path, "there is no such setting", l.suggestPath(a.Path))
+			}
 			continue
 		}
 		l.setLeaf(f, a.Value, at)
 	}
+}
+
+// removed reports a setting that is no longer there, when it is one of those, with what to do instead.
+func (l *loader) removed(at Origin, is func(path string) bool) bool {
+	for path, instead := range l.src.Removed {
+		if is(path) {
+			l.fail(at, path, "this setting was removed", instead)
+			return true
+		}
+	}
+	return false
 }
 
 func (l *loader) setLeaf(f *leaf, text string, at Origin) {

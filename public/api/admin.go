@@ -60,6 +60,7 @@ type User struct {
 	JID      string    `json:"jid"`
 	Created  time.Time `json:"created"`
 	Disabled bool      `json:"disabled"`
+	Admin    bool      `json:"admin" doc:"The account administers the domain."`
 }
 
 // Users is a page of them, by name.
@@ -70,7 +71,7 @@ type Users struct {
 
 func (a *API) user(u *store.Account) User {
 	return User{Name: u.Name, JID: u.Name + "@" + a.config.Domain.String(), Created: u.Created.UTC(),
-		Disabled: u.Disabled}
+		Disabled: u.Disabled, Admin: u.Admin}
 }
 
 func (a *API) listUsers(ctx context.Context, in *struct {

@@ -17,7 +17,7 @@ const reservation = 365 * 24 * time.Hour
 // Account implements store.AccountReader.
 func (s *Store) Account(ctx context.Context, name string) (store.Account, error) {
 	rows, err := s.read.QueryContext(ctx, `
-		SELECT a.id, a.created, a.disabled, `+newestChange+`, c.hash, c.salt, c.iterations, c.stored_key, c.server_key
+		SELECT a.id, a.created, a.disabled, a.admin, `+newestChange+`, c.hash, c.salt, c.iterations, c.stored_key, c.server_key
 		FROM account a LEFT JOIN credential c ON c.account = a.id WHERE a.name = ? ORDER BY c.hash`, name)
 	if err != nil {
 		return store.Account{}, fmt.Errorf("read account: %w", translate(err))
@@ -29,8 +29,8 @@ func (s *Store) Account(ctx context.Context, name string) (store.Account, error)
 		var hash sql.NullString
 		var iterations sql.NullInt64
 		var c store.Credential
-		if err := rows.Scan(&a.ID, &created, &a.Disabled, &a.Basis, &hash, &c.Salt, &iterations, &c.StoredKey,
-			&c.ServerKey); err != nil {
+		if err := rows.Scan(&a.ID, &created, &a.Disabled, &a.Admin, &a.Basis, &hash, &c.Salt, &iterations,
+			&c.StoredKey, &c.ServerKey); err != nil {
 			return store.Account{}, fmt.Errorf("read account: %w", err)
 		}
 		a.Created = time.UnixMilli(created).UTC()
@@ -51,7 +51,7 @@ func (s *Store) Account(ctx context.Context, name string) (store.Account, error)
 // ListAccounts implements store.AccountReader.
 func (s *Store) ListAccounts(ctx context.Context, after string, limit int) ([]store.Account, error) {
 	rows, err := s.read.QueryContext(ctx,
-		`SELECT id, name, created, disabled FROM account WHERE name > ? ORDER BY name LIMIT ?`, after, limit)
+		`SELECT id, name, created, disabled, admin FROM account WHERE name > ? ORDER BY name LIMIT ?`, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list accounts: %w", translate(err))
 	}
@@ -60,7 +60,7 @@ func (s *Store) ListAccounts(ctx context.Context, after string, limit int) ([]st
 	for rows.Next() {
 		var a store.Account
 		var created int64
-		if err := rows.Scan(&a.ID, &a.Name, &created, &a.Disabled); err != nil {
+		if err := rows.Scan(&a.ID, &a.Name, &created, &a.Disabled, &a.Admin); err != nil {
 			return nil, fmt.Errorf("list accounts: %w", err)
 		}
 		a.Created = time.UnixMilli(created).UTC()
@@ -290,6 +290,17 @@ func (s *Store) SetDisabled(ctx context.Context, name string, disabled bool) err
 	})
 	if err != nil {
 		return fmt.Errorf("disable or enable account: %w", err)
+	}
+	return nil
+}
+
+// SetAdmin implements store.AccountWriter.
+func (s *Store) SetAdmin(ctx context.Context, name string, admin bool) error {
+	err := s.change(ctx, func(tx *sql.Tx) error {
+		return affected(tx.ExecContext(ctx, `UPDATE account SET admin = ? WHERE name = ?`, admin, name))
+	})
+	if err != nil {
+		return fmt.Errorf("set who is an administrator: %w", err)
 	}
 	return nil
 }

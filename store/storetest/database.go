@@ -188,6 +188,17 @@ func testChangeAccount(t *testing.T, d Databases) {
 	require.NoError(t, s.SetDisabled(ctx, "alice", true))
 	got, err := s.Account(ctx, "alice")
 	require.NoError(t, err)
+	require.False(t, got.Admin)
+	for _, admin := range []bool{true, true, false} {
+		require.NoError(t, s.SetAdmin(ctx, "alice", admin))
+		got, err = s.Account(ctx, "alice")
+		require.NoError(t, err)
+		require.Equal(t, admin, got.Admin)
+		all, err := s.ListAccounts(ctx, "", 10)
+		require.NoError(t, err)
+		require.Equal(t, admin, all[0].Admin)
+	}
+	require.ErrorIs(t, s.SetAdmin(ctx, "nobody", true), store.ErrNotFound)
 	require.Equal(t, credentials(2)[:1], got.Credentials)
 	require.True(t, got.Disabled)
 	require.NoError(t, s.SetDisabled(ctx, "alice", true), "twice is no error")

@@ -291,8 +291,9 @@ func (s *fixture) api(bearer, method, path, mediaType, body string) (code int, t
 // TestRevocation: whoever has begun to get in, and is in when the account is changed or the device signed out, is ended
 // or refused, whatever the way in and whatever the way of the change.
 func TestRevocation(t *testing.T) {
-	s := open(t, "api.rate=-1", "api.address_rate=-1", "api.login_rate=-1", "auth.admins=bystander",
+	s := open(t, "api.rate=-1", "api.address_rate=-1", "api.login_rate=-1",
 		"registration=open", "device.burst=1000")
+	s.store(func(ctx context.Context, db *sqlite.Store) error { return db.SetAdmin(ctx, "bystander", true) })
 	for i, change := range waysOfChange() {
 		for j, way := range waysIn() {
 			if change.device && !way.device {

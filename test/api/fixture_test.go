@@ -67,8 +67,8 @@ func note(method, path string) {
 
 const password = "correct horse"
 
-// settings turn the rate limits off, and make nurse an administrator.
-var settings = []string{"api.rate=-1", "api.address_rate=-1", "api.login_rate=-1", "auth.admins=nurse"}
+// settings turn the rate limits off.
+var settings = []string{"api.rate=-1", "api.address_rate=-1", "api.login_rate=-1"}
 
 // fixture is a node with accounts that have tokens.
 type fixture struct {
@@ -79,7 +79,7 @@ type fixture struct {
 	tokens map[string]string // by name
 }
 
-// open starts a node with the people named, who are logged in.
+// open starts a node with the people named, who are logged in. nurse is an administrator.
 func open(t *testing.T, people []string, more ...string) *fixture {
 	t.Helper()
 	w := &fixture{Node: nodetest.New(t, append(append([]string{}, settings...), more...)...), t: t,
@@ -100,6 +100,9 @@ func open(t *testing.T, people []string, more ...string) *fixture {
 	}
 	for _, name := range people {
 		require.NoError(t, w.AddUser(name, password))
+		if name == "nurse" {
+			require.NoError(t, w.SetAdmin(name))
+		}
 		w.tokens[name] = w.login(name, "phone-of-"+name)["access_token"].(string)
 	}
 	return w

@@ -167,6 +167,11 @@ func (n *Node) AddUser(name, password string) error {
 	return err
 }
 
+// SetAdmin makes an account an administrator, as the command line does.
+func (n *Node) SetAdmin(name string) error {
+	return n.people.SetAdmin(context.Background(), name, true)
+}
+
 // problems keeps the log lines that tell of errors.
 type problems struct {
 	mu  sync.Mutex // guards bad

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/node"
 	"github.com/posthouse-im/posthouse/test/nodetest"
 	"github.com/posthouse-im/posthouse/test/script"
@@ -117,4 +118,33 @@ func TestSignedOutByAnotherDevice(t *testing.T) {
 	require.Equal(t, "result", answer.Attr("type"))
 	require.Equal(t, http.StatusUnauthorized, status(t, server.Endpoints(), "/v1/devices", tokens.Attr("access")))
 	mustEnd(t, phone, began)
+}
+
+// TestAdministrators: who is an administrator is said of an account, which must be there. A node that runs follows,
+// with the tokens that there are, and the audit log has it.
+func TestAdministrators(t *testing.T) {
+	server := nodetest.New(t, append(patient, "registration=open")...)
+	p := people(t, server)
+	require.ErrorIs(t, p.SetAdmin(t.Context(), "romeo", true), auth.RefusedNoAccount)
+	require.ErrorIs(t, p.SetAdmin(t.Context(), "a b", true), auth.RefusedNoAccount)
+	require.NoError(t, server.AddUser("romeo", secret))
+	romeo, _, err := p.IssueToken(t.Context(), "romeo", "script")
+	require.NoError(t, err)
+	const path = "/v1/admin/users"
+	require.Equal(t, http.StatusForbidden, status(t, server.Endpoints(), path, romeo.Access),
+		"what was said of the name before it had an account does not count")
+	for on, want := range map[bool]int{true: http.StatusOK, false: http.StatusForbidden} {
+		require.NoError(t, p.SetAdmin(t.Context(), "Romeo@localhost", on))
+		require.Eventually(t, func() bool { return status(t, server.Endpoints(), path, romeo.Access) == want }, 5*soon,
+			50*time.Millisecond)
+	}
+	entries, err := p.Audit(t.Context(), 0, 10)
+	require.NoError(t, err)
+	var noted []string
+	for _, e := range entries {
+		noted = append(noted, e.Action+" "+e.Target)
+	}
+	require.Contains(t, noted, "account.admin.on romeo@localhost")
+	require.Contains(t, noted, "account.admin.off romeo@localhost")
+	require.Contains(t, noted, "account.admin.on.failed romeo@localhost")
 }
