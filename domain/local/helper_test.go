@@ -119,12 +119,13 @@ func (f *friends) take() []string {
 	return out
 }
 
-func (f *friends) Announce(_ context.Context, s *session.Session, c *session.Change) {
+func (f *friends) Announce(_ context.Context, s *session.Session, c *session.Change) func(context.Context) {
 	kind := c.Now.Type
 	if kind == "" {
 		kind = "available"
 	}
 	f.note("announce %v %s initial=%v", s.JID(), kind, c.Initial())
+	return nil
 }
 
 func (f *friends) Subscribe(_ context.Context, s *session.Session, p *stanza.Stanza) *stanza.Error {

@@ -41,7 +41,7 @@ type Accounts interface {
 // Contacts knows rosters and tells presence to those who may see it. Package roster implements it.
 type Contacts interface {
 	// Announce tells the change of a session's undirected presence to all who are due it. s.Broadcasting is held.
-	Announce(ctx context.Context, s *session.Session, c *session.Change)
+	Announce(ctx context.Context, s *session.Session, c *session.Change) (rest func(context.Context))
 	// Subscribe takes a presence stanza of type subscribe, subscribed, unsubscribe or unsubscribed that a session sent.
 	Subscribe(ctx context.Context, s *session.Session, p *stanza.Stanza) *stanza.Error
 	// Receive takes one that was sent to an account of this domain, and probes.

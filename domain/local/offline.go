@@ -60,6 +60,24 @@ func (d *Domain) startReplay(r *session.Replay) {
 	}()
 }
 
+// later runs what goes on as fast as a client reads, on a goroutine of its own: the one that is here may be that which
+// reads from the client.
+func (d *Domain) later(run func(context.Context)) {
+	d.mu.Lock()
+	started := !d.closed
+	if started {
+		d.replays.Add(1)
+	}
+	d.mu.Unlock()
+	if !started {
+		return
+	}
+	go func() { // ends with the session, or with Close, which cancels and waits
+		defer d.replays.Done()
+		run(d.ctx)
+	}()
+}
+
 // replay yields what waits to the session of r.
 func (d *Domain) replay(r *session.Replay) {
 	ctx, cancel := context.WithCancel(r.Context())

@@ -89,6 +89,8 @@ func (d *Domain) undirected(ctx context.Context, s *session.Session, p *stanza.S
 		// Deferred: messages wait aside until the replay is over, whatever becomes of the announcement.
 		defer d.startReplay(change.Replay)
 	}
-	d.contacts.Announce(ctx, s, &change)
+	if rest := d.contacts.Announce(ctx, s, &change); rest != nil {
+		d.later(rest)
+	}
 	return nil
 }

@@ -13,8 +13,10 @@ import (
 )
 
 // Announce tells the change of a session's presence to those who are due it (RFC 6121 §4.2, §4.4, §4.5).
-// s.Broadcasting is held.
-func (k *Contacts) Announce(ctx context.Context, s *session.Session, c *session.Change) {
+// s.Broadcasting is held. When a session that has become available cannot take all at once that it is due, rest tells
+// it what is left, as fast as its client reads: it is to be run on another goroutine than that which reads from the
+// client, and ends with ctx, with the session, or when the session is not available any more. nil: nothing is left.
+func (k *Contacts) Announce(ctx context.Context, s *session.Session, c *session.Change) (rest func(context.Context)) {
 	o := owner{s.Account(), s.JID().Bare()}
 	r, err := k.load(ctx, o.id)
 	if err != nil {
@@ -23,6 +25,7 @@ func (k *Contacts) Announce(ctx context.Context, s *session.Session, c *session.
 	}
 	switch {
 	case c.Now.Type == stanza.TypeUnavailable:
+		s.BeginWelcome() // an earlier one is over
 		if c.Previous != nil {
 			k.broadcast(ctx, o, r, c.Now)
 		}
@@ -30,12 +33,13 @@ func (k *Contacts) Announce(ctx context.Context, s *session.Session, c *session.
 	default:
 		k.broadcast(ctx, o, r, c.Now)
 		if c.Initial() {
-			k.welcome(ctx, s, o, r)
+			rest = k.welcome(ctx, s, o, r)
 		}
 	}
 	if c.Now.Type == stanza.TypeUnavailable && c.Previous != nil {
 		k.noteActivity(ctx, o, c.Now)
 	}
+	return rest
 }
 
 // Departed tells the end of a session that did not say goodbye (RFC 6121 §4.5.1). s.Broadcasting is held.
@@ -112,8 +116,9 @@ func (k *Contacts) endDirected(ctx context.Context, s *session.Session, r *roste
 }
 
 // welcome gives a session that has just become available the presence of its contacts and of its account's other
-// devices, and the requests that wait (RFC 6121 §4.2.2, §4.3, §3.1.3).
-func (k *Contacts) welcome(ctx context.Context, s *session.Session, o owner, r *roster) {
+// devices, and the requests that wait (RFC 6121 §4.2.2, §4.3, §3.1.3), as far as it has room for it, and returns what
+// gives it the rest.
+func (k *Contacts) welcome(ctx context.Context, s *session.Session, o owner, r *roster) (rest func(context.Context)) {
 	var found []*stream.Packet
 	k.sessions.Visit(o.bare, func(u *session.User) {
 		for other := range u.All {
@@ -122,21 +127,35 @@ func (k *Contacts) welcome(ctx context.Context, s *session.Session, o owner, r *
 			}
 		}
 	})
+	k.give(s, o, found)
+	begun := s.BeginWelcome()
 	for i := range r.items {
-		it := &r.items[i]
-		if it.To {
-			found = k.probe(ctx, s, it.JID, found)
+		found := k.due(ctx, s, o, &r.items[i])
+		if len(found) > 0 && !s.HasRoom() {
+			return func(ctx context.Context) { k.welcomeRest(ctx, s, o, r.items[i:], begun) }
 		}
-		if it.PendingIn {
-			if p, err := xmlstream.Unmarshal(it.Request); err == nil {
-				found = append(found, &stream.Packet{Stanza: p})
-			} else { // stored by an older version, or without what it said: the request stands all the same
-				found = append(found, &stream.Packet{Stanza: &stanza.Stanza{
-					Kind: stanza.Presence, Type: stanza.TypeSubscribe, From: it.JID, To: o.bare,
-				}})
-			}
-		}
+		k.give(s, o, found)
 	}
+	return nil
+}
+
+// welcomeRest goes on with a welcome. What a contact is to be shown as is looked up when there is room for it, since it
+// may have changed while that was waited for.
+func (k *Contacts) welcomeRest(ctx context.Context, s *session.Session, o owner, items []store.RosterItem,
+	begun uint32) {
+	for i := range items {
+		if len(k.due(ctx, s, o, &items[i])) == 0 {
+			continue
+		}
+		if s.WaitRoom(ctx) != nil || !s.WelcomeGoesOn(begun) {
+			return
+		}
+		k.give(s, o, k.due(ctx, s, o, &items[i]))
+	}
+}
+
+// give sends what was found to a session.
+func (k *Contacts) give(s *session.Session, o owner, found []*stream.Packet) {
 	if len(found) == 0 {
 		return
 	}
@@ -145,6 +164,24 @@ func (k *Contacts) welcome(ctx context.Context, s *session.Session, o owner, r *
 			u.Send(s, p)
 		}
 	})
+}
+
+// due returns what a session that becomes available is told of one contact.
+func (k *Contacts) due(ctx context.Context, s *session.Session, o owner,
+	it *store.RosterItem) (found []*stream.Packet) {
+	if it.To {
+		found = k.probe(ctx, s, it.JID, found)
+	}
+	if it.PendingIn {
+		if p, err := xmlstream.Unmarshal(it.Request); err == nil {
+			found = append(found, &stream.Packet{Stanza: p})
+		} else { // stored by an older version, or without what it said: the request stands all the same
+			found = append(found, &stream.Packet{Stanza: &stanza.Stanza{
+				Kind: stanza.Presence, Type: stanza.TypeSubscribe, From: it.JID, To: o.bare,
+			}})
+		}
+	}
+	return found
 }
 
 // probe asks for the presence of a contact (RFC 6121 §4.3): an account of this domain is looked at directly, by the

@@ -83,6 +83,7 @@ type Session struct {
 	first, last uint64         // ArchiveIDs given to it since what it is entitled to last changed; see span
 	extra       *extra         // what few sessions need; may be nil
 	roster      uint64         // the version of the roster that it was told of, while it is interested
+	welcomes    uint32         // see BeginWelcome
 	priority    int8
 	interested  bool
 	carbons     bool
