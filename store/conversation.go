@@ -137,6 +137,14 @@ type Conversation struct {
 // MaxUnread is the most that Conversation.Unread says; it stands for "as many or more".
 const MaxUnread = 1000
 
+// Sent is what is known of a message by its OriginID, whatever became of its content since.
+type Sent struct {
+	ID           MessageID
+	Conversation ConversationID
+	Seq          uint64
+	ContentHash  [16]byte // as in Append
+}
+
 // ConversationReader reads the log by conversation. What is said of MessageReader holds for it too.
 type ConversationReader interface {
 	// FindConversation returns the conversation with that key, or ErrNotFound when nobody has opened it.
@@ -163,9 +171,7 @@ type ConversationReader interface {
 	// whether there are those of others.
 	Markers(ctx context.Context, id ConversationID, from AccountID, limit int) (found []Marker, more bool, err error)
 	// Origin finds a message by the OriginID that its author gave it, or returns ErrNotFound.
-	Origin(
-		ctx context.Context, author Party, originID string,
-	) (id MessageID, conversation ConversationID, seq uint64, err error)
+	Origin(ctx context.Context, author Party, originID string) (Sent, error)
 	// Named returns the newest message of an author in a conversation that has the name as its OriginID or, when there
 	// is none, as its StanzaID; or ErrNotFound. It is a look-up in an index, whether there is one or not.
 	Named(ctx context.Context, id ConversationID, author Party, name string) (seq uint64, message MessageID, err error)

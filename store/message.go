@@ -116,10 +116,25 @@ type Append struct {
 	// Rights.
 	Members []Member
 
+	// Markers are changes of markers, of the same conversation, that the message makes. They are stored with it, at
+	// lower identities, so that who knows the message's has missed none of them; or not at all: they are Stale when the
+	// message is a Duplicate, a Conflict or Overtaken.
+	Markers []*Append
+
 	// Stale is a result for a marker: it would not move forward. Nothing was stored.
 	Stale bool
 	// Merged is a result for a marker: a later entry of the same batch has moved it further. ID is that one's.
 	Merged bool
+}
+
+// Reset sets the results to those of an entry of which nothing is stored yet. It is for implementations of the log.
+func (a *Append) Reset() {
+	a.ID, a.Seq = 0, 0
+	a.Duplicate, a.Conflict, a.Overtaken, a.Stale, a.Merged = false, false, false, false, false
+	for _, m := range a.Markers {
+		m.Reset()
+		m.Stale = true
+	}
 }
 
 // Retraction takes the content out of one message, see Append.Retract.
@@ -170,9 +185,10 @@ type MessageWriter interface {
 	// Deliver merges reports into the accounts' delivery cursors: what is reported counts as delivered from then on,
 	// whoever else reports what. A cursor moves through the highest identity reported, and misses what lies before and
 	// nobody has reported: messages with ForOffline and current markers of others. When that is more than MaxMissed it
-	// moves less far, so that what was delivered is repeated and not lost. Who is reported the current MarkDelivered of
-	// the other party was told of it (Marker.Told). It is not flushed by itself, but durable with the next Append at
-	// the latest, and may run beside one. ErrFull and ErrNotStored are as for Append.
+	// moves less far, so that what was delivered is repeated and not lost. Who is reported a MarkDelivered of the other
+	// party was told of it (Marker.Told): the current one, or a former one that the log has in memory still. It is not
+	// flushed by itself, but durable with the next Append at the latest, and may run beside one. ErrFull and
+	// ErrNotStored are as for Append.
 	Deliver(ctx context.Context, reports []Delivered) error
 }
 

@@ -193,7 +193,7 @@ func (a *Archive) findTarget(ctx context.Context, next *entry) error {
 	}
 	// Is it one of the other party's, or the author's own of another conversation? Ids of others elsewhere are private.
 	if _, _, err = a.log.Named(ctx, m.Conversation, c.other, name); errors.Is(err, store.ErrNotFound) {
-		_, _, _, err = a.log.Origin(ctx, m.Author, name)
+		_, err = a.log.Origin(ctx, m.Author, name)
 	}
 	if c.foreign = err == nil; errors.Is(err, store.ErrNotFound) {
 		err = nil

@@ -6,7 +6,6 @@ import (
 
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/store"
-	"github.com/posthouse-im/posthouse/wire/stream/xmlstream"
 )
 
 // Known reports whether the message of an envelope is one that was stored before, by its origin-id and content, and
@@ -18,22 +17,18 @@ func (a *Archive) Known(ctx context.Context, e *router.Envelope) bool {
 		return false
 	}
 	author := store.Party{JID: e.Stanza.From.Bare(), Account: store.AccountID(e.Origin.Account)}
-	id, _, seq, err := a.log.Origin(ctx, author, origin)
-	if err == nil {
-		var m store.Message
-		if m, err = a.log.Message(ctx, id); err == nil {
-			first, bad := xmlstream.Unmarshal(m.Stanza)
-			if bad != nil || contentHash(first) != contentHash(e.Stanza) {
-				return false
-			}
-			e.Receipt = router.Receipt{ID: uint64(id), Seq: seq, Time: id.Time(), Duplicate: true}
-			a.metrics.duplicate.Inc()
-			return true
-		}
-	}
-	if !errors.Is(err, store.ErrNotFound) {
+	first, err := a.log.Origin(ctx, author, origin)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return false
+	case err != nil:
 		a.logger.Error("it could not be found out whether a message was stored before", "account", e.Origin.Account,
 			"error", err)
+		return false
+	case first.ContentHash != contentHash(e.Stanza):
+		return false
 	}
-	return false
+	e.Receipt = router.Receipt{ID: uint64(first.ID), Seq: first.Seq, Time: first.ID.Time(), Duplicate: true}
+	a.metrics.duplicate.Inc()
+	return true
 }

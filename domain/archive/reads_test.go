@@ -82,8 +82,7 @@ func (b *brittle) Markers(ctx context.Context, c store.ConversationID, from stor
 	return b.MessageLog.Markers(ctx, c, from, limit)
 }
 
-func (b *brittle) Origin(ctx context.Context, sender store.Party, id string) (store.MessageID, store.ConversationID,
-	uint64, error) {
+func (b *brittle) Origin(ctx context.Context, sender store.Party, id string) (store.Sent, error) {
 	mayRead(b.t)
 	return b.MessageLog.Origin(ctx, sender, id)
 }

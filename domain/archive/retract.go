@@ -59,7 +59,7 @@ func (a *Archive) alreadyStored(ctx context.Context, m *store.Append) (bool, err
 	if m.OriginID == "" {
 		return false, nil
 	}
-	_, _, _, err := a.log.Origin(ctx, m.Author, m.OriginID)
+	_, err := a.log.Origin(ctx, m.Author, m.OriginID)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}

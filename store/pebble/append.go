@@ -184,7 +184,7 @@ func (l *Log) prepare(ctx context.Context, b *store.Batch) (size int, err error)
 func batchSize(b *store.Batch) int {
 	size := 0
 	for _, a := range b.Entries {
-		size += maxRecordSize(&a.Message) + 160
+		size += maxRecordSize(&a.Message) + 160*(1+len(a.Markers))
 		if a.Retract != 0 {
 			size += len(a.Remains) + 400
 		}
@@ -224,6 +224,14 @@ func belongs(a *store.Append, key *store.ConversationKey) error {
 	}
 	if !known {
 		return fmt.Errorf("an entry of somebody who is no party of it: %w", store.ErrNotFound)
+	}
+	for _, m := range a.Markers {
+		if m.Conversation != a.Conversation {
+			return fmt.Errorf("a marker of another one: %w", store.ErrNotFound)
+		}
+		if err := belongs(m, key); err != nil {
+			return err
+		}
 	}
 	return store.CheckMembers(a.Members)
 }
@@ -356,8 +364,7 @@ func (l *Log) commit(ctx context.Context, b *engine.Batch, mode *engine.WriteOpt
 // assign decides about one entry and gives it its identity and number.
 func (l *Log) assign(a *store.Append, t *tail, now time.Time) error {
 	w := &l.writer
-	a.ID, a.Seq = 0, 0
-	a.Duplicate, a.Conflict, a.Overtaken, a.Stale, a.Merged = false, false, false, false, false
+	a.Reset()
 	if a.Marker != nil {
 		return l.move(a, t, now)
 	}
@@ -375,6 +382,11 @@ func (l *Log) assign(a *store.Append, t *tail, now time.Time) error {
 	}
 	if a.Overtaken = a.Basis != 0 && t.last > a.Basis || a.Judged && t.rights > a.RightsBasis; a.Overtaken {
 		return nil
+	}
+	for _, m := range a.Markers {
+		if err := l.move(m, t, now); err != nil {
+			return err
+		}
 	}
 	a.ID = w.next(now)
 	t.last++

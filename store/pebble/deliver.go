@@ -85,12 +85,20 @@ func (l *Log) deliver(
 		c.Missed = c.Missed[:store.MaxMissed]
 	}
 	var key [pairKeySize]byte
+	former := l.recents.formerDelivered(r.Account, ids, upto)
 	for _, u := range open {
 		if m := u.marker; m != nil && m.kind == store.MarkDelivered && u.id <= c.Through && reported(u) {
-			set(
-				b, pairKey(key[:0], keyTold, uint64(m.conversation), uint64(m.account)),
-				binary.AppendUvarint(nil, m.through),
-			)
+			set(b, toldKey(m.marker), binary.AppendUvarint(nil, m.through))
+			delete(former, m.marker)
+		}
+	}
+	for m, through := range former {
+		told, err := l.told(m)
+		if err != nil {
+			return c, err
+		}
+		if through > told {
+			set(b, toldKey(m), binary.AppendUvarint(nil, through))
 		}
 	}
 	if c.Through != before.Through || !slices.Equal(c.Missed, before.Missed) {

@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"testing"
+	"time"
 
 	engine "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -89,4 +90,41 @@ func TestMessageLogSmall(t *testing.T) {
 
 func TestModel(t *testing.T) {
 	storetest.MessageLogModel(t, inMemory(Options{ConversationBytes: 4000, packMessages: 3, MemTableBytes: 256 << 10}))
+}
+
+// TestToldOfFormerMarkers: a report that comes after the marker moved on says what the other party was told of, too.
+func TestToldOfFormerMarkers(t *testing.T) {
+	l := mustOpen(t, t.TempDir(), Options{Logger: silent()})
+	defer func() { require.NoError(t, l.Close()) }()
+	alice, bob := store.Party{Account: 1}, store.Party{Account: 2}
+	opened, err := l.OpenConversation(t.Context(), time.Now(), store.DirectKey(alice, bob), nil)
+	require.NoError(t, err)
+	var batch store.Batch
+	for range 4 {
+		batch.Entries = append(batch.Entries,
+			&store.Append{Message: store.Message{Conversation: opened.ID, Author: alice, Flags: store.ForOffline}})
+	}
+	require.NoError(t, l.Append(t.Context(), &batch))
+	moved := make([]store.MessageID, 4)
+	for i := range moved {
+		change := &store.Append{Message: store.Message{Conversation: opened.ID, Author: bob,
+			Marker: &store.Marker{Account: 2, Kind: store.MarkDelivered, Through: uint64(i + 1)}}}
+		require.NoError(t, l.Append(t.Context(), &store.Batch{Entries: []*store.Append{change}}))
+		moved[i] = change.ID
+	}
+	for _, step := range []struct {
+		account store.AccountID
+		ids     []store.MessageID
+		told    uint64
+	}{
+		{2, moved[1:2], 0}, // his own
+		{1, moved[1:2], 2},
+		{1, moved[:1], 2}, // late
+		{1, []store.MessageID{moved[3], moved[2]}, 4},
+	} {
+		require.NoError(t, l.Deliver(t.Context(), []store.Delivered{{Account: step.account, IDs: step.ids}}))
+		all, _, err := l.Markers(t.Context(), opened.ID, 2, 1)
+		require.NoError(t, err)
+		require.Equal(t, step.told, all[0].Told)
+	}
 }

@@ -237,6 +237,37 @@ func (r *recents) changes(of changeList, s span, want func(*change) bool) (found
 	return found, r.indexed
 }
 
+// formerDelivered returns, by marker, how far those MarkDelivered of others came that an account saw at the identities,
+// in rising order and up to one of them, and that were replaced since.
+func (r *recents) formerDelivered(account store.AccountID, ids []store.MessageID,
+	upto store.MessageID) (found map[marker]uint64) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, part := range [2]*recent{r.frozen, r.young} {
+		if part == nil || len(part.changes) == 0 {
+			continue
+		}
+		at := part.lists[changeList{keyChanged, uint64(account)}]
+		for _, id := range ids {
+			i, in := slices.BinarySearchFunc(
+				at, id, func(i int32, id store.MessageID) int { return cmp.Compare(part.changes[i].id, id) },
+			)
+			if !in || id > upto {
+				continue
+			}
+			c := &part.changes[at[i]]
+			now, _ := r.markerLocked(c.marker)
+			if c.kind == store.MarkDelivered && c.account != account && now.id != id {
+				if found == nil {
+					found = map[marker]uint64{}
+				}
+				found[c.marker] = max(found[c.marker], c.through)
+			}
+		}
+	}
+	return found
+}
+
 // storedChanges is Log.changes of what is on disk and was not replaced since.
 func (l *Log) storedChanges(
 	ctx context.Context, of changeList, s span, indexed store.MessageID, want func(*change) bool,
@@ -293,9 +324,13 @@ func (l *Log) result(c *change) (store.Message, error) {
 	return m, err
 }
 
+func toldKey(m marker) []byte {
+	return pairKey(make([]byte, 0, pairKeySize), keyTold, uint64(m.conversation), uint64(m.account))
+}
+
 // told returns through which number others were told of a MarkDelivered.
 func (l *Log) told(m marker) (uint64, error) {
-	value, err := l.get(pairKey(nil, keyTold, uint64(m.conversation), uint64(m.account)))
+	value, err := l.get(toldKey(m))
 	if err != nil {
 		return 0, fmt.Errorf("read what was told of: %w", err)
 	}

@@ -235,16 +235,14 @@ func (l *Log) Last(ctx context.Context) (store.MessageID, error) {
 }
 
 // Origin implements store.ConversationReader.
-func (l *Log) Origin(
-	ctx context.Context, author store.Party, originID string,
-) (store.MessageID, store.ConversationID, uint64, error) {
+func (l *Log) Origin(ctx context.Context, author store.Party, originID string) (store.Sent, error) {
 	done, err := l.use(ctx)
 	if err != nil {
-		return 0, 0, 0, fmt.Errorf("look up an origin-id: %w", err)
+		return store.Sent{}, fmt.Errorf("look up an origin-id: %w", err)
 	}
 	defer done()
 	e, err := l.sent(author, originID)
-	return e.id, e.conversation, e.seq, err
+	return store.Sent{ID: e.id, Conversation: e.conversation, Seq: e.seq, ContentHash: e.hash}, err
 }
 
 // errNoOrigin: nobody has sent anything under that origin-id.

@@ -28,6 +28,7 @@ type Memory struct {
 	cursors       map[store.AccountID]store.DeliveryCursor
 	conversations []*talk // by ID, the first one being 1
 	markers       map[markerKey]*store.Marker
+	moves         map[store.MessageID]move // all that were ever made
 	epochs        []epoch
 }
 
@@ -57,6 +58,12 @@ type markerKey struct {
 	kind         store.MarkerKind
 }
 
+// move is what a marker was at an identity.
+type move struct {
+	markerKey
+	through uint64
+}
+
 // epoch is one time in which the log was open: positions after first belong to it.
 type epoch struct {
 	first  store.MessageID
@@ -71,6 +78,7 @@ func NewMemory() *Memory {
 		origins: map[origin]*store.Append{},
 		cursors: map[store.AccountID]store.DeliveryCursor{},
 		markers: map[markerKey]*store.Marker{},
+		moves:   map[store.MessageID]move{},
 	}
 	m.Reopen()
 	return m
@@ -158,12 +166,11 @@ func (m *Memory) Append(ctx context.Context, b *store.Batch) error {
 	before := m.last
 	moved := map[markerKey][]*store.Append{}
 	for _, a := range b.Entries {
-		a.ID, a.Seq = 0, 0
-		a.Duplicate, a.Conflict, a.Overtaken, a.Stale, a.Merged = false, false, false, false, false
+		a.Reset()
 		if a.Marker != nil {
 			m.move(b.Now, a, moved)
 		} else {
-			m.append(b.Now, a)
+			m.append(b.Now, a, moved)
 		}
 	}
 	if m.last > before {
@@ -186,6 +193,14 @@ func (m *Memory) check(a *store.Append) error {
 	if !known {
 		return fmt.Errorf("party: %w", store.ErrNotFound)
 	}
+	for _, change := range a.Markers {
+		if change.Conversation != a.Conversation {
+			return fmt.Errorf("a marker of another conversation: %w", store.ErrNotFound)
+		}
+		if err := m.check(change); err != nil {
+			return err
+		}
+	}
 	return store.CheckMembers(a.Members)
 }
 
@@ -204,13 +219,17 @@ func (m *Memory) move(now time.Time, a *store.Append, moved map[markerKey][]*sto
 	a.ID = store.NextMessageID(m.last, now)
 	m.last = a.ID
 	m.markers[key] = &store.Marker{Account: key.account, Kind: key.kind, Through: through, ID: a.ID, Told: old.Told}
+	m.moves[a.ID] = move{key, through}
 	for _, earlier := range moved[key] {
+		if earlier.ID != a.ID {
+			delete(m.moves, earlier.ID)
+		}
 		earlier.ID, earlier.Merged = a.ID, true
 	}
 	moved[key] = append(moved[key], a)
 }
 
-func (m *Memory) append(now time.Time, a *store.Append) {
+func (m *Memory) append(now time.Time, a *store.Append, moved map[markerKey][]*store.Append) {
 	t, _ := m.talk(a.Conversation)
 	key := originOf(a.Author, a.OriginID)
 	if first := m.origins[key]; a.OriginID != "" && first != nil {
@@ -223,6 +242,9 @@ func (m *Memory) append(now time.Time, a *store.Append) {
 	if a.Basis != 0 && t.Last > a.Basis && !m.IgnoreBasis || a.Judged && t.Rights > a.RightsBasis {
 		a.Overtaken = true
 		return
+	}
+	for _, change := range a.Markers {
+		m.move(now, change, moved)
 	}
 	a.ID = store.NextMessageID(m.last, now)
 	m.last = a.ID
@@ -281,19 +303,31 @@ func (m *Memory) Deliver(ctx context.Context, reports []store.Delivered) error {
 			if reported := slices.Contains(r.IDs, old.ID); !reported && old.ID <= through {
 				missed = append(missed, old.ID)
 			}
-			if mk := old.Marker; mk != nil && mk.Kind == store.MarkDelivered && slices.Contains(r.IDs, mk.ID) {
-				current := m.markers[markerKey{old.Conversation, mk.Account, mk.Kind}]
-				current.Told = max(current.Told, mk.Through)
-			}
 		}
 		if len(missed) > store.MaxMissed {
 			through = missed[store.MaxMissed] - 1
 			missed = missed[:store.MaxMissed]
 		}
+		for _, id := range r.IDs {
+			m.told(r.Account, id)
+		}
 		c.Through, c.Missed = through, missed
 		m.cursors[r.Account] = c
 	}
 	return nil
+}
+
+// told notes that an account was told of a marker, when the identity is that of one of the other party, current or not.
+func (m *Memory) told(account store.AccountID, id store.MessageID) {
+	moved, known := m.moves[id]
+	if !known || moved.kind != store.MarkDelivered || moved.account == account {
+		return
+	}
+	t, _ := m.talk(moved.conversation)
+	if t.Key.Kind == store.Direct && (t.Key.A.Account == account || t.Key.B.Account == account) {
+		current := m.markers[moved.markerKey]
+		current.Told = max(current.Told, moved.through)
+	}
 }
 
 // undelivered returns what Undelivered does, without a limit.

@@ -315,16 +315,14 @@ func (m *Memory) Markers(
 }
 
 // Origin implements store.ConversationReader.
-func (m *Memory) Origin(
-	_ context.Context, author store.Party, originID string,
-) (store.MessageID, store.ConversationID, uint64, error) {
+func (m *Memory) Origin(_ context.Context, author store.Party, originID string) (store.Sent, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	first := m.origins[originOf(author, originID)]
-	if first == nil {
-		return 0, 0, 0, fmt.Errorf("origin-id: %w", store.ErrNotFound)
+	a := m.origins[originOf(author, originID)]
+	if a == nil {
+		return store.Sent{}, fmt.Errorf("origin-id: %w", store.ErrNotFound)
 	}
-	return first.ID, first.Conversation, first.Seq, nil
+	return store.Sent{ID: a.ID, Conversation: a.Conversation, Seq: a.Seq, ContentHash: a.ContentHash}, nil
 }
 
 // Named implements store.ConversationReader.

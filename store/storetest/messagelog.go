@@ -65,6 +65,7 @@ func MessageLog(t *testing.T, logs Logs) {
 		{"MarkersInPrivate", testMarkersPrivate},
 		{"MarkersOfOthers", testMarkersOfOthers},
 		{"MarkersTold", testMarkersTold},
+		{"MarkersOfMessages", testMarkersOfMessages},
 		{"MarkersOfRooms", testMarkersOfRooms},
 		{"Retraction", testRetraction},
 		{"RetractionInsideOneBatch", testRetractionInBatch},

@@ -351,6 +351,59 @@ func testMarkersTold(t *testing.T, logs Logs) {
 	require.NoError(t, l.Close())
 }
 
+// testMarkersOfMessages: a message moves markers together with itself, at lower identities, or not at all.
+func testMarkersOfMessages(t *testing.T, logs Logs) {
+	l := open(t, logs)
+	in, other := direct(t, l, alice(), bob()), direct(t, l, alice(), carol())
+	mustAppend(t, l, noon(), said(in, alice(), "1", counts), said(in, alice(), "2", counts))
+	with := func(a *store.Append, through uint64) *store.Append {
+		a.Markers = []*store.Append{marker(in, 2, store.MarkDelivered, through), marker(in, 2, store.MarkRead, through)}
+		return a
+	}
+	peer := func() store.ReadMarkers { return viewOf(t, l, 1, in).Peer }
+	first := mustAppend(t, l, noon(), with(withOrigin(said(in, bob(), "3", counts), "o"), 1))[0]
+	require.Less(t, first.Markers[0].ID, first.Markers[1].ID)
+	require.Less(t, first.Markers[1].ID, first.ID)
+	require.EqualValues(t, 3, first.Seq)
+	require.Equal(t, store.ReadMarkers{Delivered: 1, Read: 1}, peer())
+
+	refused := func(a *store.Append) {
+		t.Helper()
+		before, err := l.Last(context.Background())
+		require.NoError(t, err)
+		mustAppend(t, l, noon(), with(a, 2))
+		for _, change := range a.Markers {
+			require.True(t, change.Stale)
+			require.Zero(t, change.ID)
+		}
+		require.Equal(t, store.ReadMarkers{Delivered: 1, Read: 1}, peer())
+		after, err := l.Last(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, before, after)
+	}
+	overtaken, again, conflict := said(in, bob(), "x", counts), withOrigin(said(in, bob(), "3", counts), "o"),
+		withOrigin(said(in, bob(), "4", counts), "o")
+	overtaken.Basis, conflict.ContentHash = 1, [16]byte{1}
+	refused(overtaken)
+	require.True(t, overtaken.Overtaken)
+	refused(again)
+	require.True(t, again.Duplicate)
+	refused(conflict)
+	require.True(t, conflict.Conflict)
+
+	// What was refused can be appended again; what moves nothing does not hold the message up.
+	overtaken.Basis = 3
+	mustAppend(t, l, noon(), overtaken)
+	require.False(t, overtaken.Markers[0].Stale || overtaken.Markers[1].Stale)
+	require.Equal(t, store.ReadMarkers{Delivered: 2, Read: 2}, peer())
+	stale := mustAppend(t, l, noon(), with(said(in, bob(), "5", counts), 2))[0]
+	require.True(t, stale.Markers[0].Stale && stale.Markers[1].Stale)
+	require.EqualValues(t, 5, stale.Seq)
+	elsewhere := with(said(other, carol(), "x", counts), 1)
+	require.ErrorIs(t, l.Append(context.Background(), &store.Batch{Now: noon(), Entries: []*store.Append{elsewhere}}),
+		store.ErrNotFound)
+}
+
 // testMarkersOfRooms: each member has its own, and sees those of others that name what it may read.
 func testMarkersOfRooms(t *testing.T, logs Logs) {
 	folder := t.TempDir()

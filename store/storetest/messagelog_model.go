@@ -127,6 +127,7 @@ func (m *model) entry(t *rapid.T) (got, want *store.Append) {
 		author = rapid.SampledFrom([]store.Party{o.key.A, o.key.B}).Draw(t, "side")
 	}
 	var a *store.Append
+	var others []*store.Append // the markers of the other log's
 	if rapid.IntRange(0, 2).Draw(t, "marker") == 0 {
 		kind := store.MarkerKind(rapid.IntRange(1, 3).Draw(t, "kind"))
 		a = marker(0, author.Account, kind, uint64(rapid.IntRange(0, 20).Draw(t, "through")))
@@ -148,10 +149,16 @@ func (m *model) entry(t *rapid.T) (got, want *store.Append) {
 			if o.key.Kind == store.Room {
 				a.Members = []store.Member{{Account: max(1, m.account(t)), Role: store.RoleMember, Access: access(t)}}
 			}
+		case 4:
+			for kind := store.MarkDelivered; kind <= store.MarkRead; kind++ {
+				through := uint64(rapid.IntRange(0, 20).Draw(t, "through"))
+				a.Markers = append(a.Markers, marker(o.got, author.Account, kind, through))
+				others = append(others, marker(o.want, author.Account, kind, through))
+			}
 		}
 	}
 	same := *a
-	a.Conversation, same.Conversation = o.got, o.want
+	a.Conversation, same.Conversation, same.Markers = o.got, o.want, others
 	return a, &same
 }
 
@@ -172,6 +179,10 @@ func (m *model) append(t *rapid.T) {
 		m.known = append(m.known, a.ID, a.ID+1)
 		same := *got.Entries[i]
 		same.Conversation = a.Conversation
+		for _, change := range same.Markers {
+			m.known = append(m.known, change.ID)
+			change.Conversation = a.Conversation
+		}
 		require.Equal(t, *a, same, "%d", i)
 	}
 }
@@ -270,6 +281,9 @@ func (m *model) answers(t *rapid.T, l store.MessageLog, part int, q *question) (
 	messages := func(found []store.Message) []store.Message {
 		for i := range found {
 			found[i].Conversation = m.common(l, found[i].Conversation)
+			if mk := found[i].Marker; mk != nil {
+				m.checkTold(found[i].Conversation, mk)
+			}
 		}
 		return append([]store.Message{}, found...)
 	}
@@ -313,6 +327,14 @@ func (m *model) answers(t *rapid.T, l store.MessageLog, part int, q *question) (
 	return all
 }
 
+// checkTold takes out of a marker, after a look at it, what logs may differ in: they may not know former ones any more.
+func (m *model) checkTold(in store.ConversationID, mk *store.Marker) {
+	if want := m.want.markers[markerKey{in, mk.Account, mk.Kind}]; want != nil {
+		require.LessOrEqual(m.t, mk.Told, want.Told)
+	}
+	mk.Told = 0
+}
+
 // askConversations puts the questions of store.ConversationReader.
 func (m *model) askConversations(l store.MessageLog, add func(error, ...any), in store.ConversationID, q *question) {
 	ctx := context.Background()
@@ -337,9 +359,13 @@ func (m *model) askConversations(l store.MessageLog, add func(error, ...any), in
 	}
 	add(err, append([]store.Member{}, members...), more)
 	markers, more, err := l.Markers(ctx, in, q.owner, q.limit)
+	for i := range markers {
+		m.checkTold(m.common(l, in), &markers[i])
+	}
 	add(err, append([]store.Marker{}, markers...), more)
-	origin, conversation, seq, err := l.Origin(ctx, q.author, q.name)
-	add(err, origin, m.common(l, conversation), seq)
+	sent, err := l.Origin(ctx, q.author, q.name)
+	sent.Conversation = m.common(l, sent.Conversation)
+	add(err, sent)
 	seq, id, err := l.Named(ctx, in, q.author, q.name)
 	add(err, seq, id)
 }
