@@ -75,24 +75,24 @@ func (a *assembly) toRecipient() []router.Delivery {
 			Why:  "the recipient's devices come first",
 			Run:  func(ctx context.Context, e *router.Envelope) { a.router.Deliver(ctx, e) },
 		},
-		a.tell(func(e *router.Envelope) uint64 { return e.Target.Account }),
+		a.tell(func(e *router.Envelope) (account, stored uint64) { return e.Target.Account, e.Target.ID }),
 	}
 }
 
 func (a *assembly) toAuthor() []router.Delivery {
 	return []router.Delivery{
 		a.local.Carbons(), // the author's other devices see what was stored, with its identity
-		a.tell(func(e *router.Envelope) uint64 { return e.Origin.Account }),
+		a.tell(func(e *router.Envelope) (account, stored uint64) { return e.Origin.Account, e.Receipt.ID }),
 	}
 }
 
 // tell is the step that tells who waits for an account to change, such as a request for sync.
-func (a *assembly) tell(whom func(*router.Envelope) uint64) router.Delivery {
+func (a *assembly) tell(whom func(*router.Envelope) (account, stored uint64)) router.Delivery {
 	return router.Delivery{
 		Name: "tell",
 		Why:  "last: devices come first",
 		Run: func(_ context.Context, e *router.Envelope) {
-			if account := whom(e); account != 0 && e.Receipt.ID != 0 {
+			if account, stored := whom(e); account != 0 && stored != 0 {
 				a.changed(account)
 			}
 		},

@@ -131,9 +131,10 @@ type Archive struct {
 	ended         chan struct{}        // closed when Run has returned
 
 	// Owned by the committer.
-	batch store.Batch
-	rate  commitRate
-	pause pause
+	batch    store.Batch
+	rate     commitRate
+	pause    pause
+	receipts *cache.Cache[receiver, *receipts]
 }
 
 // New returns an archive. It fails when a required part is missing or the key has the wrong length.
@@ -154,6 +155,7 @@ func New(c Config) (*Archive, error) {
 		markers:       cache.New(cache.Config[markerOf, uint64]{Limit: maxMarkersKnown}),
 		budget:        newBudget(c.QueryRate, c.QueryBurst, c.Now),
 		newPause:      newPause,
+		receipts:      cache.New(cache.Config[receiver, *receipts]{Limit: maxReceivers}),
 		ended:         make(chan struct{}),
 	}
 	a.metrics = newMetrics(c.Metrics, a.queue.depth)

@@ -109,8 +109,9 @@ func (a *Archive) commit(ctx context.Context, entries []entry) error {
 	for i := range entries {
 		if entries[i].stored {
 			b.Entries = append(b.Entries, &entries[i].message)
+		} else {
+			b.Entries = append(b.Entries, entries[i].markers...)
 		}
-		b.Entries = append(b.Entries, entries[i].markers...)
 	}
 	release := a.inject(ctx, entries) // releaseAll, except in a build that injects a fault for tests to find
 	var refusal *stanza.Error
@@ -202,34 +203,38 @@ func (a *Archive) releaseOne(ctx context.Context, next *entry, durable time.Time
 		a.releaseMarker(ctx, next)
 		return
 	}
-	e.Receipt.ID, e.Receipt.Seq, e.Receipt.Time = uint64(m.ID), m.Seq, m.ID.Time()
 	if m.Duplicate {
 		// It was delivered, or waits to be, under its first number.
+		e.Receipt.ID, e.Receipt.Seq, e.Receipt.Time = uint64(m.ID), m.Seq, m.ID.Time()
 		e.Receipt.Duplicate = true
 		a.metrics.duplicate.Inc()
 		a.router.Finish(e)
 		return
 	}
+	next.identify()
+	a.noteReceipt(next)
+	e.Receipt.ID, e.Receipt.Seq, e.Receipt.Time = uint64(m.ID), m.Seq, m.ID.Time()
+	e.Target.Add(uint64(m.ID))
 	a.metrics.stored.Inc()
 	a.router.Resume(ctx, e)
 }
 
-// releaseMarker is releaseOne for what only moves markers.
+// releaseMarker is releaseOne for what moves markers, and is no message.
 func (a *Archive) releaseMarker(ctx context.Context, next *entry) {
-	e, change := next.envelope, next.moved()
+	e := next.envelope
+	moved, shown := next.identify()
+	tells := a.noteReceipt(next) || next.tells
 	switch {
-	case change == nil:
+	case moved:
+		a.metrics.marked.Inc()
+	case !tells:
 		// It moves nothing forward: acknowledged, and nobody is told.
 		a.metrics.stale.Inc()
 		a.router.Finish(e)
 		return
-	case change.Merged:
-		// The identity is of a later one of this batch. Those who are there are told of this one, too.
-		e.Target.Archived = false
-	default:
-		e.Receipt.ID, e.Receipt.Time = uint64(change.ID), change.ID.Time()
 	}
-	a.metrics.marked.Inc()
+	e.Target.Archived = e.Target.ID != 0
+	e.Target.Own = e.Target.Own || !shown && !tells
 	a.router.Resume(ctx, e)
 }
 

@@ -219,8 +219,8 @@ func (h *house) Resolve(ctx context.Context, e *router.Envelope) (router.Verdict
 
 // Deliver implements router.Route, as package local does it.
 func (h *house) Deliver(ctx context.Context, e *router.Envelope) *stanza.Error {
-	p := &stream.Packet{Stanza: e.Stanza, Content: &e.Content, ArchiveID: e.Receipt.ID}
-	if e.Receipt.ID != 0 && e.Target.Account != 0 {
+	p := &stream.Packet{Stanza: e.Stanza, Content: &e.Content, ArchiveID: e.Target.ID, Also: e.Target.Also}
+	if e.Target.ID != 0 && e.Target.Account != 0 {
 		h.Stamp(p, e.Stanza.To.Bare(), e.Receipt.Seq, e.Target.Archived)
 	}
 	return h.Route(ctx, p)

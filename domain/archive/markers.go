@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,16 +21,19 @@ import (
 func (a *Archive) prepareMarkers(ctx context.Context, next *entry, meaning *payload.Meaning, author,
 	other store.Party) error {
 	e := next.envelope
-	hidden, err := a.hideRead(ctx, e, meaning, author, other)
-	if err != nil {
-		return err
-	}
 	if e.Stanza.Child(stanza.NSClient, "thread") != nil {
 		return nil
 	}
+	next.tells = slices.ContainsFunc(e.Stanza.Payload, func(e stanza.Element) bool { return payload.Passing(&e) })
 	read := store.MarkRead
-	if hidden {
-		read = store.MarkReadPrivate
+	if meaning.Read != "" || meaning.ReadNumber != 0 {
+		hidden, err := a.preferences.hidesReads(ctx, author.Account)
+		if err != nil {
+			return err
+		}
+		if hidden {
+			read = store.MarkReadPrivate
+		}
 	}
 	conversation := store.ConversationID(e.Target.Conversation)
 	for _, named := range [...]struct {
@@ -47,6 +51,7 @@ func (a *Archive) prepareMarkers(ctx context.Context, next *entry, meaning *payl
 			return err
 		}
 		if through == 0 {
+			next.tells = next.tells || named.id != ""
 			continue
 		}
 		change := &store.Append{}
@@ -54,31 +59,38 @@ func (a *Archive) prepareMarkers(ctx context.Context, next *entry, meaning *payl
 		change.Marker = &store.Marker{Account: author.Account, Kind: named.kind, Through: through}
 		next.markers = append(next.markers, change)
 	}
+	next.receipt = meaning.DeliveredNumber == 0 && e.Stanza.Child(payload.NSReceipts, "received") != nil
 	return nil
 }
 
-// hideRead keeps from others how far the author has read, when the author has chosen so, and reports whether it did. It
-// looks for the elements and not for what they name: one that names nothing tells that somebody reads, too.
-func (a *Archive) hideRead(ctx context.Context, e *router.Envelope, meaning *payload.Meaning, author,
-	other store.Party) (hidden bool, err error) {
+// hideRead keeps from others how far the author has read, when the author has chosen so: they get what is left without
+// it, if that says anything. It looks for the elements and not for what they name: one that names nothing tells that
+// somebody reads, too.
+func (a *Archive) hideRead(ctx context.Context, e *router.Envelope, author, other store.Party) error {
 	isRead := func(e *stanza.Element) bool { return payload.Of(e).Relation == payload.Read }
-	found := false
+	found, says := false, false
 	for i := range e.Stanza.Payload {
-		found = found || isRead(&e.Stanza.Payload[i])
+		el := &e.Stanza.Payload[i]
+		switch row := payload.Of(el); {
+		case row.Relation == payload.Read:
+			found = true
+		case row.Storage == payload.Offline, row.Storage == payload.Archived, payload.Passing(el):
+			says = true
+		}
 	}
-	if !found {
-		return false, nil
+	if !found || other.Is(author) {
+		return nil
 	}
-	if hidden, err = a.preferences.hidesReads(ctx, author.Account); err != nil || !hidden {
-		return false, err
+	if hidden, err := a.preferences.hidesReads(ctx, author.Account); err != nil || !hidden {
+		return err
 	}
-	if !meaning.Says {
-		e.Target.Own = !other.Is(author)
-	} else {
-		e.Stanza = e.Stanza.Copy()
-		e.Stanza.Remove(isRead)
+	if !says {
+		e.Target.Own = true
+		return nil
 	}
-	return true, nil
+	e.Whole, e.Stanza = e.Stanza, e.Stanza.Copy()
+	e.Stanza.Remove(isRead)
+	return nil
 }
 
 // clamp returns the number that a marker names, or that of the last message when it is beyond, 0 when there is none.
@@ -230,12 +242,26 @@ func (a *Archive) message(ctx context.Context, id store.MessageID) (*store.Messa
 	return &m, nil
 }
 
-// moved returns the change that a marker of the entry made, nil when it moved nothing. Of two it is the later one.
-func (e *entry) moved() (change *store.Append) {
+// identify fills in what an entry's markers are in the log: the last one for its author, and for the other party
+// those that it may see. One that was merged has the identity of a later one of its batch, which is not given out
+// twice: those who are there are told of it without one. It reports whether any moved, for the author and for the other
+// party.
+func (e *entry) identify() (moved, shown bool) {
+	receipt, target := &e.envelope.Receipt, &e.envelope.Target
+	own := target.Account != 0 && target.Account == e.envelope.Origin.Account
 	for _, m := range e.markers {
-		if !m.Stale {
-			change = m
+		if m.Stale {
+			continue
+		}
+		visible := own || m.Marker.Kind != store.MarkReadPrivate
+		moved, shown = true, shown || visible
+		if m.Merged {
+			continue
+		}
+		receipt.ID, receipt.Time = uint64(m.ID), m.ID.Time()
+		if visible {
+			target.Add(uint64(m.ID))
 		}
 	}
-	return change
+	return moved, shown
 }

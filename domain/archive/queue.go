@@ -7,6 +7,7 @@ import (
 
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/store"
+	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
 // entry is one message on its way through the committer.
@@ -17,8 +18,14 @@ type entry struct {
 	// stored says that message is to be stored; otherwise the entry only keeps its order.
 	stored  bool
 	message store.Append
-	// markers are what it moves, after its message when it has one.
+	// said is the stanza as it came: what the author sends again is compared with that.
+	said *stanza.Stanza
+	// markers are what it moves, together with its message when that is stored.
 	markers []*store.Append
+	// receipt: the marker that says what was delivered comes of a receipt for one message (XEP-0184).
+	receipt bool
+	// tells: it says something beside what moves markers to those who are there, and is not stored.
+	tells bool
 	// change is what it does to an earlier message, nil for nothing, which is nearly always.
 	change *change
 	// moderation: the archive itself sends it, see Moderate, and it passes no further stage.

@@ -93,6 +93,7 @@ func (a *Archive) unanswered(e *router.Envelope, err error) *stanza.Error {
 // prepare decides whether the message is to be stored and fills what the store is to be given.
 func (a *Archive) prepare(ctx context.Context, next *entry) error {
 	e := next.envelope
+	next.said = e.Stanza
 	meaning := payload.MeaningOf(e.Stanza)
 	if e.Target.Kind == router.Nobody {
 		return nil
@@ -103,8 +104,7 @@ func (a *Archive) prepare(ctx context.Context, next *entry) error {
 		if !meaning.Marks || e.Stanza.Type == stanza.TypeError {
 			return nil // an error may contain what it answers, which somebody else has said
 		}
-		_, err := a.hideRead(ctx, e, &meaning, author, other)
-		return err
+		return a.hideRead(ctx, e, author, other)
 	}
 	if author.Account == 0 && other.Account == 0 {
 		return nil
@@ -118,9 +118,8 @@ func (a *Archive) prepare(ctx context.Context, next *entry) error {
 		if err := a.prepareMarkers(ctx, next, &meaning, author, other); err != nil {
 			return err
 		}
-		if !meaning.Says {
-			e.Target.Archived = len(next.markers) > 0
-			return nil
+		if err := a.hideRead(ctx, e, author, other); err != nil || !meaning.Says {
+			return err
 		}
 	}
 	return a.prepareMessage(ctx, next, &meaning, author, other)
@@ -141,12 +140,14 @@ func (a *Archive) prepareMessage(ctx context.Context, next *entry, meaning *payl
 		}
 	}
 	if m.Flags == 0 {
+		next.tells = true
 		return nil
 	}
 	m.Conversation = store.ConversationID(e.Target.Conversation)
 	e.Target.Archived = m.Flags&store.InRecipientArchive != 0
+	m.Markers = next.markers
 	if m.OriginID = originID(s); m.OriginID != "" {
-		m.ContentHash = contentHash(s)
+		m.ContentHash = contentHash(next.said)
 	}
 	m.StanzaID = originKey(s.ID)
 	m.Stanza = xmlstream.MarshalContent(make([]byte, 0, s.Size()), s, &e.Content)

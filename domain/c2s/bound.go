@@ -384,8 +384,10 @@ func (b *bound) pop(n int, ids []uint64) []uint64 {
 	for i := range n {
 		e := b.queue.at(i)
 		b.bytes -= e.size
-		if e.packet != nil && e.packet.ArchiveID != 0 {
-			ids = append(ids, e.packet.ArchiveID)
+		if e.packet != nil {
+			for id := range e.packet.Stored {
+				ids = append(ids, id)
+			}
 		}
 	}
 	b.queue.pop(n)

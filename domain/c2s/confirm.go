@@ -53,7 +53,9 @@ func (b *bound) confirmation(r *receipt) *stream.Packet {
 		add("stanza-id", f(r.ID))
 	}
 	add("conversation", with.String())
-	add("number", strconv.FormatUint(r.Seq, 10))
+	if r.Seq != 0 { // what only moved markers has none
+		add("number", strconv.FormatUint(r.Seq, 10))
+	}
 	add("stamp", stanza.FormatTime(r.Time))
 	if r.Duplicate {
 		add("duplicate", "true")

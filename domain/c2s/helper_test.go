@@ -140,8 +140,11 @@ func (a *archive) stage(ctx context.Context, e *router.Envelope) (router.Verdict
 	}
 	if e.Stanza.Body() != "" {
 		e.Receipt.ID, e.Receipt.Seq = uint64(len(a.stored)+1), uint64(len(a.stored)+1)
+		e.Target.ID = e.Receipt.ID
 		e.Receipt.Time = time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)
 		a.stored = append(a.stored, e)
+	} else if e.Stanza.Child("urn:xmpp:receipts", "received") != nil {
+		e.Receipt.ID, e.Receipt.Time = 1<<20, time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)
 	}
 	if a.queue && !a.router.Reserve(ctx, e, 100) {
 		return router.Finish, stanza.Refuse(stanza.ResourceConstraint, "")
@@ -266,7 +269,7 @@ func (e *env) Deliver(ctx context.Context, envelope *router.Envelope) *stanza.Er
 	if envelope.Stanza.Body() == "stuck" {
 		<-e.unstick
 	}
-	return e.Route(ctx, &stream.Packet{Stanza: envelope.Stanza, ArchiveID: envelope.Receipt.ID})
+	return e.Route(ctx, &stream.Packet{Stanza: envelope.Stanza, ArchiveID: envelope.Target.ID})
 }
 
 func (e *env) Route(_ context.Context, p *stream.Packet) *stanza.Error {

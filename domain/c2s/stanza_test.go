@@ -245,6 +245,9 @@ func TestConfirmations(t *testing.T) {
 				attr(got[strings.LastIndex(got, "<message"):], "type"),
 				attr(got[strings.LastIndex(got, "<confirmed"):], "id"), attr(got, "stanza-id"),
 				attr(got, "conversation"), attr(got, "number"), attr(got, "stamp"), attr(got, "duplicate")})
+		// what only moves a marker has no number
+		c.send("<message to='juliet@localhost' id='r'><received xmlns='urn:xmpp:receipts' id='x'/></message>")
+		require.NotContains(t, c.expect("<confirmed", ">"), "number=")
 		c.send("<message id='n'><body>to myself</body></message>")
 		require.Equal(t, "romeo@localhost", attr(c.expect("<confirmed", ">"), "conversation"))
 		c.send("<iq type='set' id='d'><disable xmlns='urn:posthouse:confirm:1'/></iq>")
@@ -287,6 +290,12 @@ func TestDeliveredWhenWritten(t *testing.T) {
 		juliet.expect("<body>x</body>")
 		synctest.Wait()
 		require.Equal(t, []uint64{1}, e.done.marks())
+		p := packet("at three positions", 9)
+		p.Also = []uint64{7, 8}
+		e.sessions.Send(jidOf("juliet@localhost/balcony"), p)
+		juliet.expect("<body>at three positions</body>")
+		synctest.Wait()
+		require.Equal(t, []uint64{1, 7, 8, 9}, e.done.marks())
 	})
 }
 

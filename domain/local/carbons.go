@@ -28,6 +28,9 @@ func (d *Domain) Carbons() router.Delivery {
 
 func (d *Domain) carbons(_ context.Context, e *router.Envelope) {
 	s := e.Stanza
+	if e.Whole != nil {
+		s = e.Whole
+	}
 	if s.To.Bare() == s.From.Bare() {
 		return // what goes to the own account reaches its devices by Deliver
 	}
@@ -44,9 +47,13 @@ func (d *Domain) carbons(_ context.Context, e *router.Envelope) {
 				if !payload.Eligible(s) {
 					return
 				}
-				p = d.stamped(e, s.From.Bare(), true)
+				p = &stream.Packet{Stanza: s, ArchiveID: e.Receipt.ID}
+				if e.Whole == nil {
+					p.Content = &e.Content
+				}
+				d.stamp(p, s.From.Bare(), e.Receipt.Seq, true)
 			}
-			u.Send(other, p.Carbon(other.JID(), true, 0))
+			u.Send(other, p.Carbon(other.JID(), true))
 		}
 	})
 }
@@ -65,7 +72,7 @@ func (d *Domain) sendReceived(u *session.User, p *stream.Packet, addressed *sess
 				return
 			}
 		}
-		u.Send(other, p.Carbon(other.JID(), false, p.ArchiveID))
+		u.Send(other, p.Carbon(other.JID(), false))
 	}
 }
 

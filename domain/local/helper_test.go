@@ -247,7 +247,7 @@ func (elsewhere) Resolve(_ context.Context, e *router.Envelope) (router.Verdict,
 }
 
 func (e elsewhere) Deliver(ctx context.Context, envelope *router.Envelope) *stanza.Error {
-	return e.Route(ctx, &stream.Packet{Stanza: envelope.Stanza, ArchiveID: envelope.Receipt.ID})
+	return e.Route(ctx, &stream.Packet{Stanza: envelope.Stanza, ArchiveID: envelope.Target.ID})
 }
 
 func (e elsewhere) Route(_ context.Context, p *stream.Packet) *stanza.Error {
@@ -287,7 +287,7 @@ func (w *world) sayStored(full, text string, id uint64) *stanza.Error {
 	done := false
 	e := &router.Envelope{Stanza: parse(w.t, text), Origin: originOf(w.sess[full]),
 		Delivered: func(*router.Envelope) { done = true }}
-	e.Receipt.ID = id
+	e.Receipt.ID, e.Target.ID = id, id
 	w.router.Accept(context.Background(), e)
 	require.True(w.t, done)
 	return e.Receipt.Err
@@ -310,7 +310,7 @@ func (w *world) route(text string, id uint64) *stanza.Error {
 	if refusal != nil || verdict != router.Continue || e.Target.Kind == router.Nobody {
 		return refusal
 	}
-	e.Receipt.ID = id
+	e.Receipt.ID, e.Target.ID = id, id
 	return w.domain.Deliver(context.Background(), e)
 }
 

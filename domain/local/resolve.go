@@ -97,21 +97,21 @@ func (d *Domain) Deliver(ctx context.Context, e *router.Envelope) *stanza.Error 
 	return d.Route(ctx, &stream.Packet{Stanza: e.Stanza})
 }
 
-// stamped returns the packet with an accepted message, and with what the owner of the archive by is told of it.
-func (d *Domain) stamped(e *router.Envelope, by jid.JID, archived bool) *stream.Packet {
-	p := &stream.Packet{Stanza: e.Stanza, Content: &e.Content, ArchiveID: e.Receipt.ID}
+// stamp adds to a packet with an accepted message what the owner of the archive by is told of it.
+func (d *Domain) stamp(p *stream.Packet, by jid.JID, seq uint64, archived bool) {
 	if p.ArchiveID != 0 && d.config.Stamp != nil {
-		d.config.Stamp(p, by, e.Receipt.Seq, archived)
+		d.config.Stamp(p, by, seq, archived)
 	}
-	return p
 }
 
 // accepted delivers an accepted message to the account that Resolve has found. It looks nothing up but the account's
 // sessions, here and at other nodes. Deciding and delivering are one step under the lock of the account, so that no
 // session comes or goes in between.
 func (d *Domain) accepted(ctx context.Context, e *router.Envelope) {
-	s, id, account := e.Stanza, e.Receipt.ID, e.Target.Account
-	p := d.cleaned(d.stamped(e, s.To.Bare(), e.Target.Archived))
+	s, id, account := e.Stanza, e.Target.ID, e.Target.Account
+	p := &stream.Packet{Stanza: s, Content: &e.Content, ArchiveID: id, Also: e.Target.Also}
+	d.stamp(p, s.To.Bare(), e.Receipt.Seq, e.Target.Archived)
+	p = d.cleaned(p)
 	form := formOf(s.To)
 	action := d.give(account, p, form)
 	elsewhere := d.sessions.Elsewhere(ctx, session.Frame{Account: account, Packet: p}, func(there *session.Entry) bool {

@@ -21,7 +21,7 @@ func (w *world) resolved(text string, id uint64) *router.Envelope {
 	verdict, refusal := w.domain.Resolve(context.Background(), e)
 	require.Nil(w.t, refusal)
 	require.Equal(w.t, router.Continue, verdict)
-	e.Receipt.ID = id
+	e.Receipt.ID, e.Target.ID = id, id
 	return e
 }
 

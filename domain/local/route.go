@@ -140,7 +140,7 @@ func (d *Domain) cleaned(p *stream.Packet) *stream.Packet {
 			if private {
 				c.Payload = append(c.Payload, noCopy) // what is left says the same to whoever asks payload.Eligible
 			}
-			return &stream.Packet{Stanza: c, Own: p.Own, ArchiveID: p.ArchiveID, Role: p.Role}
+			return &stream.Packet{Stanza: c, Own: p.Own, ArchiveID: p.ArchiveID, Also: p.Also, Role: p.Role}
 		}
 	}
 	return p

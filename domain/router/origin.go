@@ -94,12 +94,24 @@ type Target struct {
 	// Conversation is the conversation that a stored message belongs to, as in store.ConversationID; 0 for none. Set by
 	// the archive.
 	Conversation uint64
+	// ID is the identity in the log of what the account's devices are given, 0 when that is not stored; Also are those
+	// of markers that come with it, which are lower. Set by the archive.
+	ID   uint64
+	Also []uint64
 	// Archived: the archive of that account has the message, so that its devices are told its identity there. Set by
 	// the archive.
 	Archived bool
 	// Own: only the author's own devices are told, such as how far somebody has read who keeps that from others. Set by
 	// the archive.
 	Own bool
+}
+
+// Add says that what the account's devices are given has one more identity in the log, which is the highest so far.
+func (t *Target) Add(id uint64) {
+	if t.ID != 0 {
+		t.Also = append(t.Also, t.ID)
+	}
+	t.ID = id
 }
 
 // told reports whether the stanza is given to whom it is addressed.

@@ -18,8 +18,9 @@ import (
 
 // Receipt tells the origin what became of its stanza. Err is nil when it was accepted.
 type Receipt struct {
-	// ID, Seq and Time are set when the message was stored: its identity in the log, its number in its
-	// conversation, and the server's time of acceptance.
+	// ID, Seq and Time are set when something was stored: a message's identity in the log, its number in its
+	// conversation, and the server's time of acceptance. What only moved markers has the identity of the last, and no
+	// number.
 	ID   uint64
 	Seq  uint64
 	Time time.Time
@@ -31,7 +32,11 @@ type Receipt struct {
 // Envelope carries one stanza through the acceptance chain and on to its delivery. It is owned by the stage that runs;
 // once it was stored nobody changes it any more.
 type Envelope struct {
+	// Stanza is what goes to whom it is addressed.
 	Stanza *stanza.Stanza
+	// Whole is what the author's own devices are told, when it is more than others are; nil means Stanza. Set by the
+	// archive.
+	Whole  *stanza.Stanza
 	Origin *Origin
 	// Target is found by the stage resolve.
 	Target Target

@@ -85,6 +85,9 @@ func (u *User) Send(s *Session, p *stream.Packet) {
 	if id := p.ArchiveID; id != 0 {
 		if s.first == 0 {
 			s.first = id
+			if len(p.Also) > 0 {
+				s.first = p.Also[0]
+			}
 		}
 		s.last = max(s.last, id)
 		if x := s.extra; x != nil && x.replayed(id) {
@@ -99,7 +102,7 @@ func (u *User) Redeliver(s *Session, p *stream.Packet) {
 	if s.gone || s.failed || s.extra != nil && s.extra.replayed(p.ArchiveID) {
 		return
 	}
-	s.noteReplayed(p.ArchiveID) // not part of a span: the messages around it were not given to this session
+	s.noteReplayed(p) // not part of a span: the messages around it were not given to this session
 	s.queue(p)
 }
 

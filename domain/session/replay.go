@@ -81,9 +81,7 @@ func (r *Replay) Yield(ctx context.Context, p *stream.Packet, copied bool) bool 
 		return true
 	}
 	r.releaseBefore(p.ArchiveID)
-	if p.ArchiveID != 0 { // of what is made from one marker, the last has its identity
-		r.s.noteReplayed(p.ArchiveID)
-	}
+	r.s.noteReplayed(p)
 	r.s.outbox.Send(p)
 	return true
 }
@@ -107,11 +105,14 @@ func (r *Replay) releaseBefore(id uint64) {
 	r.held = r.held[n:]
 }
 
-// noteReplayed remembers that a replay gave the message to the session.
-func (s *Session) noteReplayed(id uint64) {
+// noteReplayed remembers that a replay gave the packet to the session. Of what is made from one marker, the last packet
+// has its identity, and others have none.
+func (s *Session) noteReplayed(p *stream.Packet) {
 	x := s.more()
-	i, _ := slices.BinarySearch(x.seen, id)
-	x.seen = slices.Insert(x.seen, i, id)
+	for id := range p.Stored {
+		i, _ := slices.BinarySearch(x.seen, id)
+		x.seen = slices.Insert(x.seen, i, id)
+	}
 	if len(x.seen) > maxSeen {
 		x.seen = append(x.seen[:0], x.seen[len(x.seen)-maxSeen:]...)
 	}

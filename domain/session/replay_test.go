@@ -304,13 +304,34 @@ func TestHad(t *testing.T) {
 func TestSeenIsBounded(t *testing.T) {
 	s := &Session{}
 	for id := uint64(1); id <= maxSeen+10; id++ {
-		s.noteReplayed(id)
+		s.noteReplayed(&stream.Packet{ArchiveID: id})
 	}
 	require.Len(t, s.extra.seen, maxSeen)
 	require.False(t, s.extra.replayed(10))
 	require.True(t, s.extra.replayed(11))
 	require.True(t, s.extra.replayed(maxSeen+10))
 	require.False(t, s.extra.replayed(maxSeen+11))
+}
+
+// TestSeveralIdentities: who was given a packet that is at several positions of the log has had what is at each.
+func TestSeveralIdentities(t *testing.T) {
+	m := New(Config{})
+	s, box := bind(t, m, "phone")
+	appear(m, s, 0).Replay.Finish(background)
+	text := func(to jid.JID, also ...uint64) *stream.Packet {
+		p := chat(also[len(also)-1]+1, to)
+		p.Also = also
+		return p
+	}
+	left := jid.MustParse("juliet@capulet.lit/left")
+	m.Visit(juliet, func(u *User) {
+		u.SendLive(text(juliet, 5, 6))
+		u.SendLive(text(left, 8, 9)) // remembered one by one
+		for id := uint64(4); id <= 11; id++ {
+			require.Equal(t, id != 4 && id != 11, u.Had(s, chat(id, juliet), false), id)
+		}
+	})
+	require.Equal(t, []uint64{7, 10}, box.ids())
 }
 
 func TestStrayedMessageIsRemembered(t *testing.T) {

@@ -34,9 +34,11 @@ const (
 	NSRetract     = "urn:xmpp:message-retract:1"
 	NSStanzaID    = "urn:xmpp:sid:0"
 
+	nsEvent    = "jabber:x:event"
 	nsHTTPAuth = "http://jabber.org/protocol/http-auth"
 	nsIBB      = "http://jabber.org/protocol/ibb"
 	nsNick     = "http://jabber.org/protocol/nick"
+	nsRTT      = "urn:xmpp:rtt:0"
 	nsRosterX  = "http://jabber.org/protocol/rosterx"
 	nsXHTML    = "http://jabber.org/protocol/xhtml-im"
 

@@ -129,6 +129,16 @@ func MeaningOf(s *stanza.Stanza) (m Meaning) {
 	return m
 }
 
+// Passing reports whether an element says something by itself that matters only now, such as that somebody types. Other
+// elements of transient messages say something about what is beside them.
+func Passing(e *stanza.Element) bool {
+	switch e.Space {
+	case NSChatStates, nsEvent, nsRTT, nsIBB, NSAttention:
+		return true
+	}
+	return false
+}
+
 // named returns the message that a marker names, by its number when it has one and else by its id.
 func named(e *stanza.Element) (id string, number uint64) {
 	if e.Space == NSMarker {

@@ -66,8 +66,8 @@ var table = [...]Row{
 	// What is worth something only now.
 	{nsHTTPAuth, "", Offline, Nothing, AsType, Anyone, None, "XEP-0070: to be answered, not to be read again"},
 	{NSChatStates, "", Transient, Nothing, Copied, Anyone, None, "XEP-0085 §5.8, XEP-0160 §3, XEP-0280 §10.2"},
-	{"jabber:x:event", "", Transient, Nothing, AsType, Anyone, None, "XEP-0022"},
-	{"urn:xmpp:rtt:0", "", Transient, Nothing, AsType, Anyone, None, "XEP-0301: the text follows as a body"},
+	{nsEvent, "", Transient, Nothing, AsType, Anyone, None, "XEP-0022"},
+	{nsRTT, "", Transient, Nothing, AsType, Anyone, None, "XEP-0301: the text follows as a body"},
 	{nsIBB, "", Transient, Nothing, AsType, Anyone, None, "XEP-0047: worth nothing out of its session"},
 	{NSAttention, "", Transient, Nothing, AsType, Anyone, None, "XEP-0224"},
 

@@ -39,8 +39,10 @@ type Packet struct {
 	Own []stanza.Element
 	// Content is shared with other packets whose stanzas have the same ID and Payload; nil when there is none.
 	Content *Content
-	// ArchiveID is the message's position in the log, 0 when it is not stored.
+	// ArchiveID is the message's position in the log, 0 when it is not stored. Also are positions of markers that come
+	// with it, which are lower: whoever has the packet has all of them.
 	ArchiveID uint64
+	Also      []uint64
 	// Role says what it is. Only what is Live is copied to other devices.
 	Role Role
 	// Sent, of a carbon: the account has sent the message, from another device. Otherwise it has received it there.
@@ -52,10 +54,25 @@ type Packet struct {
 }
 
 // Carbon returns the copy of the message for a session. That it arrived counts as the arrival of the message itself
-// when id is not 0.
-func (p *Packet) Carbon(to jid.JID, sent bool, id uint64) *Packet {
-	return &Packet{
-		Stanza: p.Stanza, Own: p.Own, Content: p.content(), ArchiveID: id, Role: Carbon, Sent: sent, CopyTo: to,
+// when the account has received it; of one that it has sent, it says nothing.
+func (p *Packet) Carbon(to jid.JID, sent bool) *Packet {
+	c := &Packet{Stanza: p.Stanza, Own: p.Own, Content: p.content(), Role: Carbon, Sent: sent, CopyTo: to}
+	if !sent {
+		c.ArchiveID, c.Also = p.ArchiveID, p.Also
+	}
+	return c
+}
+
+// Stored calls yield for each position in the log that the packet delivers, until it returns false; it is a range
+// function.
+func (p *Packet) Stored(yield func(id uint64) bool) {
+	for _, id := range p.Also {
+		if !yield(id) {
+			return
+		}
+	}
+	if p.ArchiveID != 0 {
+		yield(p.ArchiveID)
 	}
 }
 
@@ -64,7 +81,7 @@ func (p *Packet) Original() *Packet {
 	if p.Role != Carbon {
 		return p
 	}
-	return &Packet{Stanza: p.Stanza, Own: p.Own, Content: p.content(), ArchiveID: p.ArchiveID}
+	return &Packet{Stanza: p.Stanza, Own: p.Own, Content: p.content(), ArchiveID: p.ArchiveID, Also: p.Also}
 }
 
 // Size is about how many bytes the packet takes as XML; see stanza.Stanza.Size. The content is measured once.

@@ -69,7 +69,7 @@ func packets(t *testing.T, f func(name string, p *stream.Packet)) {
 				for _, to := range []string{balcony, "romeo@montague.lit/phone", "nurse@capulet.lit"} {
 					for _, sent := range []bool{true, false} {
 						copied := fmt.Sprintf("%s, copied to %s, sent %t", name, to, sent)
-						f(copied, p.Carbon(jid.MustParse(to), sent, 1))
+						f(copied, p.Carbon(jid.MustParse(to), sent))
 					}
 				}
 			}
@@ -172,7 +172,7 @@ func TestPacketAllocations(t *testing.T) {
 		joined(list[0], c, nil)
 		dst := make([]byte, 0, 4096)
 		require.Zero(t, testing.AllocsPerRun(100, func() { dst, _, _ = list[1].Encode(c, dst[:0]) }), name)
-		carbon := list[1].Carbon(jid.MustParse(balcony), true, 0)
+		carbon := list[1].Carbon(jid.MustParse(balcony), true)
 		require.Zero(t, testing.AllocsPerRun(100, func() { dst, _, _ = carbon.Encode(c, dst[:0]) }), name)
 	}
 }
