@@ -12,8 +12,8 @@ import (
 
 // first begins a first sync. What it tells of is the log as it is now; what comes later is left to the pages that
 // follow.
-func (v *View) first(ctx context.Context, o Owner, limit int) (Page, error) {
-	p := v.pass(o, cursor{account: o.Account, left: uint64(v.config.Conversations)}, limit)
+func (v *View) first(ctx context.Context, o Owner, limit, bytes int) (Page, error) {
+	p := v.pass(o, cursor{account: o.Account, left: uint64(v.config.Conversations)}, limit, bytes)
 	p.page.First = true
 	// The versions are read before the data that they describe, so that a change meanwhile is sent again.
 	var err error
@@ -100,11 +100,18 @@ func (p *pass) recent(ctx context.Context) error {
 func (p *pass) addRecent(ctx context.Context, c conversationThen) (fits bool, err error) {
 	found, _, err := p.history(ctx, store.HistoryQuery{
 		Owner: p.owner.Account, Conversation: c.ID, Before: p.next.at + 1, Backward: true,
-		Limit: min(p.config.Messages, p.limit),
+		Limit: min(p.config.Messages, p.limit), Bytes: p.bytes,
 	})
-	if err != nil || len(p.told) > 0 && len(p.page.Messages)+len(found) > p.limit {
+	slices.Reverse(found)
+	found = found[:fitting(found, p.bytes)] // the newest
+	size := 0
+	for i := range found {
+		size += len(found[i].Stanza)
+	}
+	if err != nil || len(p.told) > 0 && (len(p.page.Messages)+len(found) > p.limit || size > p.bytes) {
 		return false, err
 	}
+	p.bytes = max(1, p.bytes-size)
 	p.page.Messages = append(p.page.Messages, found...)
 	p.add(c.Conversation, true)
 	p.next.left--

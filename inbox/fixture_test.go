@@ -176,7 +176,7 @@ func (h *house) choose(o store.Party, with jid.JID, pinned bool) {
 
 func (h *house) sync(o store.Party, cursor string, limit int) Page {
 	h.t.Helper()
-	p, err := h.view.Sync(context.Background(), owner(o), cursor, limit)
+	p, err := h.view.Sync(context.Background(), owner(o), cursor, limit, 0)
 	require.NoError(h.t, err)
 	return p
 }

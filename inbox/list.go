@@ -43,7 +43,7 @@ func ParsePosition(text string, parse func(text string) (id uint64, ok bool)) (p
 	return Position{Before: store.MessageID(id)}, ok && id != 0
 }
 
-// Conversations returns a page of the owner's conversations, each with its newest message: first those with a message
+// Conversations returns a page of the owner's conversations, without messages: first those with a message
 // that the owner sees, the newest message first; then those without one for which the owner has chosen something, the
 // latest choice first. next is where the next page begins, the zero value on the last one; a page may have fewer than
 // limit although there is a next one. A limit of 0 or less means 50. What a page costs does not depend on how many
@@ -74,10 +74,25 @@ func (v *View) Conversations(
 	if err := v.addSettings(ctx, o, list); err != nil {
 		return nil, next, fmt.Errorf("list conversations: %w", err)
 	}
+	return list, next, nil
+}
+
+// AddNewest adds the newest message of each to a page of Conversations, and ends the page where they have more than
+// PageBytes.
+func (v *View) AddNewest(ctx context.Context, list []Conversation, next Position) ([]Conversation, Position, error) {
+	bytes := 0
 	for i := range list {
-		if list[i].LastMessage, err = v.last(ctx, &list[i]); err != nil {
+		m, err := v.last(ctx, &list[i])
+		if err != nil {
 			return nil, next, fmt.Errorf("list conversations: %w", err)
 		}
+		if m == nil {
+			continue
+		}
+		if bytes += len(m.Stanza); bytes > PageBytes && i > 0 {
+			return list[:i], Position{Before: list[i-1].Last}, nil
+		}
+		list[i].LastMessage = m
 	}
 	return list, next, nil
 }

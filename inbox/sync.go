@@ -14,16 +14,20 @@ import (
 // Sync returns what has changed for the owner since the cursor. Without one, "", it begins a first sync: the newest
 // conversations with their newest messages, the roster and profiles; the cursors of its pages lead on to what changes
 // from then on. A page has at most limit messages and markers, settings and so on; 0 or less means 50, and it is at
-// most 1,000. Nothing is skipped, and no message comes twice: pages follow the order in which messages were stored, and
+// most 1,000. It ends early when its messages have more than so many bytes; 0 or less means PageBytes, which is also
+// the most. Nothing is skipped, and no message comes twice: pages follow the order in which messages were stored, and
 // no clock. It returns ErrCursor and ErrStartOver as they say.
 //
 // A marker that has changed is told as part of its conversation. One that has changed many times since the cursor makes
 // one entry, at its last change. Everything but messages is shown in its current state, so a conversation or an item
 // may be sent again although it has not changed.
-func (v *View) Sync(ctx context.Context, o Owner, text string, limit int) (Page, error) {
+func (v *View) Sync(ctx context.Context, o Owner, text string, limit, bytes int) (Page, error) {
 	limit = bounded(limit)
+	if bytes <= 0 || bytes > PageBytes {
+		bytes = PageBytes
+	}
 	if text == "" {
-		return v.first(ctx, o, limit)
+		return v.first(ctx, o, limit, bytes)
 	}
 	c, err := v.seal.open(text, o.Account)
 	if err != nil {
@@ -37,9 +41,9 @@ func (v *View) Sync(ctx context.Context, o Owner, text string, limit int) (Page,
 		return Page{}, fmt.Errorf("%w: its position is not of this log", ErrStartOver)
 	}
 	if c.left > 0 {
-		return v.pass(o, c, limit).goOn(ctx)
+		return v.pass(o, c, limit, bytes).goOn(ctx)
 	}
-	return v.changes(ctx, o, c, limit)
+	return v.pass(o, c, limit, bytes).changes(ctx)
 }
 
 // pass is the state of one call of Sync.
@@ -47,6 +51,8 @@ type pass struct {
 	*View
 	owner Owner
 	limit int
+	// bytes is how many there is still room for.
+	bytes int
 	// from is the cursor of the call, next that of the answer.
 	from, next cursor
 	page       Page
@@ -55,9 +61,10 @@ type pass struct {
 	due  map[store.AccountID]bool
 }
 
-func (v *View) pass(o Owner, from cursor, limit int) *pass {
-	return &pass{View: v, owner: o, limit: limit, from: from, next: from, told: map[store.ConversationID]bool{},
-		due: map[store.AccountID]bool{}}
+func (v *View) pass(o Owner, from cursor, limit, bytes int) *pass {
+	return &pass{View: v, owner: o, limit: limit, bytes: bytes, from: from, next: from,
+		told: map[store.ConversationID]bool{},
+		due:  map[store.AccountID]bool{}}
 }
 
 // end adds settings, the profiles that are due, and the cursor.
@@ -91,8 +98,7 @@ func (p *pass) end(ctx context.Context) (Page, error) {
 }
 
 // changes is a page after the first sync.
-func (v *View) changes(ctx context.Context, o Owner, from cursor, limit int) (Page, error) {
-	p := v.pass(o, from, limit)
+func (p *pass) changes(ctx context.Context) (Page, error) {
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
@@ -110,7 +116,9 @@ func (v *View) changes(ctx context.Context, o Owner, from cursor, limit int) (Pa
 // conversations.
 func (p *pass) newEntries(ctx context.Context) error {
 	found, more, err := p.config.Log.History(
-		ctx, store.HistoryQuery{Owner: p.owner.Account, After: p.from.at, Limit: p.limit, Markers: true},
+		ctx, store.HistoryQuery{
+			Owner: p.owner.Account, After: p.from.at, Limit: p.limit, Bytes: p.bytes, Markers: true,
+		},
 	)
 	var damaged *store.DamagedError
 	if errors.As(err, &damaged) {
@@ -123,8 +131,9 @@ func (p *pass) newEntries(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.page.More = more
-	for i := range found {
+	fit := fitting(found, p.bytes)
+	p.page.More = more || fit < len(found)
+	for i := range found[:fit] {
 		m := &found[i]
 		p.next.at = max(p.next.at, m.ID)
 		if m.Marker == nil {
@@ -137,6 +146,16 @@ func (p *pass) newEntries(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// fitting returns how many results fit into so many bytes: at least one, since the client could not go on otherwise.
+func fitting(found []store.Message, bytes int) int {
+	for i := range found {
+		if bytes -= len(found[i].Stanza); bytes < 0 && i > 0 {
+			return i
+		}
+	}
+	return len(found)
 }
 
 // tell adds the conversation of a message or marker as it is now, once, and its party's profile when the client has not

@@ -431,7 +431,7 @@ func TestRestoredBackup(t *testing.T) {
 	refused := func() {
 		t.Helper()
 		for _, cursor := range []string{late, later} {
-			_, err := h.view.Sync(t.Context(), owner(alice), cursor, 10)
+			_, err := h.view.Sync(t.Context(), owner(alice), cursor, 10, 0)
 			require.ErrorIs(t, err, ErrStartOver)
 		}
 	}

@@ -50,10 +50,12 @@ func New(c Config) (*View, error) {
 	return &View{config: c, seal: newSeal(c.Key), log: c.Logger.With("part", "inbox")}, nil
 }
 
-// The limits of one answer.
+// The limits of one answer. An answer ends early, and says that there is more, when the stanzas on it have more than
+// PageBytes; one message is on it in any case.
 const (
 	defaultLimit = 50
 	maxLimit     = 1000
+	PageBytes    = 1 << 20
 )
 
 // bounded puts a limit into its range; 0 and less means the default.
@@ -220,7 +222,7 @@ type HistoryQuery struct {
 }
 
 // History returns the owner's conversation with an address, and messages of it. more tells whether the range holds
-// others beyond the limit. Damaged messages are left out, as holes in the numbers show. The conversation is that of
+// others beyond the limits. Damaged messages are left out, as holes in the numbers show. The conversation is that of
 // Conversation, without LastMessage, and so is the error.
 func (v *View) History(ctx context.Context, o Owner, with jid.JID, q HistoryQuery) (
 	c Conversation, messages []store.Message, more bool, err error,
@@ -231,7 +233,9 @@ func (v *View) History(ctx context.Context, o Owner, with jid.JID, q HistoryQuer
 	if c.Last == 0 || q.After > c.LastSeq || !q.Until.IsZero() && store.FirstMessageID(q.Until) == 0 {
 		return c, nil, false, nil
 	}
-	asked := store.HistoryQuery{Owner: o.Account, Conversation: c.ID, Backward: q.Backward, Limit: bounded(q.Limit)}
+	asked := store.HistoryQuery{
+		Owner: o.Account, Conversation: c.ID, Backward: q.Backward, Limit: bounded(q.Limit), Bytes: PageBytes,
+	}
 	if asked.After, err = v.number(ctx, c.ID, q.After); err != nil {
 		return Conversation{}, nil, false, fmt.Errorf("history: %w", err)
 	}

@@ -21,6 +21,8 @@ func (h *house) list(o store.Party, limit int) (all []Conversation) {
 	for {
 		page, next, err := h.view.Conversations(context.Background(), owner(o), from, limit)
 		require.NoError(h.t, err)
+		page, next, err = h.view.AddNewest(context.Background(), page, next)
+		require.NoError(h.t, err)
 		require.LessOrEqual(h.t, len(page), limit)
 		all = append(all, page...)
 		if next == (Position{}) {

@@ -3,6 +3,6 @@
 //
 // A [Rate] says how many tokens a bucket holds and how fast it is refilled. A [Bucket] takes eight bytes and is for a
 // single limit, such as that of a connection. A [Table] has a bucket for each of many keys, such as accounts or
-// addresses, and is bounded. A [Gate] bounds how many goroutines do something at once. The package owns no goroutine
-// and no timer. Nothing in it allocates once a key is known.
+// addresses, and is bounded. A [Gate] bounds how many goroutines do something at once, [Turns] how many for each of
+// many keys. The package owns no goroutine. No bucket allocates once its key is known.
 package limit

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -235,9 +236,10 @@ type shim struct {
 	hold  *buffer // what in is a part of, if it is to be put back
 	local []byte  // the certificate chosen, DER
 
-	inside atomic.Bool  // a slot of the gate is ours
-	sendBy atomic.Int64 // Unix nanoseconds by which the writes of one Send must be done; 0: each has its own timeout
-	omu    sync.Mutex   // guards one
+	inside   atomic.Bool  // a slot of the gate is ours
+	sendBy   atomic.Int64 // Unix nanoseconds by which the writes of one Send must be done; 0: each has its own timeout
+	deadline atomic.Int64 // of all writes, as set by SetWriteDeadline: Unix nanoseconds, 0 for none
+	omu      sync.Mutex   // guards one
 
 	fmu sync.Mutex // guards the rest
 	// of the Send that is at work, or waits for the lock of crypto/tls; nil: there is none, or it need not be told
@@ -335,6 +337,13 @@ func (s *shim) Write(p []byte) (int, error) {
 	case by != 0:
 		timeout = max(time.Millisecond, time.Until(time.Unix(0, by)))
 	}
+	if by := s.deadline.Load(); by != 0 {
+		left := time.Until(time.Unix(0, by))
+		if left <= 0 {
+			return 0, os.ErrDeadlineExceeded
+		}
+		timeout = min(timeout, left)
+	}
 	s.omu.Lock()
 	defer s.omu.Unlock()
 	s.one[0] = p
@@ -384,8 +393,15 @@ func (s *shim) RemoteAddr() net.Addr {
 	return net.TCPAddrFromAddrPort(s.c.remote)
 }
 
-func (s *shim) SetDeadline(t time.Time) error     { return s.SetReadDeadline(t) }
 func (s *shim) SetReadDeadline(t time.Time) error { return s.c.SetReadDeadline(t) }
 
-// SetWriteDeadline does nothing: every write has the timeout of the listener.
-func (s *shim) SetWriteDeadline(time.Time) error { return nil }
+// SetWriteDeadline bounds the writes that begin later. Every write has the timeout of the listener as well.
+func (s *shim) SetWriteDeadline(t time.Time) error {
+	s.deadline.Store(nanoseconds(t))
+	return nil
+}
+
+func (s *shim) SetDeadline(t time.Time) error {
+	_ = s.SetWriteDeadline(t) // cannot fail
+	return s.SetReadDeadline(t)
+}

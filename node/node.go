@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/posthouse-im/posthouse/domain/admin"
 	"github.com/posthouse-im/posthouse/domain/archive"
@@ -22,6 +23,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/inbox"
+	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/link"
 	"github.com/posthouse-im/posthouse/public/api"
 	"github.com/posthouse-im/posthouse/store"
@@ -65,6 +67,7 @@ type assembly struct {
 	webTLS    atomic.Pointer[tls.Config] // for HTTPS
 	web       *link.WebSocket
 	admitted  admissions
+	turns     *limit.Turns[uint64] // for large answers, by account
 	// Filled while the parts start, one after the other.
 	listeners    []*link.Listener
 	webListeners []*link.Listener
@@ -82,7 +85,7 @@ func assemble(ctx context.Context, s *Runtime) (*assembly, error) {
 	if err != nil || domain != domain.DomainJID() {
 		return nil, fmt.Errorf("domain %q is not a domain: %w", s.Config.Domain, err)
 	}
-	a := &assembly{Runtime: s, domain: domain}
+	a := &assembly{Runtime: s, domain: domain, turns: limit.NewTurns[uint64](2, 8, 2*time.Second)}
 	if err := a.openStores(ctx); err != nil {
 		return nil, errors.Join(err, a.closeStores())
 	}

@@ -106,6 +106,7 @@ func (a *assembly) makeAPI() error {
 		return h.TLS || link.Relayed(r) // the proxy does HTTPS: that is what it was named for
 	}
 	c.Authenticated = func(r *http.Request) { a.admitted.authenticatedAddress(link.Client(r)) }
+	c.Turn = a.turns.Enter
 	c.Version = a.Version
 	c.Metrics = a.Registry
 	c.Logger = a.Log

@@ -14,6 +14,7 @@ func (a *assembly) makeServices() (err error) {
 	c.Accounts = a.auth.Directory()
 	c.Contacts = a.contacts
 	c.Available = a.sessions.Available
+	c.Turn = a.turns.Enter
 	c.Version = a.Version
 	c.Log = a.Log
 	c.Features = []string{"msgoffline"} // XEP-0160 §4

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
@@ -78,12 +79,26 @@ func (a *Admin) item(j jid.JID) stanza.Element {
 		switch p := &best.Payload[i]; {
 		case p.Space != stanza.NSClient:
 		case p.Local == "show":
-			e.Attrs = append(e.Attrs, stanza.Attr{Local: "show", Value: p.Text()})
+			e.Attrs = append(e.Attrs, stanza.Attr{Local: "show", Value: shorten(p.Text())})
 		case p.Local == "status" && e.Child(NamespacePresence, "status") == nil:
-			e = e.With(stanza.New(NamespacePresence, "status").WithText(p.Text()))
+			e = e.With(stanza.New(NamespacePresence, "status").WithText(shorten(p.Text())))
 		}
 	}
 	return e
+}
+
+// maxStatus is how many bytes of what somebody says of their presence are told to whoever asks for that of many.
+const maxStatus = 256
+
+func shorten(text string) string {
+	if len(text) <= maxStatus {
+		return text
+	}
+	end := maxStatus
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end]
 }
 
 // priority of available presence (RFC 6121 §4.7.2.3), which was checked when it came in.

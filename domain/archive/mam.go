@@ -35,10 +35,12 @@ func (a *Archive) Handlers() []service.Handler {
 	own := func(kind, local, feature string, handle service.Handle) service.Handler {
 		return of(nsMAM, kind, local, feature, handle)
 	}
+	query := own(stanza.TypeSet, "query", nsMAM, a.answerQuery)
+	query.Heavy = true
 	return []service.Handler{
 		of(nsPreferences, stanza.TypeGet, "preferences", "-", a.answerOwnPreferences),
 		of(nsPreferences, stanza.TypeSet, "preferences", "-", a.setOwnPreferences),
-		own(stanza.TypeSet, "query", nsMAM, a.answerQuery),
+		query,
 		own(stanza.TypeGet, "query", "-", answerForm),
 		own(stanza.TypeGet, "metadata", nsMAMExtended, a.answerMetadata),
 		own(stanza.TypeGet, "prefs", "-", a.answerPreferences),

@@ -18,8 +18,9 @@ const (
 	keepRoster = "roster"
 )
 
-// maxPreferencesKnown bounds the accounts whose preferences are held, 50 bytes each for the many who never chose.
-const maxPreferencesKnown = 1 << 17
+// maxPreferenceBytes bounds the preferences that are held: 50 bytes of each account, for the many who never chose, and
+// the addresses of the others.
+const maxPreferenceBytes = 8 << 20
 
 // ForgetPreference is told that another process has set the preference of an account.
 func (a *Archive) ForgetPreference(account store.AccountID) { a.preferences.known.Invalidate(account) }
@@ -33,8 +34,21 @@ type preferences struct {
 }
 
 func newPreferences(s store.ArchivePreferences, contacts Contacts) *preferences {
-	known := cache.New(cache.Config[store.AccountID, *store.ArchivePreference]{Limit: maxPreferencesKnown})
+	known := cache.New(cache.Config[store.AccountID, *store.ArchivePreference]{
+		Limit: maxPreferenceBytes, Weight: preferenceBytes,
+	})
 	return &preferences{store: s, contacts: contacts, known: known}
+}
+
+// preferenceBytes is about what a preference takes in the cache.
+func preferenceBytes(p *store.ArchivePreference) int {
+	n := 50
+	if p != nil {
+		for _, j := range slices.Concat(p.Always, p.Never) {
+			n += 50 + len(j.String())
+		}
+	}
+	return n
 }
 
 // get returns the account's preference, nil when everything is kept and shown.

@@ -32,7 +32,7 @@ const (
 
 // Inbox is what an account sees of the stores: *inbox.View.
 type Inbox interface {
-	Sync(ctx context.Context, o inbox.Owner, cursor string, limit int) (inbox.Page, error)
+	Sync(ctx context.Context, o inbox.Owner, cursor string, limit, bytes int) (inbox.Page, error)
 	Conversations(ctx context.Context, o inbox.Owner, from inbox.Position, limit int) (list []inbox.Conversation,
 		next inbox.Position, err error)
 }
@@ -106,11 +106,15 @@ func (c *Conversations) Handlers() []service.Handler {
 			},
 		}
 	}
+	heavy := func(h service.Handler) service.Handler {
+		h.Heavy = true
+		return h
+	}
 	return []service.Handler{
-		own(stanza.TypeGet, nsSync, "sync", c.sync),
+		heavy(own(stanza.TypeGet, nsSync, "sync", c.sync)),
 		own(stanza.TypeSet, nsSync, "enable", c.enable),
 		own(stanza.TypeSet, nsSync, "disable", c.enable),
-		own(stanza.TypeGet, nsConversations, "conversations", c.list),
+		heavy(own(stanza.TypeGet, nsConversations, "conversations", c.list)),
 		own(stanza.TypeSet, nsConversations, "settings", c.setSettings),
 		own(stanza.TypeGet, nsProfile, "profile", c.profile),
 		own(stanza.TypeSet, nsProfile, "profile", c.setProfile),

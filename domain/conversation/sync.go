@@ -40,7 +40,7 @@ func (c *Conversations) sync(ctx context.Context, o inbox.Owner, iq *stanza.Stan
 	if !c.config.Archive.Allow(uint64(o.Account)) {
 		return nil, tooMany
 	}
-	page, err := c.page(ctx, o, cursor, limit)
+	page, err := c.config.Inbox.Sync(ctx, o, cursor, limit, c.config.PageBytes)
 	switch {
 	case errors.Is(err, inbox.ErrCursor):
 		return nil, noCursor
@@ -49,30 +49,8 @@ func (c *Conversations) sync(ctx context.Context, o inbox.Owner, iq *stanza.Stan
 	case err != nil:
 		return nil, c.failed("sync", o, err)
 	}
+	c.config.Archive.Spend(uint64(o.Account), max(len(page.Messages), len(page.Conversations)))
 	return []stanza.Element{c.answer(o, &page)}, nil
-}
-
-// page reads a page that fits into one stanza. Where a page ends is up to the inbox, so one that is too large is read
-// again, shorter.
-func (c *Conversations) page(ctx context.Context, o inbox.Owner, cursor string, limit int) (page inbox.Page,
-	err error) {
-	for {
-		page, err = c.config.Inbox.Sync(ctx, o, cursor, limit)
-		if err != nil {
-			return page, err
-		}
-		n, bytes, fitting := len(page.Messages), 0, 0
-		for i := range page.Messages {
-			if bytes += len(page.Messages[i].Stanza); bytes <= c.config.PageBytes {
-				fitting++
-			}
-		}
-		c.config.Archive.Spend(uint64(o.Account), max(n, len(page.Conversations)))
-		if fitting == n || n == 1 || limit == 1 {
-			return page, nil
-		}
-		limit = max(1, min(fitting, limit/2))
-	}
 }
 
 // pageOf reads the size of a page.

@@ -21,7 +21,7 @@ const maxDelta = 100
 func (k *Contacts) Handlers() []service.Handler {
 	return []service.Handler{
 		{At: service.AtAccount, Type: stanza.TypeGet, Space: stanza.NSRoster, Local: "query", From: service.Self,
-			Handle: k.get},
+			Heavy: true, Handle: k.get},
 		{At: service.AtAccount, Type: stanza.TypeSet, Space: stanza.NSRoster, Local: "query", From: service.Self,
 			Handle: k.set},
 	}
@@ -117,11 +117,11 @@ func (k *Contacts) set(ctx context.Context, req *service.Request) ([]stanza.Elem
 	if remove {
 		return nil, k.removeContact(ctx, o, wanted.JID)
 	}
-	_, refusal = k.change(ctx, o, wanted.JID, k.config.MaxItems, func(it *store.RosterItem) error {
+	_, refusal = k.change(ctx, o, wanted.JID, k.config.MaxItems, k.within(ctx, o, func(it *store.RosterItem) error {
 		// the subscription is not the device's to set (§2.1.2.5)
 		it.Name, it.Groups, it.Listed = wanted.Name, wanted.Groups, true
 		return nil
-	})
+	}))
 	return nil, refusal
 }
 

@@ -145,6 +145,32 @@ func TestRosterLimit(t *testing.T) { // A66
 	require.Empty(t, w.texts("away"), "what cannot be noted is not sent")
 }
 
+// TestRosterBytes: a few contacts with long names and many groups are as much as many contacts.
+func TestRosterBytes(t *testing.T) { // A66
+	w := newWorld(t, func(c *Config) { c.MaxBytes = 5000 })
+	w.appear(balcony)
+	groups := func(n, size int) (text string) {
+		for i := range n {
+			text += fmt.Sprintf("<group>%d%s</group>", i, strings.Repeat("g", size-1))
+		}
+		return text
+	}
+	set := func(i int, inside string) string {
+		return w.iq(balcony, "set", query(fmt.Sprintf("<item jid='c%d@b.lit'>%s</item>", i, inside)))
+	}
+	require.Equal(t, "", set(0, groups(4, 1000)))
+	require.Equal(t, "resource-constraint", set(1, groups(1, 1000)))
+	require.Equal(t, "", set(1, groups(1, 900)))
+	require.Equal(t, "", set(0, groups(4, 1000)), "as it was")
+	require.Equal(t, "resource-constraint", set(0, groups(5, 1000)))
+	require.Equal(t, "", set(0, groups(1, 1000)), "what becomes smaller is taken")
+	long := strings.Repeat("l", 900) + "@b.lit"
+	for i := range 10 {
+		refusal := w.say(balcony, fmt.Sprintf("<presence type='subscribed' to='%d%s'/>", i, long))
+		require.Equal(t, i > 2, refusal != nil, i)
+	}
+}
+
 func TestRosterVersions(t *testing.T) { // RFC 6121 §2.6
 	w := newWorld(t)
 	w.connect(balcony)
@@ -316,19 +342,25 @@ func TestContact(t *testing.T) {
 	}
 }
 
-// What is cached counts for its contacts, for something of its own, and for large requests.
+// What is cached counts for its contacts with their names and groups, for something of its own, and for requests.
 func TestCacheIsBounded(t *testing.T) {
-	c := newCache(100)
-	item := func(i int) store.RosterItem { return store.RosterItem{JID: jid.MustParse(fmt.Sprintf("c%d@b.lit", i))} }
+	const most = 100_000
+	c := newCache(most)
+	item := func(i int) store.RosterItem {
+		return store.RosterItem{JID: jid.MustParse(fmt.Sprintf("c%d@b.lit", i)), Name: strings.Repeat("n", 100),
+			Groups: []string{strings.Repeat("g", 200)}}
+	}
 	for account := range uint64(1000) {
 		c.Set(account, newRoster([]store.RosterItem{item(1), item(2), item(3)}, 1), cache.Forever)
-		require.LessOrEqual(t, c.Size(), 100)
+		require.LessOrEqual(t, c.Size(), most)
 	}
-	require.Equal(t, 100, c.Size(), "twenty rosters")
-	c.Set(5, newRoster([]store.RosterItem{{Request: make([]byte, 1<<20)}}, 1), cache.Forever)
+	require.Greater(t, c.Size(), most/2, "some sixty rosters")
+	large := newRoster([]store.RosterItem{{Request: make([]byte, 1<<20)}}, 1)
+	c.Set(5, large, cache.Forever)
 	_, ok := c.Get(5)
 	require.True(t, ok, "one always fits")
-	require.Equal(t, 1<<20/itemBytes+1+overhead, c.Size())
+	require.GreaterOrEqual(t, large.weight, 1<<20)
+	require.Less(t, c.Size(), large.weight+most)
 }
 
 func TestNewChecksItsConfig(t *testing.T) {

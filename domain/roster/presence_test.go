@@ -316,7 +316,7 @@ func TestLastActivityIsNoted(t *testing.T) {
 // TestManyAtOnce has accounts change each other's rosters, appear and vanish at once, for the race detector and for
 // deadlocks; in the end both sides of every subscription agree.
 func TestManyAtOnce(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.CacheItems, c.RequestsPerDay = 8, 1<<30 })
+	w := newWorld(t, func(c *Config) { c.CacheBytes, c.RequestsPerDay = 1200, 1<<30 })
 	names := []string{}
 	for i := range 6 {
 		name := fmt.Sprint("u", i)

@@ -11,6 +11,7 @@
 package roster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -61,8 +62,11 @@ type Config struct {
 	// RequestsPerDay is how many subscriptions an account may ask for at once, and how many more in each day after
 	// that. Beyond it: <policy-violation/>.
 	RequestsPerDay int `yaml:"requests_per_day" default:"200" min:"1"`
-	// CacheItems is how many contacts, of all rosters, are kept in memory; about 150 bytes each.
-	CacheItems int `yaml:"cache_items" default:"200000" min:"1"`
+	// MaxBytes is how many bytes the addresses, names and groups in a roster may have in all. Beyond it:
+	// <resource-constraint/>. It bounds what the roster takes in one answer.
+	MaxBytes int `yaml:"max_bytes" default:"1048576" min:"1"`
+	// CacheBytes is about how many bytes of rosters are kept in memory.
+	CacheBytes int `yaml:"cache_bytes" default:"33554432" min:"1"`
 }
 
 // Contacts knows the rosters of the accounts of a domain. All methods may be called from any goroutine.
@@ -86,7 +90,7 @@ func New(c Config) (*Contacts, error) {
 	defaults.Fill(&c)
 	k := &Contacts{
 		config: c, sessions: c.Sessions, store: c.Store, log: c.Log,
-		known: newCache(c.CacheItems),
+		known: newCache(c.CacheBytes),
 		asked: limit.NewTable[uint64](limit.Per(float64(c.RequestsPerDay), 24*time.Hour, float64(c.RequestsPerDay)), 0,
 			c.Now),
 	}
@@ -142,6 +146,23 @@ func (k *Contacts) change(ctx context.Context, o owner, contact jid.JID, limit i
 	k.push(ctx, o, version-1, version, told)
 	k.changed(o)
 	return before, nil
+}
+
+// within holds a change that the owner makes to the bytes that a roster may have. Those who change it at the same
+// moment may pass the bound together.
+func (k *Contacts) within(ctx context.Context, o owner,
+	change func(*store.RosterItem) error) func(*store.RosterItem) error {
+	r, failed := k.load(ctx, o.id)
+	return func(it *store.RosterItem) error {
+		before := listedText(it)
+		if err := cmp.Or(failed, change(it)); err != nil {
+			return err
+		}
+		if more := listedText(it) - before; more > 0 && r.text+more > k.config.MaxBytes {
+			return stanza.Refuse(stanza.ResourceConstraint, "The roster has as much text as it may have.")
+		}
+		return nil
+	}
 }
 
 func (k *Contacts) changed(o owner) {
@@ -287,7 +308,7 @@ func newMetrics(reg prometheus.Registerer, cached func() int) *metrics {
 	if reg != nil {
 		reg.MustRegister(m.reads, m.pushes, m.probes, m.broadcasts, m.subscriptions,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-				Name: "posthouse_roster_cached_items", Help: "Contacts held in memory.",
+				Name: "posthouse_roster_cached_bytes", Help: "What the rosters held in memory take, about.",
 			}, func() float64 { return float64(cached()) }))
 	}
 	return m

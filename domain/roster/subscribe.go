@@ -46,7 +46,7 @@ func (k *Contacts) Subscribe(ctx context.Context, s *session.Session, p *stanza.
 // applyOutbound changes the roster by a stanza that its owner sends. before is the item as it was.
 func (k *Contacts) applyOutbound(ctx context.Context, o owner, contact jid.JID, kind int) (before store.RosterItem,
 	done step, refusal *stanza.Error) {
-	before, refusal = k.change(ctx, o, contact, k.config.MaxItems, func(it *store.RosterItem) error {
+	before, refusal = k.change(ctx, o, contact, k.config.MaxItems, k.within(ctx, o, func(it *store.RosterItem) error {
 		done = outbound[kind][stateOf(it)]
 		done.next.set(it)
 		switch {
@@ -59,7 +59,7 @@ func (k *Contacts) applyOutbound(ctx context.Context, o owner, contact jid.JID, 
 			it.Listed = true // §3.1.2, §3.1.5
 		}
 		return nil
-	})
+	}))
 	return before, done, refusal
 }
 

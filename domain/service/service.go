@@ -43,6 +43,9 @@ type Config struct {
 	Contacts Contacts `yaml:"-"`
 	// Available returns the addresses of an account's available resources; nil knows none.
 	Available func(account jid.JID) []jid.JID `yaml:"-"`
+	// Turn bounds how many large answers are made for an account at a time: it waits for a turn, and leave ends it. ok
+	// is false when there was none for too long. nil bounds nothing.
+	Turn func(ctx context.Context, account uint64) (leave func(), ok bool) `yaml:"-"`
 	// Features are announced by the domain beside those of its handlers, AccountFeatures by every account.
 	Features        []string `yaml:"-"`
 	AccountFeatures []string `yaml:"-"`
@@ -87,7 +90,9 @@ type Handler struct {
 	Feature string
 	// Announced is where: a set; zero means At.
 	Announced At
-	Handle    Handle
+	// Heavy: the answer may be large, so that it waits for one of the requester's turns (Config.Turn).
+	Heavy  bool
+	Handle Handle
 }
 
 // Handle answers a request with the payload of the result, or a refusal. It runs on the requester's goroutine and may
@@ -263,6 +268,10 @@ func (r *Handler) feature() []string {
 // does not show itself to the requester.
 var unavailable = stanza.Refuse(stanza.ServiceUnavailable, "")
 
+// tooMany is the answer when as many of the account's large answers are being made as may.
+var tooMany = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint,
+	Text: "Too many large answers at once. Try again later."}
+
 // broken is the answer when the store does not answer.
 var broken = stanza.Refuse(stanza.InternalServerError, "")
 
@@ -289,6 +298,13 @@ func (h *Hub) Answer(ctx context.Context, account uint64, iq *stanza.Stanza) ([]
 			if relation, refusal := r.Relation(ctx); refusal != nil || relation < line.From {
 				return nil, orUnavailable(refusal)
 			}
+		}
+		if line.Heavy && h.config.Turn != nil {
+			leave, ok := h.config.Turn(ctx, account)
+			if !ok {
+				return nil, tooMany
+			}
+			defer leave()
 		}
 		return line.Handle(ctx, r)
 	}

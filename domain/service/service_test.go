@@ -153,6 +153,27 @@ func TestAnswer(t *testing.T) {
 }
 
 // A look-up is made once for each request, and only when somebody wants to know.
+// TestTurns: a large answer takes one of the requester's turns; without one it is refused, for now.
+func TestTurns(t *testing.T) {
+	free, left, whose := true, 0, uint64(0)
+	f := newFixture(t, func(c *Config) {
+		c.Turn = func(_ context.Context, account uint64) (func(), bool) {
+			whose = account
+			return func() { left++ }, free
+		}
+	})
+	require.NoError(t, f.Serve([]Handler{
+		{At: AtAccount, Space: "large", Local: "x", Heavy: true, Handle: nothing},
+		{At: AtAccount, Space: "small", Local: "x", Handle: nothing},
+	}))
+	require.Equal(t, "", f.ask(romeo, "romeo@capulet.lit", "get", "<x xmlns='large'/>"))
+	require.Equal(t, []uint64{2, 1}, []uint64{whose, uint64(left)})
+	free = false
+	require.Equal(t, "resource-constraint", f.ask(romeo, "romeo@capulet.lit", "get", "<x xmlns='large'/>"))
+	require.Equal(t, "", f.ask(romeo, "romeo@capulet.lit", "get", "<x xmlns='small'/>"))
+	require.Equal(t, 1, left)
+}
+
 func TestRelationIsLookedUpOnce(t *testing.T) {
 	f := newFixture(t)
 	require.NoError(t, f.Serve([]Handler{

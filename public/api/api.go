@@ -31,9 +31,11 @@ import (
 
 // Inbox is what an account sees of the store: *inbox.View.
 type Inbox interface {
-	Sync(ctx context.Context, o inbox.Owner, cursor string, limit int) (inbox.Page, error)
+	Sync(ctx context.Context, o inbox.Owner, cursor string, limit, bytes int) (inbox.Page, error)
 	Conversations(ctx context.Context, o inbox.Owner, from inbox.Position, limit int) (list []inbox.Conversation,
 		next inbox.Position, err error)
+	AddNewest(ctx context.Context, list []inbox.Conversation, next inbox.Position) ([]inbox.Conversation,
+		inbox.Position, error)
 	Conversation(ctx context.Context, o inbox.Owner, with jid.JID) (inbox.Conversation, error)
 	Message(ctx context.Context, o inbox.Owner, id store.MessageID) (store.Message, store.ConversationKey, error)
 	History(ctx context.Context, o inbox.Owner, with jid.JID, q inbox.HistoryQuery) (c inbox.Conversation,
@@ -94,6 +96,9 @@ type Config struct {
 	// Authenticated is told of every request with a good token, for the throttle of unauthenticated connections; nil
 	// tells nobody.
 	Authenticated func(r *http.Request) `yaml:"-"`
+	// Turn bounds how many large answers are made for an account at a time: it waits for a turn, and leave ends it. ok
+	// is false when there was none for too long. nil bounds nothing.
+	Turn func(ctx context.Context, account uint64) (leave func(), ok bool) `yaml:"-"`
 	// Version of the software, for the document.
 	Version string `yaml:"-"`
 	// Metrics receives the package's metrics; nil leaves them unregistered.

@@ -51,6 +51,11 @@ func (s *stub) Conversations(_ context.Context, _ inbox.Owner, from inbox.Positi
 	return s.list, s.next, nil
 }
 
+func (s *stub) AddNewest(_ context.Context, list []inbox.Conversation, next inbox.Position) ([]inbox.Conversation,
+	inbox.Position, error) {
+	return list, next, nil
+}
+
 func (s *stub) Conversation(_ context.Context, _ inbox.Owner, with jid.JID) (inbox.Conversation, error) {
 	for _, c := range s.list {
 		if c.Address() == with {
@@ -73,7 +78,7 @@ func (s *stub) Ask(context.Context, calls.Caller, *stanza.Stanza) ([]stanza.Elem
 	return nil, stanza.Refuse(stanza.ServiceUnavailable, "")
 }
 func (s *stub) Watch(uint64) (<-chan struct{}, func()) { return s.watch, func() {} }
-func (s *stub) Sync(_ context.Context, _ inbox.Owner, cursor string, _ int) (inbox.Page, error) {
+func (s *stub) Sync(_ context.Context, _ inbox.Owner, cursor string, _, _ int) (inbox.Page, error) {
 	return s.sync(cursor)
 }
 
@@ -233,6 +238,42 @@ func TestWait(t *testing.T) {
 			require.Equal(t, 200, (<-answers).Code)
 		}
 		require.Empty(t, a.waiting)
+	})
+}
+
+// TestTurns: large answers take one of the account's turns until they are written; one that waits for news has none
+// meanwhile. Without a turn, the client is told when to come back.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := limit.NewTurns[uint64](1, 1, 2*time.Second)
+		s := &stub{check: romeo, watch: make(chan struct{}, 1), list: some()}
+		s.sync = func(string) (inbox.Page, error) {
+			require.Equal(t, 1, turns.Keys())
+			return inbox.Page{Cursor: "c"}, nil
+		}
+		a := newAPI(t, s, func(c *Config) { c.Turn = turns.Enter })
+		for _, path := range []string{"/v1/conversations", "/v1/sync", "/v1/sync?wait=3"} {
+			require.Equal(t, 200, ask(a, "GET", path, "").Code)
+			require.Zero(t, turns.Keys(), path)
+		}
+		answers := make(chan *httptest.ResponseRecorder)
+		go func() { answers <- ask(a, "GET", "/v1/sync?wait=50", "") }()
+		synctest.Wait()
+		require.Zero(t, turns.Keys(), "it waits for news")
+
+		leave, ok := turns.Enter(t.Context(), 1)
+		require.True(t, ok)
+		for _, path := range []string{"/v1/conversations", "/v1/conversations/tybalt@montague.lit/messages", "/v1/sync",
+			"/v1/sync?wait=3", "/v1/roster", "/v1/presence"} {
+			began := time.Now()
+			w := ask(a, "GET", path, "")
+			require.Equal(t, CodeRateLimited, codeOf(t, w), path)
+			require.Equal(t, "2", w.Header().Get("Retry-After"))
+			require.Equal(t, 2*time.Second, time.Since(began))
+		}
+		leave()
+		require.Equal(t, 200, (<-answers).Code)
+		require.Zero(t, turns.Keys())
 	})
 }
 

@@ -71,6 +71,9 @@ func (a *API) listConversations(ctx context.Context, in *struct {
 	}
 	o := owner(ctx)
 	found, next, err := a.config.Inbox.Conversations(ctx, o, from, in.Limit)
+	if err == nil {
+		found, next, err = a.config.Inbox.AddNewest(ctx, found, next)
+	}
 	if err != nil {
 		return nil, err
 	}

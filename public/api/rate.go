@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/netip"
 	"time"
 
@@ -29,6 +30,24 @@ func limited(wait time.Duration) *Problem {
 	p := problem(CodeRateLimited, "")
 	p.Retry = int((wait + time.Second - 1) / time.Second)
 	return p
+}
+
+// turnRetry is how long, in seconds, somebody is told to wait whose account has all its turns.
+const turnRetry = 2
+
+// takeTurn waits for one of the turns of the request's account. It ends when the answer has been written.
+func (a *API) takeTurn(ctx context.Context, q *request) *Problem {
+	if a.config.Turn == nil || q.Account == 0 {
+		return nil
+	}
+	leave, ok := a.config.Turn(ctx, uint64(q.Account))
+	if !ok {
+		p := problem(CodeRateLimited, "Too many large answers at once: read those that are on their way.")
+		p.Retry = turnRetry
+		return p
+	}
+	q.w.leave = leave
+	return nil
 }
 
 func (a *API) limitAddress(client netip.AddrPort) *Problem {

@@ -129,14 +129,14 @@ func (a *API) talkRoutes(h huma.API) {
 		about: "Its content is taken out of the store. The retraction is a message with a number of its own " +
 			"(XEP-0424). It is refused when it comes too late."}, a.retractMessage)
 	add(a, h, route{id: "listConversations", method: "GET", path: "/v1/conversations", tag: inConversations,
-		scopes: userScopes, tagged: true, summary: "List conversations",
+		scopes: userScopes, tagged: true, heavy: true, summary: "List conversations",
 		about: "The one with the newest message first. Those without a message, for which something was chosen, " +
 			"come last."}, a.listConversations)
 	add(a, h, route{id: "getConversation", method: "GET", path: "/v1/conversations/{jid}", tag: inConversations,
 		scopes: userScopes, tagged: true, summary: "Read a conversation's state",
 		about: "It is there, empty, also when nothing was said yet to an account of this domain."}, a.getConversation)
 	add(a, h, route{id: "getHistory", method: "GET", path: "/v1/conversations/{jid}/messages", tag: inConversations,
-		scopes: userScopes, summary: "Read a conversation's messages",
+		scopes: userScopes, heavy: true, summary: "Read a conversation's messages",
 		about: "By number or by time, in both directions."}, a.history)
 	add(a, h, route{id: "setConversationSettings", method: "PUT", path: "/v1/conversations/{jid}/settings",
 		tag: inConversations, scopes: userScopes, status: 204, summary: "Mute or pin a conversation"}, a.setSettings)
@@ -170,9 +170,11 @@ func (a *API) peopleRoutes(h huma.API) {
 	add(a, h, route{id: "searchDirectory", method: "GET", path: "/v1/directory", tag: inPeople, scopes: readScopes,
 		summary: "Search for people"}, a.searchDirectory)
 	add(a, h, route{id: "getPresence", method: "GET", path: "/v1/presence", tag: inPeople, scopes: readScopes,
+		heavy:   true,
 		summary: "See who is online"}, a.getPresence)
 	add(a, h, route{id: "getRoster", method: "GET", path: "/v1/roster", tag: inPeople, scopes: userScopes,
-		tagged: true, summary: "List contacts"}, a.getRoster)
+		tagged: true, heavy: true,
+		summary: "List contacts"}, a.getRoster)
 	add(a, h, route{id: "setContact", method: "PUT", path: "/v1/roster/{jid}", tag: inPeople, scopes: userScopes,
 		most:   contactBody,
 		status: 204, summary: "Add or change a contact"}, a.setContact)

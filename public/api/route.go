@@ -38,6 +38,8 @@ type route struct {
 	tagged bool
 	// login counts against the limit for logins.
 	login bool
+	// heavy: the answer may be large, so that it waits for one of the account's turns.
+	heavy bool
 	// status of success; 0 means 200, or 204 when there is no body.
 	status int
 }
@@ -131,6 +133,12 @@ func (d *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 		} else if r.ContentLength != 0 {
 			a.refuse(out, problem(CodeBadRequest, "The operation takes no body."))
 			return
+		}
+		if rt.heavy {
+			if p := a.takeTurn(r.Context(), q); p != nil {
+				a.refuse(out, p)
+				return
+			}
 		}
 		if rt.tagged {
 			out.body = new(bytes.Buffer)

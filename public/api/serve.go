@@ -66,6 +66,7 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request, serve func(*respond
 				a.refuse(out, problem(CodeInternal, ""))
 			}
 		}
+		out.endTurn()
 		a.metrics.count(out)
 	}()
 	serve(out, r)
@@ -159,6 +160,16 @@ type responder struct {
 	status int
 	// body gathers an answer that gets an ETag; nil passes everything on.
 	body *bytes.Buffer
+	// leave ends the turn that the request has taken; nil when it has none.
+	leave func()
+}
+
+// endTurn lets the account's next large answer begin.
+func (w *responder) endTurn() {
+	if w.leave != nil {
+		w.leave()
+		w.leave = nil
+	}
 }
 
 // Unwrap lets http.ResponseController reach the connection.

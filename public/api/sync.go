@@ -52,8 +52,15 @@ func (a *API) sync(ctx context.Context, in *SyncRequest) (*body[Changes], error)
 
 // news returns the page, when it holds something or the time to wait is over.
 func (a *API) news(ctx context.Context, o inbox.Owner, in *SyncRequest) (inbox.Page, error) {
+	q := requestFrom(ctx)
+	read := func() (inbox.Page, error) {
+		if p := a.takeTurn(ctx, q); p != nil {
+			return inbox.Page{}, p
+		}
+		return a.config.Inbox.Sync(ctx, o, in.Cursor, in.Limit, 0)
+	}
 	if in.Wait <= 0 {
-		return a.config.Inbox.Sync(ctx, o, in.Cursor, in.Limit)
+		return read()
 	}
 	if !a.beginWait(o.Account) {
 		return inbox.Page{}, limited(time.Second)
@@ -63,14 +70,14 @@ func (a *API) news(ctx context.Context, o inbox.Owner, in *SyncRequest) (inbox.P
 	changed, stop := a.config.Uplink.Watch(uint64(o.Account))
 	defer stop()
 	wait := time.Duration(in.Wait) * time.Second
-	control := http.NewResponseController(requestFrom(ctx).w)
+	control := http.NewResponseController(q.w)
 	// The listener's deadlines are for ordinary requests. A connection that cannot have others ends the wait early.
 	_ = control.SetReadDeadline(time.Time{})
 	_ = control.SetWriteDeadline(time.Now().Add(wait + 30*time.Second))
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for waited, over := false, false; ; waited = true {
-		page, err := a.config.Inbox.Sync(ctx, o, in.Cursor, in.Limit)
+		page, err := read()
 		if waited { // the device may have been signed out meanwhile; after the read, so that it gets nothing newer
 			if _, ended := a.config.Tokens.Check(ctx, requestFrom(ctx).bearer); ended != nil {
 				return inbox.Page{}, ended
@@ -79,6 +86,7 @@ func (a *API) news(ctx context.Context, o inbox.Owner, in *SyncRequest) (inbox.P
 		if err != nil || !page.Empty() || page.More || over {
 			return page, err
 		}
+		q.w.endTurn() // waiting costs nothing
 		select {
 		case <-changed:
 		case <-timer.C:

@@ -95,7 +95,7 @@ func TestA158Leaks(t *testing.T) {
 // Row 24: names that clients make up take no memory that stays: tens of thousands of long ones cost no more than a few.
 func TestRow24Names(t *testing.T) {
 	s := open(t, "auth.directory.unknown=100", "auth.failures.entries=128", "auth.failures.per_user=5",
-		"auth.failures.per_address=-1", "roster.cache_items=100",
+		"auth.failures.per_address=-1", "roster.cache_bytes=15000",
 		"messages.memtable_bytes=1048576") // which fills with what is stored, up to its bound
 	romeo := s.available(script.TCP, "romeo", "phone")
 	long := strings.Repeat("n", 400)
