@@ -140,6 +140,7 @@ type request struct {
 	*stanza.Element
 	whole *service.Request
 	actor string
+	noted store.AuditEntry // of the change that is being made; zero when there is none yet
 }
 
 // route guards a handler: to whoever is no administrator the request is not known.
@@ -152,8 +153,10 @@ func (a *Admin) route(kind, local string,
 			if s == nil || !s.Admin() || r.From.Domain() != a.Domain.Domain() {
 				return nil, stanza.Refuse(stanza.ServiceUnavailable, "")
 			}
-			result, err := handle(ctx, &request{r.Payload(), r, s.Actor()})
+			asked := &request{Element: r.Payload(), whole: r, actor: s.Actor()}
+			result, err := handle(ctx, asked)
 			if err != nil {
+				a.noteFailure(ctx, asked, err)
 				return nil, a.refusal(err)
 			}
 			return result, nil
@@ -185,8 +188,26 @@ func (a *Admin) refusal(err error) *stanza.Error {
 
 // note writes the audit entry of a change that is about to be made.
 func (a *Admin) note(ctx context.Context, r *request, action, target string, detail map[string]any) error {
-	return appendAudit(ctx, a.Audit,
-		store.AuditEntry{At: a.Now(), Actor: r.actor, Action: action, Target: target, Remote: r.Attr("remote")}, detail)
+	e := store.AuditEntry{At: a.Now(), Actor: r.actor, Action: action, Target: target, Remote: r.Attr("remote")}
+	err := appendAudit(ctx, a.Audit, e, detail)
+	if err == nil {
+		r.noted = e
+	}
+	return err
+}
+
+// noteFailure writes that a change that was noted was not made, also when that is because the asker has gone.
+func (a *Admin) noteFailure(ctx context.Context, r *request, why error) {
+	if r.noted.Action == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	e := r.noted
+	e.At, e.Action = a.Now(), e.Action+".failed"
+	if err := appendAudit(ctx, a.Audit, e, map[string]any{"error": why.Error()}); err != nil {
+		a.Log.Error("that a change failed is not in the audit log", "action", r.noted.Action, "error", err)
+	}
 }
 
 // appendAudit writes an entry, with detail as JSON.

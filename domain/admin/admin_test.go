@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -230,6 +231,10 @@ func TestRefusals(t *testing.T) {
 		require.NotNil(t, refusal)
 		require.Equal(t, test.condition, refusal.Condition, "%s %v", test.request.Local, test.fail)
 		require.Equal(t, test.noted, len(h.happened) > 0, test.request.Local)
+		if test.noted {
+			action, rest, _ := strings.Cut(strings.TrimPrefix(h.happened[0], "audit "), " ")
+			require.Equal(t, "audit "+action+".failed "+rest, h.happened[len(h.happened)-1])
+		}
 	}
 }
 
