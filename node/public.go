@@ -41,6 +41,7 @@ func (a *assembly) makeUplink() (err error) {
 		Sessions: a.sessions,
 		Router:   a.router,
 		StanzaID: a.archive.StanzaID,
+		Audit:    a.database,
 		Metrics:  a.Registry,
 		Log:      a.Log,
 	})

@@ -10,6 +10,7 @@ package ingress
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/uplink"
@@ -39,6 +41,9 @@ type Config struct {
 	Router   Router
 	// StanzaID returns the public identity of a stored message (XEP-0359).
 	StanzaID func(id uint64) string
+	// Audit is told of each message that a service key sends on behalf of an account, before it is accepted; nil keeps
+	// no record.
+	Audit store.Audit
 	// Linger is how long a caller's session is kept for its next request.
 	Linger time.Duration `default:"5s"`
 	// Callers is how many sessions there are at most. Beyond it, callers are refused with <resource-constraint/>.
@@ -217,6 +222,11 @@ func (x *Ingress) Send(ctx context.Context, c uplink.Caller, s *stanza.Stanza) (
 		}
 		defer x.leave(p)
 		e.Origin = &p.origin
+		if c.Actor != "" && s.Kind == stanza.Message {
+			if err := x.note(ctx, c, s); err != nil {
+				return uplink.Receipt{}, err
+			}
+		}
 	}
 	x.config.Router.Accept(ctx, e)
 	select {
@@ -225,6 +235,24 @@ func (x *Ingress) Send(ctx context.Context, c uplink.Caller, s *stanza.Stanza) (
 	case <-ctx.Done():
 		return uplink.Receipt{}, fmt.Errorf("waiting until the stanza is durable: %w", ctx.Err())
 	}
+}
+
+// note writes that an actor speaks for somebody else. What cannot be written down is not said.
+func (x *Ingress) note(ctx context.Context, c uplink.Caller, s *stanza.Stanza) error {
+	if x.config.Audit == nil {
+		return nil
+	}
+	detail, err := json.Marshal(map[string]string{"to": s.To.String(), "client_id": s.ID})
+	if err != nil {
+		return fmt.Errorf("write to the audit log: %w", err)
+	}
+	_, err = x.config.Audit.AppendAudit(ctx, store.AuditEntry{
+		At: x.config.Now(), Actor: c.Actor, Action: "message.send_as", Target: c.Bare.String(), Detail: string(detail),
+	})
+	if err != nil {
+		return fmt.Errorf("write to the audit log: %w", err)
+	}
+	return nil
 }
 
 func (x *Ingress) receipt(r router.Receipt) (uplink.Receipt, error) {

@@ -130,6 +130,10 @@ func TestSenders(t *testing.T) {
 		w.ask("juliet", "GET", "/v1/messages/"+behalf.at("id").(string), nil).at("from"))
 	require.Equal(t, 200, w.ask("romeo", "GET", "/v1/messages/"+behalf.at("id").(string), nil).status,
 		"it is in his history, too")
+	noted := w.ask("nurse", "GET", "/v1/admin/audit?limit=1", nil)
+	require.Equal(t, []any{"message.send_as", "key:as", "romeo@localhost", `{"client_id":"s6","to":"juliet@localhost"}`},
+		[]any{noted.at("entries", 0, "action"), noted.at("entries", 0, "actor"), noted.at("entries", 0, "target"),
+			noted.at("entries", 0, "detail")})
 	require.Equal(t, 204, w.ask("nurse", "PUT", "/v1/admin/users/romeo", map[string]any{"disabled": true}).status)
 	send(as, "romeo@localhost", "s8").refused(403, "forbidden")
 	w.ask(system, "POST", "/v1/messages",
