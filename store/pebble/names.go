@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"math/bits"
 	"slices"
+
+	engine "github.com/cockroachdb/pebble/v2"
 
 	"github.com/posthouse-im/posthouse/store"
 )
@@ -27,7 +30,7 @@ func nameOf(conversation store.ConversationID, author store.Party, stanzaID stri
 
 // Names have no order, so an entry for each would be written anew by compaction after compaction. Instead the names of
 // a conversation share rows of some nameRow messages. A row belongs to a generation: the first nameRow numbers of the
-// conversation, then four times as many, and so on; the names of a generation are spread over 4^generation rows by the
+// conversation, then eight times as many, and so on; the names of a generation are spread over 8^generation rows by the
 // first bits of the name. A message is looked for in one row of each generation that the conversation has reached.
 //
 // What is written to a row is appended to it by the engine (its merge operator), so that nothing is read. A part that
@@ -35,32 +38,35 @@ func nameOf(conversation store.ConversationID, author store.Party, stanzaID stri
 const nameRow = 256
 
 // generationOf returns that of a number in a conversation.
-func generationOf(seq uint64) int { return (bits.Len64(seq/nameRow) + 1) / 2 }
+func generationOf(seq uint64) int { return (bits.Len64(seq/nameRow) + 2) / 3 }
 
 // nameRowOf returns the row of a name in a generation.
-func nameRowOf(n name, generation int) uint32 { return uint32(n >> (64 - min(2*generation, 32))) }
+func nameRowOf(n name, generation int) uint32 { return uint32(n >> (64 - min(3*generation, 32))) }
 
 func namedKey(dst []byte, conversation store.ConversationID, generation int, row uint32) []byte {
 	dst = append(idKey(dst, keyNamed, uint64(conversation)), byte(generation))
 	return binary.BigEndian.AppendUint32(dst, row)
 }
 
-// A row has for each message: name 8 bytes, number uvarint, id 8 bytes.
+// namedSize is what a row has for a message: name, number and id, 8 bytes each.
+const namedSize = 3 * 8
 
 func appendNamed(dst []byte, n name, seq uint64, id store.MessageID) []byte {
-	dst = binary.AppendUvarint(binary.BigEndian.AppendUint64(dst, uint64(n)), seq)
+	dst = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(dst, uint64(n)), seq)
 	return binary.BigEndian.AppendUint64(dst, uint64(id))
 }
 
 // findNamed returns the newest message of a name in a row, 0 for none.
 func findNamed(row []byte, n name) (seq uint64, id store.MessageID, err error) {
-	for r := (reader{b: row}); len(r.b) > 0; {
-		found, s, i := name(r.number()), r.uvarint(), store.MessageID(r.number())
-		if r.err != nil {
-			return 0, 0, r.err
+	if len(row)%namedSize != 0 {
+		return 0, 0, errShort
+	}
+	for ; len(row) > 0; row = row[namedSize:] {
+		if binary.BigEndian.Uint64(row) != uint64(n) {
+			continue
 		}
-		if found == n && s > seq {
-			seq, id = s, i
+		if s := binary.BigEndian.Uint64(row[8:]); s > seq {
+			seq, id = s, store.MessageID(binary.BigEndian.Uint64(row[16:]))
 		}
 	}
 	return seq, id, nil
@@ -73,22 +79,25 @@ func (l *Log) storedName(conversation store.ConversationID, n name) (seq uint64,
 		return 0, 0, err
 	}
 	var buf [namedKeySize]byte
-	for generation := generationOf(last); generation >= 0 && id == 0; generation-- {
-		row, err := l.get(namedKey(buf[:0], conversation, generation, nameRowOf(n, generation)))
-		if err != nil {
-			return 0, 0, err
+	for generation := generationOf(last); generation >= 0 && id == 0 && err == nil; generation-- {
+		row, closer, failed := l.db.Get(namedKey(buf[:0], conversation, generation, nameRowOf(n, generation)))
+		if errors.Is(failed, engine.ErrNotFound) {
+			continue
 		}
-		if seq, id, err = findNamed(row, n); err != nil {
-			return 0, 0, err
+		if failed != nil {
+			return 0, 0, failed
 		}
+		seq, id, err = findNamed(row, n)
+		err = cmp.Or(err, closer.Close())
 	}
-	return seq, id, nil
+	return seq, id, err
 }
 
 // named is a message with the row that it goes to.
 type named struct {
 	generation int
 	row        uint32
+	name       name
 	at         int32
 }
 
@@ -101,18 +110,21 @@ func (w *packer) names(conversations []store.ConversationID, r *recent) {
 		for _, at := range r.conversations[conversation] {
 			if p := &r.positions[at]; p.views&viewNamed != 0 {
 				g := generationOf(p.seq)
-				in = append(in, named{g, nameRowOf(p.name, g), at})
+				in = append(in, named{g, nameRowOf(p.name, g), p.name, at})
 			}
 		}
 		slices.SortFunc(in, func(a, b named) int {
-			return cmp.Or(a.generation-b.generation, cmp.Compare(a.row, b.row), int(a.at-b.at))
+			return cmp.Or(a.generation-b.generation, cmp.Compare(a.row, b.row), cmp.Compare(a.name, b.name),
+				int(a.at-b.at))
 		})
 		for len(in) > 0 {
 			first, n := in[0], 0
 			w.buf = w.buf[:0]
 			for n < len(in) && in[n].generation == first.generation && in[n].row == first.row {
-				p := &r.positions[in[n].at]
-				w.buf = appendNamed(w.buf, p.name, p.seq, p.id)
+				if n+1 == len(in) || in[n+1].name != in[n].name { // else it is not the newest of its name
+					p := &r.positions[in[n].at]
+					w.buf = appendNamed(w.buf, p.name, p.seq, p.id)
+				}
 				n++
 			}
 			w.merge(namedKey(key[:0], conversation, first.generation, first.row), w.buf)

@@ -18,7 +18,7 @@ func TestNames(t *testing.T) {
 	files := vfs.NewMem()
 	opts := Options{files: files, packMessages: 1000, Logger: silent()}
 	l := mustOpen(t, "log", opts)
-	const total = 6000 // reaches generation 3
+	const total = 6000 // reaches generation 2
 	id := opened(t, l)
 	for n := 0; n < total; {
 		var entries []*store.Append
@@ -61,7 +61,7 @@ func TestNames(t *testing.T) {
 	}
 	require.NoError(t, it.Close())
 	require.Positive(t, rows)
-	require.LessOrEqual(t, rows, 1+4+16+64)
+	require.LessOrEqual(t, rows, 1+8+64)
 	require.NoError(t, l.Close())
 	l = mustOpen(t, "log", opts)
 	check()
@@ -71,12 +71,37 @@ func TestNames(t *testing.T) {
 // TestNameRows: a row has some 200 messages when its generation is full, and its key says which it is.
 func TestNameRows(t *testing.T) {
 	for seq, want := range map[uint64]int{
-		1: 0, 255: 0, 256: 1, 1023: 1, 1024: 2, 4095: 2, 4096: 3, 1 << 40: 17, math.MaxUint64: 28,
+		1: 0, 255: 0, 256: 1, 2047: 1, 2048: 2, 16383: 2, 16384: 3, 1 << 40: 11, math.MaxUint64: 19,
 	} {
 		require.Equal(t, want, generationOf(seq), "number %d", seq)
 	}
 	n := name(0xfedcba9876543210)
-	require.Equal(t, []uint32{0, 3, 0xf, 0xfedcba98, 0xfedcba98}, []uint32{
-		nameRowOf(n, 0), nameRowOf(n, 1), nameRowOf(n, 2), nameRowOf(n, 16), nameRowOf(n, 28),
+	require.Equal(t, []uint32{0, 7, 0x3f, 0xfedcba98, 0xfedcba98}, []uint32{
+		nameRowOf(n, 0), nameRowOf(n, 1), nameRowOf(n, 2), nameRowOf(n, 16), nameRowOf(n, 19),
 	})
+}
+
+// TestRepeatedName: a device that gives every message the same id does not make a row grow with each.
+func TestRepeatedName(t *testing.T) {
+	l := mustOpen(t, "log", Options{files: vfs.NewMem(), packMessages: 200, Logger: silent()})
+	id := opened(t, l)
+	var entries []*store.Append
+	for range 200 {
+		entries = append(entries, &store.Append{Message: store.Message{
+			Conversation: id, Author: bob(), Stanza: []byte("<message/>"), StanzaID: "always",
+		}})
+	}
+	require.NoError(t, put(t.Context(), l, someTime(), entries...))
+	require.NoError(t, put(t.Context(), l, someTime(), &store.Append{Message: store.Message{
+		Conversation: id, Author: bob(), Stanza: []byte("<message/>"),
+	}}))
+	<-l.packing.done
+	n := nameOf(id, bob(), "always")
+	row, err := l.get(namedKey(nil, id, 0, nameRowOf(n, 0)))
+	require.NoError(t, err)
+	require.Len(t, row, namedSize)
+	seq, _, err := l.Named(t.Context(), id, bob(), "always")
+	require.NoError(t, err)
+	require.EqualValues(t, 200, seq)
+	require.NoError(t, l.Close())
 }
