@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -35,7 +36,8 @@ type Config struct {
 	Mode Mode `yaml:"mode"`
 	// WriteTimeout bounds one Send.
 	WriteTimeout time.Duration `yaml:"write_timeout" default:"30s" min:"1ms"`
-	// HandshakeTimeout bounds a TLS handshake, and the wait for a PROXY header.
+	// HandshakeTimeout bounds a TLS handshake, and the wait for a PROXY header. With the development certificate the
+	// default is 60s, because people are asked about it in the middle of the handshake.
 	HandshakeTimeout time.Duration `yaml:"handshake_timeout" default:"10s" min:"1ms"`
 	// KeepAlive is how long a connection may be silent before the operating system probes whether the peer is still
 	// there; negative: never. Four unanswered probes, 15 s apart, end it.
@@ -187,7 +189,12 @@ func (l *Listener) begin(c *conn) bool {
 	if err == nil && l.cfg.Mode == ModeTLS {
 		err = c.startTLS(context.Background(), l.cfg.TLS())
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case l.cfg.Mode == ModeTLS && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)):
+		l.owner.log.Info("a TLS handshake was not finished in time: the client may have asked somebody about the "+
+			"certificate", "listener", l.cfg.Name, "remote", c.remote.Addr(), "timeout", l.cfg.HandshakeTimeout)
+	default:
 		l.owner.log.Debug("connection refused", "listener", l.cfg.Name, "remote", c.remote.Addr(), "err", err)
 	}
 	return err == nil

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -277,9 +278,10 @@ func TestFirstBytesTogetherWithHandshake(t *testing.T) {
 // Reliability row A2, advisory 81: a peer that says nothing, or not enough, is let go, and shuts nobody out meanwhile.
 func TestSilentHandshakes(t *testing.T) {
 	cert := newCertificate(t)
+	lines := make(chanWriter, 100)
 	l := startListener(t, Config{
 		Mode: ModeTLS, TLS: testTLS(serverTLS(cert)), HandshakeTimeout: 300 * time.Millisecond,
-		Gate: limit.NewGate(1, 64),
+		Gate: limit.NewGate(1, 64), Log: slog.New(slog.NewTextHandler(lines, nil)),
 	}, echo)
 	began := time.Now()
 	var silent []net.Conn
@@ -297,6 +299,17 @@ func TestSilentHandshakes(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, time.Since(began), 300*time.Millisecond)
 	require.EqualValues(t, 20, value(l.owner.metrics.shakeFailures.WithLabelValues("timeout")))
+	for range silent {
+		require.Contains(t, <-lines, "a TLS handshake was not finished in time")
+	}
+}
+
+// chanWriter takes log lines.
+type chanWriter chan string
+
+func (w chanWriter) Write(p []byte) (int, error) {
+	w <- string(p)
+	return len(p), nil
 }
 
 func TestNotTLS(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/domain/auth"
 	"github.com/posthouse-im/posthouse/limit"
 	"github.com/posthouse-im/posthouse/link"
@@ -86,12 +87,29 @@ func (a *assembly) addListeners(ctx context.Context) error {
 	return a.addWeb(gate)
 }
 
+// developmentHandshake is how long a handshake may take with the development certificate: clients ask people about it
+// in the middle of the handshake.
+const developmentHandshake = time.Minute
+
+// handshakeTimeout is that of the setting or, when it was left alone and the certificate is the development one, the
+// time for that.
+func (a *assembly) handshakeTimeout() time.Duration {
+	var unset link.Config
+	defaults.Fill(&unset)
+	configured := a.Config.Link.HandshakeTimeout
+	if a.selfMade && (configured == 0 || configured == unset.HandshakeTimeout) {
+		return developmentHandshake
+	}
+	return configured
+}
+
 // linkConfig is what all public listeners have in common.
 func (a *assembly) linkConfig(kind, address string, mode link.Mode, gate *limit.Gate) link.Config {
 	c := a.Config.Link
 	c.Address = address
 	c.Mode = mode
 	c.Name = kind + " " + address
+	c.HandshakeTimeout = a.handshakeTimeout()
 	c.Gate = gate
 	c.Admit = a.admitted.admit
 	c.Registerer = a.Registry

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/posthouse-im/posthouse/defaults"
 	"github.com/posthouse-im/posthouse/domain/admin"
 	"github.com/posthouse-im/posthouse/domain/archive"
 	"github.com/posthouse-im/posthouse/domain/auth"
@@ -275,6 +276,12 @@ func (a *assembly) makeClients() (err error) {
 	c.Codec = codec
 	c.Secure = confidential
 	c.TLS = a.tls.Load
+	c.TLSTimeout = a.handshakeTimeout()
+	var unset c2s.Config
+	defaults.Fill(&unset)
+	if c.TLSTimeout == developmentHandshake && c.LoginTimeout == unset.LoginTimeout {
+		c.LoginTimeout += developmentHandshake // whoever begins with STARTTLS is asked within it
+	}
 	c.Auth = a.auth
 	c.Sessions = a.sessions
 	c.Router = a.router

@@ -105,6 +105,8 @@ type Config struct {
 	Codec func(l link.Conn) (stream.Decoder, stream.Codec) `yaml:"-"`
 	// TLS returns the configuration for STARTTLS as it is now; nil: STARTTLS is not offered.
 	TLS func() *tls.Config `yaml:"-"`
+	// TLSTimeout bounds a handshake after <proceed/>.
+	TLSTimeout time.Duration `yaml:"-" default:"10s"`
 	// Secure reports whether what is said on a link is confidential; nil: when the link itself is TLS. A proxy
 	// that ends TLS in front of this node is what one would set it for.
 	Secure func(l link.Conn) bool `yaml:"-"`
@@ -141,8 +143,6 @@ const (
 
 // How long things take that nobody has a reason to configure.
 const (
-	// tlsTimeout bounds a handshake after <proceed/>.
-	tlsTimeout = 10 * time.Second
 	// returnTimeout bounds Returner.Return.
 	returnTimeout = 10 * time.Second
 	// sweepTime is how often the sweeper looks for what is due.

@@ -3,6 +3,8 @@ package c2s
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -357,7 +359,7 @@ func (u *tlsUpgrade) begin() {
 	if c.phase == phaseClosed {
 		return
 	}
-	u.ctx, u.cancel = context.WithTimeout(c.neg.ctx, tlsTimeout)
+	u.ctx, u.cancel = context.WithTimeout(c.neg.ctx, c.srv.config.TLSTimeout)
 	u.config = c.srv.config.TLS()
 }
 
@@ -366,6 +368,10 @@ func (u *tlsUpgrade) end() {
 	c := u.c
 	u.cancel()
 	if u.err != nil {
+		if errors.Is(u.err, context.DeadlineExceeded) || errors.Is(u.err, os.ErrDeadlineExceeded) {
+			c.srv.config.Log.Info("a TLS handshake was not finished in time: the client may have asked somebody about "+
+				"the certificate", "remote", c.link.Remote().Addr().String())
+		}
 		c.phase = phaseClosed
 		c.abort()
 		return

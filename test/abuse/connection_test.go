@@ -69,7 +69,7 @@ func dial(t *testing.T, source, address string) net.Conn {
 // state before a resource is bound.
 func TestA1SilentConnections(t *testing.T) {
 	t.Parallel()
-	s := open(t, "c2s.login_timeout=2s")
+	s := open(t, "c2s.login_timeout=2s", "link.handshake_timeout=9s")
 	conns := make(map[string]net.Conn)
 	for i := range 100 {
 		conns[fmt.Sprint("XMPP ", i)] = dial(t, "", s.Endpoints().XMPP)
