@@ -13,7 +13,7 @@ import (
 // cursor is how far a client has come. As text it is base64url without padding of
 //
 //	version   1 byte, cursorVersion
-//	database  8 bytes, which one it belongs to
+//	database  8 bytes, which one it belongs to, and which epoch of that
 //	fields    uvarints, in the order below
 //	sum       12 bytes: HMAC-SHA-256 of all before it, truncated
 //
@@ -51,10 +51,11 @@ type seal struct {
 	database [databaseSize]byte
 }
 
-func newSeal(key []byte) seal {
+func newSeal(key []byte, epoch uint64) seal {
 	s := seal{key: key}
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte("database"))
+	h.Write(binary.BigEndian.AppendUint64(nil, epoch))
 	copy(s.database[:], h.Sum(nil))
 	return s
 }

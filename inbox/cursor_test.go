@@ -15,7 +15,7 @@ func someCursor() cursor {
 }
 
 func TestCursor(t *testing.T) {
-	s := newSeal([]byte("0123456789abcdef"))
+	s := newSeal([]byte("0123456789abcdef"), 0)
 	longest := cursor{
 		account: 3, at: math.MaxUint64, epoch: math.MaxUint64, roster: math.MaxUint64, settings: math.MaxUint64,
 		profiles: math.MaxUint64,
@@ -34,12 +34,15 @@ func TestCursor(t *testing.T) {
 
 // TestForgedCursors: no change of one character is accepted, and no key but ours makes one.
 func TestForgedCursors(t *testing.T) {
-	s := newSeal([]byte("0123456789abcdef"))
+	s := newSeal([]byte("0123456789abcdef"), 0)
 	c := someCursor()
 	text := s.text(&c)
-	other := newSeal([]byte("another database"))
+	other := newSeal([]byte("another database"), 0)
 	_, err := s.open(other.text(&c), 3)
 	require.ErrorIs(t, err, ErrStartOver)
+	restored := newSeal([]byte("0123456789abcdef"), 7)
+	_, err = restored.open(text, 3)
+	require.ErrorIs(t, err, ErrStartOver, "a backup was restored since")
 	forged := seal{key: []byte("x"), database: s.database}
 	_, err = s.open(forged.text(&c), 3)
 	require.ErrorIs(t, err, ErrCursor)
@@ -63,7 +66,7 @@ func TestForgedCursors(t *testing.T) {
 
 // FuzzCursor: whatever the bytes behind a right checksum, opening ends, and what it accepts is what is written again.
 func FuzzCursor(f *testing.F) {
-	s := newSeal([]byte("0123456789abcdef"))
+	s := newSeal([]byte("0123456789abcdef"), 0)
 	c := someCursor()
 	whole, err := base64.RawURLEncoding.DecodeString(s.text(&c))
 	require.NoError(f, err)

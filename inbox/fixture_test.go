@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,6 +56,15 @@ type house struct {
 	config Config
 }
 
+// inOrder numbers accounts 1, 2, 3, …
+type inOrder struct{ last uint64 }
+
+func (r *inOrder) Read(b []byte) (int, error) {
+	r.last++
+	binary.BigEndian.PutUint64(b, r.last<<1)
+	return len(b), nil
+}
+
 func newHouse(t testing.TB) *house {
 	t.Helper()
 	return newHouseAt(t, nil)
@@ -63,7 +73,9 @@ func newHouse(t testing.TB) *house {
 // newHouseAt has a clock for the database.
 func newHouseAt(t testing.TB, now func() time.Time) *house {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "posthouse.db"), sqlite.Options{Now: now})
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "posthouse.db"), sqlite.Options{
+		Now: now, Random: &inOrder{},
+	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	h := &house{t: t, db: db, now: noon(), rooms: rooms{}}

@@ -25,6 +25,8 @@ type Config struct {
 	Rooms Rooms `yaml:"-"`
 	// Key is a secret of the database, of 16 bytes or more. It proves cursors, and tells this database from another.
 	Key []byte `yaml:"-"`
+	// Epoch is store.Identity.Epoch: cursors of another one start over.
+	Epoch uint64 `yaml:"-"`
 
 	// Conversations is how many a first sync tells of, the newest.
 	Conversations int `yaml:"conversations" default:"50" min:"1" max:"1000"`
@@ -47,7 +49,7 @@ func New(c Config) (*View, error) {
 		return nil, fmt.Errorf("inbox: the key has %d bytes, it must have 16", len(c.Key))
 	}
 	defaults.Fill(&c)
-	return &View{config: c, seal: newSeal(c.Key), log: c.Logger.With("part", "inbox")}, nil
+	return &View{config: c, seal: newSeal(c.Key, c.Epoch), log: c.Logger.With("part", "inbox")}, nil
 }
 
 // The limits of one answer. An answer ends early, and says that there is more, when the stanzas on it have more than

@@ -39,7 +39,15 @@ func OpenAccounts(ctx context.Context, c Config) (*Accounts, error) {
 	if err := MakeFolder(folder); err != nil {
 		return nil, err
 	}
-	database, err := openDatabase(ctx, filepath.Join(folder, Database))
+	if err := unfinished(folder); err != nil {
+		return nil, err
+	}
+	domain, err := jid.Parse(c.Domain)
+	if err != nil {
+		return nil, fmt.Errorf("domain %q is not a domain: %w", c.Domain, err)
+	}
+	// The few writes of the tools are always flushed, whatever the node's durability is.
+	database, err := openDatabase(ctx, folder, domain.Domain(), sqlite.Options{Readers: 1})
 	if err != nil {
 		return nil, fmt.Errorf("open the accounts in %s: %w", folder, err)
 	}
@@ -77,12 +85,6 @@ func operatorTokens(ctx context.Context, c Config, database *sqlite.Store) (*tok
 	t.Devices = database
 	t.Accounts = database
 	return token.New(ctx, t)
-}
-
-// openDatabase opens the database for the tools. Their few writes are always flushed, whatever the node's durability
-// is.
-func openDatabase(ctx context.Context, path string) (*sqlite.Store, error) {
-	return sqlite.Open(ctx, path, sqlite.Options{Readers: 1})
 }
 
 // commandLine names who runs a command, for the audit log.

@@ -62,12 +62,12 @@ func (a *assembly) noteChange(ctx context.Context, c store.Change) {
 	case store.AccountChanged:
 		a.auth.Directory().Invalidate(c.Name)
 		a.accountChanged(account, nil, changedElsewhere())
-		a.Log.Info("an account was changed by another process", "account", account)
+		a.Log.Info("an account was changed by another process", "account", c.Account)
 	case store.DeviceRemoved:
 		a.auth.ForgetDevices(c.Account)
 		a.tokens.Forget(c.Account, c.Device)
 		a.endDevice(c.Account, c.Device)
-		a.Log.Info("a device was signed out by another process", "account", account)
+		a.Log.Info("a device was signed out by another process", "account", c.Account)
 	case store.RosterChanged:
 		a.contacts.Changed(ctx, account, c.Name)
 		a.changed(account)

@@ -42,9 +42,7 @@ func OpenFolder(path string) (*Folder, error) {
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		defer lock.Close()
 		holder, _ := io.ReadAll(io.LimitReader(lock, 512))
-		return nil, fmt.Errorf(
-			"the data folder %s is in use by %s: stop that node, or give this one a folder of its own (--data)", abs,
-			describeHolder(string(holder)))
+		return nil, &folderInUse{abs, describeHolder(string(holder))}
 	}
 	if err != nil {
 		lock.Close()
@@ -56,6 +54,15 @@ func OpenFolder(path string) (*Folder, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// folderInUse is the refusal of a data folder that another process has.
+type folderInUse struct{ path, holder string }
+
+func (e *folderInUse) Error() string {
+	return fmt.Sprintf(
+		"the data folder %s is in use by %s: stop that node, or give this one a folder of its own (--data)", e.path,
+		e.holder)
 }
 
 // MakeFolder makes a folder that only its owner can enter, with its parents. One that exists is kept, and made private

@@ -5,7 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -41,8 +41,10 @@ type assembly struct {
 	*Runtime
 	domain jid.JID
 
+	stores   *stores // whose database and log follow
 	database *sqlite.Store
 	log      *pebble.Log
+	state    sqlite.State
 	activity *activityWriter
 
 	auth     *auth.Authenticator
@@ -94,6 +96,7 @@ func assemble(ctx context.Context, s *Runtime) (*assembly, error) {
 		return nil, errors.Join(err, a.closeStores())
 	}
 	s.Group.Add(Part{Name: "stores", Stop: func(context.Context) error { return a.closeStores() }})
+	s.Group.Add(Loop("marks", a.keepInStep)) // after all that writes
 	s.Group.Add(Loop("memory", giveBack))
 	s.Group.Add(Loop("last activity", a.activity.run))
 	s.Group.Add(Part{Name: "delivery", Stop: a.router.Close}) // after the archive, which gives it work to the last
@@ -107,13 +110,14 @@ func assemble(ctx context.Context, s *Runtime) (*assembly, error) {
 	if err := a.addListeners(ctx); err != nil {
 		return nil, errors.Join(err, a.closeStores())
 	}
+	s.Group.Add(a.controlPart())
 	s.Group.Add(Loop("watch", a.watch)) // the last: it looks at the listeners
 	return a, nil
 }
 
 // watch tells the health what happens to storage and listeners.
 func (a *assembly) watch(ctx context.Context) error {
-	w := &watcher{health: a.Health, log: a.log}
+	w := &watcher{health: a.Health, log: a.log, database: a.database}
 	for _, l := range slices.Concat(a.listeners, a.webListeners) {
 		w.accepting = append(w.accepting, l)
 	}
@@ -121,11 +125,10 @@ func (a *assembly) watch(ctx context.Context) error {
 }
 
 func (a *assembly) openStores(ctx context.Context) (err error) {
-	relaxed := a.Config.Durability == "relaxed"
-	a.database, err = sqlite.Open(ctx, filepath.Join(a.Folder.Path, Database), sqlite.Options{Relaxed: relaxed})
-	if err != nil {
-		return err
+	if err := os.RemoveAll(a.Folder.File(frozen)); err != nil {
+		return fmt.Errorf("remove what a backup has left: %w", err)
 	}
+	relaxed := a.Config.Durability == "relaxed"
 	o := a.Config.Messages
 	o.Durability = pebble.DurabilityFull
 	o.Logger = a.Log
@@ -133,19 +136,20 @@ func (a *assembly) openStores(ctx context.Context) (err error) {
 	if relaxed {
 		o.Durability = pebble.DurabilityRelaxed
 	}
-	a.log, err = pebble.Open(filepath.Join(a.Folder.Path, MessageLog), o)
+	a.stores, err = openStores(ctx, a.Folder.Path, a.domain.Domain(), sqlite.Options{Relaxed: relaxed}, o)
+	if err != nil {
+		return err
+	}
+	a.database, a.log = a.stores.database, a.stores.log
+	a.state, err = a.database.State(ctx)
 	return err
 }
 
 func (a *assembly) closeStores() error {
-	var err error
-	if a.log != nil {
-		err = a.log.Close()
+	if a.stores == nil {
+		return nil
 	}
-	if a.database != nil {
-		err = errors.Join(err, a.database.Close())
-	}
-	return err
+	return a.stores.close()
 }
 
 // wire makes the parts of the domain and hands them to each other. The circle of the message path is closed here and
@@ -175,6 +179,7 @@ func (a *assembly) wire(ctx context.Context) error {
 	rosterConfig.Domain = a.domain
 	rosterConfig.Sessions = a.sessions
 	rosterConfig.Store = a.database
+	rosterConfig.Epoch = a.state.Epoch
 	rosterConfig.Forward = forward
 	rosterConfig.Activity = a.activity
 	rosterConfig.Changed = a.changed
@@ -308,7 +313,7 @@ func (a *assembly) renewTLS() {
 	a.webTLS.Store(link.TLSConfig(a.Certificates.Get, "http/1.1"))
 }
 
-// clientsPart runs the sweeper, and ends all client connections when it is stopped. When the archive has failed nothing
+// clientsPart runs the sweeper, and ends all client connections when it is stopped. When a store has failed nothing
 // can be finished any more: connections are then cut at once.
 func (a *assembly) clientsPart() Part {
 	var cancel context.CancelFunc
@@ -325,7 +330,7 @@ func (a *assembly) clientsPart() Part {
 			return nil
 		},
 		Stop: func(ctx context.Context) error {
-			if a.log.Err() != nil {
+			if a.log.Err() != nil || a.database.Err() != nil {
 				cut, stop := context.WithCancel(ctx)
 				stop()
 				ctx = cut

@@ -23,6 +23,7 @@ func (a *assembly) makeInbox(ctx context.Context) (err error) {
 	if c.Key, err = a.database.Secret(ctx, "sync-cursor", 16); err != nil {
 		return err
 	}
+	c.Epoch = a.state.Epoch
 	c.Log = a.log
 	c.Rosters = a.database
 	c.Settings = a.database

@@ -19,11 +19,16 @@ type watcher struct {
 		Err() error
 		Full() (bool, error)
 	}
+	// database is the store of everything else.
+	database interface {
+		Failed() <-chan struct{}
+		Err() error
+	}
 	// accepting are the public listeners.
 	accepting []interface{ Exhausted() bool }
 }
 
-// run ends with ctx, or with the message log: a node that cannot store has to stop, also when nobody sends anything
+// run ends with ctx, or with one of the stores: a node that cannot store has to stop, also when nobody sends anything
 // just now.
 func (w *watcher) run(ctx context.Context) error {
 	tick := time.NewTicker(watchHealthInterval)
@@ -36,6 +41,9 @@ func (w *watcher) run(ctx context.Context) error {
 		case <-w.log.Failed():
 			w.health.Fail("messages", w.log.Err().Error())
 			return w.log.Err()
+		case <-w.database.Failed():
+			w.health.Fail("accounts", w.database.Err().Error())
+			return w.database.Err()
 		case <-tick.C:
 		}
 	}

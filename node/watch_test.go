@@ -31,13 +31,17 @@ type busyListener struct{ busy atomic.Bool }
 
 func (l *busyListener) Exhausted() bool { return l.busy.Load() }
 
-// TestWatch: what goes wrong is told within a second, and so is its end; a failed log ends the node.
+// TestWatch: what goes wrong is told within a second, and so is its end; a failed store ends the node.
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, busy := &faultyLog{failed: make(chan struct{})}, &busyListener{}
 		h := NewHealth(nil)
 		h.Phase("ready")
-		w := &watcher{health: h, log: log, accepting: []interface{ Exhausted() bool }{busy, &busyListener{}}}
+		database := &faultyLog{failed: make(chan struct{})}
+		w := &watcher{
+			health: h, log: log, database: database,
+			accepting: []interface{ Exhausted() bool }{busy, &busyListener{}},
+		}
 		ended := make(chan error, 1)
 		go func() { ended <- w.run(t.Context()) }()
 		now := func() (string, map[string]string) {
@@ -76,9 +80,23 @@ func TestWatch(t *testing.T) {
 	})
 }
 
+// TestWatchDatabase: a database that has failed ends the node.
+func TestWatchDatabase(t *testing.T) {
+	well, bad := &faultyLog{failed: make(chan struct{})}, &faultyLog{failed: make(chan struct{})}
+	close(bad.failed)
+	h := NewHealth(nil)
+	h.Phase("ready")
+	w := &watcher{health: h, log: well, database: bad}
+	require.ErrorContains(t, w.run(t.Context()), "input/output error")
+	r, _ := h.report()
+	require.Equal(t, "failing", r.Status)
+	require.Contains(t, r.Troubles, "accounts")
+}
+
 func TestWatchEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	w := &watcher{health: NewHealth(nil), log: &faultyLog{failed: make(chan struct{})}}
+	well := &faultyLog{failed: make(chan struct{})}
+	w := &watcher{health: NewHealth(nil), log: well, database: well}
 	require.NoError(t, w.run(ctx))
 }

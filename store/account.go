@@ -2,12 +2,24 @@ package store
 
 import (
 	"context"
+	"log/slog"
+	"strconv"
 	"time"
 )
 
-// AccountID is an account's identity for ever. It is never reused, so that what belongs to a deleted
-// account cannot pass to a later one of the same name. Zero is no account, such as an address of another domain.
+// AccountID is an account's identity for ever: a random number below 2^63. It is never reused, so that what belongs to
+// a deleted account cannot pass to a later one of the same name, and what a message log has of an account that a
+// database does not know cannot pass to one that is made there. Zero is no account, such as an address of another
+// domain.
+//
+// Where others read it, as in JSON, it is a string of decimal digits: a JSON number has 53 bits.
 type AccountID uint64
+
+// String returns the decimal digits.
+func (id AccountID) String() string { return strconv.FormatUint(uint64(id), 10) }
+
+// LogValue implements slog.LogValuer.
+func (id AccountID) LogValue() slog.Value { return slog.StringValue(id.String()) }
 
 // Account is somebody who can log in.
 type Account struct {

@@ -28,7 +28,7 @@ type claims struct {
 	Client string `json:"client_id"`
 	// Scope lists scopes with spaces between them (RFC 8693 §4.2).
 	Scope   string          `json:"scope"`
-	Account store.AccountID `json:"account"`
+	Account store.AccountID `json:"account,string"`
 	Device  string          `json:"device"`
 	// Since is when the device was first seen, in Unix milliseconds: a device that comes back after it was signed out
 	// has the same ID, and its old tokens stay dead.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/node"
-	"github.com/posthouse-im/posthouse/node/terminal"
 )
 
 // mostRefused is how many refused lines are told one by one.
@@ -37,7 +36,7 @@ func (c *userImportCommand) Run(ctx context.Context, a *app, s streams) error {
 			warnLoose(s, c.File)
 			file = f
 		}
-		p := progress{out: s.err, live: terminal.Is(s.err), began: time.Now(), now: time.Now}
+		p := newProgress(s, "accounts")
 		result, err := accounts.Import(ctx, file, p.show)
 		p.end()
 		for i, line := range result.Refused {
@@ -63,6 +62,7 @@ func (c *userImportCommand) Run(ctx context.Context, a *app, s streams) error {
 // every ten seconds.
 type progress struct {
 	out         io.Writer
+	what        string // is counted
 	live, shown bool
 	began, last time.Time
 	now         func() time.Time
@@ -80,10 +80,10 @@ func (p *progress) show(done, all int) {
 	p.last = now
 	if p.live {
 		p.shown = true
-		fmt.Fprintf(p.out, "\r%d of %d accounts", done, all)
+		fmt.Fprintf(p.out, "\r%d of %d %s", done, all, p.what)
 		return
 	}
-	fmt.Fprintf(p.out, "%d of %d accounts\n", done, all)
+	fmt.Fprintf(p.out, "%d of %d %s\n", done, all, p.what)
 }
 
 func (p *progress) end() {

@@ -34,6 +34,8 @@ type app struct {
 	Token   tokenCommand   `cmd:"" help:"Issue tokens for the API. Works beside a running node."`
 	Key     keyCommand     `cmd:"" help:"Add, list and revoke the keys of other systems. Works beside a running node."`
 	Audit   auditCommand   `cmd:"" help:"Show and verify the log of what was administered."`
+	Backup  backupCommand  `cmd:"" help:"Copy accounts and messages into a folder. Works beside a running node."`
+	Restore restoreCommand `cmd:"" help:"Copy a backup into an empty data folder."`
 	Cfg     configCommand  `cmd:"" name:"config" help:"Check and show the configuration."`
 	Version versionCommand `cmd:"" help:"Show the version."`
 	Help    helpCommand    `cmd:"" help:"Show help, also for one command: posthouse help user add."`

@@ -149,7 +149,7 @@ func TestProgress(t *testing.T) {
 		false: "20 of 100 accounts\n"} {
 		var b bytes.Buffer
 		now := time.Unix(1000, 0)
-		p := progress{out: &b, live: live, began: now, now: func() time.Time { return now }}
+		p := progress{out: &b, what: "accounts", live: live, began: now, now: func() time.Time { return now }}
 		for done := 10; done <= 30; done += 10 {
 			p.show(done, 100)
 			now = now.Add(time.Second)

@@ -158,6 +158,11 @@ func (o *Operator) recorded(ctx context.Context, action, target string, detail m
 	return err
 }
 
+// Record writes down an action that changes no account, before it is done.
+func (o *Operator) Record(ctx context.Context, action, target string) error {
+	return o.record(ctx, action, target, nil)
+}
+
 func (o *Operator) record(ctx context.Context, action, target string, detail map[string]any) error {
 	return appendAudit(ctx, o.Database, store.AuditEntry{Actor: o.Actor, Action: action, Target: target}, detail)
 }

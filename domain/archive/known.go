@@ -22,8 +22,8 @@ func (a *Archive) Known(ctx context.Context, e *router.Envelope) bool {
 	case errors.Is(err, store.ErrNotFound):
 		return false
 	case err != nil:
-		a.logger.Error("it could not be found out whether a message was stored before", "account", e.Origin.Account,
-			"error", err)
+		a.logger.Error("it could not be found out whether a message was stored before",
+			"account", store.AccountID(e.Origin.Account), "error", err)
 		return false
 	case first.ContentHash != contentHash(e.Stanza):
 		return false

@@ -93,7 +93,7 @@ func (a *Archive) answerMetadata(ctx context.Context, r *service.Request) ([]sta
 
 // failed logs what went wrong and returns what the requester is told of it.
 func (a *Archive) failed(doing string, account uint64, err error) *stanza.Error {
-	a.logger.Error("could not "+doing, "account", account, "error", err)
+	a.logger.Error("could not "+doing, "account", store.AccountID(account), "error", err)
 	return unreadable
 }
 

@@ -85,7 +85,8 @@ func (a *Archive) unanswered(e *router.Envelope, err error) *stanza.Error {
 		a.metrics.full.Inc()
 		return storageFull
 	}
-	a.logger.Error("a message could not be prepared for the archive", "account", e.Origin.Account, "error", err)
+	a.logger.Error("a message could not be prepared for the archive",
+		"account", store.AccountID(e.Origin.Account), "error", err)
 	a.metrics.refused.Inc()
 	return notStored
 }

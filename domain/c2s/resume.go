@@ -84,7 +84,7 @@ func (c *conn) claim(e *stanza.Element) (claimed *bound, failure stanza.Element)
 	b, past, foreign := c.srv.stream(id, uint64(c.neg.account.ID))
 	if foreign {
 		c.srv.config.Log.Warn("a client tried to resume the stream of another account", "event", "resume_foreign",
-			"account", uint64(c.neg.account.ID), "remote", c.link.Remote().Addr().String())
+			"account", c.neg.account.ID, "remote", c.link.Remote().Addr().String())
 	}
 	if !okID || b == nil || c.neg.device != "" && b.session.Device() != c.neg.device {
 		answer := failed(stanza.ItemNotFound)

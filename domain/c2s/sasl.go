@@ -162,7 +162,7 @@ func (c *conn) address(x *auth.Exchange) (bare jid.JID, ok bool) {
 	account := x.Account()
 	bare, err := jid.New(account.Name, c.srv.config.Domain, "")
 	if err != nil { // a name in the store that is not prepared
-		c.srv.config.Log.Error("an account's name is not an address", "account", uint64(account.ID))
+		c.srv.config.Log.Error("an account's name is not an address", "account", account.ID)
 	}
 	return bare, err == nil
 }

@@ -202,7 +202,7 @@ func (c *conn) loggedIn2(w *wishes) {
 	token, ok, err := c.srv.config.Auth.IssueToken(c.neg.ctx, x, w.agent, w.token)
 	switch {
 	case err != nil:
-		c.srv.config.Log.Error("a device gets no login token", "account", uint64(x.Account().ID), "error", err)
+		c.srv.config.Log.Error("a device gets no login token", "account", x.Account().ID, "error", err)
 	case ok:
 		s.token = stanza.New(nsFAST, "token", "expiry", token.Expires.UTC().Format(time.RFC3339), "token", token.Text)
 	}

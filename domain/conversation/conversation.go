@@ -133,7 +133,7 @@ var (
 
 // failed logs what went wrong and returns what the requester is told of it.
 func (c *Conversations) failed(doing string, o inbox.Owner, err error) *stanza.Error {
-	c.config.Log.Error("could not "+doing, "account", uint64(o.Account), "error", err)
+	c.config.Log.Error("could not "+doing, "account", o.Account, "error", err)
 	return broken
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
@@ -105,7 +106,7 @@ func (d *Domain) replay(r *session.Replay) {
 	if err != nil && ctx.Err() == nil {
 		// What was not replayed is not marked as delivered: the next session that becomes live gets it.
 		d.metrics.failed.Inc()
-		d.log.Error("waiting messages could not be replayed", "account", r.Account(), "err", err)
+		d.log.Error("waiting messages could not be replayed", "account", store.AccountID(r.Account()), "err", err)
 	}
 }
 

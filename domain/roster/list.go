@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
@@ -51,7 +52,7 @@ func (k *Contacts) get(ctx context.Context, req *service.Request) ([]stanza.Elem
 		return nil, k.broken(o, err)
 	}
 	told := r.version
-	known, ok := parseVersion(request)
+	known, ok := k.parseVersion(request)
 	if ok = ok && s != nil && known <= told; ok && known < told {
 		changes, _, all, err := k.changes(ctx, o, known)
 		ok = err == nil && all && len(changes) <= maxDelta
@@ -62,7 +63,7 @@ func (k *Contacts) get(ctx context.Context, req *service.Request) ([]stanza.Elem
 	} else {
 		q := stanza.New(stanza.NSRoster, "query")
 		if request.HasAttr("ver") {
-			q = stanza.New(stanza.NSRoster, "query", "ver", strconv.FormatUint(told, 10))
+			q = stanza.New(stanza.NSRoster, "query", "ver", k.versionText(told))
 		}
 		answer = append(answer, q.With(listed(r.items)...))
 	}
@@ -88,10 +89,22 @@ func listed(items []store.RosterItem) []stanza.Element {
 	return shown
 }
 
+// versionText writes a version as devices are told it (RFC 6121 §2.6: opaque to them). It names the epoch, because
+// numbers are given again after a backup was restored.
+func (k *Contacts) versionText(version uint64) string {
+	text := strconv.FormatUint(version, 10)
+	if k.config.Epoch != 0 {
+		text += "-" + strconv.FormatUint(k.config.Epoch, 36)
+	}
+	return text
+}
+
 // parseVersion returns the version that a device says it has; ok is false when it says none or one of another making.
-func parseVersion(query *stanza.Element) (version uint64, ok bool) {
-	version, err := strconv.ParseUint(query.Attr("ver"), 10, 64)
-	return version, err == nil
+func (k *Contacts) parseVersion(query *stanza.Element) (version uint64, ok bool) {
+	ver := query.Attr("ver")
+	text, _, _ := strings.Cut(ver, "-")
+	version, err := strconv.ParseUint(text, 10, 64)
+	return version, err == nil && k.versionText(version) == ver
 }
 
 // changes returns what changed since a version, and the version now; ok is false when the store cannot tell.

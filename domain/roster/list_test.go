@@ -294,7 +294,7 @@ func TestRosterPushesInOrder(t *testing.T) {
 			if q == nil {
 				continue // presence
 			}
-			ver, ok := parseVersion(q)
+			ver, ok := w.contacts.parseVersion(q)
 			require.True(t, ok)
 			require.GreaterOrEqual(t, ver, last)
 			last, name = ver, q.Child(stanza.NSRoster, "item").Attr("name")

@@ -302,7 +302,7 @@ func (k *Contacts) noteActivity(ctx context.Context, o owner, last *stanza.Stanz
 		status = ""
 	}
 	if err := k.config.Activity.SetLastActivity(ctx, store.AccountID(o.id), k.config.Now().Unix(), status); err != nil {
-		k.log.Warn("the last activity could not be written", "account", o.id, "err", err)
+		k.log.Warn("the last activity could not be written", "account", store.AccountID(o.id), "err", err)
 	}
 }
 

@@ -43,6 +43,8 @@ type Config struct {
 	Activity store.LastActivity `yaml:"-"`
 	// Changed is told of an account whose roster has changed; nil tells nobody. It must not block.
 	Changed func(account uint64) `yaml:"-"`
+	// Epoch is store.Identity.Epoch: versions that were told in another one are not known.
+	Epoch uint64 `yaml:"-"`
 	// Metrics receives the package's metrics; nil leaves them unregistered.
 	Metrics prometheus.Registerer `yaml:"-"`
 	// Log receives what an operator can act on; nil discards it.
@@ -175,7 +177,7 @@ func (k *Contacts) changed(o owner) {
 // stored.
 func (k *Contacts) broken(o owner, err error) *stanza.Error {
 	k.known.Invalidate(o.id)
-	k.log.Warn("a roster could not be read or written", "account", o.id, "err", err)
+	k.log.Warn("a roster could not be read or written", "account", store.AccountID(o.id), "err", err)
 	return stanza.Refuse(stanza.InternalServerError, "")
 }
 
@@ -203,10 +205,10 @@ func (k *Contacts) push(ctx context.Context, o owner, since, version uint64, cha
 // tellChanges pushes changes up to a version to one session. All pushes but the last have the version that it was told
 // before: a device that is cut off in between asks for all of them again.
 func (k *Contacts) tellChanges(o owner, u *session.User, s *session.Session, version uint64, changes []stanza.Element) {
-	ver := strconv.FormatUint(u.Roster(s), 10)
+	ver := k.versionText(u.Roster(s))
 	for i, change := range changes {
 		if i == len(changes)-1 {
-			ver = strconv.FormatUint(version, 10)
+			ver = k.versionText(version)
 		}
 		u.Send(s, k.pushTo(o, s, change, ver))
 	}

@@ -17,10 +17,10 @@ import (
 )
 
 // engineOptions are the engine's settings. They were chosen by measurement, see docs/design/message-log.md.
-func engineOptions(o Options, e *events) *engine.Options {
+func engineOptions(folder string, o Options, e *events) *engine.Options {
 	e.backlog.configure(o.MemTableBytes)
 	opts := &engine.Options{
-		FS: guard{o.files, e},
+		FS: guard{o.files, e, folder},
 		// The engine takes what its memtables hold out of the cache.
 		CacheSize: o.CacheBytes + 2*int64(o.MemTableBytes),
 		// A fixed format: a newer engine must not raise it by itself. It has checksums that tell a damaged

@@ -427,7 +427,7 @@ func TestRefusals(t *testing.T) {
 
 	o, err := Options{files: vfs.NewMem()}.withDefaults()
 	require.NoError(t, err)
-	db, err := engine.Open("log", engineOptions(o, newEvents(silent(), nil)))
+	db, err := engine.Open("log", engineOptions("log", o, newEvents(silent(), nil)))
 	require.NoError(t, err)
 	require.NoError(t, db.Set([]byte("x"), []byte("y"), engine.Sync))
 	require.NoError(t, db.Close())

@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -11,10 +12,11 @@ import (
 // the engine would retry, panic with locks that it does not hold, or go on, depending on the place. None of this may
 // happen: after a failed flush the kernel has dropped what was not written, and the next flush succeeds without it. So
 // the failure is recorded, and the goroutine that met it stays in the guard until the process ends. Open, Append and
-// Close do not wait for it.
+// Close do not wait for it. Copies of the log in other folders are not guarded: nothing relies on them yet.
 type guard struct {
 	vfs.FS
 	events *events
+	folder string
 }
 
 // stop records err, when it is an error, and does not return then.
@@ -29,7 +31,8 @@ func (e *events) stop(err error, doing, name string) error {
 // guarded tells the files of which no write may fail.
 func (g guard) guarded(path string) bool {
 	name := g.PathBase(path)
-	return strings.HasSuffix(name, ".log") || strings.HasPrefix(name, "MANIFEST-")
+	return g.PathDir(path) == filepath.Clean(g.folder) &&
+		(strings.HasSuffix(name, ".log") || strings.HasPrefix(name, "MANIFEST-"))
 }
 
 func (g guard) file(f vfs.File, err error, doing, name string) (vfs.File, error) {
@@ -57,8 +60,8 @@ func (g guard) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCate
 // OpenDir implements vfs.FS. A folder is opened to flush the names in it.
 func (g guard) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
-	if err != nil {
-		return nil, err
+	if err != nil || filepath.Clean(name) != filepath.Clean(g.folder) {
+		return f, err
 	}
 	return guardedFile{f, g.events, name}, nil
 }

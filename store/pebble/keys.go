@@ -34,6 +34,7 @@ import (
 //	told | conversation | account                  → through which number others know of its MarkDelivered
 //	epoch | last identity before it                → the epoch's random number, see epoch.go
 //	version                                        → schema version, uvarint
+//	pairing                                        → the database that the log belongs to, see identity.go
 //
 // A batch writes messages, retracted, member, in and rights entries, and one journal entry. The indexes – conversation
 // to roomChanged – are not written message by message, which would cost more than all the rest, but for tens of
@@ -71,11 +72,15 @@ const (
 	keyEpoch        = 0x27
 	keyLarge        = 0x28
 	keyVersion      = 0x30
+	keyPairing      = 0x31
 )
 
 // schemaVersion is the layout of keys and values that this code writes and reads. Versions 1 and 2 are of programs that
 // were never released.
 const schemaVersion = 3
+
+// SchemaVersion is the version of the layout of keys and values that this program writes and reads.
+const SchemaVersion = schemaVersion
 
 // Sizes of the keys of fixed length, in bytes.
 const (

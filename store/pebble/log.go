@@ -56,6 +56,11 @@ type Options struct {
 	// read again.
 	ConversationBytes int `yaml:"conversation_bytes" default:"33554432" min:"65536"`
 
+	// Existing: a log is there, and one that is missing is not begun.
+	Existing bool `yaml:"-"`
+	// Identity is what a new log belongs to, and Mark its first mark, see Log.SetMark.
+	Identity store.Identity `yaml:"-"`
+	Mark     uint64         `yaml:"-"`
 	// Logger receives what the engine has to say; nil means slog.Default().
 	Logger *slog.Logger `yaml:"-"`
 	// Metrics receives posthouse_pebble_*; nil means none.
@@ -117,9 +122,10 @@ type Log struct {
 	// delivering is held by Deliver, for one at a time. It is taken before using.
 	delivering sync.Mutex
 
-	// writing is held by Append, and while conversations are written without it: it guards writer, packing, checkpoints
-	// and space. It is taken before using.
+	// writing is held by Append, and while conversations are written without it: it guards writer, packing,
+	// checkpoints, pairing and space. It is taken before using.
 	writing     sync.Mutex
+	pairing     pairing
 	writer      writer
 	packing     packing
 	checkpoints *checkpoints
@@ -133,6 +139,8 @@ var _ store.MessageLog = (*Log)(nil)
 
 var (
 	errClosed = errors.New("message log is closed")
+	// errNoLog is what a folder without a log is refused with, see Options.Existing.
+	errNoLog = errors.New("there is no message log in the folder, and there has to be one")
 	// errNewer is what a log of a later program is refused with.
 	errNewer = errors.New("the message log was written by a newer program")
 	// errOlder is what a log of a program that was never released is refused with.
@@ -147,7 +155,7 @@ func Open(path string, o Options) (*Log, error) {
 		return nil, fmt.Errorf("message log: %w", err)
 	}
 	if o.files == nil {
-		o.files = vfs.Default
+		o.files = private{vfs.Default}
 		if err := privateFolder(path); err != nil {
 			return nil, fmt.Errorf("message log: %w", err)
 		}
@@ -172,7 +180,16 @@ func Open(path string, o Options) (*Log, error) {
 }
 
 func (l *Log) open() (err error) {
-	if l.db, err = engine.Open(l.path, engineOptions(l.opts, l.events)); err != nil {
+	if l.opts.Existing {
+		found, err := engine.Peek(l.path, l.opts.files)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !found.Exists {
+			err = errNoLog
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if l.db, err = engine.Open(l.path, engineOptions(l.path, l.opts, l.events)); err != nil {
 		return err
 	}
 	if err := l.recover(); err != nil {
@@ -215,6 +232,9 @@ func privateFolder(path string) error {
 func (l *Log) recover() error {
 	if err := l.checkVersion(); err != nil {
 		return err
+	}
+	if err := l.readPairing(); err != nil {
+		return fmt.Errorf("read what the log belongs to: %w", err)
 	}
 	value, err := l.get([]byte{keyIndexed})
 	var end indexedEnd
@@ -328,10 +348,14 @@ func (l *Log) beginSchema() error {
 	if foreign {
 		return errors.New("there is data without a schema version: it is no message log")
 	}
-	if err := l.db.Set([]byte{keyVersion}, binary.AppendUvarint(nil, schemaVersion), engine.Sync); err != nil {
+	b := l.db.NewBatch()
+	set(b, []byte{keyVersion}, binary.AppendUvarint(nil, schemaVersion))
+	p := pairing{l.opts.Identity, l.opts.Mark}
+	set(b, []byte{keyPairing}, p.encode())
+	if err := l.db.Apply(b, engine.Sync); err != nil {
 		return err
 	}
-	return l.Err()
+	return errors.Join(l.Err(), b.Close())
 }
 
 func (l *Log) lastMessage() (store.MessageID, error) {

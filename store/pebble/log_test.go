@@ -54,7 +54,7 @@ func damage(t testing.TB, files vfs.FS, folder string, id store.MessageID) {
 	t.Helper()
 	o, err := Options{files: files}.withDefaults()
 	require.NoError(t, err)
-	db, err := engine.Open(folder, engineOptions(o, newEvents(silent(), nil)))
+	db, err := engine.Open(folder, engineOptions(folder, o, newEvents(silent(), nil)))
 	require.NoError(t, err)
 	key := idKey(nil, keyMessage, uint64(id))
 	value, closer, err := db.Get(key)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/posthouse-im/posthouse/store"
@@ -129,20 +131,26 @@ func (s *Store) CreateAccounts(ctx context.Context, accounts []store.Account) ([
 
 // creator creates accounts in a transaction, which takes its statements with it.
 type creator struct {
-	taken, account, credential *sql.Stmt
-	now                        int64
-	note                       func(store.Change) error
+	taken, given, account, credential *sql.Stmt
+	now                               int64
+	number                            func(context.Context) (store.AccountID, error)
+	note                              func(store.Change) error
 }
 
 func (s *Store) creator(ctx context.Context, tx *sql.Tx) (c creator, err error) {
 	c.now = s.now().UnixMilli()
+	c.number = s.number
 	c.note = func(made store.Change) error { return s.note(ctx, tx, made) }
 	c.taken, err = tx.PrepareContext(ctx, `SELECT (SELECT count(*) FROM account WHERE name = ?1)
 		+ (SELECT count(*) FROM reserved_name WHERE name = ?1 AND until > ?2)`)
 	if err != nil {
 		return c, err
 	}
-	c.account, err = tx.PrepareContext(ctx, `INSERT INTO account (name, created, disabled) VALUES (?, ?, ?)`)
+	c.given, err = tx.PrepareContext(ctx, `INSERT INTO account_number (id) VALUES (?) ON CONFLICT DO NOTHING`)
+	if err != nil {
+		return c, err
+	}
+	c.account, err = tx.PrepareContext(ctx, `INSERT INTO account (id, name, created, disabled) VALUES (?, ?, ?, ?)`)
 	if err != nil {
 		return c, err
 	}
@@ -159,19 +167,61 @@ func (c creator) create(ctx context.Context, a store.Account) (store.AccountID, 
 	if taken > 0 {
 		return 0, store.ErrExists
 	}
-	result, err := c.account.ExecContext(ctx, a.Name, c.now, a.Disabled)
+	id, err := c.fresh(ctx)
 	if err != nil {
+		return 0, err
+	}
+	if _, err := c.account.ExecContext(ctx, id, a.Name, c.now, a.Disabled); err != nil {
 		return 0, translate(err)
 	}
-	id, err := result.LastInsertId()
+	if err := insertCredentials(ctx, c.credential, int64(id), a.Credentials); err != nil {
+		return 0, err
+	}
+	return id, c.note(store.Change{Kind: store.AccountCreated, Account: id, Name: a.Name})
+}
+
+// mostDraws is how many numbers are drawn before the source of randomness is taken to be broken.
+const mostDraws = 100
+
+// fresh returns a number that no account has or had.
+func (c creator) fresh(ctx context.Context) (store.AccountID, error) {
+	for range mostDraws {
+		id, err := c.number(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if id == 0 {
+			continue
+		}
+		n, err := rowsOf(c.given.ExecContext(ctx, id))
+		if err != nil {
+			return 0, translate(err)
+		}
+		if n > 0 {
+			return id, nil
+		}
+	}
+	return 0, errors.New("draw the number of an account: the source of randomness repeats itself")
+}
+
+// number draws a number below 2^63, 0 when the one that was drawn cannot be used.
+func (s *Store) number(ctx context.Context) (store.AccountID, error) {
+	var b [8]byte
+	if _, err := io.ReadFull(s.random, b[:]); err != nil {
+		return 0, fmt.Errorf("draw the number of an account: %w", err)
+	}
+	id := store.AccountID(binary.BigEndian.Uint64(b[:]) >> 1)
+	if s.inLog == nil || id == 0 {
+		return id, nil
+	}
+	known, err := s.inLog(ctx, id)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("look for the number of an account in the message log: %w", err)
 	}
-	if err := insertCredentials(ctx, c.credential, id, a.Credentials); err != nil {
-		return 0, err
+	if known {
+		return 0, nil
 	}
-	return store.AccountID(id), c.note(store.Change{Kind: store.AccountCreated, Account: store.AccountID(id),
-		Name: a.Name})
+	return id, nil
 }
 
 func prepareCredential(ctx context.Context, tx *sql.Tx) (*sql.Stmt, error) {

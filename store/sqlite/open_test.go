@@ -145,23 +145,29 @@ func TestLockWaitsNoLongerThanAsked(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// TestUpgrade: a file of the first version keeps what it has.
-func TestUpgrade(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.db")
+// upTo makes a file of an earlier version.
+func upTo(t *testing.T, path string, version int64, statements ...string) {
+	t.Helper()
 	db, err := sql.Open("sqlite", dsn(path, Options{BusyTimeout: time.Second}, true))
 	require.NoError(t, err)
 	sub, err := fs.Sub(migrations, "migrations")
 	require.NoError(t, err)
 	provider, err := goose.NewProvider(goose.DialectSQLite3, db, sub)
 	require.NoError(t, err)
-	_, err = provider.UpTo(t.Context(), 1)
+	_, err = provider.UpTo(t.Context(), version)
 	require.NoError(t, err)
-	_, err = db.Exec(
-		"INSERT INTO account (id, name, created) VALUES (1, 'a', 0); INSERT INTO roster (account, version) " +
-			"VALUES (1, 7)")
-	require.NoError(t, err)
+	for _, text := range statements {
+		_, err = db.Exec(text)
+		require.NoError(t, err)
+	}
 	require.NoError(t, db.Close())
+}
 
+// TestUpgrade: a file of the first version keeps what it has.
+func TestUpgrade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	upTo(t, path, 1, "INSERT INTO account (id, name, created) VALUES (1, 'a', 0)",
+		"INSERT INTO roster (account, version) VALUES (1, 7)")
 	s, err := Open(t.Context(), path, Options{})
 	require.NoError(t, err)
 	_, version, err := s.Roster(t.Context(), 1)

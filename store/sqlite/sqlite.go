@@ -13,11 +13,13 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -41,6 +43,11 @@ type Options struct {
 	BusyTimeout time.Duration `default:"5s"`
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time `default:"now"`
+	// Random is where the numbers of accounts come from; nil means the system's randomness.
+	Random io.Reader
+	// Known tells that the message log knows an account of that number, which no other account may get then. It is
+	// called inside a transaction. nil means that there is no log to ask.
+	Known func(ctx context.Context, id store.AccountID) (bool, error)
 }
 
 // Store implements store.Accounts, store.Rosters, store.ArchivePreferences, store.LastActivity, store.Secrets,
@@ -50,11 +57,21 @@ type Store struct {
 	readers *sql.DB
 	read    *statements // on readers
 	now     func() time.Time
+	random  io.Reader
+	inLog   func(ctx context.Context, id store.AccountID) (bool, error)
 	// origin names this store among all that have the file open.
 	origin string
 	// noted are the changes of the transaction that writes. Whoever has the connection of write owns them.
 	noted []store.Change
 	known known
+	// relaxed: writes are left to the system, see Options.Relaxed.
+	relaxed   bool
+	readerDSN string
+
+	failed chan struct{}
+	// mu guards failure, which is set before failed is closed.
+	mu      sync.Mutex
+	failure error
 }
 
 // Open opens the file, makes it when it is missing, and brings its tables up to date. A file that a newer version has
@@ -72,12 +89,18 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	s := &Store{now: o.Now, origin: rand.Text(), known: newKnown()}
+	s := &Store{
+		now: o.Now, random: o.Random, inLog: o.Known, origin: rand.Text(), relaxed: o.Relaxed,
+		readerDSN: dsn(path, o, false), failed: make(chan struct{}), known: newKnown(),
+	}
+	if s.random == nil {
+		s.random = rand.Reader
+	}
 	if s.write, err = sql.Open("sqlite", dsn(path, o, true)); err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	s.write.SetMaxOpenConns(1)
-	if s.readers, err = sql.Open("sqlite", dsn(path, o, false)); err != nil {
+	if s.readers, err = sql.Open("sqlite", s.readerDSN); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.write.Close())
 	}
 	s.readers.SetMaxOpenConns(o.Readers)
@@ -123,6 +146,15 @@ func dsn(path string, o Options, write bool) string {
 		q.Add("_pragma", "cache_size(-512)") // KiB: what is read often is kept by those who read it
 	}
 	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()}).String()
+}
+
+// SchemaVersion returns the version of the tables that this program makes.
+func SchemaVersion() int {
+	all, err := migrations.ReadDir("migrations")
+	if err != nil {
+		return 0 // they are part of the program
+	}
+	return len(all)
 }
 
 func (s *Store) migrate(ctx context.Context) error {
@@ -202,21 +234,57 @@ func (s *Store) Close() error {
 
 // change runs do in a transaction that is on disk when it returns.
 func (s *Store) change(ctx context.Context, do func(tx *sql.Tx) error) error {
+	if err := s.Err(); err != nil {
+		return err
+	}
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
-		return translate(err)
+		return s.failing(translate(err))
 	}
 	s.noted = nil
 	if err := do(tx); err != nil {
-		return errors.Join(translate(err), ignoreDone(tx.Rollback()))
+		return s.failing(errors.Join(translate(err), ignoreDone(tx.Rollback())))
 	}
 	noted := s.noted
 	if err := tx.Commit(); err != nil {
 		s.known.end() // it may have been done
-		return translate(err)
+		return s.failing(translate(err))
 	}
 	s.known.add(noted)
 	return nil
+}
+
+// failing notes that the disk has failed, when that is the error of a change: what was written may be there or not,
+// now or after the next start, and another flush may report success for what the system has dropped. A full disk is no
+// such error.
+func (s *Store) failing(err error) error {
+	var e *driver.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code() {
+	case code.SQLITE_IOERR_WRITE, code.SQLITE_IOERR_FSYNC, code.SQLITE_IOERR_DIR_FSYNC, code.SQLITE_IOERR_TRUNCATE:
+	default:
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure == nil {
+		s.failure = fmt.Errorf("database failed: %w", err)
+		close(s.failed)
+	}
+	return s.failure
+}
+
+// Failed is closed when the disk has failed under a change. No other change is made then, and the process must be
+// stopped.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// Err returns why the store failed, nil while it has not.
+func (s *Store) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failure
 }
 
 func ignoreDone(err error) error {
@@ -247,12 +315,17 @@ func translate(err error) error {
 	return err
 }
 
+// rowsOf returns how many rows a statement has changed.
+func rowsOf(r sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
 // affected turns "no row was changed" into ErrNotFound.
 func affected(r sql.Result, err error) error {
-	if err != nil {
-		return err
-	}
-	n, err := r.RowsAffected()
+	n, err := rowsOf(r, err)
 	if err == nil && n == 0 {
 		return store.ErrNotFound
 	}
