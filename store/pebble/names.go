@@ -35,7 +35,7 @@ func nameOf(conversation store.ConversationID, author store.Party, stanzaID stri
 //
 // What is written to a row is appended to it by the engine (its merge operator), so that nothing is read. A part that
 // is written again after a crash is in it twice, which changes nothing.
-const nameRow = 256
+const nameRow = 512
 
 // generationOf returns that of a number in a conversation.
 func generationOf(seq uint64) int { return (bits.Len64(seq/nameRow) + 2) / 3 }
@@ -48,28 +48,24 @@ func namedKey(dst []byte, conversation store.ConversationID, generation int, row
 	return binary.BigEndian.AppendUint32(dst, row)
 }
 
-// namedSize is what a row has for a message: name, number and id, 8 bytes each.
-const namedSize = 3 * 8
+// namedSize is what a row has for a message: name and number, 8 bytes each.
+const namedSize = 2 * 8
 
-func appendNamed(dst []byte, n name, seq uint64, id store.MessageID) []byte {
-	dst = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(dst, uint64(n)), seq)
-	return binary.BigEndian.AppendUint64(dst, uint64(id))
+func appendNamed(dst []byte, n name, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(dst, uint64(n)), seq)
 }
 
-// findNamed returns the newest message of a name in a row, 0 for none.
-func findNamed(row []byte, n name) (seq uint64, id store.MessageID, err error) {
+// findNamed returns the number of the newest message of a name in a row, 0 for none.
+func findNamed(row []byte, n name) (seq uint64, err error) {
 	if len(row)%namedSize != 0 {
-		return 0, 0, errShort
+		return 0, errShort
 	}
 	for ; len(row) > 0; row = row[namedSize:] {
-		if binary.BigEndian.Uint64(row) != uint64(n) {
-			continue
-		}
-		if s := binary.BigEndian.Uint64(row[8:]); s > seq {
-			seq, id = s, store.MessageID(binary.BigEndian.Uint64(row[16:]))
+		if binary.BigEndian.Uint64(row) == uint64(n) {
+			seq = max(seq, binary.BigEndian.Uint64(row[8:]))
 		}
 	}
-	return seq, id, nil
+	return seq, nil
 }
 
 // storedName returns the newest message of a name that is on disk, 0 for none.
@@ -79,7 +75,7 @@ func (l *Log) storedName(conversation store.ConversationID, n name) (seq uint64,
 		return 0, 0, err
 	}
 	var buf [namedKeySize]byte
-	for generation := generationOf(last); generation >= 0 && id == 0 && err == nil; generation-- {
+	for generation := generationOf(last); generation >= 0 && seq == 0 && err == nil; generation-- {
 		row, closer, failed := l.db.Get(namedKey(buf[:0], conversation, generation, nameRowOf(n, generation)))
 		if errors.Is(failed, engine.ErrNotFound) {
 			continue
@@ -87,9 +83,20 @@ func (l *Log) storedName(conversation store.ConversationID, n name) (seq uint64,
 		if failed != nil {
 			return 0, 0, failed
 		}
-		seq, id, err = findNamed(row, n)
+		seq, err = findNamed(row, n)
 		err = cmp.Or(err, closer.Close())
 	}
+	if seq == 0 || err != nil {
+		return 0, 0, err
+	}
+	err = l.walk(keyConversation, uint64(conversation), store.MessageID(l.visible.Load())).numbered(
+		seq, func(e entry) bool {
+			if e.seq == seq {
+				id = e.id
+			}
+			return false
+		},
+	)
 	return seq, id, err
 }
 
@@ -123,7 +130,7 @@ func (w *packer) names(conversations []store.ConversationID, r *recent) {
 			for n < len(in) && in[n].generation == first.generation && in[n].row == first.row {
 				if n+1 == len(in) || in[n+1].name != in[n].name { // else it is not the newest of its name
 					p := &r.positions[in[n].at]
-					w.buf = appendNamed(w.buf, p.name, p.seq, p.id)
+					w.buf = appendNamed(w.buf, p.name, p.seq)
 				}
 				n++
 			}
