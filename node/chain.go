@@ -10,8 +10,7 @@ import (
 )
 
 // chains are the acceptance chains: what every stanza passes, once, in this order, by who it comes from. Each stage
-// says in its Why for what reason it stands where it stands. Nothing comes from components and peers yet, so they have
-// no chain.
+// says in its Why for what reason it stands where it stands. What the server itself says passes none.
 func (a *assembly) chains() map[router.OriginKind][]router.Stage {
 	resolve := router.Stage{
 		Name: "resolve",

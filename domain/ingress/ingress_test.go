@@ -59,7 +59,7 @@ func newHouse(t *testing.T, change ...func(*Config)) *house {
 	h.route = func(*stanza.Stanza) *stanza.Error { return nil }
 	resolve := router.Stage{Name: "resolve",
 		Run: func(ctx context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
-			e.Stanza.From = e.Origin.Sender(e.Stanza.From)
+			e.Stanza.From = e.Origin.Address
 			return h.router.Resolve(ctx, e)
 		}}
 	test := router.Stage{Name: "test",

@@ -26,7 +26,7 @@ func (d *Domain) Address() router.Stage {
 
 func (d *Domain) address(_ context.Context, e *router.Envelope) (router.Verdict, *stanza.Error) {
 	s := e.Stanza
-	s.From = e.Origin.Sender(s.From)
+	s.From = e.Origin.Address
 	if typeOf(s) < 0 {
 		return router.Finish, stanza.Refuse(stanza.BadRequest, "The type is missing or unknown.")
 	}

@@ -305,7 +305,7 @@ func (w *world) route(text string, id uint64) *stanza.Error {
 	if s.Kind != stanza.Message {
 		return w.domain.Route(context.Background(), &stream.Packet{Stanza: s})
 	}
-	e := &router.Envelope{Stanza: s, Origin: &router.Origin{Kind: router.Peer, Address: jid.MustParse("montague.lit")}}
+	e := &router.Envelope{Stanza: s, Origin: &router.Origin{Address: jid.MustParse("montague.lit")}}
 	verdict, refusal := w.domain.Resolve(context.Background(), e)
 	if refusal != nil || verdict != router.Continue || e.Target.Kind == router.Nobody {
 		return refusal

@@ -17,7 +17,7 @@ import (
 // resolved is an envelope that Resolve has accepted and the archive has given an identity.
 func (w *world) resolved(text string, id uint64) *router.Envelope {
 	w.t.Helper()
-	e := &router.Envelope{Stanza: parse(w.t, text), Origin: &router.Origin{Kind: router.Peer}}
+	e := &router.Envelope{Stanza: parse(w.t, text), Origin: &router.Origin{}}
 	verdict, refusal := w.domain.Resolve(context.Background(), e)
 	require.Nil(w.t, refusal)
 	require.Equal(w.t, router.Continue, verdict)

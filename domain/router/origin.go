@@ -14,11 +14,7 @@ const (
 	Client OriginKind = iota + 1
 	// API: the public layer, on behalf of an account or of the domain itself.
 	API
-	// Component: a component of this domain.
-	Component
-	// Peer: another domain.
-	Peer
-	// Server: this server itself.
+	// Server: this server itself, when it retracts a message. It has no chain: the archive decides.
 	Server
 
 	origins
@@ -26,7 +22,7 @@ const (
 
 // String returns the kind as a word for logs.
 func (k OriginKind) String() string {
-	return [...]string{"none", "client", "api", "component", "peer", "server"}[k]
+	return [...]string{"none", "client", "api", "server"}[k]
 }
 
 // Session is a bound session as the stages know it. What they do with it they ask of package session.
@@ -43,8 +39,9 @@ type Origin struct {
 	Kind OriginKind
 	// Account is the account of this domain behind it, as in store.AccountID; 0 for none.
 	Account uint64
-	// Address is who speaks: the bound full address of a client or of a caller's hidden session, the domain of a
-	// component, a peer or the server.
+	// Address is who speaks, and the sender of each stanza (RFC 6120 §8.1.2.1): the bound full address of a client or
+	// of a caller's hidden session, the domain for a caller without an account, or the author whose message this server
+	// retracts.
 	Address jid.JID
 	// Session is the bound session that answers go to; nil for none.
 	Session Session
@@ -52,19 +49,6 @@ type Origin struct {
 	Admin bool
 	// Actor is who acts, for the audit log; "" for the account itself.
 	Actor string
-}
-
-// speaks reports whether the origin may only speak as itself. Others name the sender of each stanza, as far as it is
-// theirs.
-func (o *Origin) speaks() bool { return o.Kind == Client || o.Kind == API }
-
-// Sender returns the address that a stanza of this origin comes from: its own for a client or a caller (RFC 6120
-// §8.1.2.1), otherwise the one that the stanza names, or its own when it names none.
-func (o *Origin) Sender(named jid.JID) jid.JID {
-	if o.speaks() || named.IsZero() {
-		return o.Address
-	}
-	return named
 }
 
 // TargetKind says what a stanza is addressed to.
