@@ -210,10 +210,13 @@ func (p *pass) quiet(ctx context.Context) error {
 	return nil
 }
 
-// finish ends the first sync.
+// finish ends the first sync. When it had several pages, settings, the roster and profiles may have changed since the
+// first: the next page tells.
 func (p *pass) finish(ctx context.Context) (err error) {
 	p.next.left, p.next.before, p.next.quiet = 0, 0, 0
-	p.page.More, err = p.news(ctx)
+	if p.page.More = !p.page.First; !p.page.More {
+		p.page.More, err = p.news(ctx)
+	}
 	return err
 }
 

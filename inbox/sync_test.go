@@ -97,6 +97,30 @@ func TestFirstSyncWhileMessagesCome(t *testing.T) {
 	require.Equal(t, []string{"new", "hello", "new", "hello"}, bodies(pages...))
 }
 
+// TestFirstSyncWhileProfilesChange: what changes beside the log between the pages of a first sync is told before a page
+// says that there is no more.
+func TestFirstSyncWhileProfilesChange(t *testing.T) {
+	h := newHouse(t)
+	alice := h.account("alice")
+	for _, peer := range h.accounts("peer", 3) {
+		h.say(peer, alice, "old")
+	}
+	page := h.sync(alice, "", 1)
+	require.Equal(t, []string{"peer2"}, withs(page))
+	a, err := h.db.Account(t.Context(), "peer2")
+	require.NoError(t, err)
+	_, err = h.db.SetProfile(t.Context(), store.Profile{Account: a.ID, Name: "new"})
+	require.NoError(t, err)
+	var told []string
+	for more := page.More; more; more = page.More {
+		page = h.sync(alice, page.Cursor, 1)
+		for _, p := range page.Profiles {
+			told = append(told, p.Username+" "+p.Name)
+		}
+	}
+	require.Contains(t, told, "peer2 new")
+}
+
 // busyLog says something after every read of the list and of the end of the log.
 type busyLog struct {
 	store.MessageLog
