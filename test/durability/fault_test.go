@@ -17,6 +17,7 @@ func TestInjectedFaultsAreFound(t *testing.T) {
 		{"faultinject_below_cursor", "store/pebble", "TestMessageLogRelaxed"},
 		{"faultinject_reorder", "domain/router", "TestOrderOfEachKey"},
 		{"faultinject_reorder", "domain/archive", "TestOrderOfEachSource"},
+		{"faultinject_reorder", "test/transports", "TestNothingMissingAfterTheLastSeen"},
 	} {
 		t.Run(fault.tag+" "+fault.test, func(t *testing.T) {
 			test := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-tags", fault.tag, "-run", "^"+
