@@ -94,10 +94,10 @@ type Config struct {
 	// CursorInterval is how long a report of delivery may stay unwritten, and so how much a crash may repeat.
 	CursorInterval time.Duration `yaml:"cursor_interval" default:"200ms" min:"1ms"`
 	// EditWindow is how long a message may be edited (XEP-0308) after it was sent; 0: for ever. Beyond it:
-	// <not-acceptable/>.
+	// <policy-violation/>.
 	EditWindow time.Duration `yaml:"edit_window" default:"0s"`
 	// RetractWindow is how long a message may be retracted (XEP-0424) after it was sent; negative: for ever. Beyond it:
-	// <not-acceptable/>. Administrators may retract at any time.
+	// <policy-violation/>. Administrators may retract at any time.
 	RetractWindow time.Duration `yaml:"retract_window" default:"2m"`
 	// QueryRate and QueryBurst are each account's budget for history queries: tokens a second, and the most that is
 	// saved up. A query costs one token and one more for every 100 messages read.

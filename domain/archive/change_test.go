@@ -132,10 +132,10 @@ func TestEditAndRetract(t *testing.T) {
 		require.Equal(t, "item-not-found", say(orchard, chat(to, "x", replace("m2"))), "nothing is left to edit")
 
 		later(3 * time.Minute)
-		require.Equal(t, "not-acceptable", say(orchard, chat(to, "", retract("o3"))))
+		require.Equal(t, "policy-violation", say(orchard, chat(to, "", retract("o3"))))
 		require.Equal(t, "13", say(orchard, chat(to, "", replace("o3"))))
 		later(time.Hour)
-		require.Equal(t, "not-acceptable", say(orchard, chat(to, "", replace("o3"))))
+		require.Equal(t, "policy-violation", say(orchard, chat(to, "", replace("o3"))))
 		again := h.say(t, "romeo@verona.example/street", named("r1", chat(to, "", retract("o2"), origin("or2"))))
 		require.Nil(t, again.Err, "sent again, it is known, whatever the window says now")
 		require.True(t, again.Duplicate)

@@ -14,8 +14,8 @@ import (
 // Refusals of edits and retractions.
 var (
 	notTheirs      = stanza.Refuse(stanza.Forbidden, "Only who sent a message may change it.")
-	editTooLate    = stanza.Refuse(stanza.NotAcceptable, "The message is too old to be edited.")
-	retractTooLate = stanza.Refuse(stanza.NotAcceptable, "The message is too old to be retracted.")
+	editTooLate    = stanza.Refuse(stanza.PolicyViolation, "The message is too old to be edited.")
+	retractTooLate = stanza.Refuse(stanza.PolicyViolation, "The message is too old to be retracted.")
 	notThere       = stanza.Refuse(stanza.ItemNotFound, "There is no such message, or not any more.")
 )
 

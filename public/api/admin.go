@@ -2,11 +2,13 @@ package api
 
 import (
 	"context"
+	"net/url"
 	"strconv"
 	"time"
 
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/token"
+	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
@@ -56,11 +58,11 @@ func (a *API) adminModerate(ctx context.Context, in *struct {
 
 // User is an account as administrators see it.
 type User struct {
-	Name     string    `json:"name" doc:"What stands before the @."`
-	JID      string    `json:"jid"`
-	Created  time.Time `json:"created"`
-	Disabled bool      `json:"disabled"`
-	Admin    bool      `json:"admin" doc:"The account administers the domain."`
+	Name     string       `json:"name" doc:"What stands before the @."`
+	JID      string       `json:"jid"`
+	Created  content.Time `json:"created"`
+	Disabled bool         `json:"disabled"`
+	Admin    bool         `json:"admin" doc:"The account administers the domain."`
 }
 
 // Users is a page of them, by name.
@@ -70,7 +72,7 @@ type Users struct {
 }
 
 func (a *API) user(u *store.Account) User {
-	return User{Name: u.Name, JID: u.Name + "@" + a.config.Domain.String(), Created: u.Created.UTC(),
+	return User{Name: u.Name, JID: u.Name + "@" + a.config.Domain.String(), Created: stamp(u.Created),
 		Disabled: u.Disabled, Admin: u.Admin}
 }
 
@@ -98,8 +100,13 @@ type NewUser struct {
 	Password string `json:"password" minLength:"1" maxLength:"1024"`
 }
 
-func (a *API) createUser(ctx context.Context, in *struct{ Body NewUser }) (*none, error) {
-	return a.change(ctx, stanza.New(nsAdmin, "create-account", "name", in.Body.Name).WithText(in.Body.Password))
+func (a *API) createUser(ctx context.Context, in *struct{ Body NewUser }) (*made, error) {
+	_, err := a.change(ctx, stanza.New(nsAdmin, "create-account", "name", in.Body.Name).WithText(in.Body.Password))
+	if err != nil {
+		return nil, err
+	}
+	name, err := jid.PrepareLocal(in.Body.Name)
+	return &made{"/v1/admin/users/" + url.PathEscape(name)}, err
 }
 
 // named is an account in the path.
@@ -147,10 +154,10 @@ func (a *API) setPassword(ctx context.Context, in *struct {
 
 // Session is a connection of an account.
 type Session struct {
-	JID       string    `json:"jid" doc:"Its full address."`
-	Device    string    `json:"device,omitempty"`
-	Bound     time.Time `json:"bound" doc:"Since when."`
-	Available bool      `json:"available" doc:"It has said that it is online."`
+	JID       string       `json:"jid" doc:"Its full address."`
+	Device    string       `json:"device,omitempty"`
+	Bound     content.Time `json:"bound" doc:"Since when."`
+	Available bool         `json:"available" doc:"It has said that it is online."`
 }
 
 // Sessions is a list of them.
@@ -163,7 +170,7 @@ func sessionsIn(e stanza.Element) Sessions {
 	for s := range e.Elements {
 		bound, _ := time.Parse(time.RFC3339, s.Attr("bound")) // the domain wrote it
 		out.Sessions = append(out.Sessions,
-			Session{s.Attr("jid"), s.Attr("device"), bound, s.Attr("available") == "true"})
+			Session{s.Attr("jid"), s.Attr("device"), stamp(bound), s.Attr("available") == "true"})
 	}
 	return out
 }
@@ -202,13 +209,13 @@ func (a *API) mySessions(ctx context.Context, _ *none) (*body[Sessions], error) 
 
 // Key is a service key without its secret.
 type Key struct {
-	ID      string     `json:"id"`
-	Name    string     `json:"name"`
-	Scopes  []string   `json:"scopes"`
-	Created time.Time  `json:"created"`
-	Expires *time.Time `json:"expires,omitempty"`
-	Used    *time.Time `json:"used,omitempty" doc:"When it was last used, to a minute."`
-	Revoked *time.Time `json:"revoked,omitempty"`
+	ID      string        `json:"id"`
+	Name    string        `json:"name"`
+	Scopes  []string      `json:"scopes"`
+	Created content.Time  `json:"created"`
+	Expires *content.Time `json:"expires,omitempty"`
+	Used    *content.Time `json:"used,omitempty" doc:"When it was last used, to a minute."`
+	Revoked *content.Time `json:"revoked,omitempty"`
 }
 
 // Keys is a list of them, by name.
@@ -216,13 +223,19 @@ type Keys struct {
 	Keys []Key `json:"keys"`
 }
 
+// stamp is a time in an answer.
+func stamp(t time.Time) content.Time { return content.Time{Time: t} }
+
 // at is a time that may be missing.
-func at(t time.Time) *time.Time {
+func at(t time.Time) *content.Time {
 	if t.IsZero() {
 		return nil
 	}
-	t = t.UTC()
-	return &t
+	return &content.Time{Time: t}
+}
+
+func keyOf(k *store.ServiceKey) Key {
+	return Key{k.ID, k.Name, k.Scopes, stamp(k.Created), at(k.Expires), at(k.Used), at(k.Revoked)}
 }
 
 func (a *API) listKeys(ctx context.Context, _ *none) (*body[Keys], error) {
@@ -231,11 +244,20 @@ func (a *API) listKeys(ctx context.Context, _ *none) (*body[Keys], error) {
 		return nil, err
 	}
 	out := Keys{Keys: make([]Key, 0, len(found))}
-	for _, k := range found {
-		out.Keys = append(out.Keys, Key{k.ID, k.Name, k.Scopes, k.Created.UTC(), at(k.Expires), at(k.Used),
-			at(k.Revoked)})
+	for i := range found {
+		out.Keys = append(out.Keys, keyOf(&found[i]))
 	}
 	return answer(out)
+}
+
+func (a *API) getKey(ctx context.Context, in *struct {
+	ID string `path:"id" maxLength:"64" doc:"The key's id."`
+}) (*body[Key], error) {
+	k, err := a.config.Keys.ServiceKey(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return answer(keyOf(&k))
 }
 
 // NewKey is a service key to make.
@@ -251,7 +273,12 @@ type Secret struct {
 	Secret string `json:"secret" doc:"What the other system shows as a Bearer token. It is not kept here and cannot be shown again."`
 }
 
-func (a *API) createKey(ctx context.Context, in *struct{ Body NewKey }) (*body[Secret], error) {
+type madeKey struct {
+	Location string `header:"Location" doc:"Where it is."`
+	Body     Secret
+}
+
+func (a *API) createKey(ctx context.Context, in *struct{ Body NewKey }) (*madeKey, error) {
 	e := stanza.New(nsAdmin, "create-key", "name", in.Body.Name)
 	if t := in.Body.Expires; t != nil && !t.IsZero() {
 		e.Attrs = append(e.Attrs, stanza.Attr{Local: "expires", Value: t.UTC().Format(time.RFC3339)})
@@ -259,11 +286,11 @@ func (a *API) createKey(ctx context.Context, in *struct{ Body NewKey }) (*body[S
 	for _, s := range in.Body.Scopes {
 		e = e.With(stanza.New(nsAdmin, "scope").WithText(s))
 	}
-	made, err := a.administer(ctx, stanza.TypeSet, e)
+	k, err := a.administer(ctx, stanza.TypeSet, e)
 	if err != nil {
 		return nil, err
 	}
-	return answer(Secret{made.Attr("id"), made.Attr("secret")})
+	return &madeKey{"/v1/admin/keys/" + k.Attr("id"), Secret{k.Attr("id"), k.Attr("secret")}}, nil
 }
 
 func (a *API) revokeKey(ctx context.Context, in *struct {
@@ -277,14 +304,14 @@ func (a *API) revokeKey(ctx context.Context, in *struct {
 
 // AuditEntry is one thing that was administered.
 type AuditEntry struct {
-	Number uint64    `json:"number"`
-	At     time.Time `json:"at"`
-	Actor  string    `json:"actor"`
-	Action string    `json:"action"`
-	Target string    `json:"target"`
-	Detail string    `json:"detail,omitempty" doc:"The rest, as JSON."`
-	Remote string    `json:"remote,omitempty"`
-	Hash   []byte    `json:"hash" doc:"SHA-256 over the hash of the entry before and all of this one."`
+	Number uint64       `json:"number"`
+	At     content.Time `json:"at"`
+	Actor  string       `json:"actor"`
+	Action string       `json:"action"`
+	Target string       `json:"target"`
+	Detail string       `json:"detail,omitempty" doc:"The rest, as JSON."`
+	Remote string       `json:"remote,omitempty"`
+	Hash   []byte       `json:"hash" doc:"SHA-256 over the hash of the entry before and all of this one."`
 }
 
 // AuditLog is a page of the audit log, newest first.
@@ -304,7 +331,7 @@ func (a *API) auditLog(ctx context.Context, in *struct {
 	out := AuditLog{Entries: make([]AuditEntry, 0, len(found))}
 	for _, e := range found {
 		out.Entries = append(out.Entries,
-			AuditEntry{e.Number, e.At.UTC(), e.Actor, e.Action, e.Target, e.Detail, e.Remote, e.Hash})
+			AuditEntry{e.Number, stamp(e.At), e.Actor, e.Action, e.Target, e.Detail, e.Remote, e.Hash})
 	}
 	if n := len(found); n == in.Limit && found[n-1].Number > 1 {
 		out.Next = found[n-1].Number
@@ -314,12 +341,12 @@ func (a *API) auditLog(ctx context.Context, in *struct {
 
 // Status is the state of the node.
 type Status struct {
-	Version    string    `json:"version"`
-	State      string    `json:"state" doc:"ok, degraded or failed."`
-	Durability string    `json:"durability" doc:"full: what is acknowledged was flushed to disk; relaxed: it was handed to the system."`
-	Started    time.Time `json:"started"`
-	Uptime     int       `json:"uptime" doc:"Seconds."`
-	Sessions   int       `json:"sessions" doc:"Connections that are logged in now."`
+	Version    string       `json:"version"`
+	State      string       `json:"state" doc:"ok, degraded or failed."`
+	Durability string       `json:"durability" doc:"full: what is acknowledged was flushed to disk; relaxed: it was handed to the system."`
+	Started    content.Time `json:"started"`
+	Uptime     int          `json:"uptime" doc:"Seconds."`
+	Sessions   int          `json:"sessions" doc:"Connections that are logged in now."`
 }
 
 func (a *API) status(ctx context.Context, _ *none) (*body[Status], error) {
@@ -329,6 +356,7 @@ func (a *API) status(ctx context.Context, _ *none) (*body[Status], error) {
 	}
 	started, _ := time.Parse(time.RFC3339, e.Attr("started")) // the domain wrote it
 	sessions, _ := strconv.Atoi(e.Attr("sessions"))
-	return answer(Status{e.Attr("version"), e.Attr("state"), e.Attr("durability"), started, seconds(a.now(), started),
+	return answer(Status{e.Attr("version"), e.Attr("state"), e.Attr("durability"), stamp(started),
+		seconds(a.now(), started),
 		sessions})
 }

@@ -12,6 +12,7 @@ package api
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -156,14 +157,18 @@ type API struct {
 	now       func() time.Time
 	mux       *http.ServeMux
 	routes    routes
-	document  []byte // OpenAPI, as JSON
-	reference []byte // the page for people
+	states    map[string]func(r *http.Request, q *request, w *responder) // what reads a state with a tag, by pattern
+	document  []byte                                                     // OpenAPI, as JSON
+	reference []byte                                                     // the page for people
 	metrics   *metrics
 	stopping  chan struct{} // closed by Stop
 	stop      sync.Once
 
 	byToken            *limit.Table[caller]
 	byAddress, byLogin *limit.Table[limit.Address]
+
+	seed     maphash.Seed
+	changing [64]sync.Mutex // each held while what has a tag is changed, by account and path
 
 	mu      sync.Mutex              // guards waiting
 	waiting map[store.AccountID]int // requests that wait for news, by account
@@ -176,7 +181,8 @@ func New(c Config) (*API, error) {
 	}
 	a := &API{
 		config: c, log: c.Logger, now: c.Now, mux: http.NewServeMux(), metrics: newMetrics(c.Metrics),
-		waiting: map[store.AccountID]int{}, stopping: make(chan struct{}),
+		waiting: map[store.AccountID]int{}, stopping: make(chan struct{}), seed: maphash.MakeSeed(),
+		states:    map[string]func(*http.Request, *request, *responder){},
 		byToken:   limiter[caller](&c, c.Rate, c.Burst),
 		byAddress: limiter[limit.Address](&c, c.AddressRate, c.AddressBurst),
 		byLogin:   limiter[limit.Address](&c, c.LoginRate, c.LoginBurst),

@@ -179,7 +179,7 @@ func TestErrors(t *testing.T) {
 			require.NotEmpty(t, w.Header().Get("Retry-After"))
 		}
 		if test.status == 401 {
-			require.Equal(t, "Bearer", w.Header().Get("WWW-Authenticate"))
+			require.Equal(t, `Bearer error="invalid_token"`, w.Header().Get("WWW-Authenticate"))
 		}
 		// And the same from what checks tokens.
 		a = newAPI(t, &stub{check: func() (*token.Principal, error) { return nil, test.err }})
@@ -523,6 +523,7 @@ func TestDocument(t *testing.T) {
 		if slices.Contains(pages, path) {
 			continue
 		}
+		methods = slices.DeleteFunc(slices.Clone(methods), func(m string) bool { return m == http.MethodHead })
 		require.Len(t, doc.Paths[path], len(methods), path)
 	}
 	page := ask(a, "GET", "/v1/docs", "")

@@ -37,10 +37,10 @@ func readBody(w http.ResponseWriter, r *http.Request, rt *route, within time.Dur
 		return problem(CodeMediaType, "Bodies are not compressed.")
 	}
 	got, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || got != mediaType || params["charset"] != "" && params["charset"] != "utf-8" &&
-		params["charset"] != "UTF-8" {
+	if err != nil || got != mediaType || params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8") {
 		return problem(CodeMediaType, "The body has to be of type "+mediaType+".")
 	}
+	r.Header.Set("Content-Type", mediaType) // huma compares the text
 	// The deadline is taken back only when all was read: net/http reads on after a refusal, and must not wait for ever
 	// then.
 	control := http.NewResponseController(w)

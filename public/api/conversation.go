@@ -21,28 +21,25 @@ type ReadMarkers struct {
 
 // Conversation is a conversation as its owner sees it.
 type Conversation struct {
-	With        string      `json:"with" doc:"The other party's bare address, one's own for notes to oneself, or a room's."`
-	Kind        string      `json:"kind" enum:"direct,room" doc:"Between two people, or between the members of a room."`
-	LastNumber  uint64      `json:"last_number" doc:"The number of its newest message; 0 when there is none yet."`
-	LastMessage *Message    `json:"last_message,omitempty"`
-	Unread      int         `json:"unread" doc:"How many messages wait to be read; 1000 stands for as many or more."`
-	Own         ReadMarkers `json:"own" doc:"How far the owner has come, over all their devices."`
-	Peer        ReadMarkers `json:"peer" doc:"How far the other party has come, as far as it tells; zero in a room."`
-	MutedUntil  *time.Time  `json:"muted_until,omitempty" doc:"No notifications before then."`
-	Pinned      bool        `json:"pinned"`
+	With        string        `json:"with" doc:"The other party's bare address, one's own for notes to oneself, or a room's."`
+	Kind        string        `json:"kind" enum:"direct,room" doc:"Between two people, or between the members of a room."`
+	LastNumber  uint64        `json:"last_number" doc:"The number of its newest message; 0 when there is none yet."`
+	LastMessage *Message      `json:"last_message,omitempty"`
+	Unread      int           `json:"unread" doc:"How many messages wait to be read; 1000 stands for as many or more."`
+	Own         ReadMarkers   `json:"own" doc:"How far the owner has come, over all their devices."`
+	Peer        ReadMarkers   `json:"peer" doc:"How far the other party has come, as far as it tells; zero in a room."`
+	MutedUntil  *content.Time `json:"muted_until,omitempty" doc:"No notifications before then."`
+	Pinned      bool          `json:"pinned"`
 }
 
 func (a *API) conversation(o inbox.Owner, c *inbox.Conversation) (Conversation, error) {
 	out := Conversation{
-		With: c.Address().String(), Kind: "direct", LastNumber: c.LastSeq, Unread: c.Unread, Pinned: c.Settings.Pinned,
+		With: c.Address().String(), Kind: "direct", LastNumber: c.LastSeq, Unread: c.Unread,
+		Pinned: c.Settings.Pinned, MutedUntil: at(c.Settings.MutedUntil),
 		Own: ReadMarkers{c.Own.Delivered, c.Own.Read}, Peer: ReadMarkers{c.Peer.Delivered, c.Peer.Read},
 	}
 	if c.Kind == store.Room {
 		out.Kind = "room"
-	}
-	if !c.Settings.MutedUntil.IsZero() {
-		t := c.Settings.MutedUntil.UTC()
-		out.MutedUntil = &t
 	}
 	if c.LastMessage != nil {
 		m, err := a.message(o, c.Kind, c.Address(), c.LastMessage)
@@ -150,12 +147,26 @@ func (a *API) history(ctx context.Context, in *HistoryRange) (*body[History], er
 
 // Settings are what somebody has chosen for a conversation, for all their devices.
 type Settings struct {
-	MutedUntil *time.Time `json:"muted_until,omitempty" doc:"No notifications before then; not there: not muted. For ever is a time in the year 9999."`
-	Pinned     bool       `json:"pinned"`
+	MutedUntil *content.Time `json:"muted_until,omitempty" doc:"No notifications before then; not there: not muted. For ever is a time in the year 9999."`
+	Pinned     bool          `json:"pinned"`
 }
 
 // nsConversations qualifies settings (docs/messages.md).
 const nsConversations = "urn:posthouse:conversations:1"
+
+func (a *API) getSettings(ctx context.Context, in *struct {
+	With string `path:"jid" maxLength:"2047" doc:"The other party's bare address, or a room's."`
+}) (*body[Settings], error) {
+	j, err := bare("path.jid", in.With)
+	if err != nil {
+		return nil, err
+	}
+	c, err := a.config.Inbox.Conversation(ctx, owner(ctx), j)
+	if err != nil {
+		return nil, err
+	}
+	return answer(Settings{at(c.Settings.MutedUntil), c.Settings.Pinned})
+}
 
 func (a *API) setSettings(ctx context.Context, in *struct {
 	With string `path:"jid" maxLength:"2047" doc:"The other party's bare address, or a room's."`

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/posthouse-im/posthouse/inbox"
 	"github.com/posthouse-im/posthouse/store"
@@ -24,7 +23,7 @@ type Message struct {
 	ClientID     string          `json:"client_id,omitempty" doc:"The identity that its sender gave it."`
 	Conversation string          `json:"conversation" doc:"The other party's bare address, one's own for notes to oneself, or a room's."`
 	Number       uint64          `json:"number" doc:"Counts the messages of the conversation: 1, 2, 3, … without holes."`
-	Time         time.Time       `json:"time" doc:"When the server accepted it."`
+	Time         content.Time    `json:"time" doc:"When the server accepted it."`
 	From         string          `json:"from" doc:"The sender's bare address."`
 	To           string          `json:"to" doc:"The recipient's bare address."`
 	Content      content.Content `json:"content"`
@@ -38,7 +37,7 @@ func (a *API) message(o inbox.Owner, kind store.ConversationKind, with jid.JID, 
 	}
 	out := Message{
 		ID: a.config.StanzaID(uint64(m.ID)), ClientID: m.OriginID, Conversation: with.String(), Number: m.Seq,
-		Time: m.ID.Time(),
+		Time: stamp(m.ID.Time()),
 		From: m.Author.JID.String(), To: with.String(), Content: content.Parse(s),
 	}
 	if out.ClientID == "" || strings.HasPrefix(out.ClientID, "sha256:") { // none, or one that was too long to be kept
@@ -65,12 +64,12 @@ type NewMessage struct {
 
 // Sent says that a message is durable.
 type Sent struct {
-	ID           string    `json:"id"`
-	ClientID     string    `json:"client_id"`
-	Conversation string    `json:"conversation"`
-	Number       uint64    `json:"number"`
-	Time         time.Time `json:"time"`
-	Duplicate    bool      `json:"duplicate" doc:"It was stored before; this repeats the first answer."`
+	ID           string       `json:"id"`
+	ClientID     string       `json:"client_id"`
+	Conversation string       `json:"conversation"`
+	Number       uint64       `json:"number"`
+	Time         content.Time `json:"time"`
+	Duplicate    bool         `json:"duplicate" doc:"It was stored before; this repeats the first answer."`
 }
 
 var sayScopes = []token.Scope{token.ScopeUser, token.ScopeSend, token.ScopeSendAs}
@@ -151,7 +150,7 @@ func (a *API) say(ctx context.Context, c uplink.Caller, to jid.JID, clientID str
 		return nil, err
 	}
 	return answer(Sent{ID: r.StanzaID, ClientID: clientID, Conversation: to.String(), Number: r.Number,
-		Time: r.Time.UTC(), Duplicate: r.Duplicate})
+		Time: stamp(r.Time), Duplicate: r.Duplicate})
 }
 
 // byID is a message in the path.

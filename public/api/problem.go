@@ -33,6 +33,8 @@ type Problem struct {
 	RequestID string  `json:"request_id" doc:"Names the request in the server's log; also in the header X-Request-Id."`
 	// Retry is how many seconds to wait, for the header; 0 for none.
 	Retry int `json:"-"`
+	// Scope is what the token would need one of, for the header; "" when it is not about that.
+	Scope string `json:"-"`
 }
 
 // Field is a field of a request that is wrong.
@@ -66,6 +68,7 @@ const (
 	CodeMethod         Code = "method_not_allowed"
 	CodeNotAcceptable  Code = "not_acceptable"
 	CodeConflict       Code = "conflict"
+	CodePrecondition   Code = "precondition_failed"
 	CodeStartOver      Code = "start_over"
 	CodeRateLimited    Code = "rate_limited"
 	CodeInsecure       Code = "tls_required"
@@ -104,6 +107,7 @@ var meanings = []struct {
 	{CodeTimeout, 408, "The body did not come in time."},
 	{CodeConflict, 409, "It contradicts what is there: another message has that client_id, or the name is taken."},
 	{CodeStartOver, 410, "What the cursor points at is gone: throw away what you hold, and sync without a cursor."},
+	{CodePrecondition, 412, "It is not in the state that If-Match names: read it again."},
 	{CodeTooLarge, 413, "The body is larger than the operation takes: 8 KiB, unless it says otherwise."},
 	{CodeMediaType, 415, "The body is not of the type that the operation takes, or is compressed."},
 	{CodeRateLimited, 429, "Too many requests: wait as long as Retry-After says."},
@@ -150,8 +154,17 @@ func (p *Problem) GetHeaders() http.Header {
 	if p.Retry > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.Retry))
 	}
-	if p.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", "Bearer") // RFC 6750 §3
+	switch p.Code { // RFC 6750 §3
+	case CodeTokenMissing, CodeLoginFailed:
+		h.Set("WWW-Authenticate", "Bearer")
+	case CodeTokenInvalid, CodeTokenExpired, CodeTokenRevoked:
+		h.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+	case CodeScope:
+		challenge := `Bearer error="insufficient_scope"`
+		if p.Scope != "" {
+			challenge += `, scope="` + p.Scope + `"`
+		}
+		h.Set("WWW-Authenticate", challenge)
 	}
 	return h
 }

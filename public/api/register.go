@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/posthouse-im/posthouse/token"
+	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/stream/pbstream"
 )
 
@@ -19,6 +21,7 @@ var userScopes = []token.Scope{token.ScopeUser}
 func (a *API) register() error {
 	a.routes = routes{}
 	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	registry.RegisterTypeAlias(reflect.TypeFor[content.Time](), reflect.TypeFor[time.Time]())
 	registry.Schema(reflect.TypeFor[Problem](), true, "Problem")
 	format := huma.Format{Marshal: encode, Unmarshal: decode}
 	doc := &huma.OpenAPI{
@@ -66,7 +69,7 @@ func (a *API) register() error {
 // page serves a document that is ready. It changes only with the program, so clients keep it, and ask whether it is
 // still the same.
 func (a *API) page(pattern, id, mediaType string, text []byte) {
-	a.routes[pattern[len("GET "):]] = []string{http.MethodGet}
+	a.routes[pattern[len("GET "):]] = []string{http.MethodGet, http.MethodHead}
 	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		out := w.(*responder)
 		out.route = id
@@ -119,7 +122,7 @@ func (a *API) talkRoutes(h huma.API) {
 		about: "The answer comes when the message is durable. The same client_id with the same content repeats the " +
 			"first answer; with another content it is a conflict."}, a.sendMessage)
 	add(a, h, route{id: "getMessage", method: "GET", path: "/v1/messages/{id}", tag: inMessages, scopes: userScopes,
-		summary: "Read a message"}, a.getMessage)
+		tagged: true, summary: "Read a message"}, a.getMessage)
 	add(a, h, route{id: "editMessage", method: "PUT", path: "/v1/messages/{id}", tag: inMessages, scopes: userScopes,
 		most:    messageBody,
 		summary: "Edit one's own message",
@@ -138,6 +141,9 @@ func (a *API) talkRoutes(h huma.API) {
 	add(a, h, route{id: "getHistory", method: "GET", path: "/v1/conversations/{jid}/messages", tag: inConversations,
 		scopes: userScopes, heavy: true, summary: "Read a conversation's messages",
 		about: "By number or by time, in both directions."}, a.history)
+	add(a, h, route{id: "getConversationSettings", method: "GET", path: "/v1/conversations/{jid}/settings",
+		tag: inConversations, scopes: userScopes, tagged: true,
+		summary: "Read what was chosen for a conversation"}, a.getSettings)
 	add(a, h, route{id: "setConversationSettings", method: "PUT", path: "/v1/conversations/{jid}/settings",
 		tag: inConversations, scopes: userScopes, status: 204, summary: "Mute or pin a conversation"}, a.setSettings)
 	add(a, h, route{id: "markRead", method: "PUT", path: "/v1/conversations/{jid}/read", tag: inConversations,
@@ -175,6 +181,8 @@ func (a *API) peopleRoutes(h huma.API) {
 	add(a, h, route{id: "getRoster", method: "GET", path: "/v1/roster", tag: inPeople, scopes: userScopes,
 		tagged: true, heavy: true,
 		summary: "List contacts"}, a.getRoster)
+	add(a, h, route{id: "getContact", method: "GET", path: "/v1/roster/{jid}", tag: inPeople, scopes: userScopes,
+		tagged: true, summary: "Read a contact"}, a.getContact)
 	add(a, h, route{id: "setContact", method: "PUT", path: "/v1/roster/{jid}", tag: inPeople, scopes: userScopes,
 		most:   contactBody,
 		status: 204, summary: "Add or change a contact"}, a.setContact)
@@ -215,7 +223,7 @@ func (a *API) adminRoutes(h huma.API) {
 			func(r route) { add(a, h, r, a.listUsers) }},
 		{route{id: "createUser", method: "POST", path: "/v1/admin/users", status: 201, summary: "Make an account"},
 			func(r route) { add(a, h, r, a.createUser) }},
-		{route{id: "getUser", method: "GET", path: "/v1/admin/users/{name}", summary: "Read an account"},
+		{route{id: "getUser", method: "GET", path: "/v1/admin/users/{name}", tagged: true, summary: "Read an account"},
 			func(r route) { add(a, h, r, a.getUser) }},
 		{route{id: "setUser", method: "PUT", path: "/v1/admin/users/{name}", status: 204,
 			summary: "Disable or enable an account"}, func(r route) { add(a, h, r, a.setUser) }},
@@ -235,6 +243,8 @@ func (a *API) adminRoutes(h huma.API) {
 			func(r route) { add(a, h, r, a.listKeys) }},
 		{route{id: "createKey", method: "POST", path: "/v1/admin/keys", status: 201, summary: "Make a service key"},
 			func(r route) { add(a, h, r, a.createKey) }},
+		{route{id: "getKey", method: "GET", path: "/v1/admin/keys/{id}", tagged: true, summary: "Read a service key"},
+			func(r route) { add(a, h, r, a.getKey) }},
 		{route{id: "revokeKey", method: "DELETE", path: "/v1/admin/keys/{id}", status: 204,
 			summary: "Revoke a service key"}, func(r route) { add(a, h, r, a.revokeKey) }},
 		{route{id: "auditLog", method: "GET", path: "/v1/admin/audit", summary: "Read the audit log"},

@@ -48,6 +48,34 @@ func (a *API) getRoster(ctx context.Context, _ *none) (*body[Roster], error) {
 	return answer(out)
 }
 
+func (a *API) getContact(ctx context.Context, in *struct {
+	JID string `path:"jid" maxLength:"2047" doc:"The contact's bare address."`
+}) (*body[Contact], error) {
+	item, err := a.contact(ctx, in.JID)
+	if err != nil {
+		return nil, err
+	}
+	return answer(contactOf(&item))
+}
+
+// contact finds somebody in the caller's roster, or who asks to be.
+func (a *API) contact(ctx context.Context, address string) (store.RosterItem, error) {
+	j, err := bare("path.jid", address)
+	if err != nil {
+		return store.RosterItem{}, err
+	}
+	items, _, err := a.config.Rosters.Roster(ctx, requestFrom(ctx).Account)
+	if err != nil {
+		return store.RosterItem{}, err
+	}
+	for i := range items {
+		if items[i].JID == j && (items[i].Listed || items[i].PendingIn) {
+			return items[i], nil
+		}
+	}
+	return store.RosterItem{}, notFound
+}
+
 // NewContact is what the owner says of a contact.
 type NewContact struct {
 	Name      string   `json:"name,omitempty" maxLength:"1024"`
@@ -91,23 +119,13 @@ func (a *API) presence(ctx context.Context, to jid.JID, kind string) error {
 func (a *API) removeContact(ctx context.Context, in *struct {
 	JID string `path:"jid" maxLength:"2047" doc:"The contact's bare address."`
 }) (*none, error) {
-	j, err := bare("path.jid", in.JID)
+	item, err := a.contact(ctx, in.JID)
 	if err != nil {
 		return nil, err
 	}
-	items, _, err := a.config.Rosters.Roster(ctx, requestFrom(ctx).Account)
-	if err != nil {
-		return nil, err
+	if !item.Listed { // somebody who only asks is sent away (RFC 6121 §3.2)
+		return &none{}, a.presence(ctx, item.JID, stanza.TypeUnsubscribed)
 	}
-	for i := range items {
-		if items[i].JID != j {
-			continue
-		}
-		if !items[i].Listed { // somebody who only asks is sent away (RFC 6121 §3.2)
-			return &none{}, a.presence(ctx, j, stanza.TypeUnsubscribed)
-		}
-		gone := stanza.RosterItem{JID: j, Subscription: "remove"}
-		return a.ask(ctx, requestFrom(ctx).JID, stanza.New(stanza.NSRoster, "query").With(gone.Element()))
-	}
-	return nil, notFound
+	gone := stanza.RosterItem{JID: item.JID, Subscription: "remove"}
+	return a.ask(ctx, requestFrom(ctx).JID, stanza.New(stanza.NSRoster, "query").With(gone.Element()))
 }

@@ -113,6 +113,15 @@ func (d *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 		lists[p.Name] = p.Schema != nil && p.Schema.Type == huma.TypeArray
 	}
 	a.routes[op.Path] = append(a.routes[op.Path], op.Method)
+	handle := func(r *http.Request, q *request, w *responder) {
+		handler(humago.NewContext(op, r.WithContext(context.WithValue(r.Context(), requestFromKey{}, q)), w))
+	}
+	if op.Method == http.MethodGet {
+		a.routes[op.Path] = append(a.routes[op.Path], http.MethodHead)
+		if rt.tagged {
+			a.states[op.Path] = handle
+		}
+	}
 	d.HandleFunc(op.Method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
 		out := w.(*responder)
 		out.route = rt.id
@@ -143,7 +152,14 @@ func (d *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 		if rt.tagged {
 			out.body = new(bytes.Buffer)
 		}
-		handler(humago.NewContext(op, r.WithContext(context.WithValue(r.Context(), requestFromKey{}, q)), out))
+		if r.Method == http.MethodPut || r.Method == http.MethodDelete {
+			defer a.changeAlone(r, &rt, q)()
+			if p := a.checkState(r, &rt, q); p != nil {
+				a.refuse(out, p)
+				return
+			}
+		}
+		handle(r, q, out)
 	})
 }
 
@@ -191,6 +207,7 @@ func (a *API) admit(r *http.Request, rt *route, q *request) *Problem {
 		return problem(CodeTokenMissing, "")
 	}
 	scheme, bearer, ok := strings.Cut(lines[0], " ")
+	bearer = strings.TrimLeft(bearer, " ")
 	if !ok || len(lines) > 1 || !strings.EqualFold(scheme, "Bearer") || bearer == "" {
 		return problem(CodeTokenInvalid, "The Authorization header has to be Bearer and a token.")
 	}
@@ -205,7 +222,11 @@ func (a *API) admit(r *http.Request, rt *route, q *request) *Problem {
 		return p
 	}
 	if !slices.ContainsFunc(rt.scopes, p.May) {
-		return problem(CodeScope, "")
+		refused := problem(CodeScope, "")
+		for _, s := range rt.scopes {
+			refused.Scope = strings.TrimSpace(refused.Scope + " " + string(s))
+		}
+		return refused
 	}
 	q.Principal, q.bearer = p, bearer
 	return nil
@@ -245,6 +266,11 @@ func add[I, O any](a *API, h huma.API, rt route, handle func(ctx context.Context
 		}
 		return out, nil
 	})
+}
+
+// made says where something new is (RFC 9110 §15.3.2).
+type made struct {
+	Location string `header:"Location" doc:"Where it is."`
 }
 
 // none is for requests without parameters and answers without a body.

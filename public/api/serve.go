@@ -130,10 +130,10 @@ func (a *API) crossOrigin(w http.ResponseWriter, r *http.Request) *Problem {
 		return problem(CodeOrigin, "")
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Expose-Headers", "ETag, Retry-After, X-Request-Id")
+	h.Set("Access-Control-Expose-Headers", "ETag, Location, Retry-After, WWW-Authenticate, X-Request-Id")
 	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
-		h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE")
-		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-None-Match")
+		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE")
+		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match, If-None-Match")
 		h.Set("Access-Control-Max-Age", "600")
 	}
 	return nil
@@ -201,10 +201,14 @@ func (w *responder) finish(r *http.Request) {
 	}
 	body := w.body.Bytes()
 	if w.status == http.StatusOK {
-		sum := sha256.Sum256(body)
-		tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
-		w.Header().Set("ETag", tag)
-		if matches(r.Header["If-None-Match"], tag) {
+		tag := tagOf(body)
+		h := w.Header()
+		h.Set("ETag", tag)
+		if h.Get("Cache-Control") == "no-store" { // it may be kept, by who has asked, as long as they ask again
+			h.Set("Cache-Control", "private, no-cache")
+			h.Add("Vary", "Authorization")
+		}
+		if matches(r.Header["If-None-Match"], tag, true) {
 			w.Header().Del("Content-Type")
 			w.status = http.StatusNotModified
 			w.ResponseWriter.WriteHeader(w.status)
@@ -217,10 +221,22 @@ func (w *responder) finish(r *http.Request) {
 	_, _ = w.ResponseWriter.Write(body) // a client that has gone is nobody's problem
 }
 
-func matches(lines []string, tag string) bool {
+// tagOf is the entity tag of an answer.
+func tagOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+}
+
+// matches reports whether a list has the tag (RFC 9110 §8.8.3.2). The weak comparison also takes tags that say of
+// themselves that they are weak.
+func matches(lines []string, tag string, weak bool) bool {
 	for _, line := range lines {
 		for one := range strings.SplitSeq(line, ",") {
-			if one = strings.TrimPrefix(strings.TrimSpace(one), "W/"); one == tag || one == "*" {
+			one = strings.TrimSpace(one)
+			if weak {
+				one = strings.TrimPrefix(one, "W/")
+			}
+			if one == tag || one == "*" {
 				return true
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/posthouse-im/posthouse/token"
+	"github.com/posthouse-im/posthouse/wire/content"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
 
@@ -180,12 +181,12 @@ const nsDevice = "urn:posthouse:device:1"
 
 // Device is something that the account logs in with.
 type Device struct {
-	ID       string    `json:"id"`
-	Name     string    `json:"name"`
-	Software string    `json:"software"`
-	Created  time.Time `json:"created" doc:"When it was first seen."`
-	Seen     time.Time `json:"seen" doc:"When it last logged in or renewed a token."`
-	Current  bool      `json:"current" doc:"The request was made by it."`
+	ID       string       `json:"id"`
+	Name     string       `json:"name"`
+	Software string       `json:"software"`
+	Created  content.Time `json:"created" doc:"When it was first seen."`
+	Seen     content.Time `json:"seen" doc:"When it last logged in or renewed a token."`
+	Current  bool         `json:"current" doc:"The request was made by it."`
 }
 
 // Devices is a list of them, the one seen last first.
@@ -201,7 +202,7 @@ func (a *API) listDevices(ctx context.Context, _ *none) (*body[Devices], error) 
 	out := Devices{Devices: make([]Device, 0, len(found))}
 	for _, d := range found {
 		out.Devices = append(out.Devices,
-			Device{d.ID, d.Name, d.Software, d.Created.UTC(), d.Seen.UTC(), d.ID == requestFrom(ctx).Device})
+			Device{d.ID, d.Name, d.Software, stamp(d.Created), stamp(d.Seen), d.ID == requestFrom(ctx).Device})
 	}
 	return answer(out)
 }

@@ -332,6 +332,8 @@ func TestHeaders(t *testing.T) {
 		a := w.do(r)
 		kept := "no-store"
 		switch path {
+		case "/v1/profile":
+			kept = "private, no-cache"
 		case "/.well-known/jwks.json":
 			kept = "public, max-age=300"
 		case "/v1/openapi.json", "/v1/docs", "/v1/compact/vectors.json":

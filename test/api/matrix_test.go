@@ -276,7 +276,7 @@ func TestMethods(t *testing.T) {
 		o := operation{path: pattern}
 		path := o.fill(anywhere)
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND", "get"} {
-			if slices.Contains(methods, method) {
+			if slices.Contains(methods, method) || method == "HEAD" && slices.Contains(methods, "GET") {
 				continue
 			}
 			r := w.request("nurse", method, path, nil)

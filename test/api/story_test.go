@@ -105,7 +105,7 @@ func TestConversation(t *testing.T) {
 	require.Equal(t, 204, set.status, set.text)
 	list := w.ask("juliet", "GET", "/v1/conversations", nil)
 	require.Equal(t, true, list.at("conversations", 0, "pinned"), list.text)
-	require.Equal(t, "9999-01-01T00:00:00Z", list.at("conversations", 0, "muted_until"))
+	require.Equal(t, "9999-01-01T00:00:00.000Z", list.at("conversations", 0, "muted_until"))
 	require.Equal(t, false, state("romeo", "juliet").at("pinned"))
 	changed := w.ask("juliet", "GET", "/v1/sync?cursor="+url.QueryEscape(before), nil)
 	require.Equal(t, true, changed.at("conversations", 0, "pinned"), changed.text)

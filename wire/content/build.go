@@ -196,7 +196,7 @@ func forwarded(f *Forwarded) stanza.Element {
 	from, _ := jid.Parse(f.From) // was validated
 	message := stanza.Stanza{Kind: stanza.Message, From: from, Type: stanza.TypeChat, ID: f.ID,
 		Payload: say(&f.Content)}
-	return payload.Forward(&message, f.Time)
+	return payload.Forward(&message, f.Time.Time)
 }
 
 // uri returns the URI of a bare address (RFC 5122 §2.2).

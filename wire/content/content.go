@@ -6,8 +6,6 @@
 package content
 
 import (
-	"time"
-
 	"github.com/posthouse-im/posthouse/wire/payload"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 )
@@ -107,9 +105,9 @@ type CardBody struct {
 
 // Forwarded is a message of another conversation.
 type Forwarded struct {
-	From string    `json:"from"`
-	Time time.Time `json:"time,omitzero"`
-	ID   string    `json:"id,omitempty"`
+	From string `json:"from"`
+	Time Time   `json:"time,omitzero"`
+	ID   string `json:"id,omitempty"`
 	Content
 }
 

@@ -51,7 +51,7 @@ var said = map[string]Content{
 	"mention": {Kind: Text, Text: "日本 @ü",
 		Mentions: []Mention{{"ü%@example.org", 3, 5}, {"example.org", 0, 1}}},
 	"forward": {Kind: Forward, Forwarded: &Forwarded{From: "romeo@example.org", ID: "m1",
-		Time:    time.Date(2026, 10, 21, 8, 0, 0, 123e6, time.UTC),
+		Time:    Time{time.Date(2026, 10, 21, 8, 0, 0, 123e6, time.UTC)},
 		Content: Content{Kind: Text, Text: "> a\nb", ReplyTo: &Reply{ID: "m0"}}}},
 	"forward of a forward": {Kind: Forward, Text: "see",
 		Forwarded: &Forwarded{From: "a@b", Content: Content{Kind: Forward, Forwarded: &Forwarded{From: "c@d",
@@ -188,7 +188,7 @@ func TestParse(t *testing.T) {
 			"<body>x</body><replace xmlns='urn:xmpp:message-correct:0' id='0'/><origin-id xmlns='urn:xmpp:sid:0' " +
 			"id='2'/></message></forwarded>",
 			Content{Kind: Forward, Forwarded: &Forwarded{From: "a@b", ID: "2",
-				Time: time.Date(2026, 10, 21, 8, 0, 0, 5e8, time.UTC), Content: Content{Kind: Text, Text: "x"}}}},
+				Time: Time{time.Date(2026, 10, 21, 8, 0, 0, 5e8, time.UTC)}, Content: Content{Kind: Text, Text: "x"}}}},
 		{"<body>I retract</body><retract xmlns='urn:xmpp:message-retract:1' id='m1'/><fallback " +
 			"xmlns='urn:xmpp:fallback:0'/>", Content{Kind: Retract, Target: "m1"}},
 		{"<retracted xmlns='urn:xmpp:message-retract:1' id='m2' stamp='2026-10-21T08:00:00Z'/>",

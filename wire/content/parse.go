@@ -370,7 +370,7 @@ func parseForwarded(e *stanza.Element, depth int) *Forwarded {
 		f.ID = id
 	}
 	if year := received.UTC().Year(); year >= 1970 && year <= 9999 {
-		f.Time = received.UTC().Truncate(time.Millisecond)
+		f.Time = Time{received.UTC().Truncate(time.Millisecond)}
 	}
 	var k checker
 	if k.forwarded(&f, "", depth); k.err != nil {
