@@ -303,6 +303,25 @@ func (a *API) SetContact(ctx context.Context, who string, c APINewContact) error
 	return a.do(ctx, http.MethodPut, "/v1/roster/"+url.PathEscape(who), nil, c, nil)
 }
 
+// AcceptContact lets somebody who asks see one's presence. It changes nothing else.
+func (a *API) AcceptContact(ctx context.Context, who string) error {
+	return a.request(ctx, who, "accept")
+}
+
+// DeclineContact does not let them.
+func (a *API) DeclineContact(ctx context.Context, who string) error {
+	return a.request(ctx, who, "decline")
+}
+
+// CancelContact withdraws one's own request that waits for an answer.
+func (a *API) CancelContact(ctx context.Context, who string) error {
+	return a.request(ctx, who, "cancel")
+}
+
+func (a *API) request(ctx context.Context, who, verb string) error {
+	return a.do(ctx, http.MethodPost, "/v1/roster/"+url.PathEscape(who)+"/"+verb, nil, nil, nil)
+}
+
 // RemoveContact takes somebody off the contact list.
 func (a *API) RemoveContact(ctx context.Context, who string) error {
 	return a.do(ctx, http.MethodDelete, "/v1/roster/"+url.PathEscape(who), nil, nil, nil)

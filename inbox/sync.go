@@ -246,8 +246,7 @@ func (p *pass) newRoster(ctx context.Context) error {
 	p.next.roster = version
 	p.page.Removed = removed
 	for _, item := range items {
-		// What is not listed is a request that waits for an answer (RFC 6121 §3.1.3).
-		if !item.Listed {
+		if !tellsOf(&item) {
 			p.page.Removed = append(p.page.Removed, item.JID)
 			continue
 		}
@@ -256,13 +255,17 @@ func (p *pass) newRoster(ctx context.Context) error {
 	return p.contactsProfiles(ctx)
 }
 
+// tellsOf reports whether the owner is told of an item: a contact, or somebody who asks to be one and waits for an
+// answer (RFC 6121 §3.1.3).
+func tellsOf(item *store.RosterItem) bool { return item.Listed || item.PendingIn }
+
 func (p *pass) wholeRoster(ctx context.Context) error {
 	items, version, err := p.config.Rosters.Roster(ctx, p.owner.Account)
 	if err != nil {
 		return err
 	}
 	p.next.roster, p.page.RosterAll = version, true
-	p.page.Roster = slices.DeleteFunc(items, func(item store.RosterItem) bool { return !item.Listed })
+	p.page.Roster = slices.DeleteFunc(items, func(item store.RosterItem) bool { return !tellsOf(&item) })
 	return p.contactsProfiles(ctx)
 }
 

@@ -42,7 +42,7 @@ func TestFirstSync(t *testing.T) {
 		pages, cursor := h.follow(alice, "", limit)
 		require.True(t, pages[0].First)
 		require.True(t, pages[0].RosterAll)
-		require.Len(t, pages[0].Roster, 1, "a request that waits is not in the roster")
+		require.Len(t, pages[0].Roster, 2, "a contact, and one who asks")
 		require.Equal(t, []string{"peer6", "peer5", "peer4", "peer3"}, withs(pages...))
 		said := bodies(pages...)
 		each := min(limit, 3)
@@ -62,7 +62,8 @@ func TestFirstSync(t *testing.T) {
 				seen[name]++
 			}
 		}
-		require.Equal(t, map[string]int{"alice": 1, "friend": 1, "peer3": 1, "peer4": 1, "peer5": 1, "peer6": 1}, seen)
+		require.Equal(t, map[string]int{"alice": 1, "friend": 1, "asks": 1, "peer3": 1, "peer4": 1, "peer5": 1,
+			"peer6": 1}, seen)
 		next := h.sync(alice, cursor, limit)
 		require.True(t, next.Empty())
 		require.False(t, next.More)

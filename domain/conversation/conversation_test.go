@@ -214,8 +214,9 @@ func TestSyncAnswer(t *testing.T) {
 					MutedUntil: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)},
 			}},
 			Roster: []store.RosterItem{
-				{JID: juliet, Name: "J", To: true, From: true, Groups: []string{"G"}},
-				{JID: juliet, PendingOut: true, Approved: true}, {JID: juliet, From: true}, {JID: juliet, To: true},
+				{JID: juliet, Name: "J", To: true, From: true, Groups: []string{"G"}, Listed: true},
+				{JID: juliet, PendingOut: true, Approved: true, Listed: true}, {JID: juliet, PendingIn: true},
+				{JID: juliet, From: true, Listed: true}, {JID: juliet, To: true, Listed: true},
 			},
 			Removed:  []jid.JID{juliet},
 			Profiles: []store.Profile{{Username: "juliet", Name: "Juliet", Title: "Daughter"}},

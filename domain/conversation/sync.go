@@ -137,6 +137,13 @@ func rosterElement(p *inbox.Page) stanza.Element {
 	flag(&out, "all", p.RosterAll)
 	items := make([]stanza.Element, 0, len(p.Roster)+len(p.Removed))
 	for i := range p.Roster {
+		if !p.Roster[i].Listed { // who only asks is told of by presence (RFC 6121 §3.1.3), and is in no roster
+			if !p.RosterAll {
+				gone := stanza.RosterItem{JID: p.Roster[i].JID, Subscription: "remove"}
+				items = append(items, gone.Element())
+			}
+			continue
+		}
 		shown := p.Roster[i].Shown()
 		items = append(items, shown.Element())
 	}

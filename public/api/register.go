@@ -189,6 +189,15 @@ func (a *API) peopleRoutes(h huma.API) {
 	add(a, h, route{id: "removeContact", method: "DELETE", path: "/v1/roster/{jid}", tag: inPeople, scopes: userScopes,
 		status: 204, summary: "Remove a contact",
 		about: "Subscriptions end with it. Somebody who only asks is sent away."}, a.removeContact)
+	add(a, h, route{id: "acceptContact", method: "POST", path: "/v1/roster/{jid}/accept", tag: inPeople,
+		scopes: userScopes, status: 204, summary: "Accept a contact's request",
+		about: "They see one's presence from now on. Nothing else changes."}, a.acceptContact)
+	add(a, h, route{id: "declineContact", method: "POST", path: "/v1/roster/{jid}/decline", tag: inPeople,
+		scopes: userScopes, status: 204, summary: "Decline a contact's request",
+		about: "Nothing else changes."}, a.declineContact)
+	add(a, h, route{id: "cancelContact", method: "POST", path: "/v1/roster/{jid}/cancel", tag: inPeople,
+		scopes: userScopes, status: 204, summary: "Withdraw one's own request",
+		about: "Nothing else changes; the contact stays in the roster."}, a.cancelContact)
 }
 
 func (a *API) tokenRoutes(h huma.API) {

@@ -48,9 +48,7 @@ func (a *API) getRoster(ctx context.Context, _ *none) (*body[Roster], error) {
 	return answer(out)
 }
 
-func (a *API) getContact(ctx context.Context, in *struct {
-	JID string `path:"jid" maxLength:"2047" doc:"The contact's bare address."`
-}) (*body[Contact], error) {
+func (a *API) getContact(ctx context.Context, in *whom) (*body[Contact], error) {
 	item, err := a.contact(ctx, in.JID)
 	if err != nil {
 		return nil, err
@@ -116,9 +114,45 @@ func (a *API) presence(ctx context.Context, to jid.JID, kind string) error {
 	return err
 }
 
-func (a *API) removeContact(ctx context.Context, in *struct {
+// whom is a contact in the path.
+type whom struct {
 	JID string `path:"jid" maxLength:"2047" doc:"The contact's bare address."`
-}) (*none, error) {
+}
+
+// acceptContact, declineContact and cancelContact answer a request, or withdraw one. Where none waits they do nothing,
+// so that they end no subscription.
+func (a *API) acceptContact(ctx context.Context, in *whom) (*none, error) {
+	return a.settleRequest(ctx, in, stanza.TypeSubscribed)
+}
+
+func (a *API) declineContact(ctx context.Context, in *whom) (*none, error) {
+	return a.settleRequest(ctx, in, stanza.TypeUnsubscribed)
+}
+
+func (a *API) cancelContact(ctx context.Context, in *whom) (*none, error) {
+	return a.settleRequest(ctx, in, stanza.TypeUnsubscribe)
+}
+
+// settleRequest sends the presence that settles a request, when one waits.
+func (a *API) settleRequest(ctx context.Context, in *whom, kind string) (*none, error) {
+	item, err := a.contact(ctx, in.JID)
+	if err != nil {
+		return nil, err
+	}
+	waits := item.PendingIn
+	if kind == stanza.TypeUnsubscribe {
+		waits = item.PendingOut
+	}
+	if !waits {
+		return nil, problem(CodeNotFound, "No such request waits for an answer.")
+	}
+	if err := a.presence(ctx, item.JID, kind); err != nil {
+		return nil, err
+	}
+	return &none{}, nil
+}
+
+func (a *API) removeContact(ctx context.Context, in *whom) (*none, error) {
 	item, err := a.contact(ctx, in.JID)
 	if err != nil {
 		return nil, err

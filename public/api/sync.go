@@ -17,9 +17,9 @@ type Changes struct {
 	First         bool           `json:"first" doc:"A first sync begins: throw away what you hold of conversations, roster, profiles and settings."`
 	Messages      []Message      `json:"messages" doc:"In the order of the log, which is that of the numbers within each conversation. Edits and retractions are messages, too."`
 	Conversations []Conversation `json:"conversations" doc:"Those that the messages belong to, or whose read markers or settings have changed, as they are now."`
-	Roster        []Contact      `json:"roster" doc:"Contacts that are new or have changed."`
-	RosterAll     bool           `json:"roster_all" doc:"These are all contacts that there are."`
-	Removed       []string       `json:"removed" doc:"Contacts that are gone."`
+	Roster        []Contact      `json:"roster" doc:"Contacts that are new or have changed, and those who ask to be one."`
+	RosterAll     bool           `json:"roster_all" doc:"These are all that there are."`
+	Removed       []string       `json:"removed" doc:"Contacts that are gone, and requests that no longer wait."`
 	Profiles      []Profile      `json:"profiles" doc:"Profiles that are new or have changed."`
 	Presence      []Presence     `json:"presence,omitempty" doc:"With presence=true: who of the contacts is online now."`
 }
