@@ -1,11 +1,13 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -80,11 +82,13 @@ func (p *pass) end(ctx context.Context) (Page, error) {
 		for account := range p.due {
 			accounts = append(accounts, account)
 		}
-		slices.Sort(accounts)
 		profiles, err := p.config.Profiles.Profiles(ctx, accounts)
 		if err != nil {
 			return Page{}, fmt.Errorf("sync: profiles: %w", err)
 		}
+		slices.SortFunc(profiles, func(a, b store.Profile) int { // the owner's first
+			return cmp.Or(p.others(a)-p.others(b), strings.Compare(a.Username, b.Username))
+		})
 		p.page.Profiles = append(p.page.Profiles, profiles...)
 	}
 	if p.next.at != p.from.at {
@@ -95,6 +99,14 @@ func (p *pass) end(ctx context.Context) (Page, error) {
 	}
 	p.page.Cursor = p.seal.text(&p.next)
 	return p.page, nil
+}
+
+// others is 0 for the owner's profile.
+func (p *pass) others(profile store.Profile) int {
+	if profile.Account == p.owner.Account {
+		return 0
+	}
+	return 1
 }
 
 // changes is a page after the first sync.

@@ -21,6 +21,8 @@ func TestExamplesInDocs(t *testing.T) {
 	w := newWorld(t)
 	w.clock.now = time.Now()
 	p := w.open()
+	p.person(t, "escalus", "phone")
+	require.NoError(t, p.db.SetAdmin(t.Context(), "escalus", true))
 	pair := p.issue(t, "escalus", "phone")
 	short := w.open(func(c *token.Config) { c.Lifetime = time.Minute })
 	w.clock.pass(-time.Hour)

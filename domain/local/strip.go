@@ -22,7 +22,7 @@ func (d *Domain) Strip() router.Stage {
 				if !payload.MaySay(s, &s.Payload[i], d.domain) {
 					s.Remove(func(el *stanza.Element) bool { return !payload.MaySay(s, el, d.domain) })
 					// What is left is a piece of what came, and would keep all of it alive wherever it waits.
-					*s = *s.Clone()
+					e.Stanza = s.Clone()
 					break
 				}
 			}
