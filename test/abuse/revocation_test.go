@@ -255,7 +255,7 @@ func waysIn() []wayIn {
 	return all
 }
 
-// endedOrRefused requires that somebody who has asked to bind is refused, or, where the change was noticed later, ended.
+// endedOrRefused requires that somebody who has asked to bind is refused, or, where the change is noticed later, ended.
 func (s *fixture) endedOrRefused(v *visitor, c wayOfChange) {
 	s.t.Helper()
 	began := time.Now()
