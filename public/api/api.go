@@ -166,6 +166,7 @@ type API struct {
 
 	byToken            *limit.Table[caller]
 	byAddress, byLogin *limit.Table[limit.Address]
+	originLog          *limit.Table[struct{}] // of lines in the log, which anybody can cause
 
 	seed     maphash.Seed
 	changing [64]sync.Mutex // each held while what has a tag is changed, by account and path
@@ -186,6 +187,7 @@ func New(c Config) (*API, error) {
 		byToken:   limiter[caller](&c, c.Rate, c.Burst),
 		byAddress: limiter[limit.Address](&c, c.AddressRate, c.AddressBurst),
 		byLogin:   limiter[limit.Address](&c, c.LoginRate, c.LoginBurst),
+		originLog: limiter[struct{}](&c, 0.1, 5),
 	}
 	return a, a.register()
 }

@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -49,11 +48,12 @@ func (a *API) register() error {
 	a.tokenRoutes(h)
 	a.adminRoutes(h)
 	describeForms(doc)
+	describeKeySet(doc)
 	for _, name := range []string{"ErrorModel", "ErrorDetail"} { // huma's own, in the place of which problems are told
 		delete(registry.Map(), name)
 	}
 	var err error
-	if a.document, err = json.MarshalIndent(doc, "", "  "); err != nil {
+	if a.document, err = published(doc); err != nil {
 		return fmt.Errorf("api: write the OpenAPI document: %w", err)
 	}
 	if a.reference, err = reference(doc); err != nil {

@@ -117,6 +117,9 @@ func canonical(r *http.Request) bool {
 	return true
 }
 
+// originSetting is where an operator allows origins.
+const originSetting = "listen.http.origins"
+
 // crossOrigin lets web pages of the allowed origins use the API (Fetch Standard, CORS protocol). Requests that no page
 // made have no origin.
 func (a *API) crossOrigin(w http.ResponseWriter, r *http.Request) *Problem {
@@ -127,7 +130,12 @@ func (a *API) crossOrigin(w http.ResponseWriter, r *http.Request) *Problem {
 		return nil
 	}
 	if !a.config.Origin(r.Header) {
-		return problem(CodeOrigin, "")
+		if a.originLog.Take(struct{}{}, 1) <= 0 {
+			a.log.Info("a web page was refused; the setting allows origins", "origin", fmt.Sprintf("%.200s", origin),
+				"setting", originSetting)
+		}
+		return problem(CodeOrigin, "Web pages of this origin may not use the API. The setting "+originSetting+
+			" of the server allows origins.")
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
 	h.Set("Access-Control-Expose-Headers", "ETag, Location, Retry-After, WWW-Authenticate, X-Request-Id")
