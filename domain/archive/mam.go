@@ -23,13 +23,7 @@ func (a *Archive) Handlers() []service.Handler {
 	of := func(space, kind, local, feature string, handle service.Handle) service.Handler {
 		return service.Handler{
 			At: service.AtAccount, Type: kind, Space: space, Local: local, Feature: feature,
-			Announced: service.AtAccount | service.AtDomain,
-			Handle: func(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
-				if !r.Self() {
-					return nil, notYours
-				}
-				return handle(ctx, r)
-			},
+			From: service.Self, Announced: service.AtAccount | service.AtDomain, Handle: handle,
 		}
 	}
 	own := func(kind, local, feature string, handle service.Handle) service.Handler {
@@ -50,7 +44,6 @@ func (a *Archive) Handlers() []service.Handler {
 
 // Refusals of IQ requests.
 var (
-	notYours   = stanza.Refuse(stanza.Forbidden, "An archive is open to its owner only.")
 	tooMany    = stanza.Refuse(stanza.ResourceConstraint, "Too many history queries. Try again later.")
 	unreadable = &stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError,
 		Text: "The archive cannot be read now."}

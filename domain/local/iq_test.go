@@ -40,10 +40,12 @@ func TestIQToServerAndAccount(t *testing.T) {
 	// Known, but not of this type, not for this target.
 	require.Equal(t, unavailable("capulet.lit"),
 		w.ask(phone, "<iq type='set' id='1' to='capulet.lit'><ping xmlns='urn:xmpp:ping'/></iq>"))
-	require.Equal(t, unavailable("romeo@capulet.lit"),
-		w.ask(phone, "<iq type='get' id='1' to='romeo@capulet.lit'><ping xmlns='urn:xmpp:ping'/></iq>"))
-	require.Equal(t, unavailable("romeo@capulet.lit"),
-		w.ask(phone, "<iq type='set' id='1' to='romeo@capulet.lit'><enable xmlns='urn:xmpp:carbons:2'/></iq>"))
+	for _, to := range []string{"romeo@capulet.lit", "nobody@capulet.lit"} {
+		for _, what := range []string{"'get' id='1' to='" + to + "'><ping xmlns='urn:xmpp:ping'/>",
+			"'set' id='1' to='" + to + "'><enable xmlns='urn:xmpp:carbons:2'/>"} {
+			require.Contains(t, w.ask(phone, "<iq type="+what+"</iq>"), "<forbidden")
+		}
+	}
 	// From another domain.
 	require.Equal(t, stanza.BadRequest,
 		condition(w.route("<iq type='get' id='1' from='a@montague.lit/x' to='capulet.lit'/>", 0)))

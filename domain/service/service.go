@@ -84,7 +84,7 @@ type Handler struct {
 	// Space and Local name the payload element.
 	Space, Local string
 	// From is what the requester must be to the account addressed, at least; others get the answer of an account that
-	// does not exist. It makes no difference where no account is addressed.
+	// does not exist, and forbidden where it is Self. It makes no difference where no account is addressed.
 	From Relation
 	// Feature is announced in service discovery (XEP-0030 §3); "" announces Space, "-" nothing.
 	Feature string
@@ -272,6 +272,10 @@ var unavailable = stanza.Refuse(stanza.ServiceUnavailable, "")
 var tooMany = &stanza.Error{Type: stanza.Wait, Condition: stanza.ResourceConstraint,
 	Text: "Too many large answers at once. Try again later."}
 
+// forbidden is the answer to who asks of another account what only the owner may (RFC 6121 §2.3.3, XEP-0313 §8.1). It
+// does not depend on whether there is such an account.
+var forbidden = stanza.Refuse(stanza.Forbidden, "Only the account itself may ask this.")
+
 // broken is the answer when the store does not answer.
 var broken = stanza.Refuse(stanza.InternalServerError, "")
 
@@ -294,7 +298,11 @@ func (h *Hub) Answer(ctx context.Context, account uint64, iq *stanza.Stanza) ([]
 		if line.Type != "" && line.Type != iq.Type {
 			continue
 		}
-		if line.From > NotSubscribed && r.service == h.accounts {
+		switch {
+		case line.From == NotSubscribed || r.service != h.accounts:
+		case line.From == Self && !r.Self():
+			return nil, forbidden
+		default:
 			if relation, refusal := r.Relation(ctx); refusal != nil || relation < line.From {
 				return nil, orUnavailable(refusal)
 			}

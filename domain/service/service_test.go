@@ -137,7 +137,7 @@ func TestAnswer(t *testing.T) {
 		require.Equal(t, []string{test.want}, got, "%v", test)
 	}
 	for _, test := range [][4]string{
-		{romeo, "capulet.lit", "set", a}, {romeo, "capulet.lit", "get", b}, {romeo, "juliet@capulet.lit", "set", b},
+		{romeo, "capulet.lit", "set", a}, {romeo, "capulet.lit", "get", b},
 		{juliet, "romeo@capulet.lit", "get", b}, {juliet, "nobody@capulet.lit", "get", b},
 		{abroad, "juliet@capulet.lit", "get", b},
 		{romeo, "capulet.lit", "get", "<c xmlns='urn:example'/>"},
@@ -149,6 +149,11 @@ func TestAnswer(t *testing.T) {
 		require.Equal(t, "service-unavailable", f.ask(test[0], test[1], test[2], test[3]), "%v", test)
 		require.Empty(t, got)
 	}
+	for _, to := range []string{"juliet@capulet.lit", "nobody@capulet.lit"} { // whether or not there is one
+		require.Equal(t, "forbidden", f.ask(romeo, to, "set", b))
+		require.Equal(t, "forbidden", f.ask(abroad, to, "set", b))
+	}
+	require.Empty(t, got)
 	require.Equal(t, "bad-request", f.ask(romeo, "capulet.lit", "get", ""))
 }
 
@@ -250,8 +255,7 @@ func TestBasics(t *testing.T) {
 		require.NoError(t, f.Serve(f.Basics()))
 		require.Empty(t, f.ask(romeo, "capulet.lit", "get", "<ping xmlns='urn:xmpp:ping'/>"))
 		require.Empty(t, f.ask(romeo, "romeo@capulet.lit", "get", "<ping xmlns='urn:xmpp:ping'/>"))
-		require.Equal(t, "service-unavailable",
-			f.ask(romeo, "juliet@capulet.lit", "get", "<ping xmlns='urn:xmpp:ping'/>"))
+		require.Equal(t, "forbidden", f.ask(romeo, "juliet@capulet.lit", "get", "<ping xmlns='urn:xmpp:ping'/>"))
 		require.Equal(t, "<query xmlns='jabber:iq:version'><name>Posthouse</name><version>"+test.want+
 			"</version></query>",
 			f.ask(romeo, "capulet.lit", "get", "<query xmlns='jabber:iq:version'/>"))

@@ -198,13 +198,14 @@ func TestA65ForgedRosterPush(t *testing.T) {
 	ask(t, juliet, "r", "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>")
 	on(t, s, both, func(t *testing.T, s *fixture, how script.Transport) {
 		romeo := s.available(how, "romeo", "phone "+string(how))
-		for _, to := range []string{"juliet@localhost", "juliet@localhost/balcony", "juliet@localhost/other"} {
+		for to, want := range map[string]string{"juliet@localhost": "forbidden", "nobody@localhost": "forbidden",
+			"juliet@localhost/balcony": "service-unavailable", "juliet@localhost/other": "service-unavailable"} {
 			n := ask(t, romeo, "push", "<iq xmlns='jabber:client' type='set' id='push' to='"+to+
 				"'><query xmlns='jabber:iq:roster'><item jid='evil@localhost' subscription='both'/></query></iq>")
-			require.Equal(t, "service-unavailable", refusal(n), to)
+			require.Equal(t, want, refusal(n), to)
 			n = ask(t, romeo, "get", "<iq xmlns='jabber:client' type='get' id='get' to='"+to+
 				"'><query xmlns='jabber:iq:roster'/></iq>")
-			require.Equal(t, "service-unavailable", refusal(n), to)
+			require.Equal(t, want, refusal(n), to)
 		}
 	})
 	nothing(t, juliet)
