@@ -21,15 +21,29 @@ func TestCountersWrap(t *testing.T) {
 	}
 	b.sent = 4
 	for h, want := range map[uint32]int{math.MaxUint32 - 1: 0, math.MaxUint32: 1, 0: 2, 2: 4} {
-		n, failure := b.newlyAcked(h)
+		n, below, failure := b.newlyAcked(h)
 		require.Nil(t, failure)
+		require.False(t, below)
 		require.Equal(t, want, n)
 	}
-	for _, h := range []uint32{3, math.MaxUint32 - 2, math.MaxUint32 / 2} {
-		_, failure := b.newlyAcked(h)
+	for _, h := range []uint32{math.MaxUint32 - 2, math.MaxUint32/2 + 2} { // said before
+		_, below, failure := b.newlyAcked(h)
+		require.Nil(t, failure)
+		require.True(t, below)
+	}
+	b.sm.acked += 1 << 32
+	_, below, failure := b.newlyAcked(math.MaxUint32 - 2)
+	require.Nil(t, failure)
+	require.True(t, below)
+	b.sm.acked -= 1 << 32
+	for _, h := range []uint32{3, math.MaxUint32 / 4} {
+		_, _, failure := b.newlyAcked(h)
 		require.NotNil(t, failure, h)
 		require.Equal(t, stream.UndefinedCondition, failure.Condition)
 	}
+	fresh := newBound(&Server{})
+	fresh.sm = &management{}
+	require.NotNil(t, failureOf(fresh, math.MaxUint32), "not below what was never acknowledged")
 	require.Equal(t, "2", failureOf(b, 3).App.Attr("send-count"))
 
 	b.asks = []ask{{at: math.MaxUint32, count: 1}, {at: 1, count: 2}, {at: 5, count: 4}}
@@ -42,7 +56,7 @@ func TestCountersWrap(t *testing.T) {
 }
 
 func failureOf(b *bound, h uint32) *stream.Error {
-	_, failure := b.newlyAcked(h)
+	_, _, failure := b.newlyAcked(h)
 	return failure
 }
 

@@ -122,8 +122,8 @@ func (b *bound) claim(h uint32) (ok bool, failure *stream.Error) {
 		b.mu.Unlock()
 		return false, nil
 	}
-	n, failure := b.newlyAcked(h)
-	if failure != nil {
+	n, below, failure := b.newlyAcked(h)
+	if failure != nil || below { // below: what it lacks is not here any more
 		b.mu.Unlock()
 		return false, failure
 	}
@@ -133,7 +133,7 @@ func (b *bound) claim(h uint32) (ok bool, failure *stream.Error) {
 		b.detach()
 		b.hibernate() // should it fail, takeOver deals with it
 	}
-	ids := b.take(n, h, buf[:0])
+	ids := b.take(n, buf[:0])
 	b.mu.Unlock()
 	if old != nil {
 		old.supersede(busy)

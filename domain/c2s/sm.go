@@ -39,7 +39,7 @@ func parseStreamID(s string) (id streamID, ok bool) {
 type management struct {
 	id      streamID
 	max     time.Duration // how long it can be resumed; 0: it cannot
-	acked   uint32        // the last h of the client
+	acked   uint64        // stanzas that the client has acknowledged; h is this modulo 2^32
 	unasked int           // stanzas written since the last <r/>
 	askedAt int64         // when <r/> was written that is not answered, 0 for none
 	expires int64         // when a hibernating session ends
@@ -153,34 +153,38 @@ func (b *bound) acknowledged(c *conn, h uint32) *stream.Error {
 		b.mu.Unlock()
 		return nil
 	}
-	n, failure := b.newlyAcked(h)
-	if failure != nil {
+	n, below, failure := b.newlyAcked(h)
+	if failure != nil || below {
 		b.mu.Unlock()
 		return failure
 	}
-	ids := b.take(n, h, buf[:0])
+	ids := b.take(n, buf[:0])
 	b.mu.Unlock()
 	b.report(ids)
 	return nil
 }
 
-// newlyAcked returns how many of the stanzas that were written h acknowledges. b.mu is held.
-func (b *bound) newlyAcked(h uint32) (int, *stream.Error) {
-	n := h - b.sm.acked // modulo 2^32, as h is (§4)
+// newlyAcked returns how many of the stanzas that were written h acknowledges. below: fewer than were acknowledged
+// before, which says nothing new; what was acknowledged is not kept. b.mu is held.
+func (b *bound) newlyAcked(h uint32) (n int, below bool, failure *stream.Error) {
+	up := h - uint32(b.sm.acked) // modulo 2^32, as h is (§4)
 	out := b.sent + b.writing
-	if uint64(n) <= uint64(out) {
-		return int(n), nil
+	switch {
+	case uint64(up) <= uint64(out):
+		return int(up), false, nil
+	case up > 1<<31 && uint64(-up) <= b.sm.acked:
+		return 0, true, nil
 	}
-	// §6: more was acknowledged than was sent.
-	app := stanza.New(nsSM, "handled-count-too-high",
-		"h", strconv.FormatUint(uint64(h), 10), "send-count", strconv.FormatUint(uint64(b.sm.acked+uint32(out)), 10))
-	return 0, &stream.Error{Condition: stream.UndefinedCondition, Text: "More was acknowledged than was sent.",
+	// §4: more was acknowledged than was sent.
+	app := stanza.New(nsSM, "handled-count-too-high", "h", strconv.FormatUint(uint64(h), 10),
+		"send-count", strconv.FormatUint(uint64(uint32(b.sm.acked)+uint32(out)), 10))
+	return 0, false, &stream.Error{Condition: stream.UndefinedCondition, Text: "More was acknowledged than was sent.",
 		App: &app}
 }
 
 // take drops n acknowledged entries. b.mu is held.
-func (b *bound) take(n int, h uint32, ids []uint64) []uint64 {
-	b.sm.acked, b.sm.askedAt = h, 0
+func (b *bound) take(n int, ids []uint64) []uint64 {
+	b.sm.acked, b.sm.askedAt = b.sm.acked+uint64(n), 0
 	ids = b.pop(n, ids)
 	fromSent := min(n, b.sent)
 	b.sent -= fromSent
