@@ -17,10 +17,8 @@ func (a *assembly) makeServices() (err error) {
 	c.Turn = a.turns.Enter
 	c.Version = a.Version
 	c.Log = a.Log
-	c.Features = []string{"msgoffline"} // XEP-0160 §4
-	if a.Config.Registration == "open" {
-		c.Features = append(c.Features, "jabber:iq:register") // XEP-0077 §3.1
-	}
+	// XEP-0160 §4; XEP-0077: also where nobody can register, passwords are changed by it (§3.3).
+	c.Features = []string{"msgoffline", "jabber:iq:register"}
 	c.AccountFeatures = slices.Clone(accountFeatures)
 	a.services, err = service.New(c)
 	return err
