@@ -248,7 +248,7 @@ func (p *pass) newSettings(ctx context.Context) error {
 
 // newRoster takes the changes of the roster, or all of it when the store cannot tell them.
 func (p *pass) newRoster(ctx context.Context) error {
-	items, removed, version, ok, err := p.config.Rosters.RosterChanges(ctx, p.owner.Account, p.from.roster)
+	changes, version, ok, err := p.config.Rosters.RosterChanges(ctx, p.owner.Account, p.from.roster)
 	if err != nil {
 		return err
 	}
@@ -256,13 +256,13 @@ func (p *pass) newRoster(ctx context.Context) error {
 		return p.wholeRoster(ctx)
 	}
 	p.next.roster = version
-	p.page.Removed = removed
-	for _, item := range items {
-		if !tellsOf(&item) {
-			p.page.Removed = append(p.page.Removed, item.JID)
+	for i := range changes {
+		c := &changes[i]
+		if !tellsOf(&c.RosterItem) {
+			p.page.Removed = append(p.page.Removed, c.JID)
 			continue
 		}
-		p.page.Roster = append(p.page.Roster, item)
+		p.page.Roster = append(p.page.Roster, c.RosterItem)
 	}
 	return p.contactsProfiles(ctx)
 }

@@ -49,10 +49,17 @@ func (i *RosterItem) Equal(other *RosterItem) bool {
 type RosterReader interface {
 	// Roster returns all items, listed or not, and the version: 0 for a roster that was never changed.
 	Roster(ctx context.Context, owner AccountID) (items []RosterItem, version uint64, err error)
-	// RosterChanges returns the items changed after the given version, with addresses removed since then.
-	// ok is false when the store cannot tell, and the whole roster is due.
-	RosterChanges(ctx context.Context, owner AccountID, since uint64) (items []RosterItem, removed []jid.JID,
-		version uint64, ok bool, err error)
+	// RosterChanges returns what was changed after the given version, once for each contact, in the order of the last
+	// changes. ok is false when the store cannot tell, and the whole roster is due.
+	RosterChanges(ctx context.Context, owner AccountID, since uint64) (changes []RosterChange, version uint64, ok bool,
+		err error)
+}
+
+// RosterChange is what has become of an item: one that was removed has nothing but its JID.
+type RosterChange struct {
+	RosterItem
+	// Version is that of the roster with the change.
+	Version uint64
 }
 
 // Rosters keeps contact lists.

@@ -58,25 +58,24 @@ func (m *memory) Roster(_ context.Context, owner store.AccountID) ([]store.Roste
 	return slices.Collect(maps.Values(k.items)), k.version, m.fail
 }
 
-func (m *memory) RosterChanges(_ context.Context, owner store.AccountID, since uint64) ([]store.RosterItem, []jid.JID,
-	uint64, bool, error) {
+func (m *memory) RosterChanges(_ context.Context, owner store.AccountID, since uint64) ([]store.RosterChange, uint64,
+	bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	k := m.of(owner)
-	var items []store.RosterItem
-	var removed []jid.JID
+	var changes []store.RosterChange
 	for contact, version := range k.changed {
 		if version <= since {
 			continue
 		}
-		if it, ok := k.items[contact]; ok {
-			items = append(items, it)
-		} else {
-			removed = append(removed, contact)
+		it, ok := k.items[contact]
+		if !ok {
+			it = store.RosterItem{JID: contact}
 		}
+		changes = append(changes, store.RosterChange{RosterItem: it, Version: version})
 	}
-	slices.SortFunc(items, func(a, b store.RosterItem) int { return cmp.Compare(k.changed[a.JID], k.changed[b.JID]) })
-	return items, removed, k.version, !m.forgets, m.fail
+	slices.SortFunc(changes, func(a, b store.RosterChange) int { return cmp.Compare(a.Version, b.Version) })
+	return changes, k.version, !m.forgets, m.fail
 }
 
 func (m *memory) ChangeRosterItem(_ context.Context, owner store.AccountID, contact jid.JID, max int,

@@ -17,8 +17,7 @@ import (
 // whole roster.
 const maxDelta = 100
 
-// Handlers answers for the roster (RFC 6121 §2), to its owner alone: a request to another account is answered as one
-// that nobody understands.
+// Handlers answers for the roster (RFC 6121 §2), to its owner alone.
 func (k *Contacts) Handlers() []service.Handler {
 	return []service.Handler{
 		{At: service.AtAccount, Type: stanza.TypeGet, Space: stanza.NSRoster, Local: "query", From: service.Self,
@@ -107,17 +106,22 @@ func (k *Contacts) parseVersion(query *stanza.Element) (version uint64, ok bool)
 	return version, err == nil && k.versionText(version) == ver
 }
 
-// changes returns what changed since a version, and the version now; ok is false when the store cannot tell.
-func (k *Contacts) changes(ctx context.Context, o owner, since uint64) (changes []stanza.Element, version uint64,
-	ok bool, err error) {
-	items, removed, version, ok, err := k.store.RosterChanges(ctx, store.AccountID(o.id), since)
+// changes returns what changed since a version, in order, and the version now; ok is false when the store cannot tell.
+// A contact that is not listed may have been before: its device is told that it is removed.
+func (k *Contacts) changes(ctx context.Context, o owner, since uint64) (changes []change, version uint64, ok bool,
+	err error) {
+	found, version, ok, err := k.store.RosterChanges(ctx, store.AccountID(o.id), since)
 	if err != nil || !ok {
 		return nil, 0, false, err
 	}
-	for _, contact := range removed {
-		changes = append(changes, removedElement(contact))
+	for i := range found {
+		item := removedElement(found[i].JID)
+		if found[i].Listed {
+			item = itemElement(&found[i].RosterItem)
+		}
+		changes = append(changes, change{item, found[i].Version})
 	}
-	return append(changes, listed(items)...), version, true, nil
+	return changes, version, true, nil
 }
 
 // set adds, changes or removes a contact (RFC 6121 §2.1.5, §2.3, §2.4, §2.5).
@@ -130,11 +134,13 @@ func (k *Contacts) set(ctx context.Context, req *service.Request) ([]stanza.Elem
 	if remove {
 		return nil, k.removeContact(ctx, o, wanted.JID)
 	}
-	_, refusal = k.change(ctx, o, wanted.JID, k.config.MaxItems, k.within(ctx, o, func(it *store.RosterItem) error {
-		// the subscription is not the device's to set (§2.1.2.5)
-		it.Name, it.Groups, it.Listed = wanted.Name, wanted.Groups, true
-		return nil
-	}))
+	_, push, refusal := k.change(ctx, o, wanted.JID, k.config.MaxItems,
+		k.within(ctx, o, func(it *store.RosterItem) error {
+			// the subscription is not the device's to set (§2.1.2.5)
+			it.Name, it.Groups, it.Listed = wanted.Name, wanted.Groups, true
+			return nil
+		}))
+	push()
 	return nil, refusal
 }
 
@@ -186,24 +192,30 @@ func (k *Contacts) parseSet(req *service.Request) (item store.RosterItem, remove
 
 // removeContact removes a contact and ends the subscriptions both ways (RFC 6121 §2.5.2).
 func (k *Contacts) removeContact(ctx context.Context, o owner, contact jid.JID) *stanza.Error {
-	item, refusal := k.change(ctx, o, contact, 0, func(it *store.RosterItem) error {
+	item, push, refusal := k.change(ctx, o, contact, 0, func(it *store.RosterItem) error {
 		if !it.Listed {
 			return stanza.Refuse(stanza.ItemNotFound, "")
 		}
 		*it = store.RosterItem{}
 		return nil
 	})
-	if refusal != nil {
-		return refusal
+	push()
+	if refusal == nil {
+		k.endSubscriptions(ctx, o, &item)
+	}
+	return refusal
+}
+
+// endSubscriptions tells a contact that the subscriptions are over that there were: first that the devices are
+// unavailable, while it may see that (§3.2.2).
+func (k *Contacts) endSubscriptions(ctx context.Context, o owner, item *store.RosterItem) {
+	if item.From {
+		k.showUnavailable(ctx, o, item.JID)
 	}
 	if item.To || item.PendingOut {
-		k.forward(ctx, o, contact, stanza.TypeUnsubscribe)
+		k.forward(ctx, o, item.JID, stanza.TypeUnsubscribe)
 	}
 	if item.From || item.PendingIn {
-		k.forward(ctx, o, contact, stanza.TypeUnsubscribed)
+		k.forward(ctx, o, item.JID, stanza.TypeUnsubscribed)
 	}
-	if item.From {
-		k.showUnavailable(ctx, o, contact)
-	}
-	return nil
 }

@@ -74,9 +74,9 @@ func TestRemoveFollowsSubscription(t *testing.T) {
 	for state, want := range map[string]string{
 		"none/-": "", "none/o": "unsubscribe", "none/i": "unsubscribed", "none/oi": "unsubscribe unsubscribed",
 		"to/-": "unsubscribe",
-		"to/i": "unsubscribe unsubscribed", "from/-": "unsubscribed unavailable",
-		"from/o": "unsubscribe unsubscribed unavailable",
-		"both/-": "unsubscribe unsubscribed unavailable",
+		"to/i": "unsubscribe unsubscribed", "from/-": "unavailable unsubscribed",
+		"from/o": "unavailable unsubscribe unsubscribed",
+		"both/-": "unavailable unsubscribe unsubscribed",
 	} {
 		w := newWorld(t)
 		w.appear(balcony)
@@ -193,8 +193,8 @@ func TestRosterVersions(t *testing.T) { // RFC 6121 §2.6
 	w.connect(chamber)
 	require.Equal(t, "", w.iq(chamber, "get", versioned("4", "")))
 	w.got(chamber,
-		push(chamber, 4, "<item jid='c0@b.lit' subscription='remove'/>"), // the old version until all has been told
-		push(chamber, 4, item(4, "")),
+		push(chamber, 5, item(4, "")), // each with its version, in order (§2.6.3)
+		push(chamber, 6, "<item jid='c0@b.lit' subscription='remove'/>"),
 		push(chamber, 7, item(1, " name='One'")))
 	w.iq(balcony, "set", query("<item jid='c9@b.lit'/>"))
 	require.Len(t, w.texts(chamber), 1, "it is interested from now on")
@@ -245,9 +245,9 @@ func TestRosterChangedElsewhere(t *testing.T) {
 	w.contacts.Changed(t.Context(), 1, "juliet")
 	w.contacts.Changed(t.Context(), 2, "romeo") // who is not there
 	w.got(balcony,
-		push(balcony, 1, "<item jid='c@b.lit' subscription='remove'/>"),
-		push(balcony, 1, "<item jid='a@b.lit' subscription='none' name='new'/>"),
-		push(balcony, 5, "<item jid='b@b.lit' subscription='none' name='new'/>"))
+		push(balcony, 2, "<item jid='a@b.lit' subscription='none' name='new'/>"),
+		push(balcony, 3, "<item jid='b@b.lit' subscription='none' name='new'/>"),
+		push(balcony, 5, "<item jid='c@b.lit' subscription='remove'/>"))
 	w.got(chamber)
 	w.give(1, "d@b.lit", func(*store.RosterItem) {})
 	w.iq(balcony, "set", query("<item jid='e@b.lit'/>"))

@@ -42,8 +42,8 @@ func TestSubscribing(t *testing.T) {
 	w.got(balcony, push(balcony, 2, "<item jid='romeo@capulet.lit' subscription='from'/>"))
 	got := w.texts(orchard)
 	require.Equal(t, []string{
+		"<presence from='juliet@capulet.lit' to='romeo@capulet.lit' type='subscribed'/>", // §3.1.6
 		push(orchard, 2, "<item jid='juliet@capulet.lit' subscription='to'/>"),
-		"<presence from='juliet@capulet.lit' to='romeo@capulet.lit' type='subscribed'/>",
 		"<presence from='" + balcony + "' to='romeo@capulet.lit'/>",
 		"<presence from='" + chamber + "' to='romeo@capulet.lit'/>",
 	}, got)
@@ -56,16 +56,16 @@ func TestSubscribing(t *testing.T) {
 
 	require.Nil(t, w.say(balcony, "<presence type='unsubscribed' to='romeo@capulet.lit'/>")) // §3.2
 	w.got(orchard,
-		push(orchard, 5, "<item jid='juliet@capulet.lit' subscription='from'/>"),
-		"<presence from='juliet@capulet.lit' to='romeo@capulet.lit' type='unsubscribed'/>",
 		"<presence from='"+balcony+"' to='romeo@capulet.lit' type='unavailable'/>",
-		"<presence from='"+chamber+"' to='romeo@capulet.lit' type='unavailable'/>")
+		"<presence from='"+chamber+"' to='romeo@capulet.lit' type='unavailable'/>",
+		"<presence from='juliet@capulet.lit' to='romeo@capulet.lit' type='unsubscribed'/>",
+		push(orchard, 5, "<item jid='juliet@capulet.lit' subscription='from'/>"))
 	w.got(balcony, push(balcony, 5, "<item jid='romeo@capulet.lit' subscription='to'/>"))
 
 	require.Nil(t, w.say(balcony, "<presence type='unsubscribe' to='romeo@capulet.lit'/>")) // §3.3
 	w.got(orchard,
-		push(orchard, 6, "<item jid='juliet@capulet.lit' subscription='none'/>"),
-		"<presence from='juliet@capulet.lit' to='romeo@capulet.lit' type='unsubscribe'/>")
+		"<presence from='juliet@capulet.lit' to='romeo@capulet.lit' type='unsubscribe'/>",
+		push(orchard, 6, "<item jid='juliet@capulet.lit' subscription='none'/>"))
 	require.Equal(t, []string{
 		push(balcony, 6, "<item jid='romeo@capulet.lit' subscription='none'/>"),
 		"<presence from='" + orchard + "' to='juliet@capulet.lit' type='unavailable'/>",

@@ -118,36 +118,46 @@ func (k *Contacts) load(ctx context.Context, account uint64) (*roster, error) {
 	})
 }
 
-// change changes the item of a contact in the store and pushes it, when it is listed, to the devices that are
-// interested (RFC 6121 §2.1.6). It returns the item as it was. change may be called more than once; of its error, only
-// a refusal is told as it is.
+// change changes the item of a contact in the store. It returns the item as it was, and what pushes the change, when
+// the item is listed, to the devices that are interested (RFC 6121 §2.1.6): the caller runs it, after the presence that
+// has to come before it. apply may be called more than once; of its error, only a refusal is told as it is.
 func (k *Contacts) change(ctx context.Context, o owner, contact jid.JID, limit int,
-	change func(*store.RosterItem) error) (before store.RosterItem, refusal *stanza.Error) {
+	apply func(*store.RosterItem) error) (before store.RosterItem, push func(), refusal *stanza.Error) {
 	item, version, err := k.store.ChangeRosterItem(ctx, store.AccountID(o.id), contact, limit,
 		func(it *store.RosterItem) error {
 			before = *it
-			return change(it)
+			return apply(it)
 		})
+	push = func() {}
 	switch {
 	case errors.Is(err, store.ErrLimit):
-		return before, stanza.Refuse(stanza.ResourceConstraint, "The roster has as many contacts as it may have.")
+		return before, push,
+			stanza.Refuse(stanza.ResourceConstraint, "The roster has as many contacts as it may have.")
 	case errors.As(err, &refusal):
-		return before, refusal
+		return before, push, refusal
 	case err != nil:
-		return before, k.broken(o, err)
+		return before, push, k.broken(o, err)
 	case item.Equal(&before):
-		return before, nil
+		return before, push, nil
 	}
 	k.known.Invalidate(o.id)
-	var told []stanza.Element
-	if item.Listed {
-		told = append(told, itemElement(&item))
-	} else if before.Listed {
-		told = append(told, removedElement(contact))
+	var told []change
+	switch {
+	case !item.Listed && before.Listed:
+		told = append(told, change{removedElement(contact), version})
+	case item.Listed && !sameShown(item, before): // nothing is pushed for a request that waits (§3.1.3)
+		told = append(told, change{itemElement(&item), version})
 	}
-	k.push(ctx, o, version-1, version, told)
-	k.changed(o)
-	return before, nil
+	return before, func() {
+		k.push(ctx, o, version-1, version, told)
+		k.changed(o)
+	}, nil
+}
+
+// sameShown reports whether a device is shown two items as the same.
+func sameShown(a, b store.RosterItem) bool {
+	a.PendingIn, a.Request = b.PendingIn, b.Request
+	return a.Equal(&b)
 }
 
 // within holds a change that the owner makes to the bytes that a roster may have. Those who change it at the same
@@ -184,7 +194,7 @@ func (k *Contacts) broken(o owner, err error) *stanza.Error {
 // push tells each interested session of the account that was told of all up to the version since what has changed from
 // then to a version. One that lacks more is told of all that it lacks; one that was told of this version is not told
 // again.
-func (k *Contacts) push(ctx context.Context, o owner, since, version uint64, changes []stanza.Element) {
+func (k *Contacts) push(ctx context.Context, o owner, since, version uint64, changes []change) {
 	behind := version
 	k.sessions.Visit(o.bare, func(u *session.User) {
 		for s := range u.All {
@@ -202,15 +212,21 @@ func (k *Contacts) push(ctx context.Context, o owner, since, version uint64, cha
 	}
 }
 
-// tellChanges pushes changes up to a version to one session. All pushes but the last have the version that it was told
-// before: a device that is cut off in between asks for all of them again.
-func (k *Contacts) tellChanges(o owner, u *session.User, s *session.Session, version uint64, changes []stanza.Element) {
-	ver := k.versionText(u.Roster(s))
-	for i, change := range changes {
-		if i == len(changes)-1 {
-			ver = k.versionText(version)
+// change is what a device is told of one contact. version is that of the roster with it, and 0 when that is not known.
+type change struct {
+	item    stanza.Element
+	version uint64
+}
+
+// tellChanges pushes what a session lacks of changes up to a version, in order, each with the version of the roster
+// with it (RFC 6121 §2.6.3): a device that is cut off in between asks for those after the last that it got. Changes
+// whose version is not known have the one that it was told before.
+func (k *Contacts) tellChanges(o owner, u *session.User, s *session.Session, version uint64, changes []change) {
+	told := u.Roster(s)
+	for _, c := range changes {
+		if c.version == 0 || c.version > told {
+			u.Send(s, k.pushTo(o, s, c.item, k.versionText(cmp.Or(c.version, told))))
 		}
-		u.Send(s, k.pushTo(o, s, change, ver))
 	}
 	u.SetRoster(s, version)
 }
@@ -221,7 +237,13 @@ func (k *Contacts) catchUp(ctx context.Context, o owner, since uint64) {
 	if err == nil && !ok { // what was removed is not known any more; what there is can be told
 		var r *roster
 		if r, err = k.load(ctx, o.id); err == nil {
-			changes, version = listed(r.items), r.version
+			changes, version = nil, r.version
+			for _, item := range listed(r.items) {
+				changes = append(changes, change{item: item})
+			}
+			if n := len(changes); n > 0 {
+				changes[n-1].version = version
+			}
 		}
 	}
 	if err != nil {

@@ -26,27 +26,30 @@ func (k *Contacts) Subscribe(ctx context.Context, s *session.Session, p *stanza.
 	if kind == subscribe && k.asked.Take(o.id, 1) > 0 {
 		return stanza.Refuse(stanza.PolicyViolation, "Too many subscriptions were asked for.")
 	}
-	before, done, refusal := k.applyOutbound(ctx, o, contact, kind)
-	if refusal != nil || !done.pass {
+	before, done, push, refusal := k.applyOutbound(ctx, o, contact, kind)
+	if refusal != nil {
 		return refusal
 	}
-	// §3.1.2: from and to are bare, whatever the client wrote; the rest of the stanza is the client's own.
-	out := *p
-	out.From, out.To = o.bare, contact
-	k.config.Forward(ctx, &stream.Packet{Stanza: &out})
-	switch {
-	case kind == subscribed:
+	if kind == unsubscribed && before.From {
+		k.showUnavailable(ctx, o, contact) // while the contact may still see it (§3.2.2)
+	}
+	push() // before the stanza is routed, since an answer may come at once
+	if done.pass {
+		// §3.1.2: from and to are bare, whatever the client wrote; the rest of the stanza is the client's own.
+		out := *p
+		out.From, out.To = o.bare, contact
+		k.config.Forward(ctx, &stream.Packet{Stanza: &out})
+	}
+	if kind == subscribed && done.pass {
 		k.showAvailable(ctx, o, contact) // §3.1.5
-	case kind == unsubscribed && before.From:
-		k.showUnavailable(ctx, o, contact) // §3.2.2
 	}
 	return nil
 }
 
 // applyOutbound changes the roster by a stanza that its owner sends. before is the item as it was.
 func (k *Contacts) applyOutbound(ctx context.Context, o owner, contact jid.JID, kind int) (before store.RosterItem,
-	done step, refusal *stanza.Error) {
-	before, refusal = k.change(ctx, o, contact, k.config.MaxItems, k.within(ctx, o, func(it *store.RosterItem) error {
+	done step, push func(), refusal *stanza.Error) {
+	apply := k.within(ctx, o, func(it *store.RosterItem) error {
 		done = outbound[kind][stateOf(it)]
 		done.next.set(it)
 		switch {
@@ -59,8 +62,9 @@ func (k *Contacts) applyOutbound(ctx context.Context, o owner, contact jid.JID, 
 			it.Listed = true // §3.1.2, §3.1.5
 		}
 		return nil
-	}))
-	return before, done, refusal
+	})
+	before, push, refusal = k.change(ctx, o, contact, k.config.MaxItems, apply)
+	return before, done, push, refusal
 }
 
 // Receive takes a subscription stanza or a probe that was sent to an account of this domain (RFC 6121 §3, §4.3.2,
@@ -79,7 +83,7 @@ func (k *Contacts) Receive(ctx context.Context, account uint64, p *stanza.Stanza
 	k.metrics.subscriptions.WithLabelValues("in", p.Type).Inc()
 	in := *p
 	in.From, in.To = from, o.bare
-	before, done, ok := k.applyInbound(ctx, o, &in, kind)
+	before, done, push, ok := k.applyInbound(ctx, o, &in, kind)
 	if !ok {
 		return
 	}
@@ -89,6 +93,7 @@ func (k *Contacts) Receive(ctx context.Context, account uint64, p *stanza.Stanza
 	if done.reply != "" {
 		k.forward(ctx, o, from, done.reply)
 	}
+	push() // §3.1.6, §3.2.3, §3.3.3: after the presence that it follows from
 	switch {
 	case done.reply == stanza.TypeSubscribed:
 		// Approved in advance (§3.4.3), or long ago and the contact's server has forgotten (§3.1.3).
@@ -100,8 +105,8 @@ func (k *Contacts) Receive(ctx context.Context, account uint64, p *stanza.Stanza
 
 // applyInbound changes the roster by a stanza that its owner is sent. ok is false when nothing may happen.
 func (k *Contacts) applyInbound(ctx context.Context, o owner, in *stanza.Stanza, kind int) (before store.RosterItem,
-	done step, ok bool) {
-	before, refusal := k.change(ctx, o, in.From, k.config.MaxRequests, func(it *store.RosterItem) error {
+	done step, push func(), ok bool) {
+	before, push, refusal := k.change(ctx, o, in.From, k.config.MaxRequests, func(it *store.RosterItem) error {
 		state, waited := stateOf(it), it.PendingIn
 		done = inbound[kind][state]
 		if next, due := approved[state]; kind == subscribe && it.Approved && due {
@@ -116,7 +121,7 @@ func (k *Contacts) applyInbound(ctx context.Context, o owner, in *stanza.Stanza,
 		}
 		return nil
 	})
-	return before, done, refusal == nil
+	return before, done, push, refusal == nil
 }
 
 // encodeRequest returns a request to subscribe in the form in which it waits.

@@ -173,7 +173,7 @@ func TestUpgrade(t *testing.T) {
 	_, version, err := s.Roster(t.Context(), 1)
 	require.NoError(t, err)
 	require.EqualValues(t, 7, version)
-	_, _, _, ok, err := s.RosterChanges(t.Context(), 1, 0)
+	_, _, ok, err := s.RosterChanges(t.Context(), 1, 0)
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.NoError(t, s.Close())

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/jid"
@@ -24,9 +25,13 @@ const (
 
 // Roster implements store.Rosters.
 func (s *Store) Roster(ctx context.Context, owner store.AccountID) ([]store.RosterItem, uint64, error) {
-	items, _, version, _, err := s.readRoster(ctx, owner, 0, false)
+	changes, version, _, err := s.readRoster(ctx, owner, 0, false)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read roster: %w", err)
+	}
+	var items []store.RosterItem
+	for i := range changes {
+		items = append(items, changes[i].RosterItem)
 	}
 	return items, version, nil
 }
@@ -36,55 +41,57 @@ func (s *Store) Roster(ctx context.Context, owner store.AccountID) ([]store.Rost
 const removedLimit = 500
 
 // RosterChanges implements store.Rosters.
-func (s *Store) RosterChanges(ctx context.Context, owner store.AccountID, since uint64) (items []store.RosterItem,
-	removed []jid.JID, version uint64, ok bool, err error) {
-	items, removed, version, forgotten, err := s.readRoster(ctx, owner, since, true)
+func (s *Store) RosterChanges(ctx context.Context, owner store.AccountID, since uint64) (changes []store.RosterChange,
+	version uint64, ok bool, err error) {
+	changes, version, forgotten, err := s.readRoster(ctx, owner, since, true)
 	if err != nil {
-		return nil, nil, 0, false, fmt.Errorf("read roster changes: %w", err)
+		return nil, 0, false, fmt.Errorf("read roster changes: %w", err)
 	}
 	// A version from the future is not of this roster.
 	if since > version || since < forgotten {
-		return nil, nil, version, false, nil
+		return nil, version, false, nil
 	}
-	return items, removed, version, true, nil
+	slices.SortFunc(changes, func(a, b store.RosterChange) int { return cmp.Compare(a.Version, b.Version) })
+	return changes, version, true, nil
 }
 
 // readRoster reads items that were changed after a version, in one snapshot with the version.
 func (s *Store) readRoster(ctx context.Context, owner store.AccountID, since uint64,
-	withRemoved bool) (items []store.RosterItem, removed []jid.JID, version, forgotten uint64, err error) {
+	withRemoved bool) (changes []store.RosterChange, version, forgotten uint64, err error) {
 	rows, err := s.read.QueryContext(ctx, `
-		SELECT r.version, r.forgotten, i.contact, i.removed, i.name, i.state, i.request, i.groups
+		SELECT r.version, r.forgotten, i.contact, i.removed, i.changed, i.name, i.state, i.request, i.groups
 		FROM roster r LEFT JOIN roster_item i ON i.account = r.account AND i.changed > ? AND i.removed <= ?
 		WHERE r.account = ?`, since, withRemoved, owner)
 	if err != nil {
-		return nil, nil, 0, 0, translate(err)
+		return nil, 0, 0, translate(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var contact, name, groups sql.NullString
-		var gone, state sql.NullInt64
+		var gone, changed, state sql.NullInt64
 		var item store.RosterItem
-		if err := rows.Scan(&version, &forgotten, &contact, &gone, &name, &state, &item.Request, &groups); err != nil {
-			return nil, nil, 0, 0, err
+		err := rows.Scan(&version, &forgotten, &contact, &gone, &changed, &name, &state, &item.Request, &groups)
+		if err != nil {
+			return nil, 0, 0, err
 		}
 		if !contact.Valid {
 			continue
 		}
 		if item.JID, err = jid.Parse(contact.String); err != nil {
-			return nil, nil, 0, 0, fmt.Errorf("%w: contact of account %d: %w", store.ErrDamaged, owner, err)
+			return nil, 0, 0, fmt.Errorf("%w: contact of account %d: %w", store.ErrDamaged, owner, err)
 		}
 		if gone.Int64 != 0 {
-			removed = append(removed, item.JID)
-			continue
+			item = store.RosterItem{JID: item.JID}
+		} else {
+			item.Name = name.String
+			applyState(&item, state.Int64)
+			if err := readGroups(owner, groups.String, &item); err != nil {
+				return nil, 0, 0, err
+			}
 		}
-		item.Name = name.String
-		applyState(&item, state.Int64)
-		if err := readGroups(owner, groups.String, &item); err != nil {
-			return nil, nil, 0, 0, err
-		}
-		items = append(items, item)
+		changes = append(changes, store.RosterChange{RosterItem: item, Version: uint64(changed.Int64)})
 	}
-	return items, removed, version, forgotten, translate(rows.Err())
+	return changes, version, forgotten, translate(rows.Err())
 }
 
 func readGroups(owner store.AccountID, text string, item *store.RosterItem) error {

@@ -41,10 +41,11 @@ func TestSmoke(t *testing.T) {
 	require.Equal(t, []store.RosterItem{want}, items)
 	_, err = set(store.RosterItem{JID: want.JID})
 	require.NoError(t, err)
-	_, removed, _, ok, err := s.RosterChanges(ctx, id, 1)
+	changes, _, ok, err := s.RosterChanges(ctx, id, 1)
 	require.NoError(t, err)
 	require.True(t, ok)
-	require.Equal(t, []jid.JID{jid.MustParse("b@c")}, removed)
+	gone := store.RosterItem{JID: jid.MustParse("b@c")}
+	require.Equal(t, []store.RosterChange{{RosterItem: gone, Version: 2}}, changes)
 	one, err := s.Secret(ctx, "x", 16)
 	require.NoError(t, err)
 	two, err := s.Secret(ctx, "x", 16)

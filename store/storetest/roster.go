@@ -130,22 +130,27 @@ func testRosterVersions(t *testing.T, d Databases) {
 func testRosterChanges(t *testing.T, d Databases) {
 	s, ctx := openDatabase(t, d), context.Background()
 	a, _ := twoAccounts(t, s)
-	check := func(since uint64, wantItems, wantRemoved []jid.JID) {
+	// want has the numbers of contacts that were changed, negative ones of those removed, and the versions.
+	check := func(since uint64, want ...[2]int) {
 		t.Helper()
-		items, removed, version, ok, err := s.RosterChanges(ctx, a, since)
+		changes, version, ok, err := s.RosterChanges(ctx, a, since)
 		require.NoError(t, err)
 		require.True(t, ok)
-		got := []jid.JID{}
-		for _, i := range items {
-			got = append(got, i.JID)
+		var got [][2]int
+		for _, c := range changes {
+			n := slices.IndexFunc([]jid.JID{contact(0), contact(1), contact(2), contact(3)},
+				func(j jid.JID) bool { return j == c.JID })
+			if c.RosterItem.Equal(&store.RosterItem{JID: c.JID}) {
+				n = -n
+			}
+			got = append(got, [2]int{n, int(c.Version)})
 		}
-		require.ElementsMatch(t, wantItems, got, "since %d", since)
-		require.ElementsMatch(t, wantRemoved, removed, "since %d", since)
+		require.Equal(t, want, got, "since %d", since)
 		_, now, err := s.Roster(ctx, a)
 		require.NoError(t, err)
 		require.Equal(t, now, version)
 	}
-	check(0, nil, nil)
+	check(0)
 	times := 0
 	set := func(n int) {
 		t.Helper()
@@ -163,15 +168,15 @@ func testRosterChanges(t *testing.T, d Databases) {
 	set(3)    // 3
 	remove(2) // 4
 	set(1)    // 5
-	check(0, []jid.JID{contact(1), contact(3)}, []jid.JID{contact(2)})
-	check(2, []jid.JID{contact(1), contact(3)}, []jid.JID{contact(2)})
-	check(3, []jid.JID{contact(1)}, []jid.JID{contact(2)})
-	check(4, []jid.JID{contact(1)}, nil)
-	check(5, nil, nil)
+	check(0, [2]int{3, 3}, [2]int{-2, 4}, [2]int{1, 5})
+	check(2, [2]int{3, 3}, [2]int{-2, 4}, [2]int{1, 5})
+	check(3, [2]int{-2, 4}, [2]int{1, 5})
+	check(4, [2]int{1, 5})
+	check(5)
 	set(2)    // 6: what was removed is there again
 	remove(3) // 7
-	check(3, []jid.JID{contact(1), contact(2)}, []jid.JID{contact(3)})
-	_, _, _, ok, err := s.RosterChanges(ctx, a, 8)
+	check(3, [2]int{1, 5}, [2]int{2, 6}, [2]int{-3, 7})
+	_, _, ok, err := s.RosterChanges(ctx, a, 8)
 	require.NoError(t, err)
 	require.False(t, ok, "a version from the future is not of this roster")
 }
@@ -188,15 +193,20 @@ func testRosterManyRemovals(t *testing.T, d Databases) {
 		_, err = removeItem(s, a, contact(n))
 		require.NoError(t, err)
 	}
-	items, removed, version, ok, err := s.RosterChanges(ctx, a, 0)
+	changes, version, ok, err := s.RosterChanges(ctx, a, 0)
 	require.NoError(t, err)
 	require.EqualValues(t, 2*total, version)
-	require.False(t, ok && len(removed) != total, "%d of %d removals are told", len(removed), total)
-	require.Empty(t, items)
-	_, removed, _, ok, err = s.RosterChanges(ctx, a, version-4)
+	require.False(t, ok && len(changes) != total, "%d of %d removals are told", len(changes), total)
+	for _, c := range changes {
+		require.Equal(t, store.RosterItem{JID: c.JID}, c.RosterItem)
+	}
+	changes, _, ok, err = s.RosterChanges(ctx, a, version-4)
 	require.NoError(t, err)
 	if ok {
-		require.ElementsMatch(t, []jid.JID{contact(total - 1), contact(total - 2)}, removed)
+		require.Equal(t, []store.RosterChange{
+			{RosterItem: store.RosterItem{JID: contact(total - 2)}, Version: version - 2},
+			{RosterItem: store.RosterItem{JID: contact(total - 1)}, Version: version},
+		}, changes)
 	}
 }
 
