@@ -70,7 +70,7 @@ func TestModerate(t *testing.T) {
 		// What administrators say themselves they may retract at any time.
 		late := h.say(t, orchard, named("m2", chat("juliet@verona.example", "late")))
 		require.Nil(t, late.Err)
-		require.Equal(t, stanza.NotAcceptable,
+		require.Equal(t, stanza.PolicyViolation,
 			h.say(t, orchard, chat("juliet@verona.example", "", retract("m2"))).Err.Condition)
 		answered := make(chan router.Receipt, 1)
 		own := chat("juliet@verona.example", "", retract("m2"))
