@@ -12,6 +12,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -149,11 +150,10 @@ func (a *Admin) route(kind, local string,
 	return service.Handler{
 		At: service.AtDomain, Type: kind, Space: Namespace, Local: local, Feature: "-",
 		Handle: func(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
-			s := a.Sessions.Lookup(r.From)
-			if s == nil || !s.Admin() || r.From.Domain() != a.Domain.Domain() {
+			if !r.Admin {
 				return nil, stanza.Refuse(stanza.ServiceUnavailable, "")
 			}
-			asked := &request{Element: r.Payload(), whole: r, actor: s.Actor()}
+			asked := &request{Element: r.Payload(), whole: r, actor: cmp.Or(r.Actor, r.From.Bare().String())}
 			result, err := handle(ctx, asked)
 			if err != nil {
 				a.noteFailure(ctx, asked, err)

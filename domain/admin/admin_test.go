@@ -133,7 +133,11 @@ func (h *house) ask(t *testing.T, from, kind string, payload stanza.Element) ([]
 	if payload.Space == Namespace && payload.Local == "sessions" && !payload.HasAttr("name") {
 		s.To = s.From.Bare()
 	}
-	return h.hub.Answer(t.Context(), h.sessions.Connected(s.From), s)
+	origin := service.Origin{Account: h.sessions.Connected(s.From)}
+	if from := h.sessions.Lookup(s.From); from != nil { // as package ingress has it
+		origin.Session, origin.Admin, origin.Actor = from, from.Admin(), from.Actor()
+	}
+	return h.hub.Answer(t.Context(), origin, s)
 }
 
 const nurse = "nurse@montague.lit/admin"

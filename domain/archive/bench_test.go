@@ -167,7 +167,7 @@ func BenchmarkHistoryPage(b *testing.B) {
 	q := form("<max>50</max><before/>")
 	iq := parse(b, q)
 	iq.From = jid.MustParse("romeo@verona.example/orchard")
-	request := &service.Request{From: iq.From, Account: romeo, IQ: iq}
+	request := &service.Request{From: iq.From, Origin: service.Origin{Account: romeo}, IQ: iq}
 	h.budget = newBudget(0, 0, h.now) // without limit
 	b.ReportAllocs()
 	b.ResetTimer()

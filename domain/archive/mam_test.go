@@ -25,7 +25,7 @@ func (h *house) ask(t testing.TB, iq *stanza.Stanza, account uint64) ([]stanza.E
 	hub, err := service.New(service.Config{Domain: jid.MustParse("verona.example")})
 	require.NoError(t, err)
 	require.NoError(t, hub.Serve(h.Handlers()))
-	return hub.Answer(t.Context(), account, iq)
+	return hub.Answer(t.Context(), service.Origin{Account: account}, iq)
 }
 
 // own asks romeo's archive, in XML. from is added.

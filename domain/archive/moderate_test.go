@@ -63,7 +63,7 @@ func TestModerate(t *testing.T) {
 			t,
 			"<iq xmlns='jabber:client' type='set' id='1' from='prince@verona.example/x'><moderate "+
 				"xmlns='urn:posthouse:admin:1' id='"+h.StanzaID(done.Message)+"'/></iq>")
-		result, refusal := h.AnswerModerate(t.Context(), &service.Request{From: iq.From, Account: 9, IQ: iq})
+		result, refusal := h.AnswerModerate(t.Context(), &service.Request{From: iq.From, IQ: iq})
 		require.Nil(t, refusal)
 		require.Equal(t, h.StanzaID(done.Message), result[0].Attr("id"))
 

@@ -97,14 +97,17 @@ func New(c Config) (*Conversations, error) {
 
 // Handlers returns who answers here, all of them to the requester's own account only.
 func (c *Conversations) Handlers() []service.Handler {
+	handler := func(kind, space, local string, handle service.Handle) service.Handler {
+		return service.Handler{
+			At: service.AtAccount, Type: kind, Space: space, Local: local, From: service.Self, Handle: handle,
+		}
+	}
 	own := func(kind, space, local string,
 		handle func(context.Context, inbox.Owner, *stanza.Stanza) ([]stanza.Element, *stanza.Error)) service.Handler {
-		return service.Handler{
-			At: service.AtAccount, Type: kind, Space: space, Local: local, From: service.Self,
-			Handle: func(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+		return handler(kind, space, local,
+			func(ctx context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
 				return handle(ctx, inbox.Owner{Account: store.AccountID(r.Account), JID: r.From.Bare()}, r.IQ)
-			},
-		}
+			})
 	}
 	heavy := func(h service.Handler) service.Handler {
 		h.Heavy = true
@@ -112,8 +115,8 @@ func (c *Conversations) Handlers() []service.Handler {
 	}
 	return []service.Handler{
 		heavy(own(stanza.TypeGet, nsSync, "sync", c.sync)),
-		own(stanza.TypeSet, nsSync, "enable", c.enable),
-		own(stanza.TypeSet, nsSync, "disable", c.enable),
+		handler(stanza.TypeSet, nsSync, "enable", c.enable),
+		handler(stanza.TypeSet, nsSync, "disable", c.enable),
 		heavy(own(stanza.TypeGet, nsConversations, "conversations", c.list)),
 		own(stanza.TypeSet, nsConversations, "settings", c.setSettings),
 		own(stanza.TypeGet, nsProfile, "profile", c.profile),
@@ -140,9 +143,9 @@ func (c *Conversations) failed(doing string, o inbox.Owner, err error) *stanza.E
 func bad(text string) *stanza.Error { return stanza.Refuse(stanza.BadRequest, text) }
 
 // enable turns on or off that the session is told of changes that other sessions of the account make.
-func (c *Conversations) enable(_ context.Context, _ inbox.Owner, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
-	s := c.config.Sessions.Lookup(iq.From)
-	if s == nil || !c.config.Sessions.SetSynced(s, iq.Child(nsSync, "enable") != nil) {
+func (c *Conversations) enable(_ context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+	s := session.Of(r.Session)
+	if s == nil || !c.config.Sessions.SetSynced(s, r.IQ.Child(nsSync, "enable") != nil) {
 		return nil, stanza.Refuse(stanza.NotAllowed, "")
 	}
 	return nil, nil

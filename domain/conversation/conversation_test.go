@@ -144,7 +144,11 @@ func (s *stage) askAs(t *testing.T, account uint64, kind, payload string) (answe
 	hub, err := service.New(service.Config{Domain: jid.MustParse("verona.example")})
 	require.NoError(t, err)
 	require.NoError(t, hub.Serve(s.Handlers()))
-	result, refusal := hub.Answer(t.Context(), account, iq)
+	origin := service.Origin{Account: account}
+	if from := s.config.Sessions.Lookup(iq.From); from != nil {
+		origin.Session = from
+	}
+	result, refusal := hub.Answer(t.Context(), origin, iq)
 	if refusal != nil {
 		condition = string(refusal.Condition)
 		if refusal.App != nil {

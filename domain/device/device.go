@@ -143,8 +143,8 @@ func (k *Keeper) limited(
 	allowed func(request) bool, handle func(context.Context, request) ([]stanza.Element, *stanza.Error),
 ) service.Handle {
 	return func(ctx context.Context, req *service.Request) ([]stanza.Element, *stanza.Error) {
-		from := k.config.Sessions.Lookup(req.From)
-		if from == nil || from.Account() != req.Account {
+		from := session.Of(req.Session)
+		if from == nil || from.Ended() {
 			return nil, stanza.Refuse(stanza.NotAuthorized, "The session has ended.")
 		}
 		r := request{store.AccountID(req.Account), req.IQ, from}

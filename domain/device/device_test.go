@@ -123,7 +123,11 @@ func (w *world) ask(resource, kind, text string) (*stanza.Element, string) {
 	require.NoError(w.t, err)
 	require.NoError(w.t, hub.Serve(w.keeper.Handlers()))
 	ctx, queued := session.WithReply(w.t.Context())
-	answer, refusal := hub.Answer(ctx, uint64(w.account), s)
+	origin := service.Origin{Account: uint64(w.account)}
+	if from := w.all[resource]; from != nil {
+		origin.Session = from
+	}
+	answer, refusal := hub.Answer(ctx, origin, s)
 	if refusal != nil {
 		return nil, string(refusal.Condition)
 	}
@@ -166,6 +170,16 @@ func (w *world) list(resource string) []string {
 		out = append(out, line)
 	}
 	return out
+}
+
+// TestNameTakenAnew: sessions of another account by the same name are neither shown nor ended.
+func TestNameTakenAnew(t *testing.T) {
+	w := newWorld(t)
+	w.bind("balcony", "", nil)
+	r := request{account: w.account, iq: &stanza.Stanza{From: jid.MustParse("romeo@montague.lit/balcony")}}
+	require.Len(t, w.keeper.sessions(r), 1)
+	r.account++
+	require.Empty(t, w.keeper.sessions(r))
 }
 
 func TestToken(t *testing.T) {

@@ -19,7 +19,7 @@ type ownSession struct {
 func (k *Keeper) sessions(r request) (all []ownSession) {
 	k.config.Sessions.Visit(r.iq.From, func(u *session.User) {
 		for s := range u.All {
-			if !s.Hidden() {
+			if !s.Hidden() && u.Account() == uint64(r.account) {
 				all = append(all, ownSession{s, of(s.JID().Resource(), u.Device(s))})
 			}
 		}

@@ -83,8 +83,8 @@ func (d *Domain) carbonsHandlers() []service.Handler {
 			At: service.AtDomain | service.AtAccount, Type: stanza.TypeSet, Space: nsCarbons, Local: local,
 			From: service.Self,
 			Handle: func(_ context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
-				s := d.sessions.Lookup(r.From)
-				if s == nil || !d.ours(r.From) || !d.sessions.SetCarbons(s, on) {
+				s := session.Of(r.Session)
+				if s == nil || !d.sessions.SetCarbons(s, on) {
 					return nil, stanza.Refuse(stanza.NotAllowed, "")
 				}
 				return nil, nil

@@ -3,9 +3,12 @@ package local
 import (
 	"context"
 
+	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
+	"github.com/posthouse-im/posthouse/wire/jid"
 	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
 // Handlers returns who answers the requests that this package knows: carbons and last activity.
@@ -13,18 +16,40 @@ func (d *Domain) Handlers() []service.Handler {
 	return append(d.carbonsHandlers(), d.lastHandlers()...)
 }
 
-// answer has the hub of services answer an IQ request to the domain or to an account.
-func (d *Domain) answer(ctx context.Context, iq *stanza.Stanza) *stanza.Error {
-	account := uint64(0)
-	if d.ours(iq.From) {
-		account = d.sessions.Connected(iq.From)
+// answer has the hub of services answer an IQ request to the domain or to an account. Only the account that has asked
+// gets the answer, and not another one that has taken its name meanwhile.
+func (d *Domain) answer(ctx context.Context, o *router.Origin, iq *stanza.Stanza) *stanza.Error {
+	if s := session.Of(o.Session); s != nil && s.Ended() {
+		return nil // nobody is there to be answered
 	}
 	ctx, queued := session.WithReply(ctx)
-	result, refusal := d.config.Services.Answer(ctx, account, iq)
-	if refusal != nil {
+	asker := service.Origin{Account: o.Account, Session: o.Session, Admin: o.Admin, Actor: o.Actor}
+	result, refusal := d.config.Services.Answer(ctx, asker, iq)
+	switch {
+	case !d.ours(iq.From):
+		if refusal != nil {
+			return refusal
+		}
+		d.config.Forward(ctx, &stream.Packet{Stanza: iq.Reply(result...)})
+	case refusal != nil:
+		if !d.reply(o.Account, iq.From, nil) {
+			return nil
+		}
 		return refusal
+	default:
+		d.reply(o.Account, iq.From, &stream.Packet{Stanza: iq.Reply(result...)})
 	}
-	d.send(ctx, iq.Reply(result...))
 	queued()
 	return nil
+}
+
+// reply gives a packet to the resource of a full address, and reports whether it is there and of that account. nil only
+// asks.
+func (d *Domain) reply(account uint64, to jid.JID, p *stream.Packet) (there bool) {
+	d.sessions.VisitResource(to, func(u *session.User, s *session.Session) {
+		if there = u.Account() == account; there && p != nil {
+			u.Send(s, p)
+		}
+	})
+	return there
 }

@@ -2,12 +2,14 @@ package local
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/domain/service"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/store"
@@ -76,6 +78,55 @@ func TestIQAnswerComesFirst(t *testing.T) {
 		"<message to='"+phone+"'/>")
 	require.Contains(t, w.ask(phone, "<iq type='set' id='1' to='capulet.lit'><query xmlns='urn:example'/></iq>"),
 		"<forbidden")
+}
+
+// TestNameTakenAnew: when the account of a request was deleted, and somebody else has registered its name, the one is
+// not taken for the other, and gets neither the answer nor a refusal.
+func TestNameTakenAnew(t *testing.T) {
+	for _, tc := range []struct {
+		what  string
+		early bool
+		calls int
+	}{
+		{"before the handler", true, 0},
+		{"in the handler", false, 1},
+	} {
+		for _, refuse := range []bool{false, true} {
+			t.Run(fmt.Sprint(tc.what, ", refused=", refuse), func(t *testing.T) {
+				w := newWorld(t)
+				w.appear(phone, 0)
+				origin := originOf(w.sess[phone])
+				take := func() {
+					w.sessions.Unbind(w.sess[phone])
+					w.domain.accounts.(people)["juliet"] = 9
+					w.connect(phone)
+				}
+				var asked []uint64
+				require.NoError(t, w.services.Serve([]service.Handler{{
+					At: service.AtAccount, Space: "urn:example", Local: "whose", From: service.Self,
+					Handle: func(_ context.Context, r *service.Request) ([]stanza.Element, *stanza.Error) {
+						asked = append(asked, r.Account)
+						if !tc.early {
+							take()
+						}
+						if refuse {
+							return nil, stanza.Refuse(stanza.Forbidden, "")
+						}
+						return []stanza.Element{stanza.New("urn:example", "secret")}, nil
+					},
+				}}))
+				if tc.early {
+					take()
+				}
+				e := &router.Envelope{Origin: origin,
+					Stanza: parse(t, "<iq type='get' id='1'><whose xmlns='urn:example'/></iq>")}
+				w.router.Accept(t.Context(), e)
+				require.Empty(t, w.boxes[phone].texts(), "the other account has asked for nothing")
+				require.Len(t, asked, tc.calls)
+				require.NotContains(t, asked, uint64(9))
+			})
+		}
+	}
 }
 
 // activity is a store.LastActivity of one account.

@@ -90,11 +90,15 @@ func concernsAccount(s *stanza.Stanza) bool {
 
 // Deliver delivers an accepted stanza. It implements router.Route.
 func (d *Domain) Deliver(ctx context.Context, e *router.Envelope) *stanza.Error {
-	if e.Stanza.Kind == stanza.Message {
+	p := &stream.Packet{Stanza: e.Stanza}
+	switch e.Stanza.Kind {
+	case stanza.Message:
 		d.accepted(ctx, e)
 		return nil
+	case stanza.IQ:
+		return d.iq(ctx, e.Origin, p)
 	}
-	return d.Route(ctx, &stream.Packet{Stanza: e.Stanza})
+	return d.presence(ctx, p)
 }
 
 // stamp adds to a packet with an accepted message what the owner of the archive by is told of it.

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 
+	"github.com/posthouse-im/posthouse/domain/router"
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/wire/stanza"
 	"github.com/posthouse-im/posthouse/wire/stream"
@@ -22,7 +23,7 @@ func (d *Domain) Route(ctx context.Context, p *stream.Packet) *stanza.Error {
 	case stanza.Presence:
 		return d.presence(ctx, p)
 	default:
-		return d.iq(ctx, p)
+		return d.iq(ctx, &router.Origin{}, p)
 	}
 }
 
@@ -201,7 +202,7 @@ func (d *Domain) presence(ctx context.Context, p *stream.Packet) *stanza.Error {
 }
 
 // iq delivers an IQ to the resource addressed, or answers it.
-func (d *Domain) iq(ctx context.Context, p *stream.Packet) *stanza.Error {
+func (d *Domain) iq(ctx context.Context, o *router.Origin, p *stream.Packet) *stanza.Error {
 	s := p.Stanza
 	form, typ := formOf(s.To), typeOf(s)
 	if form == ToDomainResource && !s.IsRequest() && d.sessions.Send(s.To, p) {
@@ -216,7 +217,7 @@ func (d *Domain) iq(ctx context.Context, p *stream.Packet) *stanza.Error {
 	switch action {
 	case Answer:
 		d.metrics.actions[action].Inc()
-		return d.answer(ctx, s)
+		return d.answer(ctx, o, s)
 	case DeliverRequest:
 		if !d.mayAsk(ctx, s) {
 			action = Refuse

@@ -271,7 +271,7 @@ func (w *world) iq(full, kind, query string) string {
 	require.NoError(w.t, err)
 	require.NoError(w.t, hub.Serve(w.contacts.Handlers()))
 	ctx, queued := session.WithReply(context.Background())
-	result, refusal := hub.Answer(ctx, w.sess[full].Account(), iq)
+	result, refusal := hub.Answer(ctx, service.Origin{Account: w.sess[full].Account(), Session: w.sess[full]}, iq)
 	if refusal != nil {
 		return string(refusal.Condition)
 	}

@@ -44,7 +44,7 @@ func (k *Contacts) get(ctx context.Context, req *service.Request) ([]stanza.Elem
 	if request.Child(stanza.NSRoster, "item") != nil {
 		return nil, stanza.Refuse(stanza.BadRequest, "A request for the roster has no items.")
 	}
-	s := k.sessions.Lookup(req.From)
+	s := session.Of(req.Session)
 	o := owner{req.Account, req.From.Bare()}
 	r, err := k.load(ctx, req.Account)
 	if err != nil {

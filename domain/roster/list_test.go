@@ -221,7 +221,8 @@ func TestRosterVersionAgainstChange(t *testing.T) {
 	iq.From, iq.To = s.JID(), s.JID().Bare()
 	r := w.contacts.Handlers()[0]
 	ctx, queued := session.WithReply(context.Background())
-	result, refusal := r.Handle(ctx, &service.Request{From: iq.From, Account: 1, IQ: iq})
+	result, refusal := r.Handle(ctx, &service.Request{From: iq.From, IQ: iq,
+		Origin: service.Origin{Account: 1, Session: s}})
 	require.Nil(t, refusal)
 	require.Empty(t, result)
 	w.iq(balcony, "set", query("<item jid='a@b.lit' name='2'/>"))
@@ -279,7 +280,7 @@ func TestRosterPushesInOrder(t *testing.T) {
 		all.Go(func() {
 			for _, iq := range iqs {
 				if _, refusal := w.contacts.set(context.Background(),
-					&service.Request{From: iq.From, Account: 1, IQ: iq}); refusal != nil {
+					&service.Request{From: iq.From, Origin: service.Origin{Account: 1}, IQ: iq}); refusal != nil {
 					t.Error(refusal)
 				}
 			}

@@ -20,11 +20,32 @@ const (
 	Self
 )
 
+// Session is the bound session that asks. What a handler does with it, it asks of package session.
+type Session interface {
+	// JID returns the bound full address.
+	JID() jid.JID
+	// Account returns the identity of the account, as in store.AccountID.
+	Account() uint64
+}
+
+// Origin is who asks, as it was when the request was accepted. Nobody looks it up again by its address, which may
+// belong to somebody else by now. The zero value is nobody of this domain.
+type Origin struct {
+	// Account is the identity of the account that asks, as in store.AccountID; 0 when it is none of this domain.
+	Account uint64
+	// Session is the session that asks; nil for none.
+	Session Session
+	// Admin: it may do what only administrators may.
+	Admin bool
+	// Actor is who acts, for the audit log; "" for the account itself.
+	Actor string
+}
+
 // Request is an IQ request that a handler answers. It belongs to the goroutine of the requester.
 type Request struct {
-	// From is the requester's address; Account is its identity, 0 when it is no account of this domain.
-	From    jid.JID
-	Account uint64
+	// From is the requester's address.
+	From jid.JID
+	Origin
 	// IQ is the whole request: IQ.To is the address asked.
 	IQ *stanza.Stanza
 

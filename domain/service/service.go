@@ -279,18 +279,17 @@ var forbidden = stanza.Refuse(stanza.Forbidden, "Only the account itself may ask
 // broken is the answer when the store does not answer.
 var broken = stanza.Refuse(stanza.InternalServerError, "")
 
-// Answer answers a request to the domain, to the bare address of an account or to a service. account is the requester's
-// identity, 0 when it is none of this domain.
-func (h *Hub) Answer(ctx context.Context, account uint64, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
+// Answer answers a request to the domain, to the bare address of an account or to a service.
+func (h *Hub) Answer(ctx context.Context, origin Origin, iq *stanza.Stanza) ([]stanza.Element, *stanza.Error) {
 	if refusal := iq.CheckIQ(); refusal != nil {
 		return nil, refusal
 	}
-	r := &Request{From: iq.From, Account: account, IQ: iq, hub: h, service: h.at(iq.To)}
+	r := &Request{From: iq.From, Origin: origin, IQ: iq, hub: h, service: h.at(iq.To)}
 	if r.service == nil {
 		return nil, unavailable
 	}
-	if r.Self() && account == 0 {
-		return nil, unavailable // it has left meanwhile
+	if r.Self() && r.Account == 0 {
+		return nil, unavailable // it is no account
 	}
 	payload := r.Payload()
 	for i := range r.service.table[name{payload.Space, payload.Local}] {
@@ -308,7 +307,7 @@ func (h *Hub) Answer(ctx context.Context, account uint64, iq *stanza.Stanza) ([]
 			}
 		}
 		if line.Heavy && h.config.Turn != nil {
-			leave, ok := h.config.Turn(ctx, account)
+			leave, ok := h.config.Turn(ctx, r.Account)
 			if !ok {
 				return nil, tooMany
 			}

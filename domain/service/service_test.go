@@ -79,7 +79,7 @@ func (f *fixture) ask(from, to, kind, payload string) string {
 		"' to='" + to + "'>" + payload + "</iq>"))
 	require.NoError(f.t, err)
 	account := map[string]uint64{juliet: 1, romeo: 2}[from]
-	result, refusal := f.Answer(f.t.Context(), account, s)
+	result, refusal := f.Answer(f.t.Context(), Origin{Account: account}, s)
 	if refusal != nil {
 		return string(refusal.Condition)
 	}

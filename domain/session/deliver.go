@@ -227,13 +227,22 @@ func (s *Session) newSpan() {
 // A hidden one takes answers only.
 func (m *Manager) Send(to jid.JID, p *stream.Packet) bool {
 	sent := false
-	m.Visit(to, func(u *User) {
-		if s := u.match(to.Resource()); s != nil && (s.hidden == nil || !p.Stanza.IsRequest()) {
+	m.VisitResource(to, func(u *User, s *Session) {
+		if s.hidden == nil || !p.Stanza.IsRequest() {
 			u.Send(s, p)
 			sent = true
 		}
 	})
 	return sent
+}
+
+// VisitResource is Visit for the session of a full address, a hidden one too, when it is there.
+func (m *Manager) VisitResource(full jid.JID, f func(*User, *Session)) {
+	m.Visit(full, func(u *User) {
+		if s := u.match(full.Resource()); s != nil {
+			f(u, s)
+		}
+	})
 }
 
 // SendAvailable gives a packet to every available resource of an account and returns how many there were.
@@ -244,7 +253,7 @@ func (m *Manager) SendAvailable(bare jid.JID, p *stream.Packet) (n int) {
 
 // Lookup returns the session of a full address, or nil.
 func (m *Manager) Lookup(full jid.JID) (found *Session) {
-	m.Visit(full, func(u *User) { found = u.match(full.Resource()) })
+	m.VisitResource(full, func(_ *User, s *Session) { found = s })
 	return found
 }
 

@@ -122,6 +122,22 @@ func (s *Session) Basis() int64 { return s.basis }
 // JID returns the bound full address.
 func (s *Session) JID() jid.JID { return s.address }
 
+// Of returns the session that an origin carries, which others know by an interface only; nil for none.
+func Of(bound interface {
+	JID() jid.JID
+	Account() uint64
+}) *Session {
+	s, _ := bound.(*Session)
+	return s
+}
+
+// Ended reports whether it was unbound or replaced. It must not be called in the callback of Visit.
+func (s *Session) Ended() bool {
+	s.user.mu.Lock()
+	defer s.user.mu.Unlock()
+	return s.gone
+}
+
 // Account returns the identity of the account behind it.
 func (s *Session) Account() uint64 { return s.account }
 
