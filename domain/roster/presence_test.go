@@ -323,10 +323,12 @@ func TestManyAtOnce(t *testing.T) {
 		w.accounts[name] = uint64(1 + i)
 		names = append(names, name)
 	}
+	for _, name := range names {
+		w.appear(name + "@capulet.lit/x")
+	}
 	var wg sync.WaitGroup
 	for i, name := range names {
 		full := name + "@capulet.lit/x"
-		w.appear(full)
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
