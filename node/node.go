@@ -193,6 +193,9 @@ func (a *assembly) wire(ctx context.Context) error {
 	archiveConfig.Preferences = a.database
 	archiveConfig.Directory = a.auth.Directory()
 	archiveConfig.Contacts = a.contacts
+	archiveConfig.Reply = func(account uint64, to jid.JID, p *stream.Packet) bool {
+		return a.local.Reply(account, to, p)
+	}
 	archiveConfig.Domain = a.domain
 	archiveConfig.Key = stanzaKey
 	archiveConfig.Metrics = a.Registry

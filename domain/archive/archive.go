@@ -54,15 +54,16 @@ type Router interface {
 	Resume(ctx context.Context, e *router.Envelope)
 	Refuse(ctx context.Context, e *router.Envelope, refusal *stanza.Error)
 	Finish(e *router.Envelope)
-	Forward(ctx context.Context, p *stream.Packet)
 }
 
-// Config is what an archive is made of. Log, Preferences, Directory, Domain and Key are required; the rest may be
-// zero, which means the defaults named. The fields with a yaml name are the operator's.
+// Config is what an archive is made of. Log, Preferences, Directory, Reply, Domain and Key are required; the rest may
+// be zero, which means the defaults named. The fields with a yaml name are the operator's.
 type Config struct {
 	Log         store.MessageLog         `yaml:"-"`
 	Preferences store.ArchivePreferences `yaml:"-"`
 	Directory   Directory                `yaml:"-"`
+	// Reply gives a packet to the resource of an account that has asked, and reports whether it is still there.
+	Reply func(account uint64, to jid.JID, p *stream.Packet) bool `yaml:"-"`
 	// Contacts is asked for accounts whose preference is "roster"; nil counts nobody as a contact.
 	Contacts Contacts `yaml:"-"`
 	// Domain is the domain of this node's accounts.
@@ -140,8 +141,8 @@ type Archive struct {
 // New returns an archive. It fails when a required part is missing or the key has the wrong length.
 func New(c Config) (*Archive, error) {
 	defaults.Fill(&c)
-	if c.Log == nil || c.Preferences == nil || c.Directory == nil || c.Domain.IsZero() {
-		return nil, errors.New("archive: Log, Preferences, Directory and Domain are required")
+	if c.Log == nil || c.Preferences == nil || c.Directory == nil || c.Reply == nil || c.Domain.IsZero() {
+		return nil, errors.New("archive: Log, Preferences, Directory, Reply and Domain are required")
 	}
 	block, err := newBlock(c.Key)
 	if err != nil {

@@ -159,6 +159,7 @@ type house struct {
 	copies    []*router.Envelope // what the author's other devices get
 	pending   sync.WaitGroup     // what accept was given and is not delivered
 	onRoute   func(*stream.Packet)
+	left      atomic.Bool // romeo is not there any more
 }
 
 type option func(*Config)
@@ -168,7 +169,7 @@ func newHouse(t testing.TB, log store.MessageLog, options ...option) *house {
 	h := &house{log: &brittle{MessageLog: log, t: t}, prefs: &memoryPreferences{t: t}, directory: &directory{t: t}}
 	c := Config{
 		Log: h.log, Preferences: h.prefs, Directory: h.directory, Domain: jid.MustParse("verona.example"),
-		Key: []byte("sixteen bytes or"),
+		Key: []byte("sixteen bytes or"), Reply: h.reply,
 	}
 	for _, o := range options {
 		o(&c)
@@ -224,6 +225,15 @@ func (h *house) Deliver(ctx context.Context, e *router.Envelope) *stanza.Error {
 		h.Stamp(p, e.Stanza.To.Bare(), e.Receipt.Seq, e.Target.Archived)
 	}
 	return h.Route(ctx, p)
+}
+
+// reply gives what answers romeo to him, until he leaves.
+func (h *house) reply(account uint64, _ jid.JID, p *stream.Packet) bool {
+	if account != romeo || h.left.Load() {
+		return false
+	}
+	_ = h.Route(context.Background(), p)
+	return true
 }
 
 // copy is what the author's account gets.

@@ -76,7 +76,7 @@ func (a *Archive) answerQuery(ctx context.Context, r *service.Request) ([]stanza
 		return nil, a.failed("answer a history query", r.Account, err)
 	}
 	a.metrics.queries.WithLabelValues("ok").Inc()
-	a.send(ctx, r.From, &q, &p)
+	a.send(r, &q, &p)
 	return []stanza.Element{a.fin(&p)}, nil
 }
 
@@ -344,8 +344,8 @@ func (p *page) reach(id store.MessageID) {
 }
 
 // send sends the page as messages to the requester, before the IQ result, which goes the same way (XEP-0313 §4.2).
-func (a *Archive) send(ctx context.Context, to jid.JID, q *query, p *page) {
-	owner := to.Bare()
+func (a *Archive) send(r *service.Request, q *query, p *page) {
+	owner := r.From.Bare()
 	for i := range p.items {
 		it := &p.items[i]
 		if q.flip { // §4.3.3: only the order of sending
@@ -358,9 +358,11 @@ func (a *Archive) send(ctx context.Context, to jid.JID, q *query, p *page) {
 		}
 		forwarded := a.forwarded(it, owner) // §3.2: without a stanza it stands for a message that is gone
 		// Client libraries look at from before they believe a result (§8.2).
-		s := &stanza.Stanza{Kind: stanza.Message, From: owner, To: to,
+		s := &stanza.Stanza{Kind: stanza.Message, From: owner, To: r.From,
 			Payload: []stanza.Element{result.With(forwarded)}}
-		a.router.Forward(ctx, &stream.Packet{Stanza: s, Role: stream.History})
+		if !a.config.Reply(r.Account, r.From, &stream.Packet{Stanza: s, Role: stream.History}) {
+			return
+		}
 	}
 }
 

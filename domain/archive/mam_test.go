@@ -403,3 +403,14 @@ func FuzzMAMQuery(f *testing.F) {
 		}
 	})
 }
+
+// TestHistoryGoesToWhoAsked: the results of a query are given to the account that asked, by its identity, and no more
+// of them once it is not there: its name may belong to somebody else by then.
+func TestHistoryGoesToWhoAsked(t *testing.T) {
+	h := newHouse(t, memory())
+	fill(t, h.log, noon, 5, withEverybody)
+	h.onRoute = func(*stream.Packet) { h.left.Store(true) }
+	_, refusal := h.own(t, form("<max>5</max>"))
+	require.Nil(t, refusal)
+	require.Len(t, h.seen(), 1)
+}

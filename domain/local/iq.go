@@ -32,20 +32,20 @@ func (d *Domain) answer(ctx context.Context, o *router.Origin, iq *stanza.Stanza
 		}
 		d.config.Forward(ctx, &stream.Packet{Stanza: iq.Reply(result...)})
 	case refusal != nil:
-		if !d.reply(o.Account, iq.From, nil) {
+		if !d.Reply(o.Account, iq.From, nil) {
 			return nil
 		}
 		return refusal
 	default:
-		d.reply(o.Account, iq.From, &stream.Packet{Stanza: iq.Reply(result...)})
+		d.Reply(o.Account, iq.From, &stream.Packet{Stanza: iq.Reply(result...)})
 	}
 	queued()
 	return nil
 }
 
-// reply gives a packet to the resource of a full address, and reports whether it is there and of that account. nil only
-// asks.
-func (d *Domain) reply(account uint64, to jid.JID, p *stream.Packet) (there bool) {
+// Reply gives a packet to the resource of a full address, and reports whether it is there and of that account: what
+// answers an account does not reach another one that has taken its name meanwhile. nil only asks.
+func (d *Domain) Reply(account uint64, to jid.JID, p *stream.Packet) (there bool) {
 	d.sessions.VisitResource(to, func(u *session.User, s *session.Session) {
 		if there = u.Account() == account; there && p != nil {
 			u.Send(s, p)

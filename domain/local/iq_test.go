@@ -14,6 +14,7 @@ import (
 	"github.com/posthouse-im/posthouse/domain/session"
 	"github.com/posthouse-im/posthouse/store"
 	"github.com/posthouse-im/posthouse/wire/stanza"
+	"github.com/posthouse-im/posthouse/wire/stream"
 )
 
 // ask sends a request from a session and returns the one answer.
@@ -109,6 +110,8 @@ func TestNameTakenAnew(t *testing.T) {
 						if !tc.early {
 							take()
 						}
+						w.domain.Reply(r.Account, r.From, &stream.Packet{Stanza: &stanza.Stanza{Kind: stanza.Message,
+							From: r.From.Bare(), To: r.From}}) // as the pages of a history come
 						if refuse {
 							return nil, stanza.Refuse(stanza.Forbidden, "")
 						}
