@@ -159,7 +159,7 @@ type house struct {
 	copies    []*router.Envelope // what the author's other devices get
 	pending   sync.WaitGroup     // what accept was given and is not delivered
 	onRoute   func(*stream.Packet)
-	left      atomic.Bool // romeo is not there any more
+	left      atomic.Bool // nobody is there any more
 }
 
 type option func(*Config)
@@ -227,9 +227,10 @@ func (h *house) Deliver(ctx context.Context, e *router.Envelope) *stanza.Error {
 	return h.Route(ctx, p)
 }
 
-// reply gives what answers romeo to him, until he leaves.
-func (h *house) reply(account uint64, _ jid.JID, p *stream.Packet) bool {
-	if account != romeo || h.left.Load() {
+// reply gives what answers an account to its owner, until everybody leaves.
+func (h *house) reply(account uint64, to jid.JID, p *stream.Packet) bool {
+	owner, _, _ := h.directory.Lookup(context.Background(), to.Local())
+	if account != uint64(owner) || h.left.Load() {
 		return false
 	}
 	_ = h.Route(context.Background(), p)
